@@ -1,0 +1,1 @@
+//! The commands, one file each; this room alone wires the parts together.

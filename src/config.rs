@@ -1,0 +1,187 @@
+//! The configuration: a TOML file, environment over it, flags over both; resolved once, at the edge.
+//!
+//! Every key is also an environment variable `HARVESTER_SECTION__KEY`, such as
+//! `HARVESTER_ARCHIVE__BUCKET` or `HARVESTER_SOURCES__DAILY__API_KEY`. Unknown keys are errors that name
+//! line and key.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use secrecy::SecretString;
+use serde::Deserialize;
+
+use crate::model::Provider;
+
+/// The whole configuration. Without any, everything is embedded under `./harvester-data`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Where the store and the embedded S3 keep their files.
+    pub data_dir: PathBuf,
+    /// The public listener, for webhooks.
+    pub listen: SocketAddr,
+    /// The operator's listener.
+    pub admin: AdminConfig,
+    /// Where recordings go.
+    pub archive: ArchiveConfig,
+    /// Who sends events. Without any, every provider is a source of its own name.
+    pub sources: BTreeMap<String, SourceConfig>,
+    /// What may be fetched.
+    pub guard: GuardConfig,
+    /// Numbers.
+    pub limits: LimitsConfig,
+    /// The state.
+    pub store: StoreConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            data_dir: PathBuf::from("./harvester-data"),
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            admin: AdminConfig::default(),
+            archive: ArchiveConfig::default(),
+            sources: BTreeMap::new(),
+            guard: GuardConfig::default(),
+            limits: LimitsConfig::default(),
+            store: StoreConfig::default(),
+        }
+    }
+}
+
+/// `[admin]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdminConfig {
+    /// The operator's listener.
+    pub listen: SocketAddr,
+    /// Bearer token; required when `listen` is not loopback.
+    pub token: Option<SecretString>,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        AdminConfig {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8081)),
+            token: None,
+        }
+    }
+}
+
+/// `[archive]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ArchiveConfig {
+    /// The bucket. Without one, the embedded S3 server is used.
+    pub bucket: Option<String>,
+    /// Put before every key.
+    pub prefix: String,
+    /// The AWS region; else the AWS chain decides.
+    pub region: Option<String>,
+    /// An S3-compatible store's address.
+    pub endpoint: Option<String>,
+    /// Bucket in the path instead of the host name; on by default with an endpoint.
+    pub path_style: Option<bool>,
+    /// How keys are made.
+    pub template: String,
+    /// Where the embedded S3 server listens.
+    pub embedded_listen: SocketAddr,
+}
+
+impl Default for ArchiveConfig {
+    fn default() -> Self {
+        ArchiveConfig {
+            bucket: None,
+            prefix: String::new(),
+            region: None,
+            endpoint: None,
+            path_style: None,
+            template: crate::model::key::DEFAULT_TEMPLATE.to_owned(),
+            embedded_listen: SocketAddr::from(([127, 0, 0, 1], 8082)),
+        }
+    }
+}
+
+/// `[sources.NAME]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SourceConfig {
+    /// Whose events come here.
+    pub provider: Provider,
+    /// Shared secrets, any of which the header must carry; several for rotation.
+    #[serde(default)]
+    pub secrets: Vec<SecretString>,
+    /// The header that carries the secret.
+    #[serde(default)]
+    pub header: Option<String>,
+    /// The provider's API key, for lookups and fresh URLs.
+    #[serde(default)]
+    pub api_key: Option<SecretString>,
+    /// Its second half where there is one.
+    #[serde(default)]
+    pub api_secret: Option<SecretString>,
+    /// The API's address, when not the provider's own.
+    #[serde(default)]
+    pub base_url: Option<String>,
+    /// Hosts that its URLs may name (`example.com` or `*.example.com`); empty means any public one.
+    #[serde(default)]
+    pub allow_hosts: Vec<String>,
+}
+
+/// `[guard]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct GuardConfig {
+    /// Networks that may be reached although they are not public.
+    pub allow_networks: Vec<IpNet>,
+    /// Whether plain http is allowed.
+    pub allow_http: bool,
+}
+
+/// `[limits]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitsConfig {
+    /// Large transfers at once.
+    pub transfers: u32,
+    /// Connections to one origin host at once.
+    pub per_host: u32,
+    /// Parts of one artifact on their way at once.
+    pub lanes: u32,
+    /// Bytes held in memory by all transfers together.
+    pub memory: ByteSize,
+    /// A larger object is refused.
+    pub max_object: ByteSize,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        LimitsConfig {
+            transfers: 8,
+            per_host: 16,
+            lanes: 4,
+            memory: ByteSize(256 << 20),
+            max_object: ByteSize(64 << 30),
+        }
+    }
+}
+
+/// `[store]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// `sqlite:PATH`; by default `harvester.db` under `data_dir`.
+    pub url: Option<String>,
+}
+
+/// A number of bytes; in TOML an integer or text such as `"256 MiB"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteSize(pub u64);
+
+impl<'de> Deserialize<'de> for ByteSize {
+    fn deserialize<D: serde::Deserializer<'de>>(_deserializer: D) -> Result<Self, D::Error> {
+        todo!()
+    }
+}

@@ -1,0 +1,79 @@
+//! Webhook bytes become a recording with artifacts; provider API calls are written and read here.
+//!
+//! Pure: no clock, no I/O. Readers are tolerant (doubled keys, numbers as strings, missing and null
+//! fields), and what a field can't be used for is that artifact's failure, not the event's.
+
+use jiff::Timestamp;
+
+use crate::error::Result;
+use crate::model::api::{ApiRequest, ApiResponse, Credentials};
+use crate::model::{Artifact, Event, Lookup, Provider, Recording};
+
+pub mod providers;
+pub mod signature;
+
+/// One delivery, as it came in.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivery<'a> {
+    /// The body, byte for byte.
+    pub body: &'a [u8],
+    /// The header that carries the provider's event id where the body has none
+    /// (`svix-id`, `dyte-uuid`, `rtk-uuid`).
+    pub id_header: Option<&'a str>,
+    /// When it came in (UTC); stands in for an event time that the event does not tell.
+    pub received_at: Timestamp,
+}
+
+/// The name of the request header that may carry the provider's event id, per provider.
+pub fn id_headers(provider: Provider) -> &'static [&'static str] {
+    match provider {
+        Provider::MeetingBaas => &["svix-id", "webhook-id"],
+        Provider::Dyte => &["dyte-uuid"],
+        Provider::RealtimeKit => &["rtk-uuid"],
+        Provider::Hms | Provider::Daily | Provider::Adhoc => &[],
+    }
+}
+
+/// Reads a delivery. A known type that can't be read is an `unknown` event with an alert.
+///
+/// # Errors
+/// `invalid` when the body is not a JSON object.
+pub fn parse(provider: Provider, delivery: &Delivery<'_>) -> Result<Event> {
+    providers::parse(provider, delivery)
+}
+
+/// Whose event this is, by its shape; Dyte before RealtimeKit, whose shapes are the same.
+/// `None` when it looks like nobody's, or is no JSON object.
+pub fn recognise(body: &[u8]) -> Option<Provider> {
+    providers::recognise(body)
+}
+
+/// The API request that answers `lookup`.
+///
+/// # Errors
+/// `denied` when the source lacks the credentials that the call needs (the message says which
+/// setting), `invalid` for a lookup that the provider does not have. `now` dates tokens that are made
+/// here (100ms).
+pub fn lookup_request(
+    provider: Provider,
+    lookup: &Lookup,
+    credentials: &Credentials,
+    now: Timestamp,
+) -> Result<ApiRequest> {
+    providers::lookup_request(provider, lookup, credentials, now)
+}
+
+/// What the API's answer to `lookup` names.
+///
+/// # Errors
+/// By status (401 and 403 `denied`, 404 `gone`, 429 `throttled`, 5xx `unreachable`), `invalid` for an answer
+/// that can't be read, `provider_failed` when it holds an error text where a URL should be.
+pub fn lookup_answer(
+    provider: Provider,
+    lookup: &Lookup,
+    response: &ApiResponse,
+    recording: &Recording,
+    now: Timestamp,
+) -> Result<Vec<Artifact>> {
+    providers::lookup_answer(provider, lookup, response, recording, now)
+}

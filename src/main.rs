@@ -1,0 +1,5 @@
+//! The `harvester` command.
+
+fn main() {
+    todo!()
+}

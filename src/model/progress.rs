@@ -1,0 +1,60 @@
+//! The one stream of what happens, which terminal, `watch`, dashboard and metrics read.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::job::{JobId, RecordingId};
+use super::manifest::Record;
+use crate::error::Class;
+
+/// Something that happened to an artifact or a recording.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum ProgressEvent {
+    /// An attempt began.
+    Started {
+        /// The artifact as it stands now.
+        record: Record,
+    },
+    /// Bytes have moved. Sent a few times a second for each transfer, not for each chunk.
+    Bytes {
+        /// The artifact.
+        id: JobId,
+        /// Bytes that S3 has acknowledged or that are on their way there.
+        done: u64,
+        /// The length, once known.
+        total: Option<u64>,
+    },
+    /// An attempt failed and there will be another.
+    Retrying {
+        /// The artifact.
+        id: JobId,
+        /// What went wrong.
+        class: Class,
+        /// In words.
+        message: String,
+        /// When the next attempt is due.
+        at: Timestamp,
+    },
+    /// A job has come to its end.
+    Settled {
+        /// The artifact as it stands now.
+        record: Record,
+    },
+    /// A recording's manifest (and report) is written.
+    Sealed {
+        /// Our id of the recording.
+        recording_id: RecordingId,
+        /// The manifest's key.
+        manifest_key: String,
+        /// Artifacts in the manifest.
+        archived: usize,
+        /// Losses in the report.
+        lost: usize,
+    },
+}
+
+/// Where events go: the holder decides (a broadcast channel, a test's list). Must not block.
+pub type Emit = Arc<dyn Fn(ProgressEvent) + Send + Sync>;

@@ -1,0 +1,166 @@
+//! Bytes out: the object store that recordings are archived in.
+//!
+//! Only this room knows the AWS SDK. Each call is one S3 operation with its own attempt time limit;
+//! the SDK's own retries are few, and retrying beyond them is the caller's decision.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::error::Result;
+use crate::model::job::FinishedPart;
+
+pub mod embedded;
+pub mod s3;
+
+/// The chunks of one part or small object, as they came from the origin: passed on without copying.
+#[derive(Clone, Debug, Default)]
+pub struct Payload {
+    /// The chunks in order.
+    pub chunks: std::sync::Arc<Vec<Bytes>>,
+    /// Their whole length in bytes.
+    pub size_bytes: u64,
+    /// CRC64NVME over them, so that S3 itself refuses damage.
+    pub crc64nvme: u64,
+}
+
+/// What an object is stored with.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// Media type.
+    pub content_type: String,
+    /// User metadata (`x-amz-meta-*`): ASCII keys and values.
+    pub metadata: Vec<(String, String)>,
+}
+
+/// When a write may happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Only if nothing is under the key (`If-None-Match: *`).
+    Absent,
+    /// Only over what has this ETag (`If-Match`).
+    Matches(String),
+}
+
+/// What a completed write or a HEAD says about an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Length in bytes.
+    pub size_bytes: u64,
+    /// ETag without quotes.
+    pub etag: Option<String>,
+    /// Version, in a versioned bucket.
+    pub version_id: Option<String>,
+    /// Full-object CRC64NVME as S3 writes it (base64 of big-endian), when the store keeps one.
+    pub crc64nvme: Option<String>,
+    /// User metadata.
+    pub metadata: Vec<(String, String)>,
+}
+
+impl ObjectInfo {
+    /// The value of a user metadata key.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata
+            .iter()
+            .find(|(k, _)| k == key)
+            .map(|(_, v)| v.as_str())
+    }
+}
+
+/// How a conditional write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a write that was not made needs a look at what is there"]
+pub enum WriteEnd {
+    /// The store says that it is done. Proof is a HEAD.
+    Done,
+    /// The condition does not hold (412): something else is there.
+    Taken,
+    /// 409, or NoSuchUpload on completion: look before deciding.
+    Unclear,
+}
+
+/// A part as `list_parts` tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedPart {
+    /// From 1.
+    pub number: u32,
+    /// Length in bytes.
+    pub size_bytes: u64,
+    /// ETag as S3 gave it.
+    pub etag: String,
+    /// The part's CRC64NVME, when the store keeps it.
+    pub crc64nvme: Option<String>,
+}
+
+/// A multipart upload that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedUpload {
+    /// The key it is for.
+    pub key: String,
+    /// Its id.
+    pub upload_id: String,
+    /// When it was begun.
+    pub initiated: Option<jiff::Timestamp>,
+}
+
+/// An S3 bucket. Every method is one S3 operation (S3 API reference); keys are whole keys.
+///
+/// Errors are classified here: `upload_denied` for a bucket, right, key or quota that refuses
+/// (not transient), `upload_failed` for everything else (transient).
+#[async_trait]
+pub trait ObjectStore: Send + Sync + 'static {
+    /// PutObject.
+    async fn put(
+        &self,
+        key: &str,
+        payload: &Payload,
+        attributes: &Attributes,
+        condition: Option<&Condition>,
+    ) -> Result<WriteEnd>;
+
+    /// CreateMultipartUpload with a full-object CRC64NVME. Gives the upload's id.
+    async fn create_upload(&self, key: &str, attributes: &Attributes) -> Result<String>;
+
+    /// UploadPart. Gives what Complete needs to know of it.
+    async fn upload_part(
+        &self,
+        key: &str,
+        upload_id: &str,
+        number: u32,
+        payload: &Payload,
+    ) -> Result<FinishedPart>;
+
+    /// ListParts, all pages, ascending; `None` when the upload does not exist.
+    async fn list_parts(&self, key: &str, upload_id: &str) -> Result<Option<Vec<ListedPart>>>;
+
+    /// CompleteMultipartUpload with the whole size and the whole checksum, which S3 checks.
+    async fn complete(
+        &self,
+        key: &str,
+        upload_id: &str,
+        parts: &[FinishedPart],
+        size_bytes: u64,
+        crc64nvme: u64,
+        condition: Option<&Condition>,
+    ) -> Result<WriteEnd>;
+
+    /// AbortMultipartUpload; an upload that does not exist is fine.
+    async fn abort(&self, key: &str, upload_id: &str) -> Result<()>;
+
+    /// HeadObject with checksums; `None` when nothing is there.
+    async fn head(&self, key: &str) -> Result<Option<ObjectInfo>>;
+
+    /// GetObject, whole, for our own small documents; an object over `max_bytes` is an error.
+    async fn get(&self, key: &str, max_bytes: u64) -> Result<Option<(Bytes, ObjectInfo)>>;
+
+    /// ListMultipartUploads under a prefix, all pages.
+    async fn list_uploads(&self, prefix: &str) -> Result<Vec<ListedUpload>>;
+
+    /// HeadBucket: is it there, and may we.
+    async fn check_bucket(&self) -> Result<()>;
+}
+
+/// A CRC64NVME value as S3 writes it: base64 of its big-endian bytes.
+pub fn encode_crc64nvme(value: u64) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(value.to_be_bytes())
+}

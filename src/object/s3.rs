@@ -1,0 +1,1 @@
+//! The object store as S3 speaks it.

@@ -1,0 +1,1 @@
+//! What people are told: live progress, failures grouped by what to do, metrics.

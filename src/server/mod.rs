@@ -1,0 +1,1 @@
+//! The listeners: webhooks for providers, admin for the operator.

@@ -1,0 +1,1 @@
+//! Builds HTTP clients: the only place that does.

@@ -1,0 +1,1 @@
+//! What may be fetched: schemes, hosts and addresses.

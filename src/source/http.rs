@@ -1,0 +1,1 @@
+//! Opening an origin over HTTP.

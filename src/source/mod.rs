@@ -1,0 +1,69 @@
+//! Bytes in: opening an origin through the guard and streaming what it sends.
+//!
+//! Nothing is fetched that the guard has not allowed: the URL before the request, every address
+//! that DNS gives in the resolver that the connection uses, and each redirect like a first request.
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+
+use crate::error::Result;
+use crate::model::api::{ApiRequest, ApiResponse};
+use crate::signed_url::SignedUrl;
+
+pub mod client;
+pub mod guard;
+pub mod http;
+
+/// What to open.
+#[derive(Clone, Debug)]
+pub struct OpenRequest {
+    /// The URL, sent byte for byte.
+    pub url: SignedUrl,
+    /// The bytes wanted, from `start` to `end` exclusive; `None` for all of it from 0.
+    pub range: Option<ByteRange>,
+    /// With a range: the validator that the origin's content must still have (`If-Range`).
+    pub validator: Option<String>,
+    /// Hosts that the source's configuration allows; empty means any public one.
+    pub allow_hosts: Vec<String>,
+}
+
+/// A range of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ByteRange {
+    /// The first byte.
+    pub start: u64,
+    /// One past the last byte; `None` for "to the end".
+    pub end: Option<u64>,
+}
+
+/// An origin that answered 200 or 206.
+pub struct Opened {
+    /// The length of the whole content in bytes, if told.
+    pub length: Option<u64>,
+    /// The first byte of the body: 0 for a 200, the asked-for start for a 206.
+    pub start: u64,
+    /// What identifies this version of the content: a strong ETag, else Last-Modified. `None` means
+    /// that no range of it may be combined with another.
+    pub validator: Option<String>,
+    /// Whether ranges are worth trying (`Accept-Ranges: bytes`, or this is a 206).
+    pub accepts_ranges: bool,
+    /// Content-Type, as sent.
+    pub content_type: Option<String>,
+    /// The body. It fails when the origin stalls, is cut before its announced end, or sends more.
+    pub body: BoxStream<'static, Result<Bytes>>,
+}
+
+/// Opens origins and asks providers' APIs.
+///
+/// Errors are classified here: `expired` is not among them (only the caller knows the deadline):
+/// 401 and 403 are `denied`, 404 and 410 `gone` (404 transient), 429 `throttled`, guard refusals
+/// `refused`, everything that may pass `unreachable`.
+#[async_trait]
+pub trait Source: Send + Sync + 'static {
+    /// GET, following at most five redirects by hand, each judged by the guard.
+    async fn open(&self, request: &OpenRequest) -> Result<Opened>;
+
+    /// One call of a provider's API; no redirects. Any HTTP status is an answer.
+    async fn call(&self, request: &ApiRequest) -> Result<ApiResponse>;
+}

@@ -1,0 +1,294 @@
+//! The durable state: events, recordings and jobs, and the contract that every back end keeps.
+//!
+//! # The contract
+//!
+//! *Atomic.* Each call is one transaction: after an error nothing of it is stored, after `Ok` all of
+//! it survives power loss.
+//! *Deduplicated.* One `(source, dedupe_key)` is one event, however often and however concurrently it
+//! is recorded. Within a recording one `identity` is one job.
+//! *Fenced.* A write about a running job takes its [`Lease`]; when another claim has happened since,
+//! or the job is not running any more, nothing is written and the answer is [`Written::Stale`].
+//! *Time.* `now` is always an argument; the store has no clock.
+//! *Missing.* A job, recording or event that is not there is an empty answer, not an error.
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use crate::error::{Class, Result};
+use crate::model::manifest::RecordingContents;
+use crate::model::{
+    Artifact, Checkpoint, Deadline, Event, EventClass, EventId, Folder, Format, Job, JobId, Kind,
+    Layout, Lease, Origin, Outcome, Provider, Record, RecordingId, State, key,
+};
+
+pub mod sqlite;
+
+/// Keeps events and jobs. See the module's contract.
+#[async_trait]
+pub trait JobStore: Send + Sync + 'static {
+    /// Stores an event, its recording, its jobs and its provider failures; all or nothing.
+    ///
+    /// A known `(source, dedupe_key)` changes nothing and answers with the first receipt's ids.
+    /// The recording is found by `recording_key` or made; its folder is fixed then, on the date of the
+    /// session's first event where the session is known already. An artifact whose `identity` the
+    /// recording has already becomes no second job: a job that is not archived takes over the fresh
+    /// origin, remint and deadline (keeping its checkpoint), and one that is `expired`, `failed` or
+    /// `cancelled` goes back to `pending`. A taken name gets a number (`recording-2.mp4`).
+    /// An artifact with [`Origin::Unusable`](crate::model::Origin::Unusable) becomes a `failed` job.
+    /// A provider failure with the `loss_key` of an earlier one of the recording is stored once.
+    async fn record(&self, event: NewEvent) -> Result<Recorded>;
+
+    /// Leases due jobs to `worker`, least slack first (earliest latest-start, session-signed
+    /// ones first among equals, then oldest). Due is: `pending` with `next_attempt_at` not after now,
+    /// or `running` with a lease that has run out. Counts the attempt and gives a new fencing token.
+    async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>>;
+
+    /// Extends leases to `until`; answers with the jobs whose lease is lost (stale or cancelled).
+    async fn heartbeat(&self, leases: &[Lease], until: Timestamp) -> Result<Vec<JobId>>;
+
+    /// Stores what the bucket has acknowledged so far; `None` forgets it.
+    async fn checkpoint(
+        &self,
+        lease: &Lease,
+        checkpoint: Option<&Checkpoint>,
+        bytes_done: u64,
+    ) -> Result<Written>;
+
+    /// Ends the attempt. `Archived` also erases the origin (its secret is of no more use) and the
+    /// checkpoint, and withdraws provider failures that it cures; `Retry` with `is_counted: false`
+    /// gives the attempt back.
+    async fn settle(&self, lease: &Lease, outcome: &Outcome, now: Timestamp) -> Result<Written>;
+
+    /// Ends a lookup job: the artifacts that the answer named become jobs of the same recording by
+    /// the rules of [`record`](JobStore::record), and the lookup leaves the records. In one transaction.
+    async fn resolve(&self, lease: &Lease, found: Vec<Artifact>, now: Timestamp)
+    -> Result<Written>;
+
+    /// Replaces a running job's origin and deadline after a re-mint; the lease goes on.
+    async fn reorigin(&self, lease: &Lease, artifact: &Artifact) -> Result<Written>;
+
+    /// Moves `next_attempt_at` of all pending jobs that are due before `until` to `until`, counting
+    /// no attempt: the destination refuses. Answers how many were moved.
+    async fn pause(&self, until: Timestamp, class: Class, message: &str) -> Result<u64>;
+
+    /// Recordings whose jobs have all settled and that have changed since their manifest was
+    /// written; at most `limit`.
+    async fn unsealed(&self, limit: u32) -> Result<Vec<RecordingId>>;
+
+    /// All that manifest and report of a recording are made from.
+    async fn contents(&self, recording: RecordingId) -> Result<Option<RecordingContents>>;
+
+    /// Notes that manifest and report of `generation` are in the bucket under these ETags. If the recording has
+    /// changed meanwhile it stays unsealed.
+    async fn sealed(
+        &self,
+        recording: RecordingId,
+        generation: i64,
+        manifest_etag: Option<&str>,
+        report_etag: Option<&str>,
+    ) -> Result<()>;
+
+    /// When the next pending job is due or the next lease runs out; `None` when there is nothing to wait for.
+    async fn next_due(&self) -> Result<Option<Timestamp>>;
+
+    /// Records that match, oldest first.
+    async fn list(&self, filter: &Filter) -> Result<Vec<Record>>;
+
+    /// Provider failures that match and that nothing has cured, oldest first.
+    async fn provider_failures(&self, since: Option<Timestamp>) -> Result<Vec<ProviderLoss>>;
+
+    /// Events that match, oldest first, at most `limit`: what came in, without bodies.
+    async fn events(&self, since: Option<Timestamp>, limit: u32) -> Result<Vec<EventRecord>>;
+
+    /// Puts settled jobs that are not archived back to `pending`, due now, attempts from zero.
+    /// Answers with their records as they are after.
+    async fn retry(&self, selection: &Selection, now: Timestamp) -> Result<Vec<Record>>;
+
+    /// Cancels jobs that have not settled; a running one's lease is lost to its worker.
+    async fn cancel(&self, ids: &[uuid::Uuid], now: Timestamp) -> Result<Vec<Record>>;
+
+    /// How many jobs are in each state, and the earliest latest-start among the open ones.
+    async fn stats(&self) -> Result<Stats>;
+}
+
+/// An event to record.
+#[derive(Clone, Debug)]
+pub struct NewEvent {
+    /// The source it came through.
+    pub source: String,
+    /// What it says.
+    pub event: Event,
+    /// The body, byte for byte.
+    pub raw: bytes::Bytes,
+    /// `{recording}`: what joins it to a recording.
+    pub recording_key: String,
+    /// Where that recording would be archived.
+    pub folder: Folder,
+    /// When it came in.
+    pub received_at: Timestamp,
+}
+
+impl NewEvent {
+    /// An event as it came in. One that belongs to a recording gains an artifact: itself, redacted.
+    pub fn new(
+        source: impl Into<String>,
+        mut event: Event,
+        raw: bytes::Bytes,
+        layout: &Layout,
+        received_at: Timestamp,
+    ) -> NewEvent {
+        let folder = layout.folder(
+            event.provider,
+            &event.recording,
+            &event.dedupe_key,
+            event.event_time,
+            received_at,
+        );
+        let recording_key = key::recording_variable(&event.recording, &event.dedupe_key);
+        if event.class.has_recording() {
+            event.artifacts.push(event_artifact(&event));
+        }
+        NewEvent {
+            source: source.into(),
+            event,
+            raw,
+            recording_key,
+            folder,
+            received_at,
+        }
+    }
+}
+
+fn event_artifact(event: &Event) -> Artifact {
+    let id = match &event.event_id {
+        Some(id) => key::safe(id),
+        None => key::short_hash(event.dedupe_key.as_bytes()),
+    };
+    Artifact {
+        identity: format!("event:{}", event.dedupe_key),
+        name: format!("event-{id}.json"),
+        kind: Kind::Event,
+        format: Format::Json,
+        origin: Origin::Inline(event.redacted.clone()),
+        remint: None,
+        deadline: Deadline::NONE,
+        size_bytes: Some(event.redacted.len() as u64),
+    }
+}
+
+/// What became of an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// Our id of the event (of its first receipt).
+    pub event_id: EventId,
+    /// Our id of its recording; `None` for an event without one (`ignored`, `unknown`).
+    pub recording_id: Option<RecordingId>,
+    /// The jobs that it made or woke; on a duplicate, those of its first receipt.
+    pub jobs: Vec<JobId>,
+    /// Whether it had been recorded before.
+    pub is_duplicate: bool,
+}
+
+/// What a worker asks for.
+#[derive(Clone, Debug)]
+pub struct Claim {
+    /// Who asks; shown to people.
+    pub worker: String,
+    /// Whether from the lane of small artifacts or from the other.
+    pub is_small: bool,
+    /// How many at most.
+    pub limit: u32,
+    /// The present.
+    pub now: Timestamp,
+    /// When the leases run out without a heartbeat.
+    pub lease_until: Timestamp,
+    /// Only these jobs, when it is an `archive` in the foreground that asks.
+    pub only: Option<Vec<JobId>>,
+}
+
+/// A leased job.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// The proof.
+    pub lease: Lease,
+    /// The work.
+    pub job: Job,
+    /// Its record as it stands now.
+    pub record: Record,
+}
+
+/// Whether a write under a lease happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a stale lease means that the work belongs to another worker"]
+pub enum Written {
+    /// It did.
+    Yes,
+    /// The lease is not the current one: nothing was written.
+    Stale,
+}
+
+/// Which records to list. Empty: all.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only in these states.
+    pub states: Vec<State>,
+    /// Only of this provider.
+    pub provider: Option<Provider>,
+    /// Only made or changed since.
+    pub since: Option<Timestamp>,
+    /// Only these jobs or recordings.
+    pub ids: Vec<uuid::Uuid>,
+}
+
+/// Which jobs to retry.
+#[derive(Clone, Debug)]
+pub enum Selection {
+    /// Jobs, or all jobs of recordings, by id.
+    Ids(Vec<uuid::Uuid>),
+    /// All of a failure class.
+    Class(Class),
+    /// All that failed or expired (not those that an operator cancelled).
+    All,
+}
+
+/// A provider failure with its recording, for `failures`.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ProviderLoss {
+    /// The loss.
+    #[serde(flatten)]
+    pub failure: crate::model::manifest::ProviderFailureRecord,
+    /// Its recording.
+    pub recording: crate::model::manifest::RecordingRecord,
+}
+
+/// An event without its body.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct EventRecord {
+    /// Our id.
+    pub id: EventId,
+    /// The source.
+    pub source: String,
+    /// The provider.
+    pub provider: Provider,
+    /// The provider's id.
+    pub event_id: Option<String>,
+    /// The provider's type.
+    pub event_type: Option<String>,
+    /// What it asked of us.
+    pub class: EventClass,
+    /// For `unknown`: why.
+    pub alert: Option<String>,
+    /// When it came in.
+    pub received_at: Timestamp,
+    /// Its recording.
+    pub recording_id: Option<RecordingId>,
+}
+
+/// The state of the queue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Jobs in each state.
+    pub jobs: Vec<(State, u64)>,
+    /// The earliest latest-start among open jobs that have a deadline: slack is this minus now.
+    pub least_latest_start: Option<Timestamp>,
+}

@@ -1,0 +1,5 @@
+//! The world of the tests: an origin, an object store and providers' APIs that misbehave on script.
+
+pub mod api;
+pub mod origin;
+pub mod s3;

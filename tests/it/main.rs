@@ -1,0 +1,12 @@
+//! The integration tests: one binary, one module a room, `harness` is their world.
+#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+
+mod cli;
+mod harness;
+mod house;
+mod ingest;
+mod object;
+mod server;
+mod store;
+mod transfer;
+mod worker;
