@@ -9,7 +9,7 @@ use super::Config;
 use crate::error::{Error, Result};
 
 /// The file that is read when none is named, if it is there.
-pub(crate) const DEFAULT_FILE: &str = "harvester.toml";
+const DEFAULT_FILE: &str = "harvester.toml";
 
 const ENVIRONMENT_PREFIX: &str = "HARVESTER_";
 

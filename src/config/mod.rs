@@ -22,7 +22,6 @@ mod load;
 mod size;
 mod validate;
 
-pub(crate) use load::DEFAULT_FILE;
 pub use load::{Layers, load};
 pub use size::ByteSize;
 pub use validate::MIN_MEMORY_BYTES;
@@ -161,7 +160,7 @@ pub struct SourceConfig {
     /// Shared secrets, any of which the header must carry; several for rotation.
     #[serde(deserialize_with = "lenient::secrets")]
     pub secrets: Vec<SecretString>,
-    /// The header that carries the secret; by default [`DEFAULT_SECRET_HEADER`].
+    /// The header that carries the secret, when not the provider's own.
     pub header: Option<String>,
     /// The provider's API key, for lookups and fresh URLs.
     #[serde(deserialize_with = "lenient::secret")]
@@ -175,9 +174,6 @@ pub struct SourceConfig {
     #[serde(deserialize_with = "lenient::words")]
     pub allow_hosts: Vec<String>,
 }
-
-/// The header that carries a source's secret when its configuration names none.
-pub const DEFAULT_SECRET_HEADER: &str = "x-webhook-secret";
 
 /// `[guard]`
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -1,1 +1,5 @@
 //! What people are told: live progress, failures grouped by what to do, metrics.
+
+pub mod board;
+pub mod failure;
+pub mod terminal;
