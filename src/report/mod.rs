@@ -2,4 +2,5 @@
 
 pub mod board;
 pub mod failure;
+pub mod progress;
 pub mod terminal;
