@@ -2,5 +2,6 @@
 
 pub mod board;
 pub mod failure;
+pub mod metrics;
 pub mod progress;
 pub mod terminal;
