@@ -90,7 +90,7 @@ pub enum Decision {
 pub fn decide(error: &Error, attempt: &Attempt, settings: &RetrySettings) -> Decision {
     match error.class() {
         Class::UploadDenied => Decision::PauseDestination {
-            until: later(attempt.now, settings.destination_pause),
+            until: pause_until(attempt.now, settings),
             class: Class::UploadDenied,
         },
         Class::Expired => fresh_url_or(expired(error, attempt), attempt),
@@ -105,6 +105,11 @@ pub fn decide(error: &Error, attempt: &Attempt, settings: &RetrySettings) -> Dec
 /// process or loses the lease, so that it must not be tried again.
 pub fn is_spent(attempts: u32, settings: &RetrySettings) -> bool {
     attempts > settings.max_attempts
+}
+
+/// Until when a destination that refuses is left alone.
+pub fn pause_until(now: Timestamp, settings: &RetrySettings) -> Timestamp {
+    later(now, settings.destination_pause)
 }
 
 fn fresh_url_or(outcome: Outcome, attempt: &Attempt) -> Decision {
