@@ -730,7 +730,7 @@ mod tests {
         all(&origin, now).unwrap()
     }
 
-    fn body<'a>(events: &'a [DemoEvent], name: &str) -> Value {
+    fn body(events: &[DemoEvent], name: &str) -> Value {
         let event = events.iter().find(|event| event.name == name).unwrap();
         serde_json::from_str(&event.body).unwrap()
     }

@@ -181,3 +181,212 @@ fn judge_documents(seen: &Seen) -> Vec<String> {
     }
     wrong
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::cli::demo::events::Expected;
+    use crate::cli::demo::media::{Content, Library};
+    use crate::error::Class;
+    use crate::model::manifest::{ProviderFailureRecord, RecordingRecord};
+    use crate::model::{DeadlineFrom, EventId, Format, JobId, Provider};
+
+    const RECORDING: RecordingId = RecordingId(Uuid::from_u128(1));
+
+    fn chat() -> Content {
+        Library::default().content("/100ms/sfu/chat.csv").unwrap()
+    }
+
+    fn event(class: EventClass, artifacts: Vec<(String, Fate)>) -> DemoEvent {
+        DemoEvent {
+            name: "100ms/x",
+            provider: Provider::Hms,
+            event_id: Some("e".to_owned()),
+            headers: vec![],
+            body: String::new(),
+            expected: Expected { class, artifacts },
+        }
+    }
+
+    fn record(name: &str, kind: Kind, state: State, class: Option<Class>) -> Record {
+        Record {
+            id: JobId(Uuid::from_u128(2)),
+            recording_id: RECORDING,
+            provider: Provider::Hms,
+            source: "100ms".to_owned(),
+            name: name.to_owned(),
+            kind,
+            format: Format::Csv,
+            state,
+            class,
+            message: None,
+            action: None,
+            key: format!("folder/{name}"),
+            size_bytes: None,
+            crc64nvme: None,
+            sha256: None,
+            etag: None,
+            version_id: None,
+            deadline: None,
+            deadline_from: DeadlineFrom::None,
+            attempts: 1,
+            bytes_done: 0,
+            archived_at: None,
+        }
+    }
+
+    /// A world in which the event was recorded and these artifacts have settled.
+    fn seen(class: EventClass, records: Vec<Record>) -> Seen {
+        let archived: Vec<_> = records
+            .iter()
+            .filter(|record| record.state == State::Archived)
+            .cloned()
+            .collect();
+        let recording = RecordingRecord {
+            id: RECORDING,
+            provider: Provider::Hms,
+            source: "100ms".to_owned(),
+            recording_id: None,
+            bot_id: None,
+            session_id: None,
+            room_id: None,
+            room_name: None,
+            started_at: None,
+            ended_at: None,
+        };
+        let at = "2026-03-02T10:00:00Z".parse().unwrap();
+        let mut objects: HashMap<_, _> = archived
+            .iter()
+            .map(|record| (record.key.clone(), chat().read(0, usize::MAX)))
+            .collect();
+        let manifest = Manifest {
+            version: 1,
+            recording: recording.clone(),
+            event_ids: vec!["e".to_owned()],
+            artifacts: archived,
+            written_at: at,
+        };
+        objects.insert(
+            "folder/manifest.json".to_owned(),
+            serde_json::to_vec(&manifest).unwrap().into(),
+        );
+        let losses = matches!(class, EventClass::Failure).then(|| ProviderLoss {
+            failure: ProviderFailureRecord {
+                class: Class::ProviderFailed,
+                code: None,
+                message: String::new(),
+                event_id: "e".to_owned(),
+                at,
+            },
+            recording,
+        });
+        Seen {
+            events: vec![EventRecord {
+                id: EventId(Uuid::from_u128(3)),
+                source: "100ms".to_owned(),
+                provider: Provider::Hms,
+                event_id: Some("e".to_owned()),
+                event_type: None,
+                class,
+                alert: None,
+                received_at: at,
+                recording_id: Some(RECORDING),
+            }],
+            records,
+            losses: losses.into_iter().collect(),
+            objects,
+        }
+    }
+
+    fn archived(name: &str) -> Record {
+        record(name, Kind::Chat, State::Archived, None)
+    }
+
+    fn chat_event() -> DemoEvent {
+        let fate = Fate::Archived(chat());
+        event(EventClass::Artifacts, vec![("chat.csv".to_owned(), fate)])
+    }
+
+    #[test]
+    fn what_should_have_been_archived_and_is_leaves_nothing_to_say() {
+        let event_record = record("event-e.json", Kind::Event, State::Archived, None);
+        let seen = seen(
+            EventClass::Artifacts,
+            vec![archived("chat.csv"), event_record],
+        );
+        assert_eq!(judge(&[chat_event()], &seen), Vec::<String>::new());
+    }
+
+    #[test]
+    fn every_sort_of_difference_is_told() {
+        let events = [chat_event()];
+        let good = || seen(EventClass::Artifacts, vec![archived("chat.csv")]);
+        let check = |seen: &Seen, complaint: &str| {
+            let wrong = judge(&events, seen).join("\n");
+            assert!(wrong.contains(complaint), "{complaint}: {wrong}");
+        };
+
+        let mut world = good();
+        world.events.clear();
+        check(&world, "is in the store 0 times");
+        let mut world = good();
+        world.events.push(world.events[0].clone());
+        check(&world, "is in the store 2 times");
+        let mut world = good();
+        world.events[0].class = EventClass::Unknown;
+        check(&world, "was taken as unknown, not artifacts");
+        let mut world = good();
+        world.records.clear();
+        check(&world, "nothing became of chat.csv");
+        let mut world = good();
+        world.records.push(archived("other.csv"));
+        check(&world, "other.csv: nobody announced it");
+        let mut world = good();
+        world.records[0] = record("chat.csv", Kind::Chat, State::Failed, Some(Class::Gone));
+        check(&world, "is failed (gone), should be archived");
+        let mut world = good();
+        world.objects.remove("folder/chat.csv");
+        check(&world, "the bucket has no folder/chat.csv");
+        let mut world = good();
+        world
+            .objects
+            .insert("folder/chat.csv".to_owned(), "x".into());
+        check(&world, "other bytes");
+        let mut world = good();
+        world.objects.remove("folder/manifest.json");
+        check(&world, "folder/manifest.json is missing");
+        let mut world = good();
+        let leak = r#"{"url":"http://h/p?X-Amz-Signature=1"}"#;
+        world
+            .objects
+            .insert("folder/event-e.json".to_owned(), leak.into());
+        check(&world, "holds a signed URL");
+    }
+
+    #[test]
+    fn a_loss_must_be_the_expected_one_and_be_reported() {
+        let lost = Fate::Lost(Class::Expired);
+        let expired = event(EventClass::Artifacts, vec![("chat.csv".to_owned(), lost)]);
+        let with = |class| {
+            let record = record("chat.csv", Kind::Chat, State::Expired, Some(class));
+            seen(EventClass::Artifacts, vec![record])
+        };
+        let events = [expired];
+        assert_eq!(judge(&events, &with(Class::Expired)), Vec::<String>::new());
+        assert_eq!(
+            judge(&events, &with(Class::Denied)),
+            ["100ms/chat.csv: is expired (denied), should be lost as expired"]
+        );
+
+        let failure = [event(EventClass::Failure, vec![])];
+        let mut world = seen(EventClass::Failure, vec![]);
+        assert_eq!(judge(&failure, &world), Vec::<String>::new());
+        world.losses.clear();
+        assert_eq!(
+            judge(&failure, &world),
+            ["100ms/x: the loss is not reported"]
+        );
+    }
+}
