@@ -19,6 +19,7 @@ use output::{Color, Failure, Output, Result};
 mod archive;
 mod cancel;
 mod completions;
+pub mod demo;
 mod failures;
 mod input;
 mod inspect;

@@ -1,5 +1,6 @@
 //! `harvester watch`: the live progress of a running worker, through its admin listener.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -87,7 +88,7 @@ async fn follow(
 async fn connect(client: &reqwest::Client, admin: &AdminConfig) -> Result<reqwest::Response> {
     let address = admin.listen;
     let mut request = client
-        .get(format!("http://{address}/api/v1/progress"))
+        .get(format!("http://{}/api/v1/progress", reachable(address)))
         .header(crate::server::admin::API_HEADER, "1");
     if let Some(token) = &admin.token {
         request = request.bearer_auth(token.expose_secret());
@@ -116,6 +117,15 @@ async fn connect(client: &reqwest::Client, admin: &AdminConfig) -> Result<reqwes
             format!("watch the worker at {address}: what listens there answered {status}, no harvester does"),
         )
         .into()),
+    }
+}
+
+/// A worker that listens on all addresses is reached over loopback.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => (Ipv4Addr::LOCALHOST, address.port()).into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => (Ipv6Addr::LOCALHOST, address.port()).into(),
+        _ => address,
     }
 }
 

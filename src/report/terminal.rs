@@ -36,6 +36,11 @@ impl Stderr {
         }
     }
 
+    /// Whether colours are wanted.
+    pub fn is_colored(&self) -> bool {
+        self.is_colored
+    }
+
     /// A line for a person, above the bars. That nobody reads it is no failure.
     pub fn say(&self, tone: Tone, text: &str) {
         let line = paint(tone, text, self.is_colored);
