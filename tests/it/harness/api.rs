@@ -1,4 +1,6 @@
 //! A provider's API on loopback that answers by script and remembers what it was asked.
+//!
+//! It will serve files as well, for tests that need no cleverer origin.
 
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
@@ -23,8 +25,9 @@ pub struct TestApi {
 #[derive(Clone, Debug)]
 pub struct Answer {
     status: u16,
-    body: String,
+    body: Bytes,
     retry_after: Option<String>,
+    stalls: bool,
 }
 
 /// One request as it came in.
@@ -49,8 +52,27 @@ impl Answer {
     pub fn json(status: u16, body: impl ToString) -> Answer {
         Answer {
             status,
-            body: body.to_string(),
+            body: body.to_string().into(),
             retry_after: None,
+            stalls: false,
+        }
+    }
+
+    /// 200 with a file.
+    pub fn file(content: impl Into<Bytes>) -> Answer {
+        Answer {
+            status: 200,
+            body: content.into(),
+            retry_after: None,
+            stalls: false,
+        }
+    }
+
+    /// 200 and the length of a file whose bytes never come.
+    pub fn stalled(content: impl Into<Bytes>) -> Answer {
+        Answer {
+            stalls: true,
+            ..Answer::file(content)
         }
     }
 
@@ -153,6 +175,13 @@ async fn answer(
         .header("content-type", "application/json");
     if let Some(wait) = &answer.retry_after {
         response = response.header("retry-after", wait);
+    }
+    if answer.stalls {
+        let nothing = futures::stream::pending::<Result<Bytes, std::io::Error>>();
+        return response
+            .header("content-length", answer.body.len())
+            .body(Body::from_stream(nothing))
+            .unwrap();
     }
     response.body(Body::from(answer.body)).unwrap()
 }
