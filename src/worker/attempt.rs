@@ -1,17 +1,18 @@
 //! One attempt at one job, under its lease, to one outcome.
 
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::lease::{Hold, LeaseLedger, persist};
+use super::settle::{self, Facts, again, settle, tell};
 use super::{Worker, lookup};
 use crate::error::{Class, Error, Result};
 use crate::model::{
-    Archived, Artifact, Deadline, Job, JobId, Lookup, Origin, Outcome, ProgressEvent, Record,
-    RecordingId,
+    Archived, Artifact, Deadline, Job, Lookup, Origin, Outcome, ProgressEvent, Record, RecordingId,
 };
 use crate::schedule;
 use crate::schedule::retry::{self, Decision};
-use crate::store::{Claimed, Filter, Written};
+use crate::store::Written;
 
 /// How an attempt ended, as far as the shift has to know.
 #[derive(Debug)]
@@ -199,7 +200,10 @@ impl Attempt {
                 Ended::Resolved(self.job.recording_id)
             }
             Ok(Written::Stale) => self.let_go().await,
-            Err(error) => self.unsettled(&error),
+            Err(error) => {
+                settle::complain(self.job.id, &error);
+                Ended::Done
+            }
         }
     }
 
@@ -234,17 +238,15 @@ impl Attempt {
             && self.worker.objects.check_bucket().await.is_err()
     }
 
-    async fn give_back(&self, error: Error, until: jiff::Timestamp) -> Ended {
+    async fn give_back(&self, error: Error, until: Timestamp) -> Ended {
         // The next `archive` of the same event should not have to wait.
         let at = if self.is_foreground {
             self.worker.clock.now()
         } else {
             until
         };
-        match self.settle(again(&error, at, false)).await {
-            Ended::Done => Ended::Refused(error),
-            ended => ended,
-        }
+        self.settle(again(&error, at, false)).await;
+        Ended::Refused(error)
     }
 
     fn handed_back(&self) -> Outcome {
@@ -257,15 +259,13 @@ impl Attempt {
     }
 
     fn decide(&self, error: &Error, deadline: Deadline, can_remint: bool) -> Decision {
-        let facts = Facts {
-            deadline,
-            ..Facts::of(&self.job)
-        };
+        let facts = Facts::of(&self.job).with_deadline(deadline);
         facts.decide(&self.worker, error, can_remint)
     }
 
     async fn settle(&self, outcome: Outcome) -> Ended {
-        settle(&self.worker, &self.hold, &outcome).await
+        settle(&self.worker, &self.hold, &outcome).await;
+        Ended::Done
     }
 
     /// The job is another's: only those who watch have to hear of it.
@@ -279,137 +279,6 @@ impl Attempt {
         );
         tell(&self.worker, id, &outcome).await;
         Ended::Done
-    }
-
-    fn unsettled(&self, error: &Error) -> Ended {
-        unsettled(self.job.id, error)
-    }
-}
-
-/// What the retry decision needs of a job; outlives the attempt's task, which may panic.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Facts {
-    number: u32,
-    first_at: jiff::Timestamp,
-    deadline: Deadline,
-}
-
-impl Facts {
-    fn of(job: &Job) -> Facts {
-        Facts {
-            number: job.attempts,
-            first_at: job.first_attempt_at,
-            deadline: job.deadline,
-        }
-    }
-
-    /// Of what was claimed.
-    pub(super) fn of_claimed(claimed: &Claimed) -> Facts {
-        Facts::of(&claimed.job)
-    }
-
-    fn decide(&self, worker: &Worker, error: &Error, can_remint: bool) -> Decision {
-        let attempt = retry::Attempt {
-            number: self.number,
-            first_at: self.first_at,
-            deadline: self.deadline,
-            can_remint,
-            now: worker.clock.now(),
-            jitter: fastrand::f64(),
-        };
-        retry::decide(error, &attempt, &worker.settings.retry)
-    }
-}
-
-/// Settles an attempt whose task has panicked: that attempt is lost, nothing else.
-pub(super) async fn settle_panicked(worker: &Worker, hold: &Hold, facts: Facts) {
-    let error = Error::transient(
-        Class::Internal,
-        "finish the attempt: it panicked (the log has the message)",
-    );
-    if let Decision::Settle(outcome) = facts.decide(worker, &error, false) {
-        settle(worker, hold, &outcome).await;
-    }
-}
-
-async fn settle(worker: &Worker, hold: &Hold, outcome: &Outcome) -> Ended {
-    let (store, lease) = (&worker.store, hold.lease());
-    let now = worker.clock.now();
-    match persist(worker, || store.settle(lease, outcome, now)).await {
-        Ok(Written::Yes) => log(lease.job, outcome),
-        Ok(Written::Stale) => hold.lose(),
-        Err(error) => return unsettled(lease.job, &error),
-    }
-    tell(worker, lease.job, outcome).await;
-    Ended::Done
-}
-
-/// The lease runs out and the job is claimed again; what is in the bucket already is found there.
-fn unsettled(job: JobId, error: &Error) -> Ended {
-    tracing::error!(
-        %job,
-        "failed to store how the attempt ended, it will be made again: {}",
-        error.full_message()
-    );
-    Ended::Done
-}
-
-fn log(job: JobId, outcome: &Outcome) {
-    match outcome {
-        Outcome::Archived(archived) => {
-            tracing::info!(%job, key = archived.key, size_bytes = archived.size_bytes, "archived");
-        }
-        Outcome::Retry {
-            at, class, message, ..
-        } => {
-            tracing::info!(%job, %class, next_attempt_at = %at, "attempt failed: {message}");
-        }
-        Outcome::Expired { message } => {
-            tracing::warn!(%job, class = %Class::Expired, "artifact lost: {message}");
-        }
-        Outcome::Failed { class, message } => {
-            tracing::warn!(%job, %class, "artifact lost: {message}");
-        }
-    }
-}
-
-/// Tells those who watch how the job stands after `outcome`, or after what overtook it.
-async fn tell(worker: &Worker, id: JobId, outcome: &Outcome) {
-    let filter = Filter {
-        ids: vec![id.0],
-        ..Filter::default()
-    };
-    let record = match persist(worker, || worker.store.list(&filter)).await {
-        Ok(records) => records.into_iter().find(|record| record.id == id),
-        Err(error) => {
-            tracing::warn!(job = %id, "failed to read a record: {}", error.full_message());
-            None
-        }
-    };
-    let event = match (record, outcome) {
-        (Some(record), _) if record.state.is_settled() => ProgressEvent::Settled { record },
-        (
-            _,
-            Outcome::Retry {
-                at, class, message, ..
-            },
-        ) => ProgressEvent::Retrying {
-            id,
-            class: *class,
-            message: message.clone(),
-            at: *at,
-        },
-        _ => return,
-    };
-    (worker.emit)(event);
-}
-
-fn again(error: &Error, at: jiff::Timestamp, is_counted: bool) -> Outcome {
-    Outcome::Retry {
-        at,
-        class: error.class(),
-        message: error.full_message(),
-        is_counted,
     }
 }
 
@@ -450,5 +319,58 @@ fn without_fresh_url(error: Error, refusal: Error, deadline: Deadline) -> Failur
         error: combined,
         deadline,
         can_remint: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::DeadlineFrom;
+
+    fn deadline() -> Deadline {
+        Deadline::at(Timestamp::UNIX_EPOCH, DeadlineFrom::Query)
+    }
+
+    #[test]
+    fn when_asking_for_a_fresh_url_may_work_later_the_job_waits_for_that() {
+        let refusal = Error::transient(Class::Throttled, "ask the API: 429")
+            .with_retry_after(Some(Duration::from_secs(7)));
+        let failure = without_fresh_url(
+            Error::new(Class::Denied, "open the file: 403"),
+            refusal,
+            deadline(),
+        );
+        assert_eq!(failure.error.class(), Class::Throttled);
+        assert!(failure.error.is_transient());
+        assert_eq!(failure.error.retry_after(), Some(Duration::from_secs(7)));
+        assert_eq!(failure.deadline, Deadline::NONE);
+        assert_eq!(
+            failure.error.full_message(),
+            "open the file: 403; failed to get a fresh URL: ask the API: 429"
+        );
+    }
+
+    #[test]
+    fn when_no_fresh_url_will_ever_come_the_origins_answer_stands() {
+        let failure = without_fresh_url(
+            Error::new(Class::Denied, "open the file: 403"),
+            Error::new(Class::Gone, "ask the API: 404"),
+            deadline(),
+        );
+        assert_eq!(failure.error.class(), Class::Denied);
+        assert_eq!(failure.deadline, deadline());
+        assert!(!failure.can_remint);
+    }
+
+    #[test]
+    fn a_bucket_that_refuses_is_not_mistaken_for_a_dead_url() {
+        let failure = without_fresh_url(
+            Error::new(Class::UploadDenied, "put the object: 403"),
+            Error::transient(Class::Unreachable, "ask the API: 503"),
+            deadline(),
+        );
+        assert_eq!(failure.error.class(), Class::UploadDenied);
     }
 }

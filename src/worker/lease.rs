@@ -267,3 +267,59 @@ impl Ledger for LeaseLedger<'_> {
 fn lost() -> Error {
     Error::internal("go on: the lease is lost, the job belongs to another worker or is cancelled")
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn lease(token: i64) -> Lease {
+        Lease {
+            job: JobId(Uuid::from_u128(1)),
+            token,
+        }
+    }
+
+    #[test]
+    fn a_lease_is_renewed_until_its_hold_is_dropped() {
+        let leases = Arc::new(Leases::default());
+        let hold = leases.hold(lease(1), CancellationToken::new());
+        assert_eq!(leases.current(), [lease(1)]);
+        drop(hold);
+        assert_eq!(leases.current(), []);
+    }
+
+    #[test]
+    fn a_lost_lease_cancels_its_transfer() {
+        let leases = Arc::new(Leases::default());
+        let hold = leases.hold(lease(1), CancellationToken::new());
+        leases.lose(&[lease(1)], &[lease(1).job]);
+        assert!(hold.is_lost());
+        assert!(hold.cancel().is_cancelled());
+    }
+
+    #[test]
+    fn f87_our_own_later_claim_ends_the_earlier_attempt_and_outlives_its_drop() {
+        let leases = Arc::new(Leases::default());
+        let frozen = leases.hold(lease(1), CancellationToken::new());
+        let asked = leases.current();
+        let current = leases.hold(lease(2), CancellationToken::new());
+        assert!(frozen.is_lost());
+        // The answer to a heartbeat of before must not hit the new lease.
+        leases.lose(&asked, &[lease(1).job]);
+        assert!(!current.is_lost());
+        drop(frozen);
+        assert_eq!(leases.current(), [lease(2)]);
+    }
+
+    #[test]
+    fn cancelling_the_parent_stops_the_transfer_without_losing_the_lease() {
+        let leases = Arc::new(Leases::default());
+        let abandon = CancellationToken::new();
+        let hold = leases.hold(lease(1), abandon.child_token());
+        abandon.cancel();
+        assert!(hold.cancel().is_cancelled());
+        assert!(!hold.is_lost());
+    }
+}

@@ -25,9 +25,11 @@ use crate::store::JobStore;
 use crate::transfer::Engine;
 
 mod attempt;
+mod destination;
 mod lease;
 mod lookup;
 mod seal;
+mod settle;
 mod shift;
 
 /// How a worker works.

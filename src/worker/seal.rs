@@ -55,8 +55,22 @@ pub(super) async fn keep(worker: Worker, settled: Arc<Notify>, stop: Cancellatio
     pass(&worker, &mut waiting).await;
 }
 
-/// Seals these recordings, those of them that are complete.
-pub(super) async fn these(worker: &Worker, recordings: BTreeSet<RecordingId>) {
+/// Seals those of the recordings `worked_on` that are complete, and those of `own` that an earlier
+/// run left unsealed.
+pub(super) async fn these(
+    worker: &Worker,
+    worked_on: BTreeSet<RecordingId>,
+    own: BTreeSet<RecordingId>,
+) {
+    let left = worker.store.unsealed(BATCH).await.unwrap_or_else(|error| {
+        tracing::warn!(
+            "failed to find complete recordings: {}",
+            error.full_message()
+        );
+        Vec::new()
+    });
+    let left = left.into_iter().filter(|recording| own.contains(recording));
+    let recordings: BTreeSet<_> = worked_on.into_iter().chain(left).collect();
     for recording in recordings {
         if let Err(error) = seal(worker, recording).await {
             complain(recording, &error);

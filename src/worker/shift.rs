@@ -5,17 +5,18 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{Attempt, Ended, Facts, settle_panicked};
+use super::attempt::{Attempt, Ended};
+use super::destination::Destination;
 use super::lease::{self, Leases};
+use super::settle::{Facts, settle_panicked};
 use super::{Worker, seal};
-use crate::error::{Class, Error, Result};
+use crate::error::{Error, Result};
 use crate::model::{JobId, Lease, Record, RecordingId};
-use crate::schedule::{self, Lanes, retry};
+use crate::schedule::{self, Lanes};
 use crate::store::{Claim, Claimed, Filter};
 
 /// After the grace period transfers are told to stop; one that has not stopped this long after is dropped.
@@ -58,8 +59,8 @@ pub(super) async fn foreground(
     shift.work(shutdown).await;
     shift.drain().await;
     let records = shift.own_records().await?;
-    let recordings: BTreeSet<_> = records.iter().map(|record| record.recording_id).collect();
-    seal::these(worker, recordings).await;
+    let own = records.iter().map(|record| record.recording_id);
+    seal::these(worker, shift.worked_on, own.collect()).await;
     Ok(records)
 }
 
@@ -67,6 +68,8 @@ struct Shift<'a> {
     worker: &'a Worker,
     /// Only these, when it is an `archive` in the foreground.
     only: Option<BTreeSet<JobId>>,
+    /// In the foreground: whose jobs were worked on.
+    worked_on: BTreeSet<RecordingId>,
     leases: Arc<Leases>,
     heartbeats: JoinSet<()>,
     stop_heartbeats: CancellationToken,
@@ -76,8 +79,7 @@ struct Shift<'a> {
     settled: Arc<Notify>,
     /// Cancelled when a shutdown's grace is over.
     abandon: CancellationToken,
-    /// While the destination refuses: until when it is left alone.
-    paused_until: Option<Timestamp>,
+    destination: Destination,
     /// In the foreground: the destination refuses, which ends the run.
     is_refused: bool,
     failed_claims: u32,
@@ -109,6 +111,7 @@ impl<'a> Shift<'a> {
         Shift {
             worker,
             only,
+            worked_on: BTreeSet::new(),
             leases,
             heartbeats,
             stop_heartbeats,
@@ -116,7 +119,7 @@ impl<'a> Shift<'a> {
             underway: HashMap::new(),
             settled: Arc::new(Notify::new()),
             abandon: CancellationToken::new(),
-            paused_until: None,
+            destination: Destination::default(),
             is_refused: false,
             failed_claims: 0,
         }
@@ -177,7 +180,7 @@ impl<'a> Shift<'a> {
             return Next::Finished;
         }
         let pause = tokio::select! {
-            pause = self.wait_for_destination() => pause,
+            pause = self.destination.wait(self.worker) => pause,
             () = shutdown.cancelled() => return Next::Finished,
         };
         if let Some(wait) = pause {
@@ -246,9 +249,12 @@ impl<'a> Shift<'a> {
     }
 
     fn start(&mut self, claimed: Claimed, is_small: bool) {
+        if self.is_foreground() {
+            self.worked_on.insert(claimed.job.recording_id);
+        }
         let underway = Underway {
             lease: claimed.lease.clone(),
-            facts: Facts::of_claimed(&claimed),
+            facts: Facts::of(&claimed.job),
             is_small,
         };
         let hold = self.leases.hold(claimed.lease, self.abandon.child_token());
@@ -323,53 +329,12 @@ impl<'a> Shift<'a> {
         }
     }
 
-    /// The destination refuses: nothing is claimed until it lets us in again.
     async fn pause(&mut self, error: &Error) {
         if self.is_foreground() {
             self.is_refused = true;
-            return;
+        } else {
+            self.destination.pause(self.worker, error).await;
         }
-        if self.paused_until.is_some() {
-            return;
-        }
-        tracing::error!(
-            class = %error.class(),
-            "the bucket refuses, all jobs wait until it does not: {}. {}",
-            error.full_message(),
-            error.class().action()
-        );
-        self.extend_pause(error.class(), &error.full_message())
-            .await;
-    }
-
-    async fn extend_pause(&mut self, class: Class, message: &str) {
-        let until = retry::pause_until(self.worker.clock.now(), &self.worker.settings.retry);
-        self.paused_until = Some(until);
-        if let Err(error) = self.worker.store.pause(until, class, message).await {
-            tracing::error!("failed to move the waiting jobs: {}", error.full_message());
-        }
-    }
-
-    /// How long to wait for a destination that refuses; `None` when it does not, or does no more.
-    async fn wait_for_destination(&mut self) -> Option<Duration> {
-        let worker = self.worker;
-        let wait = |until: Timestamp| {
-            let left = until.duration_since(worker.clock.now());
-            Duration::try_from(left).unwrap_or_default()
-        };
-        let left = wait(self.paused_until?);
-        if !left.is_zero() {
-            return Some(left);
-        }
-        if let Err(error) = self.worker.objects.check_bucket().await {
-            tracing::warn!("the bucket still refuses: {}", error.full_message());
-            self.extend_pause(error.class(), &error.full_message())
-                .await;
-            return self.paused_until.map(wait);
-        }
-        tracing::info!("the bucket lets us in again, going on");
-        self.paused_until = None;
-        None
     }
 
     fn is_foreground(&self) -> bool {
