@@ -9,11 +9,9 @@ use std::time::Duration;
 
 use recording_harvester::clock::{Clock as _, SystemClock};
 use recording_harvester::error::Class;
-use recording_harvester::model::{
-    Deadline, DeadlineFrom, Format, Kind, Lookup, Outcome, ProgressEvent, Provider, State,
-};
+use recording_harvester::model::{Format, Kind, Outcome, ProgressEvent, Provider, State};
 use recording_harvester::object::{Attributes, Payload};
-use recording_harvester::store::{Claim, JobStore as _, Selection, Written};
+use recording_harvester::store::{Claim, Selection, Written};
 use serde_json::json;
 use world::{TRANSCRIPT, World, artifact};
 
@@ -279,7 +277,7 @@ async fn f60_a_missing_bucket_pauses_the_work_burns_no_attempts_and_is_resumed_b
         );
         assert!(!record.state.is_settled());
     }
-    world.create_bucket();
+    world.create_bucket().await;
     world.wait_for_seal().await;
     running.stop().await;
     for record in world.records(&jobs).await {

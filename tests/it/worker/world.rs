@@ -25,6 +25,7 @@ use recording_harvester::store::sqlite::SqliteStore;
 use recording_harvester::store::{Filter, JobStore, NewEvent};
 use recording_harvester::transfer::{Engine, TransferSettings};
 use recording_harvester::worker::{SourceAccess, Worker, WorkerSettings};
+use secrecy::ExposeSecret as _;
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -49,8 +50,8 @@ pub struct World {
     pub bell: Arc<Notify>,
     source: Arc<dyn Source>,
     watched: Arc<Watched>,
-    folder: tempfile::TempDir,
-    _s3: EmbeddedS3,
+    s3: EmbeddedS3,
+    _folder: tempfile::TempDir,
 }
 
 /// What the worker has told.
@@ -81,13 +82,15 @@ impl Running {
 
 impl World {
     pub async fn start() -> World {
-        let world = World::without_bucket().await;
-        world.create_bucket();
-        world
+        World::with_bucket(BUCKET).await
     }
 
     /// All that a worker needs but the bucket that it archives in.
     pub async fn without_bucket() -> World {
+        World::with_bucket("another").await
+    }
+
+    async fn with_bucket(bucket: &str) -> World {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&folder.path().join("harvester.db"))
             .await
@@ -96,7 +99,7 @@ impl World {
             EmbeddedSettings {
                 root: folder.path().join("s3"),
                 listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-                bucket: "another".to_owned(),
+                bucket: bucket.to_owned(),
             },
             Arc::new(SystemClock),
         )
@@ -125,14 +128,30 @@ impl World {
             bell: Arc::new(Notify::new()),
             source: Arc::new(source),
             watched: Arc::default(),
-            folder,
-            _s3: s3,
+            s3,
+            _folder: folder,
         }
     }
 
-    /// Buckets are folders of the embedded server.
-    pub fn create_bucket(&self) {
-        std::fs::create_dir(self.folder.path().join("s3").join(BUCKET)).unwrap();
+    /// Makes the bucket, as an operator would.
+    pub async fn create_bucket(&self) {
+        let key = self.s3.credentials();
+        let credentials = aws_sdk_s3::config::Credentials::new(
+            key.access_key,
+            key.secret_key.expose_secret(),
+            None,
+            None,
+            "test",
+        );
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version_latest()
+            .region(aws_sdk_s3::config::Region::new("us-east-1"))
+            .endpoint_url(self.s3.endpoint())
+            .force_path_style(true)
+            .credentials_provider(credentials)
+            .build();
+        let client = aws_sdk_s3::Client::from_conf(config);
+        client.create_bucket().bucket(BUCKET).send().await.unwrap();
     }
 
     pub fn worker(&self) -> Worker {
