@@ -267,9 +267,11 @@ async fn f60_a_missing_bucket_pauses_the_work_burns_no_attempts_and_is_resumed_b
         )
         .await;
     let running = world.run(world.worker());
-    world
-        .wait_for(|event| world::kind_of(event) == "retrying")
-        .await;
+    for job in &jobs {
+        world
+            .wait_for(|event| matches!(event, ProgressEvent::Retrying { id, .. } if id == job))
+            .await;
+    }
     for record in world.records(&jobs).await {
         assert_eq!(
             record.attempts, 0,
