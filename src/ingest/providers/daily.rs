@@ -133,7 +133,7 @@ fn ask(call: &str, id: Option<String>, file: File) -> Says {
     };
     let mut shelf = Shelf::default();
     shelf.put_lookup(lookup(call, id), file);
-    Says::Files(shelf.into_artifacts(), Vec::new())
+    shelf.into_says(Vec::new())
 }
 
 /// The sort of recording is told by the event only, so the call's name keeps it for the answer.

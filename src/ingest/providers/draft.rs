@@ -1,9 +1,12 @@
 //! What an adapter makes of an event before it is one: the files on a shelf, and what the event says.
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 
 use super::fields::Location;
 use crate::error::Class;
+use crate::ingest::Delivery;
 use crate::model::artifact::free_name;
 use crate::model::{
     Artifact, Deadline, DeadlineFrom, Event, EventClass, Format, Kind, Lookup, Origin, Provider,
@@ -176,21 +179,36 @@ impl Life {
     }
 }
 
+/// No event names more files: a meeting of a thousand with a track each fits, an attempt to make us count
+/// does not.
+const FILES_MAX: usize = 2_000;
+
 /// The files of one event or answer: names and identities are unique on it.
 #[derive(Default)]
-pub(super) struct Shelf(Vec<Artifact>);
+pub(super) struct Shelf {
+    artifacts: Vec<Artifact>,
+    is_overfull: bool,
+}
 
 impl Shelf {
     pub(super) fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.artifacts.is_empty()
     }
 
     pub(super) fn has(&self, kind: Kind) -> bool {
-        self.0.iter().any(|artifact| artifact.kind == kind)
+        self.artifacts.iter().any(|artifact| artifact.kind == kind)
     }
 
     pub(super) fn into_artifacts(self) -> Vec<Artifact> {
-        self.0
+        self.artifacts
+    }
+
+    /// What an event with these files and `failures` says.
+    pub(super) fn into_says(self, failures: Vec<ProviderFailure>) -> Says {
+        if self.is_overfull {
+            return Says::unreadable(format!("the event names more than {FILES_MAX} files"));
+        }
+        Says::Files(self.artifacts, failures)
     }
 
     /// A file behind a URL, by its path: a fresh signature of it is the same artifact.
@@ -236,16 +254,24 @@ impl Shelf {
     }
 
     fn push(&mut self, identity: String, origin: Origin, deadline: Deadline, file: File) {
-        let is_double = |a: &Artifact| a.identity == identity && a.origin == origin;
-        if self.0.iter().any(is_double) {
+        if self.artifacts.len() >= FILES_MAX {
+            self.is_overfull = true;
             return;
         }
+        let is_double = |a: &Artifact| a.identity == identity && a.origin == origin;
+        if self.artifacts.iter().any(is_double) {
+            return;
+        }
+        let mut names = HashSet::new();
+        let mut identities = HashSet::new();
+        for artifact in &self.artifacts {
+            names.insert(artifact.name.as_str());
+            identities.insert(artifact.identity.as_str());
+        }
         // Two files may differ in nothing but the query (`/download?id=1`, `/download?id=2`).
-        let identity = free_name(&identity, |taken| {
-            self.0.iter().any(|a| a.identity == taken)
-        });
-        let name = free_name(&file.name, |taken| self.0.iter().any(|a| a.name == taken));
-        self.0.push(Artifact {
+        let identity = free_name(&identity, |taken| identities.contains(taken));
+        let name = free_name(&file.name, |taken| names.contains(taken));
+        self.artifacts.push(Artifact {
             identity,
             name,
             kind: file.kind,
@@ -255,6 +281,34 @@ impl Shelf {
             deadline,
             size_bytes: file.size_bytes,
         });
+    }
+}
+
+/// The event's id as a header tells it, fit to be shown.
+pub(super) fn header_id(delivery: &Delivery<'_>) -> Option<String> {
+    let id = redact_urls(delivery.id_header?.trim());
+    (!id.is_empty()).then_some(id)
+}
+
+/// Extension and format of a file whose sort is known but not its writing: as the URL's path says, also where
+/// the format is none of ours; `usual` where it says nothing.
+pub(super) fn extension_of(location: &Location, usual: Format) -> (String, Format) {
+    let path = match location {
+        Location::Url(url) => url.path(),
+        Location::Missing | Location::Unusable(_) => String::new(),
+    };
+    if let Some(format) = path_format(&path) {
+        return (format.extension().to_owned(), format);
+    }
+    let file = path.rsplit('/').next().unwrap_or_default();
+    match file.rsplit_once('.') {
+        Some((_, extension))
+            if (1..=5).contains(&extension.len())
+                && extension.bytes().all(|b| b.is_ascii_alphanumeric()) =>
+        {
+            (extension.to_ascii_lowercase(), Format::Bin)
+        }
+        _ => (usual.extension().to_owned(), usual),
     }
 }
 
@@ -307,6 +361,35 @@ mod tests {
         let names: Vec<_> = artifacts.iter().map(|a| a.name.as_str()).collect();
         assert_eq!(names, ["recording.mp4", "recording-2.mp4"]);
         assert_ne!(artifacts[0].identity, artifacts[1].identity);
+    }
+
+    #[test]
+    fn a_flood_of_files_is_refused_whole() {
+        let mut shelf = Shelf::default();
+        for n in 0..FILES_MAX + 1 {
+            shelf.put(
+                url(&format!("https://h/dl?id={n}")),
+                file(),
+                Life::default(),
+            );
+        }
+        assert!(matches!(
+            shelf.into_says(Vec::new()),
+            Says::Unknown(Some(_))
+        ));
+    }
+
+    #[test]
+    fn an_extension_that_we_do_not_know_is_kept() {
+        for (text, expected) in [
+            ("https://h/a.mp3?x", ("mp3", Format::Mp3)),
+            ("https://h/a.AAC?x=a.wav", ("aac", Format::Bin)),
+            ("https://h/a", ("wav", Format::Wav)),
+            ("https://h.com", ("wav", Format::Wav)),
+        ] {
+            let (extension, format) = extension_of(&url(text), Format::Wav);
+            assert_eq!((extension.as_str(), format), expected, "{text}");
+        }
     }
 
     #[test]

@@ -92,7 +92,7 @@ fn says(event_type: Option<&str>, data: Fields, documented: Option<Timestamp>) -
         "transcription.failure" => {
             transcription(data, signed, &mut shelf);
             let failure = transcription_loss(data, &shelf);
-            Says::Files(shelf.into_artifacts(), vec![failure])
+            shelf.into_says(vec![failure])
         }
         "recording.failed" => {
             composite(data, signed, &mut shelf);
@@ -129,20 +129,35 @@ fn is_ignored(event_type: &str) -> bool {
 
 /// What a success event is worth: its files; without any, the loss that it tells of all the same, or
 /// else a question to the API.
-fn success(data: Fields, shelf: Shelf, kind: Kind, name: &str) -> Says {
+fn success(data: Fields, mut shelf: Shelf, kind: Kind, name: &str) -> Says {
     if !shelf.is_empty() {
-        return Says::Files(shelf.into_artifacts(), Vec::new());
+        return shelf.into_says(Vec::new());
     }
     if data.first_text(&["error_message", "error"]).is_some() {
-        return failed(data, shelf, kind, "recording");
+        let what = name.split(['-', '.']).next().unwrap_or(name);
+        return failed(data, shelf, kind, what);
     }
-    let Some(lookup) = remint(data) else {
-        return Says::unreadable("the event names neither a file nor an id to ask for one");
-    };
     let format = path_format(name).unwrap_or(Format::Bin);
-    let mut shelf = shelf;
-    shelf.put_lookup(lookup, File::new(name, kind, format));
-    Says::Files(shelf.into_artifacts(), Vec::new())
+    let main = File::new(name, kind, format);
+    let chat = File::new("chat.csv", Kind::Chat, Format::Csv);
+    for (path, file) in [
+        ("recording_path", main.clone()),
+        ("hls_vod_recording_path", main.clone()),
+        ("chat_recording_path", chat),
+    ] {
+        if data.text(path).is_some()
+            && let Some(lookup) = remint(data, path)
+        {
+            shelf.put_lookup(lookup, file);
+        }
+    }
+    if shelf.is_empty() {
+        let Some(lookup) = remint(data, "recording_path") else {
+            return Says::unreadable("the event names neither a file nor an id to ask for one");
+        };
+        shelf.put_lookup(lookup, main);
+    }
+    shelf.into_says(Vec::new())
 }
 
 fn failed(data: Fields, shelf: Shelf, kind: Kind, what: &str) -> Says {
@@ -152,7 +167,7 @@ fn failed(data: Fields, shelf: Shelf, kind: Kind, what: &str) -> Says {
         Some(kind),
         loss_key(data, what),
     );
-    Says::Files(shelf.into_artifacts(), vec![failure])
+    shelf.into_says(vec![failure])
 }
 
 fn loss_key(data: Fields, what: &str) -> String {
@@ -197,13 +212,14 @@ fn composite(data: Fields, life: Life, shelf: &mut Shelf) {
     let recording = data.first_location(&["recording_presigned_url", "URL", "location"]);
     let file = File::new("recording.mp4", Kind::Video, Format::Mp4)
         .sized(data.size_bytes("size"))
-        .with_remint(remint(data));
+        .with_remint(remint(data, "recording_path"));
     shelf.put(recording, file, life);
     chat(data, life, shelf);
 }
 
 fn chat(data: Fields, life: Life, shelf: &mut Shelf) {
-    let file = File::new("chat.csv", Kind::Chat, Format::Csv).with_remint(remint(data));
+    let file = File::new("chat.csv", Kind::Chat, Format::Csv)
+        .with_remint(remint(data, "chat_recording_path"));
     shelf.put(data.location("chat_recording_presigned_url"), file, life);
 }
 
@@ -212,7 +228,7 @@ fn single(data: Fields, life: Life, shelf: &mut Shelf, file: &File) -> String {
     let sized = file
         .clone()
         .sized(data.size_bytes("size"))
-        .with_remint(remint(data));
+        .with_remint(remint(data, "recording_path"));
     shelf.put(data.location("recording_presigned_url"), sized, life);
     file.name.clone()
 }
@@ -260,7 +276,7 @@ fn hls(data: Fields, life: Life, shelf: &mut Shelf) {
             .map(|id| asset_lookup(&id, Kind::Video, &name));
         let file = File::new(name, Kind::Video, Format::Mp4)
             .sized(layer.size_bytes("size"))
-            .with_remint(asset.or_else(|| remint(data)));
+            .with_remint(asset.or_else(|| remint(data, "hls_vod_recording_path")));
         shelf.put(layer.location("recording_presigned_url"), file, life);
     }
     for thumbnail in data.list("recording_thumbnails") {
@@ -301,7 +317,7 @@ fn vod(data: Fields, life: Life, shelf: &mut Shelf) {
         .filter(|_| is_archive);
     let file = File::new(format!("hls.{}", format.extension()), Kind::Hls, format)
         .sized(size)
-        .with_remint(remint(data));
+        .with_remint(remint(data, "hls_vod_recording_path"));
     // On 100ms's own storage the playlist is a plain CDN address, of which no life is documented.
     let is_signed = is_archive;
     shelf.put(url, file, Life { is_signed, ..life });
@@ -342,7 +358,8 @@ fn transcription(data: Fields, life: Life, shelf: &mut Shelf) {
     for (prefix, name, kind, format) in TRANSCRIPTION_FILES {
         let asset = data.text(&format!("{prefix}_asset_id"));
         let asset = asset.map(|id| asset_lookup(&id, kind, name));
-        let file = File::new(name, kind, format).with_remint(asset.or_else(|| remint(data)));
+        let file = File::new(name, kind, format)
+            .with_remint(asset.or_else(|| remint(data, &format!("{prefix}_path"))));
         shelf.put(
             data.location(&format!("{prefix}_presigned_url")),
             file,
@@ -381,12 +398,20 @@ fn transcription_loss(data: Fields, shelf: &Shelf) -> ProviderFailure {
     )
 }
 
-/// How a fresh URL can be had where no asset id is told: by way of the recording's or session's assets.
-fn remint(data: Fields) -> Option<Lookup> {
+/// How a fresh URL can be had where no asset id is told: by way of the recording's or session's assets,
+/// among which the storage path in the field `path` says which one is meant.
+fn remint(data: Fields, path: &str) -> Option<Lookup> {
+    let id = |id: String| match data.text(path) {
+        Some(path) => format!("{id}#{path}"),
+        None => id,
+    };
     let recording = data
         .text("recording_id")
-        .map(|id| lookup("hms-recording", id));
-    recording.or_else(|| data.text("session_id").map(|id| lookup("hms-session", id)))
+        .map(|r| lookup("hms-recording", id(r)));
+    recording.or_else(|| {
+        data.text("session_id")
+            .map(|s| lookup("hms-session", id(s)))
+    })
 }
 
 /// The call for one asset's URL. Its answer does not say what the asset is, so the id does.
