@@ -293,6 +293,12 @@ pub(super) const RAW_EVENT: &str = "SELECT raw, raw_encoding FROM events WHERE i
 
 pub(super) const COUNT_BY_STATE: &str = "SELECT state, count(*) AS jobs FROM jobs GROUP BY state";
 
+/// The first of each queue, by the index of the order.
 pub(super) const LEAST_LATEST_START: &str = "
-SELECT min(latest_start) FROM jobs
-WHERE state IN ('pending', 'running') AND deadline IS NOT NULL";
+SELECT min(latest_start) FROM (
+    SELECT * FROM (SELECT latest_start FROM jobs WHERE state = 'pending' AND is_small = 0 ORDER BY latest_start LIMIT 1)
+    UNION ALL
+    SELECT * FROM (SELECT latest_start FROM jobs WHERE state = 'pending' AND is_small = 1 ORDER BY latest_start LIMIT 1)
+    UNION ALL
+    SELECT min(latest_start) FROM jobs WHERE state = 'running'
+) AS first_ones WHERE latest_start < $1";
