@@ -1,0 +1,592 @@
+//! What a URL's own signature says about its end: DESIGN's rule of the earliest known, for every scheme
+//! that the providers' stores use.
+//!
+//! Nothing is verified here, only read. Names are matched in any case, values are percent-decoded,
+//! and what can't be read (garbage, overflow, a year that nobody signs for) counts as absent, never as
+//! "no end": the caller then falls back on what the provider documents.
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use jiff::Timestamp;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+
+use super::redact::is_jwt;
+use crate::model::{Deadline, DeadlineFrom};
+
+/// How a URL is signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scheme {
+    /// AWS Signature Version 4 in the query; also Cloudflare R2 and most S3-compatible stores.
+    AwsSigv4,
+    /// AWS Signature Version 2 in the query.
+    AwsSigv2,
+    /// Google Cloud Storage, V4.
+    GcsV4,
+    /// Google Cloud Storage, V2.
+    GcsV2,
+    /// Amazon CloudFront, canned or custom policy.
+    CloudFront,
+    /// Azure shared access signature.
+    AzureSas,
+    /// Alibaba Cloud OSS, V1 or V4.
+    Oss,
+    /// A JSON Web Token in the query or the path.
+    Jwt,
+    /// No signature that we know.
+    None,
+}
+
+impl Scheme {
+    /// The public name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Scheme::AwsSigv4 => "aws-sigv4",
+            Scheme::AwsSigv2 => "aws-sigv2",
+            Scheme::GcsV4 => "gcs-v4",
+            Scheme::GcsV2 => "gcs-v2",
+            Scheme::CloudFront => "cloudfront",
+            Scheme::AzureSas => "azure-sas",
+            Scheme::Oss => "oss",
+            Scheme::Jwt => "jwt",
+            Scheme::None => "none",
+        }
+    }
+}
+
+/// What a URL's signature says, unverified. Times are whole seconds, rounded down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signature {
+    /// How it is signed; where several signatures meet, the store's before a front end's or a token's.
+    pub scheme: Scheme,
+    /// When it was signed or becomes valid, where it tells.
+    pub signed_at: Option<Timestamp>,
+    /// When it ends; the earliest where several signatures speak.
+    pub expires_at: Option<Timestamp>,
+    /// Signed with session credentials, which may end before `expires_at`.
+    pub has_session_credentials: bool,
+}
+
+/// Reads the signature of `url`; one that can't be read says nothing.
+pub fn read_signature(url: &str) -> Signature {
+    let query = Query::of(url);
+    let readings = readings(url, &query);
+    Signature {
+        scheme: readings.first().map_or(Scheme::None, |r| r.scheme),
+        signed_at: readings.first().and_then(|r| r.signed_at),
+        expires_at: readings.iter().filter_map(|r| r.expires_at).min(),
+        has_session_credentials: has_session_credentials(&query),
+    }
+}
+
+/// Until when `url` can be opened by its own account: from its query, or from a token in it. An upper
+/// bound when it is signed with session credentials.
+pub fn url_deadline(url: &str) -> Deadline {
+    let query = Query::of(url);
+    let earliest = readings(url, &query)
+        .into_iter()
+        .filter_map(|reading| reading.expires_at.map(|at| (at, reading.scheme)))
+        .min_by_key(|(at, _)| *at);
+    let deadline = match earliest {
+        Some((at, Scheme::Jwt)) => Deadline::at(at, DeadlineFrom::Token),
+        Some((at, _)) => Deadline::at(at, DeadlineFrom::Query),
+        None => Deadline::NONE,
+    };
+    Deadline {
+        is_upper_bound: has_session_credentials(&query),
+        ..deadline
+    }
+}
+
+/// One signature in a URL.
+struct Reading {
+    scheme: Scheme,
+    signed_at: Option<Timestamp>,
+    expires_at: Option<Timestamp>,
+}
+
+fn readings(url: &str, query: &Query) -> Vec<Reading> {
+    [
+        aws_sigv4(query),
+        gcs_v4(query),
+        oss(query),
+        azure_sas(query),
+        cloudfront(query),
+        gcs_v2(query),
+        aws_sigv2(query),
+        jwt(url, query),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn aws_sigv4(query: &Query) -> Option<Reading> {
+    dated(query, Scheme::AwsSigv4, "x-amz-")
+}
+
+fn gcs_v4(query: &Query) -> Option<Reading> {
+    dated(query, Scheme::GcsV4, "x-goog-")
+}
+
+fn oss(query: &Query) -> Option<Reading> {
+    let is_v1 = query.has("ossaccesskeyid");
+    let is_v4 = query.has("x-oss-signature") || query.has("x-oss-date");
+    (is_v1 || is_v4).then(|| {
+        let v4 = dated(query, Scheme::Oss, "x-oss-");
+        let v1_end = is_v1
+            .then(|| query.earliest("expires", unix_seconds))
+            .flatten();
+        let v4_end = v4.as_ref().and_then(|reading| reading.expires_at);
+        Reading {
+            scheme: Scheme::Oss,
+            signed_at: v4.and_then(|reading| reading.signed_at),
+            expires_at: [v1_end, v4_end].into_iter().flatten().min(),
+        }
+    })
+}
+
+fn azure_sas(query: &Query) -> Option<Reading> {
+    let is_sas = query.has("sig") && (query.has("se") || query.has("sv"));
+    is_sas.then(|| {
+        // A user delegation key (`ske`) ends the signature with it.
+        let ends = ["se", "ske"].map(|name| query.earliest(name, iso_8601));
+        Reading {
+            scheme: Scheme::AzureSas,
+            signed_at: query.earliest("st", iso_8601),
+            expires_at: ends.into_iter().flatten().min(),
+        }
+    })
+}
+
+fn cloudfront(query: &Query) -> Option<Reading> {
+    query.has("key-pair-id").then(|| {
+        let ends = [
+            query.earliest("expires", unix_seconds),
+            query.earliest("policy", policy_end),
+        ];
+        Reading {
+            scheme: Scheme::CloudFront,
+            signed_at: None,
+            expires_at: ends.into_iter().flatten().min(),
+        }
+    })
+}
+
+fn gcs_v2(query: &Query) -> Option<Reading> {
+    query.has("googleaccessid").then(|| Reading {
+        scheme: Scheme::GcsV2,
+        signed_at: None,
+        expires_at: query.earliest("expires", unix_seconds),
+    })
+}
+
+fn aws_sigv2(query: &Query) -> Option<Reading> {
+    query.has("awsaccesskeyid").then(|| Reading {
+        scheme: Scheme::AwsSigv2,
+        signed_at: None,
+        expires_at: query.earliest("expires", unix_seconds),
+    })
+}
+
+fn jwt(url: &str, query: &Query) -> Option<Reading> {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let segments = path.split('/').map(decoded);
+    let values = query.0.iter().map(|(_, value)| value.clone());
+    let claims: Vec<Value> = segments.chain(values).filter_map(|t| claims(&t)).collect();
+    (!claims.is_empty()).then(|| {
+        let earliest = |name: &str| claims.iter().filter_map(|c| claim_time(c.get(name)?)).min();
+        Reading {
+            scheme: Scheme::Jwt,
+            signed_at: earliest("iat"),
+            expires_at: earliest("exp"),
+        }
+    })
+}
+
+/// The schemes that sign a date and a lifetime under a common prefix.
+fn dated(query: &Query, scheme: Scheme, prefix: &str) -> Option<Reading> {
+    let name = |suffix: &str| format!("{prefix}{suffix}");
+    let is_signed = ["signature", "credential", "algorithm", "date", "expires"]
+        .iter()
+        .any(|suffix| query.has(&name(suffix)));
+    is_signed.then(|| {
+        let signed_at = query.earliest(&name("date"), iso_8601);
+        let lifetime = query.earliest(&name("expires"), digits);
+        let expires_at = signed_at
+            .zip(lifetime)
+            .and_then(|(at, life)| whole_second(at.as_second().checked_add(life)?));
+        Reading {
+            scheme,
+            signed_at,
+            expires_at,
+        }
+    })
+}
+
+fn has_session_credentials(query: &Query) -> bool {
+    query.has("x-amz-security-token")
+        || query.has("x-oss-security-token")
+        || query.has("security-token")
+}
+
+/// The end in a CloudFront policy: JSON in base64 with an alphabet of CloudFront's own.
+fn policy_end(policy: &str) -> Option<Timestamp> {
+    let base64: String = policy
+        .chars()
+        .map(|c| match c {
+            '-' => '+',
+            '_' => '=',
+            '~' => '/',
+            other => other,
+        })
+        .collect();
+    let json = LENIENT_STANDARD.decode(base64).ok()?;
+    let policy: Value = serde_json::from_slice(&json).ok()?;
+    let statements = policy.get("Statement")?.as_array()?;
+    let ends = statements.iter().filter_map(|statement| {
+        let end = statement.pointer("/Condition/DateLessThan/AWS:EpochTime")?;
+        claim_time(end)
+    });
+    ends.min()
+}
+
+/// The claims of `token` if it is a JSON Web Token.
+fn claims(token: &str) -> Option<Value> {
+    if !is_jwt(token) {
+        return None;
+    }
+    let payload = token.split('.').nth(1)?;
+    let json = LENIENT_URL_SAFE.decode(payload).ok()?;
+    let claims: Value = serde_json::from_slice(&json).ok()?;
+    claims.is_object().then_some(claims)
+}
+
+fn claim_time(value: &Value) -> Option<Timestamp> {
+    match value {
+        Value::Number(number) => unix_seconds(&number.to_string()),
+        Value::String(text) => unix_seconds(text),
+        _ => None,
+    }
+}
+
+const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
+    .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+    .with_decode_allow_trailing_bits(true);
+const LENIENT_STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+const LENIENT_URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
+
+/// 2100-01-01. An end after it is a slip (milliseconds, an overflow, a "never"), not a promise.
+const FAR_FUTURE_SECONDS: i64 = 4_102_444_800;
+
+fn whole_second(seconds: i64) -> Option<Timestamp> {
+    (0..FAR_FUTURE_SECONDS)
+        .contains(&seconds)
+        .then(|| Timestamp::from_second(seconds).ok())
+        .flatten()
+}
+
+/// Seconds since 1970, a fraction cut off.
+fn unix_seconds(text: &str) -> Option<Timestamp> {
+    let whole = text.split_once('.').map_or(text, |(whole, _)| whole);
+    whole_second(digits(whole)?)
+}
+
+/// ISO 8601, basic or extended, a date alone being its midnight; UTC where no offset stands.
+fn iso_8601(text: &str) -> Option<Timestamp> {
+    let at = text
+        .parse::<Timestamp>()
+        .ok()
+        .or_else(|| midnight_or_local(text))?;
+    whole_second(at.as_second())
+}
+
+fn midnight_or_local(text: &str) -> Option<Timestamp> {
+    let civil: jiff::civil::DateTime = text.parse().ok()?;
+    let zoned = civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+    Some(zoned.timestamp())
+}
+
+/// A number of digits only: `parse` alone would also take a sign.
+fn digits(text: &str) -> Option<i64> {
+    text.bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| text.parse().ok())
+        .flatten()
+}
+
+/// A URL's query: names in lower case, values decoded, in order.
+struct Query(Vec<(String, String)>);
+
+impl Query {
+    fn of(url: &str) -> Query {
+        let before_fragment = url.split('#').next().unwrap_or_default();
+        let query = before_fragment
+            .split_once('?')
+            .map_or("", |(_, query)| query);
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        Query(
+            pairs
+                .map(|pair| {
+                    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                    (decoded(name).to_ascii_lowercase(), decoded(value))
+                })
+                .collect(),
+        )
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0
+            .iter()
+            .any(|(n, value)| n == name && !value.is_empty())
+    }
+
+    /// The least of what the values of `name` say: of two that disagree the earlier end is the safe one.
+    fn earliest<T: Ord>(&self, name: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
+        self.0
+            .iter()
+            .filter(|(n, _)| n == name)
+            .filter_map(|(_, value)| read(value))
+            .min()
+    }
+}
+
+/// Percent-decoded. A `+` stays: none of the schemes writes a space.
+fn decoded(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JWT: &str =
+        "eyJhbGciOiJIUzI1NiJ9.eyJleHAiOjE3NzI1MzQwMDAuOSwiaWF0IjoxNzcyNDQ3NjAwfQ.c2ln";
+
+    /// Each line: a URL, then scheme, signed_at, expires_at, session credentials.
+    fn check(url: &str, scheme: &str, signed_at: &str, expires_at: &str, is_session: bool) {
+        let signature = read_signature(url);
+        let show = |at: Option<Timestamp>| at.map_or("-".to_owned(), |at| at.to_string());
+        assert_eq!(signature.scheme.as_str(), scheme, "{url}");
+        assert_eq!(show(signature.signed_at), signed_at, "{url}");
+        assert_eq!(show(signature.expires_at), expires_at, "{url}");
+        assert_eq!(signature.has_session_credentials, is_session, "{url}");
+        assert_eq!(url_deadline(url).at, signature.expires_at, "{url}");
+        assert_eq!(url_deadline(url).is_upper_bound, is_session, "{url}");
+    }
+
+    #[test]
+    fn aws_signature_version_4() {
+        let day = "https://b.s3.eu-west-3.amazonaws.com/k.mp4?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIA%2F20260302%2Feu-west-3%2Fs3%2Faws4_request&X-Amz-Date=20260302T103320Z&X-Amz-Expires=86400&X-Amz-SignedHeaders=host&X-Amz-Signature=00";
+        let (signed, ends) = ("2026-03-02T10:33:20Z", "2026-03-03T10:33:20Z");
+        check(day, "aws-sigv4", signed, ends, false);
+        check(
+            &day.to_lowercase()
+                .replace("20260302t103320z", "20260302T103320Z"),
+            "aws-sigv4",
+            signed,
+            ends,
+            false,
+        );
+        check(
+            &format!("{day}&X-Amz-Security-Token=IQoJ"),
+            "aws-sigv4",
+            signed,
+            ends,
+            true,
+        );
+        check(
+            &format!("{day}#X-Amz-Expires=1"),
+            "aws-sigv4",
+            signed,
+            ends,
+            false,
+        );
+        check(
+            &format!("{day}&X-Amz-Expires=60"),
+            "aws-sigv4",
+            signed,
+            "2026-03-02T10:34:20Z",
+            false,
+        );
+        check(
+            &day.replace("X-Amz-Date", "X%2DAmz%2DDate"),
+            "aws-sigv4",
+            signed,
+            ends,
+            false,
+        );
+        assert_eq!(url_deadline(day).from, DeadlineFrom::Query);
+    }
+
+    #[test]
+    fn aws_signature_version_2() {
+        let url = "https://h/t.vtt?AWSAccessKeyId=AKIA&Expires=1772451200&Signature=ZmFrZQ%3D%3D";
+        check(url, "aws-sigv2", "-", "2026-03-02T11:33:20Z", false);
+    }
+
+    #[test]
+    fn google_cloud_storage() {
+        let v4 = "https://storage.googleapis.com/b/k?X-Goog-Algorithm=GOOG4-RSA-SHA256&X-Goog-Date=20260302T103320Z&X-Goog-Expires=3600&X-Goog-Signature=00";
+        check(
+            v4,
+            "gcs-v4",
+            "2026-03-02T10:33:20Z",
+            "2026-03-02T11:33:20Z",
+            false,
+        );
+        let v2 = "https://storage.googleapis.com/b/k?GoogleAccessId=a%40b&Expires=1772451200&Signature=x";
+        check(v2, "gcs-v2", "-", "2026-03-02T11:33:20Z", false);
+    }
+
+    #[test]
+    fn cloudfront_canned_and_custom_policy() {
+        let canned =
+            "https://b.daily.co/r?dl=m.mp4&Expires=1772451200&Signature=Zm__&Key-Pair-Id=K";
+        check(canned, "cloudfront", "-", "2026-03-02T11:33:20Z", false);
+        let policy = r#"{"Statement":[{"Resource":"https://h/*?>~","Condition":{"DateLessThan":{"AWS:EpochTime":1772451200}}}]}"#;
+        let base64 = base64::engine::general_purpose::STANDARD.encode(policy);
+        assert!(
+            base64.contains(['+', '/', '=']),
+            "the vector uses the special alphabet"
+        );
+        let own = base64.replace('+', "-").replace('=', "_").replace('/', "~");
+        let custom = format!("https://h/r?Policy={own}&Signature=x&Key-Pair-Id=K");
+        check(&custom, "cloudfront", "-", "2026-03-02T11:33:20Z", false);
+        check(
+            "https://h/r?Policy=%21%21&Signature=x&Key-Pair-Id=K",
+            "cloudfront",
+            "-",
+            "-",
+            false,
+        );
+    }
+
+    #[test]
+    fn azure_shared_access_signature() {
+        let sas = |se: &str| {
+            format!(
+                "https://a.blob.core.windows.net/c/b?sv=2022-11-02&sr=b&sp=r&st=2026-03-02T10%3A33%3A20Z&{se}&sig=Zm%3D"
+            )
+        };
+        let signed = "2026-03-02T10:33:20Z";
+        for (se, end) in [
+            ("se=2026-03-02T22%3A33%3A20Z", "2026-03-02T22:33:20Z"),
+            ("se=2026-03-02T22%3A33Z", "2026-03-02T22:33:00Z"),
+            ("se=2026-03-03", "2026-03-03T00:00:00Z"),
+            ("se=2026-03-02T22:33:20.9999999Z", "2026-03-02T22:33:20Z"),
+            (
+                "se=2026-03-02T22%3A33%3A20Z&ske=2026-03-02T12%3A00%3A00Z",
+                "2026-03-02T12:00:00Z",
+            ),
+            ("si=stored-policy", "-"),
+        ] {
+            check(&sas(se), "azure-sas", signed, end, false);
+        }
+    }
+
+    #[test]
+    fn alibaba_cloud_oss() {
+        let v1 =
+            "https://b.oss-cn.aliyuncs.com/k?Expires=1772480000&OSSAccessKeyId=K&Signature=Zm%3D";
+        check(v1, "oss", "-", "2026-03-02T19:33:20Z", false);
+        check(
+            &format!("{v1}&security-token=x"),
+            "oss",
+            "-",
+            "2026-03-02T19:33:20Z",
+            true,
+        );
+        let v4 = "https://b.oss-cn.aliyuncs.com/k?x-oss-signature-version=OSS4-HMAC-SHA256&x-oss-date=20260302T103320Z&x-oss-expires=3600&x-oss-signature=00";
+        check(
+            v4,
+            "oss",
+            "2026-03-02T10:33:20Z",
+            "2026-03-02T11:33:20Z",
+            false,
+        );
+    }
+
+    #[test]
+    fn a_json_web_token_in_query_or_path() {
+        for url in [
+            format!("https://h/v.mp4?token={JWT}"),
+            format!("https://h/{JWT}/v.mp4"),
+        ] {
+            check(
+                &url,
+                "jwt",
+                "2026-03-02T10:33:20Z",
+                "2026-03-03T10:33:20Z",
+                false,
+            );
+            assert_eq!(url_deadline(&url).from, DeadlineFrom::Token);
+        }
+        check(
+            "https://h/v.mp4?token=eyJub3Rq.c29u.eA",
+            "none",
+            "-",
+            "-",
+            false,
+        );
+    }
+
+    #[test]
+    fn of_two_signatures_the_earlier_end_counts() {
+        let both = format!("https://h/v?Expires=1772451200&Signature=x&Key-Pair-Id=K&token={JWT}");
+        check(&both, "cloudfront", "-", "2026-03-02T11:33:20Z", false);
+        assert_eq!(url_deadline(&both).from, DeadlineFrom::Query);
+    }
+
+    #[test]
+    fn f95_what_cannot_be_read_is_absent_and_never_unlimited() {
+        for life in [
+            "",
+            "abc",
+            "-5",
+            "%2B60",
+            "99999999999999999999",
+            "9223372036854775807",
+            "99999999999",
+            "1e3",
+        ] {
+            let url = format!(
+                "https://h/k?X-Amz-Date=20260302T103320Z&X-Amz-Expires={life}&X-Amz-Signature=0"
+            );
+            check(&url, "aws-sigv4", "2026-03-02T10:33:20Z", "-", false);
+        }
+        for date in ["", "20261302T103320Z", "yesterday", "20260302"] {
+            let url = format!("https://h/k?X-Amz-Date={date}&X-Amz-Signature=0");
+            assert_eq!(read_signature(&url).expires_at, None, "{date}");
+        }
+        for end in ["", "never", "-1", "1772451200000", "99999999999999999999"] {
+            let url = format!("https://h/k?AWSAccessKeyId=a&Signature=b&Expires={end}");
+            check(&url, "aws-sigv2", "-", "-", false);
+        }
+    }
+
+    #[test]
+    fn nothing_signed_is_no_deadline() {
+        for url in [
+            "https://h/v.m3u8",
+            "https://h/v?Expires=1772451200",
+            "",
+            "?",
+            "https://h/?&&=&%ff=%zz",
+            "no url",
+        ] {
+            check(url, "none", "-", "-", false);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn reading_never_panics(url in "\\PC*", tail in "(x-amz-date|expires|se|policy|sig|key-pair-id|=|&|[0-9]{0,25}|T|Z|%|[-.:~_])*") {
+            read_signature(&url);
+            url_deadline(&format!("https://h/p?{tail}"));
+            crate::signed_url::redact_urls(&format!("{url}://{tail}"));
+            let _ = crate::signed_url::SignedUrl::usable(&url);
+        }
+    }
+}
