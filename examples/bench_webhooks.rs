@@ -182,11 +182,11 @@ fn sender(address: SocketAddr, load: Load) -> anyhow::Result<Measured> {
         .split_whitespace()
         .map(str::parse)
         .collect::<Result<Vec<u64>, _>>()?;
-    let [counted, p50, p99, acknowledged, refused] = numbers[..] else {
+    let [counted, took_us, p50, p99, acknowledged, refused] = numbers[..] else {
         bail!("the sender said {numbers:?}");
     };
     Ok(Measured {
-        per_second: counted as f64 / load.seconds as f64,
+        per_second: counted as f64 / Duration::from_micros(took_us).as_secs_f64(),
         p50: Duration::from_micros(p50),
         p99: Duration::from_micros(p99),
         acknowledged,
@@ -218,6 +218,8 @@ fn send(address: SocketAddr, load: Load) -> anyhow::Result<()> {
         all.acknowledged += tally.acknowledged;
         all.refused += tally.refused;
     }
+    // To the last answer: a listener that falls behind an offered rate must not seem to keep up with it.
+    let took = begin.elapsed().saturating_sub(WARM_UP);
     all.latencies_us.sort_unstable();
     let at = |share: f64| {
         let last = all.latencies_us.len().saturating_sub(1);
@@ -225,8 +227,9 @@ fn send(address: SocketAddr, load: Load) -> anyhow::Result<()> {
         all.latencies_us.get(rank).copied().unwrap_or(0)
     };
     say(&format!(
-        "{} {} {} {} {}\n",
+        "{} {} {} {} {} {}\n",
         all.latencies_us.len(),
+        took.as_micros(),
         at(0.5),
         at(0.99),
         all.acknowledged,

@@ -8,7 +8,7 @@ use super::*;
 
 fn limits() -> HttpLimits {
     HttpLimits {
-        header_timeout: Duration::from_millis(300),
+        header_timeout: Duration::from_millis(800),
         write_timeout: Duration::from_millis(300),
         grace: Duration::from_millis(300),
         ..HttpLimits::default()
