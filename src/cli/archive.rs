@@ -79,7 +79,11 @@ async fn carry(args: ArchiveArgs, context: Context, shutdown: CancellationToken)
         is_all_done &= work(&house, understood, &mut output, &shutdown).await?;
         house.close().await;
     }
-    if is_all_done { Ok(()) } else { Err(Failure::Told) }
+    if is_all_done {
+        Ok(())
+    } else {
+        Err(Failure::Told)
+    }
 }
 
 /// An input, understood.
@@ -128,16 +132,24 @@ fn tell_of_losses(event: &Event, output: &mut Output) -> Result<bool> {
     for failure in &event.failures {
         let code = failure.code.as_deref().unwrap_or_default();
         let message = board::printable(format!("{code} {}", failure.message).trim());
-        errors.push(Error::new(failure.class, format!("get the recording from {}: {message}", event.provider)));
+        errors.push(Error::new(
+            failure.class,
+            format!("get the recording from {}: {message}", event.provider),
+        ));
     }
     if event.class == EventClass::Unknown {
         let why = event.alert.as_deref().unwrap_or("its type is not known");
         let why = board::printable(why);
-        errors.push(Error::invalid(format!("understand the event: {why}; it is kept as it is")));
+        errors.push(Error::invalid(format!(
+            "understand the event: {why}; it is kept as it is"
+        )));
     }
     if matches!(event.class, EventClass::Ignored | EventClass::Handshake) {
         let kind = event.event_type.as_deref().unwrap_or("this type");
-        output.note(&format!("events of {} carry nothing to archive", board::printable(kind)));
+        output.note(&format!(
+            "events of {} carry nothing to archive",
+            board::printable(kind)
+        ));
     }
     for error in &errors {
         output.error(error)?;
@@ -177,11 +189,7 @@ async fn work(
 }
 
 /// The jobs of the events, all of them open or archived: asking again for what had failed is a retry.
-async fn record(
-    house: &House,
-    understood: Vec<Understood>,
-    output: &Output,
-) -> Result<Vec<JobId>> {
+async fn record(house: &House, understood: Vec<Understood>, output: &Output) -> Result<Vec<JobId>> {
     let mut jobs = Vec::new();
     for Understood { source, event, raw } in understood {
         let now = house.clock.now();
@@ -194,7 +202,14 @@ async fn record(
                 house.store.retry(&Selection::Ids(ids), now).await?;
             }
         }
-        jobs.extend(recorded.jobs.iter().filter(|job| !jobs.contains(*job)).copied().collect::<Vec<_>>());
+        jobs.extend(
+            recorded
+                .jobs
+                .iter()
+                .filter(|job| !jobs.contains(*job))
+                .copied()
+                .collect::<Vec<_>>(),
+        );
     }
     Ok(jobs)
 }
@@ -214,7 +229,9 @@ async fn run(
     screen: &mut Screen<'_>,
     shutdown: &CancellationToken,
 ) -> Result<Vec<Record>> {
-    screen.output.note(&format!("archiving to {}", destination.description));
+    screen
+        .output
+        .note(&format!("archiving to {}", destination.description));
     let mut events = house.progress.subscribe();
     let worker: Worker = house.worker(destination, &[], GRACE)?;
     let work = worker.run_jobs(jobs, shutdown.clone());
@@ -299,6 +316,7 @@ impl<'a> Screen<'a> {
     fn advise(&self, record: &Record, class: Class) {
         let action = record.action.as_deref().unwrap_or(class.action());
         let label = board::label(record);
-        self.output.warn(&format!("{label}: {}", board::printable(action)));
+        self.output
+            .warn(&format!("{label}: {}", board::printable(action)));
     }
 }

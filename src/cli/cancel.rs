@@ -34,9 +34,15 @@ pub(super) async fn cancel(args: CancelArgs, mut context: Context) -> Result {
     for record in &missed {
         let state = record.state;
         let id = record.id;
-        context.output.warn(&format!("not cancelled: {id} is {state}"));
+        context
+            .output
+            .warn(&format!("not cancelled: {id} is {state}"));
     }
-    if missed.is_empty() { Ok(()) } else { Err(Failure::Told) }
+    if missed.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Told)
+    }
 }
 
 /// Of a recording that was named, what is archived stays so without a word.

@@ -24,7 +24,9 @@ pub(super) async fn failures(args: FailuresArgs, mut context: Context) -> Result
         None => Vec::new(),
     };
     if context.output.is_json {
-        return context.output.json(&serde_json::json!({ "groups": groups }));
+        return context
+            .output
+            .json(&serde_json::json!({ "groups": groups }));
     }
     if groups.is_empty() {
         context.output.note("nothing was lost");
@@ -57,7 +59,10 @@ fn needs_a_person(record: &Record) -> bool {
 
 fn tell(group: &Group, output: &mut Output) -> Result {
     let plural = if group.count == 1 { "loss" } else { "losses" };
-    output.toned(Tone::Bad, &format!("{}: {} {plural}", group.class, group.count))?;
+    output.toned(
+        Tone::Bad,
+        &format!("{}: {} {plural}", group.class, group.count),
+    )?;
     output.toned(Tone::Warning, &format!("  {}", printable(&group.action)))?;
     for record in &group.artifacts {
         let message = record.message.as_deref().unwrap_or_default();

@@ -63,7 +63,9 @@ fn is_url(text: &str) -> bool {
     let scheme = text.split("://").next().unwrap_or_default();
     text.contains("://")
         && !scheme.is_empty()
-        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
+        && scheme
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
 }
 
 fn read_limited(reader: impl Read, name: &str) -> Result<Bytes> {
@@ -140,7 +142,10 @@ mod tests {
 
     #[test]
     fn several_documents_are_told_apart() {
-        assert_eq!(events("{\"a\": 1}\n{\"b\":2} {}\n"), ["{\"a\": 1}", "{\"b\":2}", "{}"]);
+        assert_eq!(
+            events("{\"a\": 1}\n{\"b\":2} {}\n"),
+            ["{\"a\": 1}", "{\"b\":2}", "{}"]
+        );
     }
 
     #[test]

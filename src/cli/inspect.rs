@@ -49,7 +49,9 @@ impl Sender {
             let Some((provider, _)) = sources.get(name) else {
                 let known: Vec<_> = sources.keys().map(String::as_str).collect();
                 let known = known.join(", ");
-                return Err(Failure::Usage(format!("there is no source {name}, known are {known}")));
+                return Err(Failure::Usage(format!(
+                    "there is no source {name}, known are {known}"
+                )));
             };
             return Ok((name.clone(), *provider));
         }
@@ -98,7 +100,11 @@ pub(super) fn inspect(args: InspectArgs, context: Context) -> Result {
             Err(other) => return Err(other),
         }
     }
-    if is_all_valid { Ok(()) } else { Err(Failure::Told) }
+    if is_all_valid {
+        Ok(())
+    } else {
+        Err(Failure::Told)
+    }
 }
 
 fn describe(input: &Input, sender: &Sender, config: &Config, now: Timestamp) -> Result<Value> {

@@ -48,7 +48,10 @@ pub(super) async fn list(args: ListArgs, mut context: Context) -> Result {
 pub(super) fn table(records: &[Record], now: jiff::Timestamp, output: &mut Output) -> Result {
     for (recording, records) in by_recording(records) {
         let first = records.first().map(|record| printable(&record.source));
-        output.line(&format!("recording {recording}  {}", first.unwrap_or_default()))?;
+        output.line(&format!(
+            "recording {recording}  {}",
+            first.unwrap_or_default()
+        ))?;
         for record in records {
             let (tone, text) = row(record, now);
             output.toned(tone, &text)?;

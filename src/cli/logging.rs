@@ -16,7 +16,8 @@ pub(super) fn init(level: Level, stderr: Stderr, is_colored: bool) {
     let wanted = EnvFilter::builder()
         .with_default_directive(LevelFilter::from_level(level).into())
         .from_env_lossy();
-    let discreet = filter_fn(|metadata| is_ours(metadata.target()) || *metadata.level() <= Level::WARN);
+    let discreet =
+        filter_fn(|metadata| is_ours(metadata.target()) || *metadata.level() <= Level::WARN);
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(is_colored)
         .with_target(false)
@@ -52,7 +53,13 @@ mod tests {
     #[test]
     fn only_our_own_targets_speak_below_warn() {
         assert!(is_ours("recording_harvester::worker"));
-        for target in ["hyper::proto", "aws_smithy_runtime", "reqwest", "log", "sqlx::query"] {
+        for target in [
+            "hyper::proto",
+            "aws_smithy_runtime",
+            "reqwest",
+            "log",
+            "sqlx::query",
+        ] {
             assert!(!is_ours(target), "{target}");
         }
     }

@@ -89,9 +89,9 @@ impl Output {
                 self.is_closed = true;
                 Ok(())
             }
-            Err(error) => {
-                Err(Error::internal("write to standard output").with_source(error).into())
-            }
+            Err(error) => Err(Error::internal("write to standard output")
+                .with_source(error)
+                .into()),
         }
     }
 
@@ -161,7 +161,8 @@ impl Output {
         }
         self.stderr.say(Tone::Bad, &format!("error: {message}"));
         if let Some(action) = action {
-            self.stderr.say(Tone::Quiet, &format!("  {class}: {action}"));
+            self.stderr
+                .say(Tone::Quiet, &format!("  {class}: {action}"));
         }
     }
 }

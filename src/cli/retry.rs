@@ -41,8 +41,12 @@ pub(super) async fn retry(args: RetryArgs, mut context: Context) -> Result {
         return context.output.json(&records);
     }
     match records.len() {
-        0 => context.output.note("nothing to retry: what was named is archived or still open"),
-        count => context.output.note(&format!("{count} back to work; `harvester run` takes them up")),
+        0 => context
+            .output
+            .note("nothing to retry: what was named is archived or still open"),
+        count => context.output.note(&format!(
+            "{count} back to work; `harvester run` takes them up"
+        )),
     }
     list::table(&records, now, &mut context.output)
 }

@@ -156,7 +156,12 @@ impl Listeners {
             shutdown: shutdown.clone(),
         }));
         let limits = HttpLimits::default();
-        tasks.spawn(listen::serve(self.admin, admin, limits.clone(), shutdown.clone()));
+        tasks.spawn(listen::serve(
+            self.admin,
+            admin,
+            limits.clone(),
+            shutdown.clone(),
+        ));
         let Some(public) = self.public else { return };
         let intake = webhook::router(Arc::new(Intake {
             store: house.store.clone(),
@@ -169,7 +174,12 @@ impl Listeners {
             body_timeout: BODY_TIMEOUT,
             commit_timeout: COMMIT_TIMEOUT,
         }));
-        tasks.spawn(listen::serve(public.listener, intake, limits, shutdown.clone()));
+        tasks.spawn(listen::serve(
+            public.listener,
+            intake,
+            limits,
+            shutdown.clone(),
+        ));
     }
 }
 
@@ -222,9 +232,14 @@ fn announce(
         let mut names: Vec<_> = public.sources.keys().map(String::as_str).collect();
         names.sort_unstable();
         let address = public.address;
-        output.line(&format!("webhooks  http://{address}/webhooks/{{source}}  ({})", names.join(", ")))?;
+        output.line(&format!(
+            "webhooks  http://{address}/webhooks/{{source}}  ({})",
+            names.join(", ")
+        ))?;
     }
-    output.line(&format!("admin     http://{admin}  (metrics, health, `harvester watch`)"))?;
+    output.line(&format!(
+        "admin     http://{admin}  (metrics, health, `harvester watch`)"
+    ))?;
     match archive {
         Some(archive) => output.line(&format!("archive   {archive}")),
         None => Ok(()),
@@ -253,7 +268,9 @@ async fn warn_of_refusal(destination: &Destination, output: &Output, shutdown: &
     if let Err(error) = checked {
         let class = error.class();
         let message = error.full_message();
-        output.warn(&format!("the archive refuses, jobs wait: failed to {message}"));
+        output.warn(&format!(
+            "the archive refuses, jobs wait: failed to {message}"
+        ));
         output.warn(&format!("  {class}: {}", class.action()));
     }
 }

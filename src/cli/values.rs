@@ -22,7 +22,8 @@ impl Since {
 }
 
 pub(super) fn since(text: &str) -> Result<Since, String> {
-    const EXPECTED: &str = "expected a time such as 2026-03-02T10:00:00Z, or a length such as 7d, 12h or 30m";
+    const EXPECTED: &str =
+        "expected a time such as 2026-03-02T10:00:00Z, or a length such as 7d, 12h or 30m";
     if let Ok(at) = text.parse() {
         return Ok(Since::At(at));
     }
@@ -36,7 +37,9 @@ pub(super) fn since(text: &str) -> Result<Since, String> {
         _ => return Err(EXPECTED.to_owned()),
     };
     let number: u32 = text[..text.len() - 1].parse().map_err(|_| EXPECTED)?;
-    Ok(Since::Ago(SignedDuration::from_secs(i64::from(number) * seconds)))
+    Ok(Since::Ago(SignedDuration::from_secs(
+        i64::from(number) * seconds,
+    )))
 }
 
 pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
@@ -83,7 +86,15 @@ mod tests {
         ] {
             assert_eq!(since(text).unwrap().from(now).to_string(), expected);
         }
-        for text in ["", "d", "-1d", "7 years", "2026-03-02", "2026-03-02T10:00:00", "é"] {
+        for text in [
+            "",
+            "d",
+            "-1d",
+            "7 years",
+            "2026-03-02",
+            "2026-03-02T10:00:00",
+            "é",
+        ] {
             assert!(since(text).is_err(), "{text}");
         }
     }

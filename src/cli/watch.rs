@@ -96,7 +96,9 @@ async fn connect(client: &reqwest::Client, admin: &AdminConfig) -> Result<reqwes
     let response = request.send().await.map_err(|error| {
         Error::transient(
             Class::Unreachable,
-            format!("reach a worker at {address}: is `harvester run` running with this admin.listen?"),
+            format!(
+                "reach a worker at {address}: is `harvester run` running with this admin.listen?"
+            ),
         )
         .with_source(error.without_url())
     })?;
@@ -191,7 +193,9 @@ impl Lines {
             lines.push(String::from_utf8_lossy(&line).trim_end().to_owned());
         }
         if self.rest.len() > MAX_LINE_BYTES {
-            return Err(Error::invalid("read the progress stream: a line is longer than 1 MiB").into());
+            return Err(
+                Error::invalid("read the progress stream: a line is longer than 1 MiB").into(),
+            );
         }
         Ok(lines)
     }

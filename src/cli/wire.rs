@@ -150,12 +150,19 @@ impl House {
 
     /// What is allowed to be fetched.
     pub fn guard(config: &Config, listeners: &[SocketAddr]) -> Guard {
-        let configured = [config.listen, config.admin.listen, config.archive.embedded_listen];
+        let configured = [
+            config.listen,
+            config.admin.listen,
+            config.archive.embedded_listen,
+        ];
         let forbidden = configured.iter().chain(listeners);
         Guard::new(GuardSettings {
             allow_networks: config.guard.allow_networks.clone(),
             allow_http: config.guard.allow_http,
-            forbidden: forbidden.copied().filter(|address| address.port() != 0).collect(),
+            forbidden: forbidden
+                .copied()
+                .filter(|address| address.port() != 0)
+                .collect(),
         })
     }
 
@@ -261,7 +268,11 @@ impl House {
     }
 
     /// A server on the port that knows our credentials is one of ours, on this folder.
-    async fn running_embedded(&self, root: &std::path::Path, listen: SocketAddr) -> Option<S3Store> {
+    async fn running_embedded(
+        &self,
+        root: &std::path::Path,
+        listen: SocketAddr,
+    ) -> Option<S3Store> {
         let credentials = embedded::read_credentials(root)?;
         if listen.port() == 0 || tokio::net::TcpStream::connect(listen).await.is_err() {
             return None;
@@ -301,17 +312,26 @@ impl Destination {
 pub(super) async fn existing_store(context: &Context) -> Result<Option<SqliteStore>> {
     let path = context.config.store_path();
     let is_there = path.try_exists().map_err(|error| {
-        Error::new(Class::Internal, format!("open the store {}", path.display())).with_source(error)
+        Error::new(
+            Class::Internal,
+            format!("open the store {}", path.display()),
+        )
+        .with_source(error)
     })?;
     if !is_there {
         let path = path.display();
-        context.output.note(&format!("there is no store at {path} yet"));
+        context
+            .output
+            .note(&format!("there is no store at {path} yet"));
         return Ok(None);
     }
     Ok(Some(SqliteStore::open(&path).await?))
 }
 
-fn embedded_client(endpoint: String, credentials: crate::object::s3::StaticCredentials) -> S3Settings {
+fn embedded_client(
+    endpoint: String,
+    credentials: crate::object::s3::StaticCredentials,
+) -> S3Settings {
     S3Settings {
         bucket: EMBEDDED_BUCKET.to_owned(),
         region: Some("us-east-1".to_owned()),
@@ -324,7 +344,9 @@ fn embedded_client(endpoint: String, credentials: crate::object::s3::StaticCrede
 
 fn describe_embedded(root: &std::path::Path, endpoint: &str) -> String {
     let root = root.display();
-    format!("the embedded S3 server at {endpoint}, bucket {EMBEDDED_BUCKET} (files under {root}, keys in {root}/credentials)")
+    format!(
+        "the embedded S3 server at {endpoint}, bucket {EMBEDDED_BUCKET} (files under {root}, keys in {root}/credentials)"
+    )
 }
 
 /// The name under which this process holds leases: for people, not for safety.

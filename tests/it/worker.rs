@@ -25,13 +25,27 @@ async fn an_event_ends_with_its_artifacts_archived_and_the_manifest_last() {
     world.api.script("/a.vtt", [Answer::file(TRANSCRIPT)]);
     let url = world.url("/a.vtt?X-Amz-Signature=canary");
     world
-        .record("m1", vec![artifact("transcript.vtt", Kind::Transcript, Format::Vtt, &url)])
+        .record(
+            "m1",
+            vec![artifact(
+                "transcript.vtt",
+                Kind::Transcript,
+                Format::Vtt,
+                &url,
+            )],
+        )
         .await;
     let running = world.run(world.worker());
     let sealed = world.wait_for_seal().await;
     running.stop().await;
 
-    let ProgressEvent::Sealed { manifest_key, archived, lost, .. } = sealed else {
+    let ProgressEvent::Sealed {
+        manifest_key,
+        archived,
+        lost,
+        ..
+    } = sealed
+    else {
         panic!("{sealed:?}");
     };
     assert_eq!((archived, lost), (2, 0));
@@ -48,13 +62,24 @@ async fn an_event_ends_with_its_artifacts_archived_and_the_manifest_last() {
     assert_eq!(listed, ["event-m1.json", "transcript.vtt"]);
     let key = manifest["artifacts"][1]["key"].as_str().unwrap();
     assert_eq!(world.object(key).await.unwrap(), TRANSCRIPT.as_bytes());
-    assert_eq!(world.document(&manifest_key.replace("manifest", "report")).await, None);
+    assert_eq!(
+        world
+            .document(&manifest_key.replace("manifest", "report"))
+            .await,
+        None
+    );
     assert!(!manifest.to_string().contains("canary"));
 
     let kinds: Vec<_> = world.events().iter().map(world::kind_of).collect();
     let first_seal = kinds.iter().position(|kind| *kind == "sealed").unwrap();
-    let settled = kinds[..first_seal].iter().filter(|kind| **kind == "settled");
-    assert_eq!(settled.count(), 2, "sealed before all had settled: {kinds:?}");
+    let settled = kinds[..first_seal]
+        .iter()
+        .filter(|kind| **kind == "settled");
+    assert_eq!(
+        settled.count(),
+        2,
+        "sealed before all had settled: {kinds:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -63,10 +88,23 @@ async fn what_is_lost_stands_in_the_report_until_a_retry_brings_it() {
     world.api.script("/gone.vtt", [Answer::json(410, "{}")]);
     let url = world.url("/gone.vtt");
     world
-        .record("m2", vec![artifact("transcript.vtt", Kind::Transcript, Format::Vtt, &url)])
+        .record(
+            "m2",
+            vec![artifact(
+                "transcript.vtt",
+                Kind::Transcript,
+                Format::Vtt,
+                &url,
+            )],
+        )
         .await;
     let running = world.run(world.worker());
-    let ProgressEvent::Sealed { manifest_key, archived, lost, .. } = world.wait_for_seal().await
+    let ProgressEvent::Sealed {
+        manifest_key,
+        archived,
+        lost,
+        ..
+    } = world.wait_for_seal().await
     else {
         unreachable!()
     };
@@ -79,7 +117,11 @@ async fn what_is_lost_stands_in_the_report_until_a_retry_brings_it() {
     world.api.script("/gone.vtt", [Answer::file(TRANSCRIPT)]);
     world.forget_events();
     let now = SystemClock.now();
-    let woken = world.store.retry(&Selection::Class(Class::Gone), now).await.unwrap();
+    let woken = world
+        .store
+        .retry(&Selection::Class(Class::Gone), now)
+        .await
+        .unwrap();
     assert_eq!(woken.len(), 1);
     world.bell.notify_one();
     world.wait_for_seal().await;
@@ -108,7 +150,12 @@ async fn a_daily_transcript_is_looked_up_with_the_sources_credentials() {
     assert!(records.iter().all(|record| record.state == State::Archived));
     let asked = world.api.asked();
     assert_eq!(asked[0].header("authorization"), "Bearer key-canary");
-    assert!(world.events().iter().any(|event| world::kind_of(event) == "sealed"));
+    assert!(
+        world
+            .events()
+            .iter()
+            .any(|event| world::kind_of(event) == "sealed")
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -121,11 +168,21 @@ async fn a_lookup_without_credentials_says_which_setting_and_a_later_retry_works
         .run_jobs(jobs.clone(), world.never())
         .await
         .unwrap();
-    let lookup = records.iter().find(|record| record.state != State::Archived).unwrap();
-    assert_eq!((lookup.state, lookup.class), (State::Failed, Some(Class::Denied)));
+    let lookup = records
+        .iter()
+        .find(|record| record.state != State::Archived)
+        .unwrap();
+    assert_eq!(
+        (lookup.state, lookup.class),
+        (State::Failed, Some(Class::Denied))
+    );
     let message = lookup.message.as_deref().unwrap();
     assert!(message.contains("sources.daily-eu.api_key"), "{message}");
-    assert_eq!(world.api.asked().len(), 0, "nothing may be asked without a key");
+    assert_eq!(
+        world.api.asked().len(),
+        0,
+        "nothing may be asked without a key"
+    );
 
     let now = SystemClock.now();
     world.store.retry(&Selection::All, now).await.unwrap();
@@ -134,7 +191,10 @@ async fn a_lookup_without_credentials_says_which_setting_and_a_later_retry_works
         .run_jobs(jobs, world.never())
         .await
         .unwrap();
-    assert!(records.iter().all(|record| record.state == State::Archived), "{records:#?}");
+    assert!(
+        records.iter().all(|record| record.state == State::Archived),
+        "{records:#?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -142,11 +202,17 @@ async fn f15_a_403_before_the_deadline_is_answered_with_a_fresh_url() {
     let world = World::start().await;
     world.api.script("/dead.vtt", [Answer::json(403, "{}")]);
     world.script_daily_transcript();
-    let mut transcript =
-        artifact("transcript.vtt", Kind::Transcript, Format::Vtt, &world.url("/dead.vtt?sig=old"));
+    let mut transcript = artifact(
+        "transcript.vtt",
+        Kind::Transcript,
+        Format::Vtt,
+        &world.url("/dead.vtt?sig=old"),
+    );
     transcript.deadline = world::deadline_in(3600);
     transcript.remint = Some(world.daily_transcript_lookup().await);
-    let jobs = world.record_for("m5", Provider::Daily, vec![transcript]).await;
+    let jobs = world
+        .record_for("m5", Provider::Daily, vec![transcript])
+        .await;
     let records = world
         .worker_with_key()
         .run_jobs(jobs, world.never())
@@ -154,10 +220,17 @@ async fn f15_a_403_before_the_deadline_is_answered_with_a_fresh_url() {
         .unwrap();
     let transcript = records.iter().find(|r| r.kind == Kind::Transcript).unwrap();
     assert_eq!(transcript.state, State::Archived, "{transcript:#?}");
-    assert_eq!(transcript.attempts, 1, "a fresh URL goes on in the same attempt");
+    assert_eq!(
+        transcript.attempts, 1,
+        "a fresh URL goes on in the same attempt"
+    );
     let paths = world.asked_paths();
     assert_eq!(paths[0], "/dead.vtt?sig=old");
-    assert_eq!(world::count(&paths, "/dead.vtt?sig=old"), 1, "never again with this URL");
+    assert_eq!(
+        world::count(&paths, "/dead.vtt?sig=old"),
+        1,
+        "never again with this URL"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -185,12 +258,25 @@ async fn f60_a_missing_bucket_pauses_the_work_burns_no_attempts_and_is_resumed_b
     world.api.script("/a.vtt", [Answer::file(TRANSCRIPT)]);
     let url = world.url("/a.vtt");
     let jobs = world
-        .record("m7", vec![artifact("transcript.vtt", Kind::Transcript, Format::Vtt, &url)])
+        .record(
+            "m7",
+            vec![artifact(
+                "transcript.vtt",
+                Kind::Transcript,
+                Format::Vtt,
+                &url,
+            )],
+        )
         .await;
     let running = world.run(world.worker());
-    world.wait_for(|event| world::kind_of(event) == "retrying").await;
+    world
+        .wait_for(|event| world::kind_of(event) == "retrying")
+        .await;
     for record in world.records(&jobs).await {
-        assert_eq!(record.attempts, 0, "a bucket that refuses costs no attempt: {record:#?}");
+        assert_eq!(
+            record.attempts, 0,
+            "a bucket that refuses costs no attempt: {record:#?}"
+        );
         assert!(!record.state.is_settled());
     }
     world.create_bucket().await;
@@ -215,7 +301,9 @@ async fn in_the_foreground_a_missing_bucket_ends_the_run_with_the_reason() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f86_a_shutdown_hands_back_what_does_not_finish_and_counts_nothing() {
     let world = World::start().await;
-    world.api.script("/slow.bin", [Answer::stalled(vec![7; 1000])]);
+    world
+        .api
+        .script("/slow.bin", [Answer::stalled(vec![7; 1000])]);
     let slow = artifact("a.bin", Kind::Other, Format::Bin, &world.url("/slow.bin"));
     let jobs = world.record("m9", vec![slow]).await;
     let running = world.run(world.worker());
@@ -223,7 +311,11 @@ async fn f86_a_shutdown_hands_back_what_does_not_finish_and_counts_nothing() {
     running.stop().await;
     let records = world.records(&jobs).await;
     let slow = records.iter().find(|r| r.name == "a.bin").unwrap();
-    assert_eq!((slow.state, slow.attempts), (State::Pending, 0), "{slow:#?}");
+    assert_eq!(
+        (slow.state, slow.attempts),
+        (State::Pending, 0),
+        "{slow:#?}"
+    );
 
     world.api.script("/slow.bin", [Answer::file(vec![7; 1000])]);
     let running = world.run(world.worker());
@@ -262,7 +354,11 @@ async fn f77_a_second_worker_takes_over_and_the_first_ones_late_writes_are_refus
             message: "late".to_owned(),
         };
         let now = SystemClock.now();
-        let written = world.store.settle(&claimed.lease, &late, now).await.unwrap();
+        let written = world
+            .store
+            .settle(&claimed.lease, &late, now)
+            .await
+            .unwrap();
         assert_eq!(written, Written::Stale);
     }
     for record in world.records(&jobs).await {
@@ -273,7 +369,9 @@ async fn f77_a_second_worker_takes_over_and_the_first_ones_late_writes_are_refus
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn heartbeats_keep_a_lease_for_as_long_as_a_transfer_takes() {
     let world = World::start().await;
-    world.api.script("/slow.bin", [Answer::stalled(vec![7; 1000])]);
+    world
+        .api
+        .script("/slow.bin", [Answer::stalled(vec![7; 1000])]);
     world.api.script("/next.bin", [Answer::file(vec![7; 1000])]);
     let slow = artifact("a.bin", Kind::Other, Format::Bin, &world.url("/slow.bin"));
     let jobs = world.record("m11", vec![slow]).await;
@@ -304,7 +402,9 @@ async fn heartbeats_keep_a_lease_for_as_long_as_a_transfer_takes() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_job_stops_its_transfer_at_the_next_heartbeat() {
     let world = World::start().await;
-    world.api.script("/slow.bin", [Answer::stalled(vec![7; 1000])]);
+    world
+        .api
+        .script("/slow.bin", [Answer::stalled(vec![7; 1000])]);
     let slow = artifact("a.bin", Kind::Other, Format::Bin, &world.url("/slow.bin"));
     let jobs = world.record("m12", vec![slow]).await;
     let running = world.run(world.worker());
@@ -351,14 +451,22 @@ async fn f89_a_panic_costs_one_attempt_and_nothing_else() {
         .into_iter()
         .map(|record| (record.name, record.state, record.attempts))
         .collect();
-    assert!(attempts.contains(&("a.bin".to_owned(), State::Archived, 2)), "{attempts:?}");
-    assert!(attempts.contains(&("b.bin".to_owned(), State::Archived, 1)), "{attempts:?}");
+    assert!(
+        attempts.contains(&("a.bin".to_owned(), State::Archived, 2)),
+        "{attempts:?}"
+    );
+    assert!(
+        attempts.contains(&("b.bin".to_owned(), State::Archived, 1)),
+        "{attempts:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_small_artifact_does_not_wait_behind_videos() {
     let world = World::start().await;
-    world.api.script("/slow.bin", [Answer::stalled(vec![7; 1000])]);
+    world
+        .api
+        .script("/slow.bin", [Answer::stalled(vec![7; 1000])]);
     world.api.script("/a.vtt", [Answer::file(TRANSCRIPT)]);
     let slots = world.worker().settings.transfers as usize;
     let videos = (0..slots + 2).map(|number| {
@@ -373,13 +481,23 @@ async fn a_small_artifact_does_not_wait_behind_videos() {
     let small = artifact("transcript.vtt", Kind::Transcript, Format::Vtt, &url);
     world.record("m15", vec![small]).await;
     world.wait_for_seal().await;
-    assert_eq!(world.asked_paths().iter().filter(|path| path.contains("slow")).count(), slots);
+    assert_eq!(
+        world
+            .asked_paths()
+            .iter()
+            .filter(|path| path.contains("slow"))
+            .count(),
+        slots
+    );
     running.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f82_a_manifest_whose_note_was_lost_is_replaced_and_another_ones_is_left_alone() {
-    for (owner, expected) in [(None, "manifest.json"), (Some("another"), "manifest-2.json")] {
+    for (owner, expected) in [
+        (None, "manifest.json"),
+        (Some("another"), "manifest-2.json"),
+    ] {
         let world = World::start().await;
         let jobs = world.record("m16", Vec::new()).await;
         let record = world.records(&jobs).await.remove(0);
@@ -391,7 +509,11 @@ async fn f82_a_manifest_whose_note_was_lost_is_replaced_and_another_ones_is_left
         };
         let key = format!("{folder}/manifest.json");
         let empty = Payload::default();
-        let _ = world.objects.put(&key, &empty, &earlier, None).await.unwrap();
+        let _ = world
+            .objects
+            .put(&key, &empty, &earlier, None)
+            .await
+            .unwrap();
 
         let running = world.run(world.worker());
         let ProgressEvent::Sealed { manifest_key, .. } = world.wait_for_seal().await else {
