@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -18,6 +18,7 @@ use prometheus_client::registry::Registry;
 use tokio::time::Instant;
 
 use crate::error::Class;
+use crate::model::progress::Emit;
 use crate::model::{EventClass, JobId, ProgressEvent, Record, State};
 
 /// The media type of [`Metrics::render`].
@@ -198,6 +199,16 @@ impl Metrics {
     /// A webhook was answered after that time.
     pub fn webhook_answered(&self, took: Duration) {
         self.webhook_duration_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Hears of every event on its way to `next`. A subscriber of the progress stream may miss some,
+    /// and counters that miss events are wrong for ever.
+    pub fn before(self: &Arc<Self>, next: Emit) -> Emit {
+        let metrics = Arc::clone(self);
+        Arc::new(move |event| {
+            metrics.observe(&event);
+            next(event);
+        })
     }
 
     /// Hears of progress.

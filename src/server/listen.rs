@@ -203,7 +203,15 @@ async fn serve_connection(
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection ended early");
     }
-    let mut stream = connection.into_parts().io.into_inner();
+    let stream = connection.into_parts().io.into_inner();
+    tokio::select! {
+        () = linger(stream) => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
+/// Closes our half and waits for the other side to close its own, throwing away what it still sends.
+async fn linger(mut stream: ImpatientWriter) {
     // Either side may be gone by now; there is nobody left to tell.
     let _ = tokio::time::timeout(LINGER, async {
         stream.shutdown().await?;

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -156,12 +157,14 @@ pub fn router(intake: Arc<Intake>) -> Router {
 
 async fn receive(
     State(shared): State<Shared>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
     let began = Instant::now();
     let metrics = &shared.intake.metrics;
-    let known = shared.intake.sources.get_key_value(&name);
+    let known = name
+        .ok()
+        .and_then(|Path(name)| shared.intake.sources.get_key_value(&name));
     let answer = match known {
         None => Err(Rejection::UnknownSource),
         Some((name, source)) => take(&shared, name, source, request).await,
