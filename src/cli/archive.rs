@@ -293,11 +293,18 @@ impl<'a> Screen<'a> {
     /// Tells what no event told: what had been archived before, what another worker did, what is still open.
     fn finish(&mut self, records: &[Record]) -> Result {
         for record in records {
-            if !self.told.contains(&record.id) {
-                let (tone, text) = board::settled(record);
-                self.output.stderr.say(tone, &text);
+            match record.state.is_settled() {
+                true if self.told.contains(&record.id) => {}
+                true => {
+                    let record = record.clone();
+                    self.show(&ProgressEvent::Settled { record })?;
+                }
+                false => {
+                    let (_, text) = board::settled(record);
+                    self.output.warn(&text);
+                    self.tell(record)?;
+                }
             }
-            self.tell(record)?;
             if let Some(class) = record.class.filter(|_| record.state != State::Archived) {
                 self.advise(record, class);
             }

@@ -20,7 +20,7 @@ pub(super) struct FailuresArgs {
 pub(super) async fn failures(args: FailuresArgs, mut context: Context) -> Result {
     let since = args.since.map(|since| since.from(context.clock.now()));
     let groups = match wire::existing_store(&context).await? {
-        Some(store) => read(&store, since).await?,
+        Some(store) => read(store.as_ref(), since).await?,
         None => Vec::new(),
     };
     if context.output.is_json {

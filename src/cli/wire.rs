@@ -309,7 +309,7 @@ impl Destination {
 ///
 /// # Errors
 /// When it can't be opened.
-pub(super) async fn existing_store(context: &Context) -> Result<Option<SqliteStore>> {
+pub(super) async fn existing_store(context: &Context) -> Result<Option<Arc<dyn JobStore>>> {
     let path = context.config.store_path();
     let is_there = path.try_exists().map_err(|error| {
         Error::new(
@@ -325,7 +325,7 @@ pub(super) async fn existing_store(context: &Context) -> Result<Option<SqliteSto
             .note(&format!("there is no store at {path} yet"));
         return Ok(None);
     }
-    Ok(Some(SqliteStore::open(&path).await?))
+    Ok(Some(Arc::new(SqliteStore::open(&path).await?)))
 }
 
 fn embedded_client(
