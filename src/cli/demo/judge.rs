@@ -23,6 +23,8 @@ pub struct Seen {
     pub losses: Vec<ProviderLoss>,
     /// Objects as the bucket gives them back, by key.
     pub objects: HashMap<String, Bytes>,
+    /// Multipart uploads that were begun and neither completed nor aborted.
+    pub open_uploads: usize,
 }
 
 /// What is not as it should be, in words; empty when all is well.
@@ -40,6 +42,9 @@ pub fn judge(events: &[DemoEvent], seen: &Seen) -> Vec<String> {
     }
     wrong.extend(judge_losses(events, seen));
     wrong.extend(judge_documents(seen));
+    if seen.open_uploads > 0 {
+        wrong.push(format!("{} uploads were left open", seen.open_uploads));
+    }
     wrong
 }
 
@@ -312,6 +317,7 @@ mod tests {
             records,
             losses: losses.into_iter().collect(),
             objects,
+            open_uploads: 0,
         }
     }
 
@@ -378,6 +384,9 @@ mod tests {
             .objects
             .insert("folder/event-e.json".to_owned(), leak.into());
         check(&world, "holds a signed URL");
+        let mut world = good();
+        world.open_uploads = 1;
+        check(&world, "1 uploads were left open");
     }
 
     #[test]

@@ -41,7 +41,7 @@ mod tell;
 const PADDING_BYTES: u32 = 20 << 20;
 
 /// A body takes about this long, so that there is something to see.
-const BODY_TIME: Duration = Duration::from_millis(1500);
+const BODY_TIME: Duration = Duration::from_secs(1);
 
 /// When it has not ended by then, it never will.
 const TIME_LIMIT: Duration = Duration::from_secs(60);
@@ -252,6 +252,7 @@ async fn look(house: &House, destination: &Destination) -> Result<Seen> {
     let mut seen = Seen {
         events: house.store.events(None, u32::MAX).await?,
         losses: house.store.provider_failures(None).await?,
+        open_uploads: destination.objects.list_uploads("").await?.len(),
         records,
         ..Seen::default()
     };
