@@ -7,8 +7,10 @@ use jiff::Timestamp;
 
 use crate::error::Result;
 use crate::model::api::{ApiRequest, ApiResponse, Credentials};
-use crate::model::{Artifact, Event, Lookup, Provider, Recording};
+use crate::model::{Artifact, Event, Format, Kind, Lookup, Provider, Recording};
 
+pub mod adhoc;
+pub mod inspect;
 pub mod providers;
 pub mod signature;
 
@@ -76,4 +78,17 @@ pub fn lookup_answer(
     now: Timestamp,
 ) -> Result<Vec<Artifact>> {
     providers::lookup_answer(provider, lookup, response, recording, now)
+}
+
+/// Which of the artifacts that a re-mint `found` is the one that a job called `name` is about: the same kind and
+/// format, and the same name where several are. Its origin replaces the job's; it can be a
+/// [`Lookup`](crate::model::Origin::Lookup) again (100ms lists assets before it signs one), which is then to be asked
+/// in turn, once.
+pub fn remint_match<'a>(
+    found: &'a [Artifact],
+    name: &str,
+    kind: Kind,
+    format: Format,
+) -> Option<&'a Artifact> {
+    providers::remint_match(found, name, kind, format)
 }

@@ -139,7 +139,7 @@ fn scheme_start(word: &str) -> Option<usize> {
 }
 
 /// Whether `text` looks like a JSON Web Token: three base64url parts, the first a JSON object.
-pub(super) fn is_jwt(text: &str) -> bool {
+pub fn is_jwt(text: &str) -> bool {
     let is_base64url = |part: &str| {
         part.bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"-_=".contains(&b))

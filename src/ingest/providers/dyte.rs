@@ -1,0 +1,294 @@
+//! Dyte, and Cloudflare RealtimeKit which it became: one adapter with two profiles.
+//!
+//! The event's id is in a header only, which no signature covers. Status words are believed of the
+//! recording, never of the meeting (it stays LIVE for ever).
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use super::draft::{
+    Draft, File, Life, Says, Shelf, body_key, format_of, lookup, loss, path_format,
+};
+use super::fields::{Fields, Location};
+use crate::ingest::Delivery;
+use crate::model::key::safe;
+use crate::model::{Format, Kind, Lookup, Provider, Recording};
+
+/// What differs between the two.
+#[derive(Clone, Copy)]
+pub(super) struct Profile {
+    pub(super) provider: Provider,
+    /// Where its API is; RealtimeKit's address holds account and app, so the source must set it.
+    pub(super) base: Option<&'static str>,
+    /// How a chat is written when its URL does not say.
+    pub(super) chat: Format,
+}
+
+pub(super) const DYTE: Profile = Profile {
+    provider: Provider::Dyte,
+    base: Some("https://api.dyte.io/v2"),
+    chat: Format::Csv,
+};
+
+pub(super) const REALTIMEKIT: Profile = Profile {
+    provider: Provider::RealtimeKit,
+    base: None,
+    chat: Format::Json,
+};
+
+/// Files live for seven days; transcripts and summaries of Dyte are counted from the meeting's start.
+pub(super) const DOCUMENTED_LIFE: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// Whether `event` looks like Dyte's (and RealtimeKit's).
+pub(super) fn is_shape(event: Fields) -> bool {
+    let event_type = event.text("event").unwrap_or_default();
+    let is_group = ["meeting.", "recording.", "livestreaming."]
+        .iter()
+        .any(|group| event_type.starts_with(group));
+    let has_body = event.is_object("meeting")
+        || event.is_object("recording")
+        || event.text("meetingId").is_some()
+        || event.text("streamId").is_some();
+    is_group && has_body
+}
+
+/// Reads an event.
+pub(super) fn read(profile: Profile, event: Fields, delivery: &Delivery<'_>) -> Draft {
+    let event_type = event.text("event");
+    let recording = recording(event);
+    let status = event.object("recording").text("status");
+    // The header's id changes on retries of RealtimeKit and is not signed by either, so it names the
+    // event but does not tell a retry from news. What does: whose event of which status, with the very
+    // same body. A fresh URL for the same recording is another body, and so not lost.
+    let dedupe_key = body_key(
+        &[
+            event_type.as_deref(),
+            status.as_deref(),
+            recording.identity(),
+        ],
+        delivery.body,
+    );
+    let started = recording.started_at.unwrap_or(delivery.received_at);
+    let documented = started
+        .min(delivery.received_at)
+        .checked_add(DOCUMENTED_LIFE)
+        .ok();
+    Draft {
+        event_id: delivery.id_header.map(str::to_owned),
+        dedupe_key,
+        event_time: None,
+        says: says(profile, event_type.as_deref(), event, documented),
+        recording,
+        event_type,
+    }
+}
+
+fn recording(event: Fields) -> Recording {
+    let recording = event.object("recording");
+    let meeting = event.object("meeting");
+    Recording {
+        recording_id: recording.first_text(&["recordingId", "id"]),
+        bot_id: None,
+        session_id: meeting
+            .text("sessionId")
+            .or_else(|| event.text("sessionId"))
+            .or_else(|| recording.text("roomUUID")),
+        room_id: meeting
+            .text("id")
+            .or_else(|| event.text("meetingId"))
+            .or_else(|| recording.text("meetingId")),
+        room_name: meeting.text("title").or_else(|| event.text("title")),
+        started_at: meeting
+            .time("startedAt")
+            .or_else(|| event.time("startedAt"))
+            .or_else(|| recording.time("startedTime")),
+        ended_at: meeting
+            .time("endedAt")
+            .or_else(|| event.time("endedAt"))
+            .or_else(|| recording.time("stoppedTime")),
+    }
+}
+
+fn says(
+    profile: Profile,
+    event_type: Option<&str>,
+    event: Fields,
+    documented: Option<Timestamp>,
+) -> Says {
+    let recording = event.object("recording");
+    match event_type.unwrap_or_default() {
+        "recording.statusUpdate" => match recording.text("status").as_deref() {
+            Some("UPLOADED") => uploaded(recording, documented),
+            Some("ERRORED") => errored(recording),
+            Some("INVOKED" | "RECORDING" | "PAUSED" | "UPLOADING") => Says::Nothing,
+            _ => Says::unreadable("recording.statusUpdate has no status that we know"),
+        },
+        "meeting.chatSynced" => {
+            let chat = |format: Option<Format>| {
+                let format = format.unwrap_or(profile.chat);
+                File::new(format!("chat.{}", format.extension()), Kind::Chat, format)
+            };
+            session_file(event, "chat", chat, documented)
+        }
+        "meeting.transcript" => {
+            let transcript = |format: Option<Format>| {
+                let format = format.unwrap_or(Format::Csv);
+                File::new(
+                    format!("transcript.{}", format.extension()),
+                    Kind::Transcript,
+                    format,
+                )
+            };
+            session_file(event, "transcript", transcript, documented)
+        }
+        "meeting.summary" => session_file(event, "summary", summary_file, documented),
+        "meeting.started"
+        | "meeting.ended"
+        | "meeting.participantJoined"
+        | "meeting.participantLeft"
+        | "livestreaming.statusUpdate" => Says::Nothing,
+        _ => Says::Unknown(None),
+    }
+}
+
+/// A summary is text or Markdown, which is text too.
+pub(super) fn summary_file(format: Option<Format>) -> File {
+    let format = format.unwrap_or(Format::Txt);
+    File::new(
+        format!("summary.{}", format.extension()),
+        Kind::Summary,
+        format,
+    )
+}
+
+fn uploaded(recording: Fields, documented: Option<Timestamp>) -> Says {
+    let life = Life {
+        field: recording.time("downloadUrlExpiry"),
+        documented,
+        is_signed: true,
+    };
+    let remint = recording
+        .first_text(&["recordingId", "id"])
+        .map(|id| lookup("dyte-recording", id));
+    let names = RecordingNames {
+        video: "downloadUrl",
+        audio: "audioDownloadUrl",
+        file_name: "outputFileName",
+        size: "fileSize",
+    };
+    let mut shelf = Shelf::default();
+    recording_files(recording, &names, remint, life, &mut shelf);
+    if shelf.is_empty() {
+        // The provider's bucket is switched off: the file is in the customer's own storage already.
+        return Says::Nothing;
+    }
+    Says::Files(shelf.into_artifacts(), Vec::new())
+}
+
+fn errored(recording: Fields) -> Says {
+    let id = recording
+        .first_text(&["recordingId", "id"])
+        .unwrap_or_default();
+    let message = recording
+        .first_text(&["error", "errorMessage", "reason"])
+        .unwrap_or_else(|| {
+            "the provider reports the recording as ERRORED and gives no reason".to_owned()
+        });
+    let code = Some("ERRORED".to_owned());
+    Says::loss(loss(
+        code,
+        Some(message),
+        Some(Kind::Video),
+        format!("recording:{id}"),
+    ))
+}
+
+/// How the fields of a recording are called: the webhook writes camelCase, the API snake_case.
+pub(super) struct RecordingNames {
+    pub(super) video: &'static str,
+    pub(super) audio: &'static str,
+    pub(super) file_name: &'static str,
+    pub(super) size: &'static str,
+}
+
+/// The files of a recording: one video (or a tar of an interactive one) with an extra sound file, or a
+/// list of tracks.
+pub(super) fn recording_files(
+    recording: Fields,
+    names: &RecordingNames,
+    remint: Option<Lookup>,
+    life: Life,
+    shelf: &mut Shelf,
+) {
+    match recording.value(names.video) {
+        Some(Value::Array(layers)) => tracks(layers, &remint, life, shelf),
+        _ => {
+            let url = recording.location(names.video);
+            let named = recording
+                .text(names.file_name)
+                .and_then(|name| path_format(&name));
+            let file = match format_of(&url).or(named) {
+                Some(Format::Tar) => File::new("recording.tar", Kind::Hls, Format::Tar),
+                Some(Format::Webm) => File::new("recording.webm", Kind::Video, Format::Webm),
+                _ => File::new("recording.mp4", Kind::Video, Format::Mp4),
+            };
+            let size = recording.size_bytes(names.size);
+            shelf.put(url, file.sized(size).with_remint(remint.clone()), life);
+        }
+    }
+    let url = recording.location(names.audio);
+    let format = format_of(&url).unwrap_or(Format::Mp3);
+    let file = File::new(format!("audio.{}", format.extension()), Kind::Audio, format);
+    shelf.put(url, file.with_remint(remint), life);
+}
+
+/// `[{layer_name, download_urls: {"<file>.webm": {download_url}}}]`: a sound file for each participant.
+fn tracks(layers: &[Value], remint: &Option<Lookup>, life: Life, shelf: &mut Shelf) {
+    for layer in layers.iter().map(Fields::of) {
+        let urls = layer.value("download_urls").and_then(Value::as_object);
+        for (file_name, entry) in urls.into_iter().flatten() {
+            let stem = file_name
+                .rsplit_once('.')
+                .map_or(file_name.as_str(), |(stem, _)| stem);
+            let format = path_format(file_name).unwrap_or(Format::Webm);
+            let url = match entry {
+                // `{"<file>": "<url>"}`, for good measure.
+                Value::String(_) => layer.object("download_urls").location(file_name),
+                _ => Fields::of(entry).location("download_url"),
+            };
+            let name = format!("track-{}.{}", safe(stem), format.extension());
+            let file = File::new(name, Kind::Audio, format).with_remint(remint.clone());
+            shelf.put(url, file, life);
+        }
+    }
+}
+
+/// A chat, transcript or summary: a URL and its expiry at the top of the event.
+fn session_file(
+    event: Fields,
+    what: &str,
+    file: impl Fn(Option<Format>) -> File,
+    documented: Option<Timestamp>,
+) -> Says {
+    let url = event.location(&format!("{what}DownloadUrl"));
+    let life = Life {
+        field: event.time(&format!("{what}DownloadUrlExpiry")),
+        documented,
+        is_signed: true,
+    };
+    let session = event
+        .object("meeting")
+        .text("sessionId")
+        .or_else(|| event.text("sessionId"));
+    let ask = session.map(|id| lookup(&format!("dyte-{what}"), id));
+    let file = file(format_of(&url)).with_remint(ask.clone());
+    let mut shelf = Shelf::default();
+    match (url, ask) {
+        (Location::Missing, None) => {
+            return Says::unreadable("the event names neither a file nor a session to ask for one");
+        }
+        (Location::Missing, Some(ask)) => shelf.put_lookup(ask, file),
+        (url, _) => shelf.put(url, file, life),
+    }
+    Says::Files(shelf.into_artifacts(), Vec::new())
+}

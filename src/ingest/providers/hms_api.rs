@@ -1,0 +1,162 @@
+//! 100ms's API: fresh URLs of assets, and which assets a recording or session has.
+//!
+//! An asset's URL takes two calls where the event told no asset id: the list of assets, whose answer is
+//! a lookup for each, then the asset itself.
+
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::{SignedDuration, Timestamp};
+use secrecy::SecretString;
+use serde_json::json;
+
+use super::api::{api_key, api_secret, get, segment, unknown_call};
+use super::draft::{File, Life, Shelf, hash, path_format};
+use super::fields::Fields;
+use super::hms::asset_lookup;
+use crate::error::Result;
+use crate::model::api::{ApiRequest, Credentials};
+use crate::model::{Artifact, Format, Kind, Lookup, Provider};
+use crate::signed_url::redact::is_jwt;
+
+const BASE: &str = "https://api.100ms.live/v2";
+
+/// Long enough for one call on a slow day.
+const TOKEN_LIFE_SECONDS: i64 = 600;
+
+/// A token is valid from a minute ago, for a server whose clock is behind ours.
+const TOKEN_LEEWAY_SECONDS: i64 = 60;
+
+/// The request that answers `lookup`.
+pub(super) fn request(
+    lookup: &Lookup,
+    credentials: &Credentials,
+    now: Timestamp,
+) -> Result<ApiRequest> {
+    let (id, _) = lookup.id.split_once('#').unwrap_or((&lookup.id, ""));
+    let id = segment(Provider::Hms, id)?;
+    let path = match lookup.call.as_str() {
+        "hms-asset" => format!("/recording-assets/{id}/presigned-url"),
+        "hms-recording" => format!("/recordings/{id}"),
+        "hms-session" => format!("/recording-assets?session_id={id}&limit=100"),
+        _ => return Err(unknown_call(Provider::Hms, lookup)),
+    };
+    let token = management_token(lookup, credentials, now)?;
+    let headers = vec![(
+        "authorization",
+        SecretString::from(format!("Bearer {token}")),
+    )];
+    get(Provider::Hms, credentials, Some(BASE), &path, headers)
+}
+
+/// What `answer` names.
+pub(super) fn answer(lookup: &Lookup, answer: Fields, now: Timestamp) -> Result<Vec<Artifact>> {
+    let mut shelf = Shelf::default();
+    match lookup.call.as_str() {
+        "hms-asset" => asset(lookup, answer, now, &mut shelf),
+        "hms-recording" => assets(answer.list("recording_assets"), &mut shelf),
+        "hms-session" => assets(answer.list("data"), &mut shelf),
+        _ => return Err(unknown_call(Provider::Hms, lookup)),
+    }
+    Ok(shelf.into_artifacts())
+}
+
+fn asset(lookup: &Lookup, answer: Fields, now: Timestamp, shelf: &mut Shelf) {
+    let url = answer.location("url");
+    let (_, what) = lookup.id.split_once('#').unwrap_or_default();
+    let (kind, name) = what.split_once('/').unwrap_or_default();
+    let file = match (Kind::parse(kind), path_format(name)) {
+        (Some(kind), Some(format)) => File::new(name, kind, format),
+        _ => plain_file(answer),
+    };
+    let life = Life {
+        field: answer.number("expiry").and_then(|seconds| {
+            now.checked_add(SignedDuration::try_from_secs_f64(seconds).ok()?)
+                .ok()
+        }),
+        documented: None,
+        is_signed: true,
+    };
+    shelf.put(url, file.with_remint(Some(lookup.clone())), life);
+}
+
+/// An asset of which nothing is known but its path.
+fn plain_file(answer: Fields) -> File {
+    let path = answer.text("path").unwrap_or_default();
+    let format = path_format(&path).unwrap_or(Format::Bin);
+    File::new(format!("asset.{}", format.extension()), Kind::Other, format)
+}
+
+fn assets<'a>(list: impl Iterator<Item = Fields<'a>>, shelf: &mut Shelf) {
+    for asset in list {
+        let Some(id) = asset.text("id") else { continue };
+        let Some((name, kind, format)) = asset_file(asset) else {
+            continue;
+        };
+        let file = File::new(name.as_str(), kind, format).sized(asset.size_bytes("size"));
+        match asset.text("status").as_deref() {
+            Some("failed") => shelf.put_lost(
+                format!("hms-asset:{id}"),
+                format!("100ms says that the asset {name} failed"),
+                file,
+            ),
+            Some("completed") | None => {
+                let ask = asset_lookup(&id, kind, &name);
+                shelf.put_lookup(ask.clone(), file.with_remint(Some(ask)));
+            }
+            // Still being made; its event will come.
+            Some(_) => {}
+        }
+    }
+}
+
+/// Name, kind and format of an asset, as its event would name it; `None` for a type we don't know.
+fn asset_file(asset: Fields) -> Option<(String, Kind, Format)> {
+    let path = path_format(&asset.text("path").unwrap_or_default());
+    let mode = asset.object("metadata").text("output_mode");
+    let mode = mode.and_then(|mode| Format::from_extension(&mode));
+    let (stem, kind, format) = match asset.text("type")?.as_str() {
+        "room-composite" | "room-composite-legacy" => ("recording", Kind::Video, Format::Mp4),
+        "room-vod" => ("hls", Kind::Hls, path.unwrap_or(Format::Bin)),
+        "chat" => ("chat", Kind::Chat, Format::Csv),
+        "transcript" => (
+            "transcript",
+            Kind::Transcript,
+            mode.or(path).unwrap_or(Format::Txt),
+        ),
+        "summary" => (
+            "summary",
+            Kind::Summary,
+            mode.or(path).unwrap_or(Format::Json),
+        ),
+        "track" => ("track", Kind::Video, Format::Webm),
+        "stream" => ("stream", Kind::Video, Format::Mp4),
+        _ => return None,
+    };
+    Some((format!("{stem}.{}", format.extension()), kind, format))
+}
+
+/// A management token of our own, short-lived; `api_key` alone may also be one from the dashboard.
+fn management_token(lookup: &Lookup, credentials: &Credentials, now: Timestamp) -> Result<String> {
+    let access_key = api_key(Provider::Hms, credentials)?;
+    if credentials.api_secret.is_none() && is_jwt(access_key) {
+        return Ok(access_key.to_owned());
+    }
+    let secret = api_secret(Provider::Hms, credentials)?;
+    let issued = now.as_second() - TOKEN_LEEWAY_SECONDS;
+    let claims = json!({
+        "access_key": access_key,
+        "type": "management",
+        "version": 2,
+        "iat": issued,
+        "nbf": issued,
+        "exp": now.as_second() + TOKEN_LIFE_SECONDS,
+        // One token for one call at one instant: no randomness is needed to tell them apart.
+        "jti": hash(format!("{}:{}:{}:{access_key}", now.as_nanosecond(), lookup.call, lookup.id).as_bytes()),
+    });
+    let head = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#);
+    let body = format!("{head}.{}", URL_SAFE_NO_PAD.encode(claims.to_string()));
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    let signature = URL_SAFE_NO_PAD.encode(hmac::sign(&key, body.as_bytes()));
+    Ok(format!("{body}.{signature}"))
+}

@@ -1,0 +1,221 @@
+//! MeetingBaaS, both of its APIs: v1 sends a file and the transcript as data, v2 sends URLs.
+//!
+//! Its pages contradict each other on names (`video` or `mp4`) and formats, so both names are read and the
+//! format comes from the URL's path. One loss is told twice (`failed` and `bot.status_change`): the
+//! loss key is the bot's alone.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::draft::{Draft, File, Life, Says, Shelf, body_key, format_of, lookup, loss};
+use super::fields::{Fields, Location};
+use super::transcript;
+use crate::ingest::Delivery;
+use crate::model::{Format, Kind, Lookup, Recording};
+
+/// Published for v1 are 2 hours, 24 hours and 1 hour, and a real URL said 1 hour.
+pub(super) const V1_LIFE: SignedDuration = SignedDuration::from_hours(1);
+
+/// Published for v2 are 4 hours, and "typically 24" in a migration guide.
+pub(super) const V2_LIFE: SignedDuration = SignedDuration::from_hours(4);
+
+/// Status codes after which there is no file. Both versions' together: they don't overlap.
+const LOST_CODES: [&str; 6] = [
+    "bot_rejected",
+    "bot_removed",
+    "waiting_room_timeout",
+    "invalid_meeting_url",
+    "meeting_error",
+    "recording_failed",
+];
+
+const V1_TYPES: [&str; 3] = ["complete", "failed", "transcription_complete"];
+
+/// Whether `event` looks like MeetingBaaS's.
+pub(super) fn is_shape(event: Fields) -> bool {
+    let event_type = event.text("event").unwrap_or_default();
+    let is_type = V1_TYPES.contains(&event_type.as_str()) || event_type.starts_with("bot.");
+    is_type && body(event).text("bot_id").is_some()
+}
+
+/// Reads an event.
+pub(super) fn read(event: Fields, delivery: &Delivery<'_>) -> Draft {
+    let data = body(event);
+    let event_type = event.text("event");
+    let bot = data.text("bot_id");
+    let is_v1_only = event_type.as_deref().is_some_and(|t| V1_TYPES.contains(&t));
+    // Only v2 goes through Svix, whose id is part of what is signed. v1 has no id of any sort: the
+    // documented substitute is bot, event and body.
+    let event_id = delivery
+        .id_header
+        .filter(|_| !is_v1_only)
+        .map(str::to_owned);
+    let dedupe_key = event_id
+        .clone()
+        .unwrap_or_else(|| body_key(&[bot.as_deref(), event_type.as_deref()], delivery.body));
+    let event_time = data
+        .time("sent_at")
+        .or_else(|| data.object("status").time("created_at"));
+    let at = event_time.unwrap_or(delivery.received_at);
+    Draft {
+        event_id,
+        dedupe_key,
+        event_time,
+        recording: Recording {
+            bot_id: bot,
+            started_at: data.time("joined_at"),
+            ended_at: data.time("exited_at"),
+            ..Recording::default()
+        },
+        says: says(event_type.as_deref(), data, at),
+        event_type,
+    }
+}
+
+/// The event's own fields: under `data`, on one page of the documentation at the top.
+fn body(event: Fields) -> Fields {
+    if event.is_object("data") {
+        return event.object("data");
+    }
+    event
+}
+
+fn says(event_type: Option<&str>, data: Fields, at: Timestamp) -> Says {
+    match event_type.unwrap_or_default() {
+        "complete" => complete(data, at),
+        "bot.completed" => bot_completed(data, at),
+        "transcription_complete" => transcription_complete(data),
+        "failed" | "bot.failed" => failed(data),
+        "bot.status_change" => status_change(data),
+        "bot.chat_message" => Says::Nothing,
+        other if other.starts_with("calendar") => Says::Nothing,
+        _ => Says::Unknown(None),
+    }
+}
+
+fn complete(data: Fields, at: Timestamp) -> Says {
+    let mut shelf = Shelf::default();
+    let bot = data
+        .text("bot_id")
+        .map(|bot| lookup("meetingbaas-v1-bot", bot));
+    v1_files(data, bot, at, &mut shelf);
+    transcript::put(data.value("transcript"), &mut shelf);
+    completed(shelf, data)
+}
+
+fn bot_completed(data: Fields, at: Timestamp) -> Says {
+    let mut shelf = Shelf::default();
+    let bot = data
+        .text("bot_id")
+        .map(|bot| lookup("meetingbaas-v2-bot", bot));
+    v2_files(data, bot, at, &mut shelf);
+    completed(shelf, data)
+}
+
+/// Done, but a bot that left no file is a loss all the same.
+fn completed(shelf: Shelf, data: Fields) -> Says {
+    if !shelf.is_empty() {
+        return Says::Files(shelf.into_artifacts(), Vec::new());
+    }
+    let message = match data.flag("data_deleted") {
+        Some(true) => "the provider has deleted the files of this bot",
+        _ => "the bot completed without any file",
+    };
+    Says::loss(loss(None, Some(message.to_owned()), None, "bot"))
+}
+
+fn transcription_complete(data: Fields) -> Says {
+    let Some(bot) = data.text("bot_id") else {
+        return Says::unreadable("transcription_complete names no bot to ask for");
+    };
+    let mut shelf = Shelf::default();
+    let file = File::new("transcript.json", Kind::Transcript, Format::Json);
+    shelf.put_lookup(lookup("meetingbaas-v1-transcript", bot), file);
+    Says::Files(shelf.into_artifacts(), Vec::new())
+}
+
+fn failed(data: Fields) -> Says {
+    Says::loss(loss(
+        data.first_text(&["error_code", "error"]),
+        data.first_text(&["error_message", "message", "error"]),
+        Some(Kind::Video),
+        "bot",
+    ))
+}
+
+fn status_change(data: Fields) -> Says {
+    let status = data.object("status");
+    match status.text("code") {
+        None => Says::unreadable("bot.status_change has no code"),
+        Some(code) if LOST_CODES.contains(&code.as_str()) => Says::loss(loss(
+            status.text("error_type").or(Some(code.clone())),
+            status.text("error_message").or(Some(code)),
+            Some(Kind::Video),
+            "bot",
+        )),
+        Some(_) => Says::Nothing,
+    }
+}
+
+/// The URLs of a v1 event or answer; an empty one means that there is no such file.
+pub(super) fn v1_files(data: Fields, bot: Option<Lookup>, at: Timestamp, shelf: &mut Shelf) {
+    let life = life(at, V1_LIFE);
+    let video = File::new("recording.mp4", Kind::Video, Format::Mp4).with_remint(bot.clone());
+    shelf.put(data.location("mp4"), video, life);
+    audio(data.location("audio"), Format::Wav, bot, life, shelf);
+}
+
+/// The URLs of a v2 event or answer.
+pub(super) fn v2_files(data: Fields, bot: Option<Lookup>, at: Timestamp, shelf: &mut Shelf) {
+    let life = life(at, V2_LIFE);
+    let file = |name: &str, kind, format| File::new(name, kind, format).with_remint(bot.clone());
+    let video = data.first_location(&["video", "mp4"]);
+    let video = match video {
+        Location::Missing => data.location("mp4"),
+        other => other,
+    };
+    shelf.put(video, file("recording.mp4", Kind::Video, Format::Mp4), life);
+    audio(
+        data.location("audio"),
+        Format::Flac,
+        bot.clone(),
+        life,
+        shelf,
+    );
+    for (name, file) in [
+        (
+            "diarization",
+            file("diarization.jsonl", Kind::Other, Format::Jsonl),
+        ),
+        (
+            "raw_transcription",
+            file("transcript-raw.json", Kind::Transcript, Format::Json),
+        ),
+        (
+            "transcription",
+            file("transcript.json", Kind::Transcript, Format::Json),
+        ),
+        ("chat_messages", file("chat.json", Kind::Chat, Format::Json)),
+    ] {
+        match data.value(name) {
+            // Nobody has seen it as data in v2, but v1 has it so, and the pages mix the two.
+            Some(value) if name == "transcription" && value.is_array() => {
+                transcript::put(Some(value), shelf);
+            }
+            _ => shelf.put(data.location(name), file, life),
+        }
+    }
+}
+
+fn audio(url: Location, usual: Format, bot: Option<Lookup>, life: Life, shelf: &mut Shelf) {
+    let format = format_of(&url).unwrap_or(usual);
+    let file = File::new(format!("audio.{}", format.extension()), Kind::Audio, format);
+    shelf.put(url, file.with_remint(bot), life);
+}
+
+fn life(at: Timestamp, documented: SignedDuration) -> Life {
+    Life {
+        field: None,
+        documented: at.checked_add(documented).ok(),
+        is_signed: true,
+    }
+}

@@ -1,0 +1,58 @@
+//! MeetingBaaS's API: what a bot has left, with fresh URLs.
+//!
+//! The answers hold secrets of other kinds too (webhook URLs, speech-to-text keys): nothing of them is kept
+//! but the files.
+
+use jiff::Timestamp;
+use secrecy::SecretString;
+
+use super::api::{api_key, get, segment, unknown_call};
+use super::draft::Shelf;
+use super::fields::Fields;
+use super::{meetingbaas, transcript};
+use crate::error::Result;
+use crate::model::api::{ApiRequest, Credentials};
+use crate::model::{Artifact, Lookup, Provider};
+
+const BASE: &str = "https://api.meetingbaas.com";
+
+/// The request that answers `lookup`.
+pub(super) fn request(lookup: &Lookup, credentials: &Credentials) -> Result<ApiRequest> {
+    let bot = segment(Provider::MeetingBaas, &lookup.id)?;
+    let path = match lookup.call.as_str() {
+        "meetingbaas-v1-bot" => {
+            format!("/bots/meeting_data?bot_id={bot}&include_transcripts=false")
+        }
+        "meetingbaas-v1-transcript" => {
+            format!("/bots/meeting_data?bot_id={bot}&include_transcripts=true")
+        }
+        "meetingbaas-v2-bot" => format!("/v2/bots/{bot}"),
+        _ => return Err(unknown_call(Provider::MeetingBaas, lookup)),
+    };
+    let key = SecretString::from(api_key(Provider::MeetingBaas, credentials)?);
+    let headers = vec![("x-meeting-baas-api-key", key)];
+    get(
+        Provider::MeetingBaas,
+        credentials,
+        Some(BASE),
+        &path,
+        headers,
+    )
+}
+
+/// What `answer` names.
+pub(super) fn answer(lookup: &Lookup, answer: Fields, now: Timestamp) -> Result<Vec<Artifact>> {
+    let mut shelf = Shelf::default();
+    let again = Some(lookup.clone());
+    match lookup.call.as_str() {
+        "meetingbaas-v1-bot" => meetingbaas::v1_files(answer, again, now, &mut shelf),
+        "meetingbaas-v1-transcript" => {
+            transcript::put(answer.object("bot_data").value("transcripts"), &mut shelf);
+        }
+        "meetingbaas-v2-bot" => {
+            meetingbaas::v2_files(answer.object("data"), again, now, &mut shelf)
+        }
+        _ => return Err(unknown_call(Provider::MeetingBaas, lookup)),
+    }
+    Ok(shelf.into_artifacts())
+}
