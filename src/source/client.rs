@@ -139,3 +139,43 @@ impl Resolve for GuardedResolver {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::guard::GuardSettings;
+
+    async fn resolve(allow: &[&str], is_wary: bool) -> Result<usize, String> {
+        let guard = Guard::new(GuardSettings {
+            allow_networks: allow.iter().map(|net| net.parse().unwrap()).collect(),
+            allow_http: true,
+            forbidden: vec![
+                "127.0.0.1:8081".parse().unwrap(),
+                "[::1]:8081".parse().unwrap(),
+            ],
+        });
+        let resolver = GuardedResolver {
+            guard: Arc::new(guard),
+            is_wary,
+        };
+        let found = resolver.resolve("localhost".parse().unwrap()).await;
+        found.map(Iterator::count).map_err(|e| {
+            assert!(e.downcast_ref::<AddressRefused>().is_some(), "{e}");
+            e.to_string()
+        })
+    }
+
+    #[tokio::test]
+    async fn a_name_with_a_forbidden_address_is_not_resolved() {
+        let both = ["127.0.0.0/8", "::1/128"];
+        assert!(resolve(&both, false).await.unwrap() > 0);
+        assert_eq!(
+            resolve(&[], false).await.unwrap_err(),
+            "localhost resolves to a loopback address"
+        );
+        assert_eq!(
+            resolve(&both, true).await.unwrap_err(),
+            "localhost resolves to the harvester's own listener"
+        );
+    }
+}

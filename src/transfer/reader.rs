@@ -220,13 +220,9 @@ impl<'a> Reader<'a> {
                 opened: (opened.start == 0).then(|| Box::new(opened)),
             });
         }
-        let is_same_length = match (self.length, opened.length) {
-            (Some(ours), Some(theirs)) => ours == theirs,
-            _ => true,
-        };
         // Nothing left (416): there are no bytes that could be of another version.
         let is_at_end = opened.length == Some(self.position);
-        if !is_same_length || (opened.validator != self.validator && !is_at_end) {
+        if opened.validator != self.validator && !is_at_end {
             return Err(Stop::Restart {
                 why: Error::transient(
                     Class::Unreachable,
@@ -234,6 +230,14 @@ impl<'a> Reader<'a> {
                 ),
                 opened: None,
             });
+        }
+        if let (Some(first), Some(now)) = (self.length, opened.length)
+            && first != now
+        {
+            return Err(Stop::Fail(Error::new(
+                Class::Corrupt,
+                format!("the origin tells {first} bytes and then {now} for the same content"),
+            )));
         }
         self.length = self.length.or(opened.length);
         self.is_delimited = opened.is_delimited;
