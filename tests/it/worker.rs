@@ -209,7 +209,7 @@ async fn f15_a_403_before_the_deadline_is_answered_with_a_fresh_url() {
         &world.url("/dead.vtt?sig=old"),
     );
     transcript.deadline = world::deadline_in(3600);
-    transcript.remint = Some(world.daily_transcript_lookup().await);
+    transcript.remint = Some(world.daily_transcript_lookup());
     let jobs = world
         .record_for("m5", Provider::Daily, vec![transcript])
         .await;
@@ -279,7 +279,7 @@ async fn f60_a_missing_bucket_pauses_the_work_burns_no_attempts_and_is_resumed_b
         );
         assert!(!record.state.is_settled());
     }
-    world.create_bucket().await;
+    world.create_bucket();
     world.wait_for_seal().await;
     running.stop().await;
     for record in world.records(&jobs).await {
