@@ -111,7 +111,7 @@ fn understand(
             })
         }
         Input::Url(url) => {
-            let event = adhoc::adhoc_event(&url, args.recording.as_deref(), now)?;
+            let event = adhoc::adhoc_event(url.expose(), args.recording.as_deref(), now)?;
             let raw = Bytes::from(event.redacted.clone());
             Ok(Understood {
                 source: Provider::Adhoc.as_str().to_owned(),

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::input::{self, Input};
@@ -12,7 +13,8 @@ use super::wire::House;
 use super::{Context, values};
 use crate::config::Config;
 use crate::error::Error;
-use crate::ingest::{self, Delivery, inspect};
+use crate::ingest::inspect::{self, EventDescription, UrlDescription};
+use crate::ingest::{self, Delivery};
 use crate::model::{Event, Layout, Provider};
 use crate::report::board::printable;
 use crate::signed_url::SignedUrl;
@@ -107,10 +109,23 @@ pub(super) fn inspect(args: InspectArgs, context: Context) -> Result {
     }
 }
 
-fn describe(input: &Input, sender: &Sender, config: &Config, now: Timestamp) -> Result<Value> {
+/// What is said of one input; its JSON has the documented fields in the documented order.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Description {
+    Event(EventDescription),
+    Url(UrlDescription),
+}
+
+fn describe(
+    input: &Input,
+    sender: &Sender,
+    config: &Config,
+    now: Timestamp,
+) -> Result<Description> {
     match input {
-        Input::Event(body) => describe_event(body, sender, config, now),
-        Input::Url(url) => Ok(describe_url(url, sender, config, now)),
+        Input::Event(body) => describe_event(body, sender, config, now).map(Description::Event),
+        Input::Url(url) => Ok(Description::Url(describe_url(url, sender, config))),
         Input::Playlist => Err(Error::invalid(
             "read a playlist: this version archives the files of events, playlists come with HLS support",
         )
@@ -118,7 +133,12 @@ fn describe(input: &Input, sender: &Sender, config: &Config, now: Timestamp) -> 
     }
 }
 
-fn describe_event(body: &Bytes, sender: &Sender, config: &Config, now: Timestamp) -> Result<Value> {
+fn describe_event(
+    body: &Bytes,
+    sender: &Sender,
+    config: &Config,
+    now: Timestamp,
+) -> Result<EventDescription> {
     let (_, provider) = sender.of(body, config)?;
     let event = parse(body, provider, now)?;
     let layout = Layout::new(&config.archive.prefix, &config.archive.template)?;
@@ -129,32 +149,27 @@ fn describe_event(body: &Bytes, sender: &Sender, config: &Config, now: Timestamp
         event.event_time,
         now,
     );
-    to_value(&inspect::describe_event(&event, &folder.path()))
+    Ok(inspect::describe_event(&event, &folder.path()))
 }
 
 /// The verdict needs no DNS: it judges scheme, literal addresses and configured hosts.
-fn describe_url(url: &SignedUrl, sender: &Sender, config: &Config, now: Timestamp) -> Value {
+fn describe_url(url: &SignedUrl, sender: &Sender, config: &Config) -> UrlDescription {
     let sources = config.resolved_sources();
     let source = sender.source.as_ref().and_then(|name| sources.get(name));
     let allow_hosts = source.map_or(&[][..], |(_, source)| &source.allow_hosts);
     let verdict = House::guard(config, &[]).judge_url(url.expose(), allow_hosts);
-    let reason = verdict.err().map(|error| error.full_message());
-    inspect::describe_url(url, reason.as_deref(), now)
+    let refusal = verdict.err().map(|error| error.full_message());
+    inspect::describe_url(url.expose(), refusal.as_deref())
 }
 
-fn to_value(description: &impl serde::Serialize) -> Result<Value> {
-    Ok(serde_json::to_value(description)
-        .map_err(|error| Error::internal("write JSON").with_source(error))?)
-}
-
-fn tell(description: &Value, output: &mut Output) -> Result {
+fn tell(description: &Description, output: &mut Output) -> Result {
     if output.is_json {
         return output.json(description);
     }
-    let Value::Object(fields) = description else {
-        return output.line(&description.to_string());
-    };
-    for (name, value) in fields.iter().filter(|(_, value)| is_worth_telling(value)) {
+    let fields = serde_json::to_value(description)
+        .map_err(|error| Error::internal("describe the input").with_source(error))?;
+    let fields = fields.as_object().into_iter().flatten();
+    for (name, value) in fields.filter(|(_, value)| is_worth_telling(value)) {
         match value {
             Value::Array(items) => {
                 output.line(&format!("{name}:"))?;

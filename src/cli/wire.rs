@@ -254,7 +254,14 @@ impl House {
             listen,
             bucket: EMBEDDED_BUCKET.to_owned(),
         };
-        let server = EmbeddedS3::start(settings, Arc::clone(&self.clock)).await?;
+        let server = EmbeddedS3::start(settings, Arc::clone(&self.clock))
+            .await
+            .map_err(|error| {
+                let why = error.full_message();
+                Error::invalid(format!(
+                    "{why}; is another harvester running? `archive.embedded_listen` sets the address, `archive.bucket` a bucket of your own"
+                ))
+            })?;
         let settings = embedded_client(server.endpoint(), server.credentials());
         Ok(Destination {
             objects: Arc::new(S3Store::connect(settings).await?),
