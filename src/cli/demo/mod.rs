@@ -263,3 +263,27 @@ async fn look(house: &House, destination: &Destination) -> Result<Seen> {
     }
     Ok(seen)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_demos_own_folder_is_ever_emptied() {
+        let data_dir = tempfile::tempdir().unwrap();
+        let own = prepare_folder(None, data_dir.path()).unwrap();
+        assert_eq!(own, data_dir.path().join("demo"));
+        std::fs::write(own.join("old"), "x").unwrap();
+        prepare_folder(None, data_dir.path()).unwrap();
+        assert!(!own.join("old").exists());
+
+        std::fs::write(own.join("mine"), "x").unwrap();
+        let refused = prepare_folder(Some(own.clone()), data_dir.path()).unwrap_err();
+        assert!(matches!(refused, Failure::Usage(text) if text.ends_with("is not empty")));
+        assert!(own.join("mine").exists());
+
+        let fresh = data_dir.path().join("a/b");
+        prepare_folder(Some(fresh.clone()), data_dir.path()).unwrap();
+        assert!(fresh.is_dir());
+    }
+}
