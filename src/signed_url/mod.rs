@@ -6,6 +6,7 @@ use std::fmt;
 use url::Url;
 
 pub mod redact;
+mod schemes;
 pub mod signature;
 
 pub use redact::{redact_json, redact_urls};

@@ -91,11 +91,16 @@ pub(super) fn shown(url: &str) -> String {
     if ["rtmp", "rtmps", "srt"].contains(&scheme.to_ascii_lowercase().as_str()) {
         return format!("{scheme}://{host}/{REMOVED}");
     }
+    // A URL within the path (of a proxy, say) can have a user of its own.
+    let (path, inner) = match path.find("://") {
+        Some(at) => (&path[..at], format!("://{REMOVED}")),
+        None => (path, String::new()),
+    };
     let path: Vec<_> = path
         .split('/')
         .map(|segment| if is_jwt(segment) { REMOVED } else { segment })
         .collect();
-    format!("{scheme}://{host}{}", path.join("/"))
+    format!("{scheme}://{host}{}{inner}", path.join("/"))
 }
 
 /// Splits `scheme://rest`, and also what the URL parser takes for it (`https:/rest`, `https:\\rest`).
@@ -191,6 +196,10 @@ mod tests {
                 "https%3A%2F%2Fh%3F[removed]",
             ),
             (r"https:\/\/h\/p?X-Amz-Signature=SECRET", r"https:\/\/h\/p"),
+            (
+                "https://proxy/https://u:SECRET@h/p",
+                "https://proxy/https://[removed]",
+            ),
             (
                 "rtmp://live.example/app/SECRET",
                 "rtmp://live.example/[removed]",

@@ -6,10 +6,9 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::draft::{
-    Draft, File, Life, Says, Shelf, body_key, format_of, lookup, loss, path_format,
-};
+use super::draft::{Draft, Says, body_key, header_id, lookup, loss};
 use super::fields::{Fields, Location};
+use super::shelf::{File, Life, Shelf, extension_of, format_of, path_format};
 use crate::ingest::Delivery;
 use crate::model::key::safe;
 use crate::model::{Format, Kind, Lookup, Provider, Recording};
@@ -74,7 +73,7 @@ pub(super) fn read(profile: Profile, event: Fields, delivery: &Delivery<'_>) -> 
         .checked_add(DOCUMENTED_LIFE)
         .ok();
     Draft {
-        event_id: delivery.id_header.map(str::to_owned),
+        event_id: header_id(delivery),
         dedupe_key,
         event_time: None,
         says: says(profile, event_type.as_deref(), event, documented),
@@ -182,7 +181,7 @@ fn uploaded(recording: Fields, documented: Option<Timestamp>) -> Says {
         // The provider's bucket is switched off: the file is in the customer's own storage already.
         return Says::Nothing;
     }
-    Says::Files(shelf.into_artifacts(), Vec::new())
+    shelf.into_says(Vec::new())
 }
 
 fn errored(recording: Fields) -> Says {
@@ -237,8 +236,8 @@ pub(super) fn recording_files(
         }
     }
     let url = recording.location(names.audio);
-    let format = format_of(&url).unwrap_or(Format::Mp3);
-    let file = File::new(format!("audio.{}", format.extension()), Kind::Audio, format);
+    let (extension, format) = extension_of(&url, Format::Mp3);
+    let file = File::new(format!("audio.{extension}"), Kind::Audio, format);
     shelf.put(url, file.with_remint(remint), life);
 }
 
@@ -290,5 +289,5 @@ fn session_file(
         (Location::Missing, Some(ask)) => shelf.put_lookup(ask, file),
         (url, _) => shelf.put(url, file, life),
     }
-    Says::Files(shelf.into_artifacts(), Vec::new())
+    shelf.into_says(Vec::new())
 }

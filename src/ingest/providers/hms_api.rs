@@ -11,9 +11,10 @@ use secrecy::SecretString;
 use serde_json::json;
 
 use super::api::{api_key, api_secret, get, segment, unknown_call};
-use super::draft::{File, Life, Shelf, hash, path_format};
+use super::draft::hash;
 use super::fields::Fields;
-use super::hms::asset_lookup;
+use super::hms_files::asset_lookup;
+use super::shelf::{File, Life, Shelf, path_format};
 use crate::error::Result;
 use crate::model::api::{ApiRequest, Credentials};
 use crate::model::{Artifact, Format, Kind, Lookup, Provider};
@@ -54,8 +55,8 @@ pub(super) fn answer(lookup: &Lookup, answer: Fields, now: Timestamp) -> Result<
     let mut shelf = Shelf::default();
     match lookup.call.as_str() {
         "hms-asset" => asset(lookup, answer, now, &mut shelf),
-        "hms-recording" => assets(answer.list("recording_assets"), &mut shelf),
-        "hms-session" => assets(answer.list("data"), &mut shelf),
+        "hms-recording" => assets(lookup, answer.list("recording_assets"), &mut shelf),
+        "hms-session" => assets(lookup, answer.list("data"), &mut shelf),
         _ => return Err(unknown_call(Provider::Hms, lookup)),
     }
     Ok(shelf.into_artifacts())
@@ -87,26 +88,38 @@ fn plain_file(answer: Fields) -> File {
     File::new(format!("asset.{}", format.extension()), Kind::Other, format)
 }
 
-fn assets<'a>(list: impl Iterator<Item = Fields<'a>>, shelf: &mut Shelf) {
-    for asset in list {
-        let Some(id) = asset.text("id") else { continue };
-        let Some((name, kind, format)) = asset_file(asset) else {
-            continue;
-        };
-        let file = File::new(name.as_str(), kind, format).sized(asset.size_bytes("size"));
-        match asset.text("status").as_deref() {
-            Some("failed") => shelf.put_lost(
-                format!("hms-asset:{id}"),
-                format!("100ms says that the asset {name} failed"),
-                file,
-            ),
-            Some("completed") | None => {
-                let ask = asset_lookup(&id, kind, &name);
-                shelf.put_lookup(ask.clone(), file.with_remint(Some(ask)));
-            }
-            // Still being made; its event will come.
-            Some(_) => {}
+/// The assets of a recording or session; only the one at the path that the lookup names, if it is
+/// among them.
+fn assets<'a>(lookup: &Lookup, list: impl Iterator<Item = Fields<'a>>, shelf: &mut Shelf) {
+    let all: Vec<_> = list.collect();
+    let path = lookup.id.split_once('#').map(|(_, path)| path);
+    let is_meant = |asset: &Fields| path.is_some() && asset.text("path").as_deref() == path;
+    let has_meant = all.iter().any(is_meant);
+    for asset in all
+        .into_iter()
+        .filter(|asset| !has_meant || is_meant(asset))
+    {
+        put_asset(asset, shelf);
+    }
+}
+
+fn put_asset(asset: Fields, shelf: &mut Shelf) {
+    let (Some(id), Some((name, kind, format))) = (asset.text("id"), asset_file(asset)) else {
+        return;
+    };
+    let file = File::new(name.as_str(), kind, format).sized(asset.size_bytes("size"));
+    match asset.text("status").as_deref() {
+        Some("failed") => shelf.put_lost(
+            format!("hms-asset:{id}"),
+            format!("100ms says that the asset {name} failed"),
+            file,
+        ),
+        Some("completed") | None => {
+            let ask = asset_lookup(&id, kind, &name);
+            shelf.put_lookup(ask.clone(), file.with_remint(Some(ask)));
         }
+        // Still being made; its event will come.
+        Some(_) => {}
     }
 }
 

@@ -6,8 +6,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::draft::{Draft, File, Life, Says, Shelf, body_key, format_of, lookup, loss};
+use super::draft::{Draft, Says, body_key, header_id, lookup, loss};
 use super::fields::{Fields, Location};
+use super::shelf::{File, Life, Shelf, extension_of};
 use super::transcript;
 use crate::ingest::Delivery;
 use crate::model::{Format, Kind, Lookup, Recording};
@@ -45,10 +46,7 @@ pub(super) fn read(event: Fields, delivery: &Delivery<'_>) -> Draft {
     let is_v1_only = event_type.as_deref().is_some_and(|t| V1_TYPES.contains(&t));
     // Only v2 goes through Svix, whose id is part of what is signed. v1 has no id of any sort: the
     // documented substitute is bot, event and body.
-    let event_id = delivery
-        .id_header
-        .filter(|_| !is_v1_only)
-        .map(str::to_owned);
+    let event_id = header_id(delivery).filter(|_| !is_v1_only);
     let dedupe_key = event_id
         .clone()
         .unwrap_or_else(|| body_key(&[bot.as_deref(), event_type.as_deref()], delivery.body));
@@ -114,7 +112,7 @@ fn bot_completed(data: Fields, at: Timestamp) -> Says {
 /// Done, but a bot that left no file is a loss all the same.
 fn completed(shelf: Shelf, data: Fields) -> Says {
     if !shelf.is_empty() {
-        return Says::Files(shelf.into_artifacts(), Vec::new());
+        return shelf.into_says(Vec::new());
     }
     let message = match data.flag("data_deleted") {
         Some(true) => "the provider has deleted the files of this bot",
@@ -130,14 +128,14 @@ fn transcription_complete(data: Fields) -> Says {
     let mut shelf = Shelf::default();
     let file = File::new("transcript.json", Kind::Transcript, Format::Json);
     shelf.put_lookup(lookup("meetingbaas-v1-transcript", bot), file);
-    Says::Files(shelf.into_artifacts(), Vec::new())
+    shelf.into_says(Vec::new())
 }
 
 fn failed(data: Fields) -> Says {
     Says::loss(loss(
         data.first_text(&["error_code", "error"]),
         data.first_text(&["error_message", "message", "error"]),
-        Some(Kind::Video),
+        None,
         "bot",
     ))
 }
@@ -149,7 +147,7 @@ fn status_change(data: Fields) -> Says {
         Some(code) if LOST_CODES.contains(&code.as_str()) => Says::loss(loss(
             status.text("error_type").or(Some(code.clone())),
             status.text("error_message").or(Some(code)),
-            Some(Kind::Video),
+            None,
             "bot",
         )),
         Some(_) => Says::Nothing,
@@ -207,8 +205,8 @@ pub(super) fn v2_files(data: Fields, bot: Option<Lookup>, at: Timestamp, shelf: 
 }
 
 fn audio(url: Location, usual: Format, bot: Option<Lookup>, life: Life, shelf: &mut Shelf) {
-    let format = format_of(&url).unwrap_or(usual);
-    let file = File::new(format!("audio.{}", format.extension()), Kind::Audio, format);
+    let (extension, format) = extension_of(&url, usual);
+    let file = File::new(format!("audio.{extension}"), Kind::Audio, format);
     shelf.put(url, file.with_remint(bot), life);
 }
 

@@ -1,0 +1,271 @@
+//! One reader a signing scheme: what each writes into a query, and in which spelling.
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use jiff::Timestamp;
+use percent_encoding::percent_decode_str;
+use serde_json::Value;
+
+use super::redact::is_jwt;
+use super::signature::Scheme;
+
+/// One signature in a URL.
+pub(super) struct Reading {
+    pub(super) scheme: Scheme,
+    pub(super) signed_at: Option<Timestamp>,
+    pub(super) expires_at: Option<Timestamp>,
+}
+
+/// Every signature in `url`: the store's own before a front end's, a token's last.
+pub(super) fn readings(url: &str, query: &Query) -> Vec<Reading> {
+    [
+        aws_sigv4(query),
+        gcs_v4(query),
+        oss(query),
+        azure_sas(query),
+        cloudfront(query),
+        gcs_v2(query),
+        aws_sigv2(query),
+        jwt(url, query),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+fn aws_sigv4(query: &Query) -> Option<Reading> {
+    dated(query, Scheme::AwsSigv4, "x-amz-")
+}
+
+fn gcs_v4(query: &Query) -> Option<Reading> {
+    dated(query, Scheme::GcsV4, "x-goog-")
+}
+
+fn oss(query: &Query) -> Option<Reading> {
+    let is_v1 = query.has("ossaccesskeyid");
+    let is_v4 = query.has("x-oss-signature") || query.has("x-oss-date");
+    (is_v1 || is_v4).then(|| {
+        let v4 = dated(query, Scheme::Oss, "x-oss-");
+        let v1_end = is_v1
+            .then(|| query.earliest("expires", unix_seconds))
+            .flatten();
+        let v4_end = v4.as_ref().and_then(|reading| reading.expires_at);
+        Reading {
+            scheme: Scheme::Oss,
+            signed_at: v4.and_then(|reading| reading.signed_at),
+            expires_at: [v1_end, v4_end].into_iter().flatten().min(),
+        }
+    })
+}
+
+fn azure_sas(query: &Query) -> Option<Reading> {
+    let is_sas = query.has("sig") && (query.has("se") || query.has("sv"));
+    is_sas.then(|| {
+        // A user delegation key (`ske`) ends the signature with it.
+        let ends = ["se", "ske"].map(|name| query.earliest(name, iso_8601));
+        Reading {
+            scheme: Scheme::AzureSas,
+            signed_at: query.earliest("st", iso_8601),
+            expires_at: ends.into_iter().flatten().min(),
+        }
+    })
+}
+
+fn cloudfront(query: &Query) -> Option<Reading> {
+    query.has("key-pair-id").then(|| {
+        let ends = [
+            query.earliest("expires", unix_seconds),
+            query.earliest("policy", policy_end),
+        ];
+        Reading {
+            scheme: Scheme::CloudFront,
+            signed_at: None,
+            expires_at: ends.into_iter().flatten().min(),
+        }
+    })
+}
+
+fn gcs_v2(query: &Query) -> Option<Reading> {
+    query.has("googleaccessid").then(|| Reading {
+        scheme: Scheme::GcsV2,
+        signed_at: None,
+        expires_at: query.earliest("expires", unix_seconds),
+    })
+}
+
+fn aws_sigv2(query: &Query) -> Option<Reading> {
+    query.has("awsaccesskeyid").then(|| Reading {
+        scheme: Scheme::AwsSigv2,
+        signed_at: None,
+        expires_at: query.earliest("expires", unix_seconds),
+    })
+}
+
+fn jwt(url: &str, query: &Query) -> Option<Reading> {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let segments = path.split('/').map(decoded);
+    let values = query.0.iter().map(|(_, value)| value.clone());
+    let claims: Vec<Value> = segments.chain(values).filter_map(|t| claims(&t)).collect();
+    (!claims.is_empty()).then(|| {
+        let earliest = |name: &str| claims.iter().filter_map(|c| claim_time(c.get(name)?)).min();
+        Reading {
+            scheme: Scheme::Jwt,
+            signed_at: earliest("iat"),
+            expires_at: earliest("exp"),
+        }
+    })
+}
+
+/// The schemes that sign a date and a lifetime under a common prefix.
+fn dated(query: &Query, scheme: Scheme, prefix: &str) -> Option<Reading> {
+    let name = |suffix: &str| format!("{prefix}{suffix}");
+    let is_signed = ["signature", "credential", "algorithm", "date", "expires"]
+        .iter()
+        .any(|suffix| query.has(&name(suffix)));
+    is_signed.then(|| {
+        let signed_at = query.earliest(&name("date"), iso_8601);
+        let lifetime = query.earliest(&name("expires"), digits);
+        let expires_at = signed_at
+            .zip(lifetime)
+            .and_then(|(at, life)| whole_second(at.as_second().checked_add(life)?));
+        Reading {
+            scheme,
+            signed_at,
+            expires_at,
+        }
+    })
+}
+
+/// Whether the credentials behind the signature have a life of their own.
+pub(super) fn has_session_credentials(query: &Query) -> bool {
+    query.has("x-amz-security-token")
+        || query.has("x-oss-security-token")
+        || query.has("security-token")
+}
+
+/// The end in a CloudFront policy: JSON in base64 with an alphabet of CloudFront's own.
+fn policy_end(policy: &str) -> Option<Timestamp> {
+    let base64: String = policy
+        .chars()
+        .map(|c| match c {
+            '-' => '+',
+            '_' => '=',
+            '~' => '/',
+            other => other,
+        })
+        .collect();
+    let json = LENIENT_STANDARD.decode(base64).ok()?;
+    let policy: Value = serde_json::from_slice(&json).ok()?;
+    let statements = policy.get("Statement")?.as_array()?;
+    let ends = statements.iter().filter_map(|statement| {
+        let end = statement.pointer("/Condition/DateLessThan/AWS:EpochTime")?;
+        claim_time(end)
+    });
+    ends.min()
+}
+
+/// The claims of `token` if it is a JSON Web Token.
+fn claims(token: &str) -> Option<Value> {
+    if !is_jwt(token) {
+        return None;
+    }
+    let payload = token.split('.').nth(1)?;
+    let json = LENIENT_URL_SAFE.decode(payload).ok()?;
+    let claims: Value = serde_json::from_slice(&json).ok()?;
+    claims.is_object().then_some(claims)
+}
+
+fn claim_time(value: &Value) -> Option<Timestamp> {
+    match value {
+        Value::Number(number) => unix_seconds(&number.to_string()),
+        Value::String(text) => unix_seconds(text),
+        _ => None,
+    }
+}
+
+const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
+    .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+    .with_decode_allow_trailing_bits(true);
+const LENIENT_STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
+const LENIENT_URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
+
+/// 2100-01-01. An end after it is a slip (milliseconds, an overflow, a "never"), not a promise.
+const FAR_FUTURE_SECONDS: i64 = 4_102_444_800;
+
+fn whole_second(seconds: i64) -> Option<Timestamp> {
+    (0..FAR_FUTURE_SECONDS)
+        .contains(&seconds)
+        .then(|| Timestamp::from_second(seconds).ok())
+        .flatten()
+}
+
+/// Seconds since 1970, a fraction cut off.
+fn unix_seconds(text: &str) -> Option<Timestamp> {
+    let whole = text.split_once('.').map_or(text, |(whole, _)| whole);
+    whole_second(digits(whole)?)
+}
+
+/// ISO 8601, basic or extended, a date alone being its midnight; UTC where no offset stands.
+fn iso_8601(text: &str) -> Option<Timestamp> {
+    let at = text
+        .parse::<Timestamp>()
+        .ok()
+        .or_else(|| midnight_or_local(text))?;
+    whole_second(at.as_second())
+}
+
+fn midnight_or_local(text: &str) -> Option<Timestamp> {
+    let civil: jiff::civil::DateTime = text.parse().ok()?;
+    let zoned = civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?;
+    Some(zoned.timestamp())
+}
+
+/// A number of digits only: `parse` alone would also take a sign.
+fn digits(text: &str) -> Option<i64> {
+    text.bytes()
+        .all(|b| b.is_ascii_digit())
+        .then(|| text.parse().ok())
+        .flatten()
+}
+
+/// A URL's query: names in lower case, values decoded, in order.
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(super) fn of(url: &str) -> Query {
+        let before_fragment = url.split('#').next().unwrap_or_default();
+        let query = before_fragment
+            .split_once('?')
+            .map_or("", |(_, query)| query);
+        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        Query(
+            pairs
+                .map(|pair| {
+                    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+                    (decoded(name).to_ascii_lowercase(), decoded(value))
+                })
+                .collect(),
+        )
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.0
+            .iter()
+            .any(|(n, value)| n == name && !value.is_empty())
+    }
+
+    /// The least of what the values of `name` say: of two that disagree the earlier end is the safe one.
+    fn earliest<T: Ord>(&self, name: &str, read: impl Fn(&str) -> Option<T>) -> Option<T> {
+        self.0
+            .iter()
+            .filter(|(n, _)| n == name)
+            .filter_map(|(_, value)| read(value))
+            .min()
+    }
+}
+
+/// Percent-decoded. A `+` stays: none of the schemes writes a space.
+fn decoded(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
