@@ -152,15 +152,16 @@ macro_rules! job_columns {
     };
 }
 
-/// The first due jobs of a lane, in the order of slack.
+/// The first due jobs of a lane, in the order of slack. The plus keeps the planner from finding the due ones by their
+/// time and sorting all of them: the index of the order gives the first few at once.
 pub(super) const DUE: &str = job_columns!(
-    "WHERE j.state = 'pending' AND j.is_small = $1 AND j.next_attempt_at <= $2
+    "WHERE j.state = 'pending' AND j.is_small = $1 AND +j.next_attempt_at <= $2
      ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3"
 );
 
 /// The first jobs of a lane whose lease has run out, in the order of slack.
 pub(super) const LAPSED: &str = job_columns!(
-    "WHERE j.state = 'running' AND j.is_small = $1 AND j.lease_until <= $2
+    "WHERE j.state = 'running' AND j.is_small = $1 AND +j.lease_until <= $2
      ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3"
 );
 
@@ -245,8 +246,9 @@ pub(super) const PAUSE: &str = "
 UPDATE jobs SET next_attempt_at = $1, class = $2, message = $3
 WHERE state = 'pending' AND next_attempt_at < $1";
 
+/// Few jobs are running, so that only the pending ones need the index's order.
 pub(super) const NEXT_DUE: &str = "
-SELECT (SELECT min(next_attempt_at) FROM jobs WHERE state = 'pending') AS pending,
+SELECT (SELECT next_attempt_at FROM jobs WHERE state = 'pending' ORDER BY next_attempt_at LIMIT 1) AS pending,
     (SELECT min(lease_until) FROM jobs WHERE state = 'running') AS running";
 
 pub(super) const RETRY_JOB: &str = "
@@ -291,6 +293,12 @@ pub(super) const RAW_EVENT: &str = "SELECT raw, raw_encoding FROM events WHERE i
 
 pub(super) const COUNT_BY_STATE: &str = "SELECT state, count(*) AS jobs FROM jobs GROUP BY state";
 
+/// The first of each queue, by the index of the order.
 pub(super) const LEAST_LATEST_START: &str = "
-SELECT min(latest_start) FROM jobs
-WHERE state IN ('pending', 'running') AND deadline IS NOT NULL";
+SELECT min(latest_start) FROM (
+    SELECT * FROM (SELECT latest_start FROM jobs WHERE state = 'pending' AND is_small = 0 ORDER BY latest_start LIMIT 1)
+    UNION ALL
+    SELECT * FROM (SELECT latest_start FROM jobs WHERE state = 'pending' AND is_small = 1 ORDER BY latest_start LIMIT 1)
+    UNION ALL
+    SELECT min(latest_start) FROM jobs WHERE state = 'running'
+) AS first_ones WHERE latest_start < $1";

@@ -21,6 +21,8 @@ mod lease;
 mod lock;
 mod open;
 mod operate;
+#[cfg(test)]
+mod plans;
 mod read;
 mod record;
 mod rows;

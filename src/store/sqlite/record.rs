@@ -38,7 +38,7 @@ pub(super) async fn record_all(
     ids: &mut Ids,
     mut news: Vec<NewEvent>,
 ) -> Result<Vec<Result<Recorded>>, sqlx::Error> {
-    news.iter_mut().for_each(|new| clean_event(new));
+    news.iter_mut().for_each(clean_event);
     let mut results = Vec::with_capacity(news.len());
     let mut rest = &news[..];
     while !rest.is_empty() {

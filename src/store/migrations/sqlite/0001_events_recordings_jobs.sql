@@ -121,8 +121,7 @@ CREATE TABLE jobs (
 );
 
 CREATE INDEX jobs_to_claim ON jobs (state, is_small, latest_start, is_upper_bound DESC, id);
-CREATE INDEX jobs_due ON jobs (next_attempt_at) WHERE state = 'pending';
-CREATE INDEX jobs_leased ON jobs (lease_until) WHERE state = 'running';
+CREATE INDEX jobs_due ON jobs (state, next_attempt_at);
 
 -- Lookups that have been answered are jobs no more; a later event that names one again finds it here.
 CREATE TABLE answered_lookups (
