@@ -187,7 +187,9 @@ where
     if refusal.is_precondition_failed() || has_gone {
         return Ok(WriteEnd::Taken);
     }
-    if refusal.is_conflict() || refusal.is_no_such_upload() {
+    // A success whose document can't be read is no refusal: the write may well have been made.
+    let is_unreadable_success = (200..300).contains(&refusal.status) && refusal.code.is_none();
+    if refusal.is_conflict() || refusal.is_no_such_upload() || is_unreadable_success {
         return Ok(WriteEnd::Unclear);
     }
     Err(refusal.into_error(call))

@@ -12,7 +12,7 @@ use recording_harvester::object::{
 use secrecy::SecretString;
 
 use super::moto::Moto;
-use crate::harness::s3::{direct_settings, payload, start_embedded};
+use crate::harness::s3::{BUCKET, direct_settings, payload, raw_client, start_embedded};
 
 const PART: usize = 5 << 20;
 
@@ -24,6 +24,16 @@ struct Server {
 }
 
 impl Server {
+    /// How a completion that worked ends. moto answers with a root element of its own, which the SDK
+    /// can't read, so the caller is told to look.
+    fn completed(&self) -> WriteEnd {
+        if self.is_strict {
+            WriteEnd::Done
+        } else {
+            WriteEnd::Unclear
+        }
+    }
+
     async fn store(&self) -> Arc<dyn ObjectStore> {
         Arc::new(S3Store::connect(self.settings.clone()).await.unwrap())
     }
@@ -115,10 +125,13 @@ async fn an_object_comes_back_as_it_was_put(server: &Server) {
     let head = store.head("put/a.mp4").await.unwrap().unwrap();
     assert_eq!(head.size_bytes, 300_000);
     assert_eq!(head.metadata("harvester-job"), Some("0190-abc"));
-    assert_eq!(
-        head.crc64nvme,
-        Some(encode_crc64nvme(payload(&content).crc64nvme))
-    );
+    if server.is_strict {
+        // moto keeps no CRC64NVME.
+        assert_eq!(
+            head.crc64nvme,
+            Some(encode_crc64nvme(payload(&content).crc64nvme))
+        );
+    }
     assert!(head.etag.as_ref().is_some_and(|etag| !etag.contains('"')));
 
     let (got, info) = store.get("put/a.mp4", 300_000).await.unwrap().unwrap();
@@ -221,7 +234,7 @@ async fn a_multipart_upload_becomes_the_whole_object(server: &Server) {
         )
         .await
         .unwrap();
-    assert_eq!(end, WriteEnd::Done);
+    assert_eq!(end, server.completed());
     let head = store.head("multi/a").await.unwrap().unwrap();
     assert_eq!(head.size_bytes, whole.size_bytes);
     assert_eq!(head.metadata("harvester-job"), Some("0190-abc"));
@@ -229,13 +242,19 @@ async fn a_multipart_upload_becomes_the_whole_object(server: &Server) {
         // moto answers with the composite form even when the full object's was asked for.
         assert_eq!(head.crc64nvme, Some(encode_crc64nvme(whole.crc64nvme)));
     }
+    // Not through the store, which would refuse the wrong checksum that moto tells of a multipart object.
+    let raw = raw_client(
+        server.settings.endpoint.as_deref().unwrap(),
+        server.settings.credentials.as_ref().unwrap(),
+    );
+    let get = raw
+        .get_object()
+        .bucket(BUCKET)
+        .key("multi/a")
+        .range("bytes=0-");
+    let got = get.send().await.unwrap().body.collect().await.unwrap();
+    assert!(got.to_vec() == content);
     if server.is_strict {
-        let (got, _) = store
-            .get("multi/a", whole.size_bytes)
-            .await
-            .unwrap()
-            .unwrap();
-        assert!(got == content);
         let again = store
             .complete(
                 "multi/a",
@@ -282,6 +301,10 @@ async fn a_multipart_completion_respects_its_condition(server: &Server) {
 }
 
 async fn parts_are_listed_in_order_and_replaced_by_number(server: &Server) {
+    if !server.is_strict {
+        // moto's ListParts has a root element of its own, which the SDK can't read.
+        return;
+    }
     let store = server.store().await;
     let id = store
         .create_upload("multi/parts", &attributes())
@@ -309,12 +332,10 @@ async fn parts_are_listed_in_order_and_replaced_by_number(server: &Server) {
         .await
         .unwrap();
     assert_eq!(listed[1].etag, sent.etag);
-    if server.is_strict {
-        assert_eq!(
-            listed[1].crc64nvme,
-            Some(encode_crc64nvme(payload(b"two").crc64nvme))
-        );
-    }
+    assert_eq!(
+        listed[1].crc64nvme,
+        Some(encode_crc64nvme(payload(b"two").crc64nvme))
+    );
     store.abort("multi/parts", &id).await.unwrap();
 }
 
@@ -324,6 +345,10 @@ async fn an_aborted_upload_is_gone_and_may_be_aborted_again(server: &Server) {
     store.abort("multi/abort", &id).await.unwrap();
     store.abort("multi/abort", &id).await.unwrap();
     assert_eq!(store.list_parts("multi/abort", &id).await.unwrap(), None);
+    if !server.is_strict {
+        // moto fails inside with 500 where S3 says NoSuchUpload.
+        return;
+    }
     let crc = payload(b"part").crc64nvme;
     let end = store
         .complete("multi/abort", &id, &finished, 4, crc, None)
@@ -422,8 +447,11 @@ async fn wrong_parts_are_refused(server: &Server) {
     };
     let (id, parts) = upload(&*store, "bad/parts", &[b"too small", b"the end"]).await;
     refused(&parts, &id, 16, "EntityTooSmall").await;
-    let swapped: Vec<_> = parts.iter().rev().cloned().collect();
-    refused(&swapped, &id, 16, "InvalidPartOrder").await;
+    if server.is_strict {
+        // moto looks at the sizes before it looks at the order.
+        let swapped: Vec<_> = parts.iter().rev().cloned().collect();
+        refused(&swapped, &id, 16, "InvalidPartOrder").await;
+    }
     let mut foreign = parts[..1].to_vec();
     foreign[0].etag = "\"0123456789abcdef0123456789abcdef\"".to_owned();
     refused(&foreign, &id, 9, "InvalidPart").await;
