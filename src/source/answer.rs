@@ -129,8 +129,13 @@ pub(super) fn check_partial(headers: &HeaderMap, asked: Option<ByteRange>) -> Re
     };
     if range.start != asked.start || last_asked.is_some_and(|last| last != range.last) {
         return Err(wrong(format!(
-            "the origin answered the range from byte {} with bytes {}-{}",
-            asked.start, range.start, range.last
+            "the origin answered the range from byte {} with bytes {}-{} of {}",
+            asked.start,
+            range.start,
+            range.last,
+            range
+                .total
+                .map_or("?".to_owned(), |total| total.to_string()),
         )));
     }
     Ok(range)

@@ -6,6 +6,12 @@ use crc_fast::CrcAlgorithm::Crc64Nvme;
 /// The checksum of a part while it is read.
 pub struct PartDigest(crc_fast::Digest);
 
+impl Default for PartDigest {
+    fn default() -> Self {
+        PartDigest::new()
+    }
+}
+
 impl PartDigest {
     /// Of nothing yet.
     pub fn new() -> PartDigest {

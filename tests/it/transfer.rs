@@ -2,6 +2,7 @@
 
 mod engine;
 mod source;
+mod world;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -50,7 +50,7 @@ pub(super) fn judge_tail(format: Format, tail: &[u8], total: u64) -> Result<Proo
         Format::Png if tail.windows(PNG_END.len()).any(|at| at == PNG_END) => Ok(Proof::None),
         Format::Png => Err("its end chunk is missing".to_owned()),
         Format::Jpg if tail.ends_with(&[0xff, 0xd9]) => Ok(Proof::Whole),
-        Format::Tar if total % 512 != 0 => Err("it ends inside a block".to_owned()),
+        Format::Tar if !total.is_multiple_of(512) => Err("it ends inside a block".to_owned()),
         Format::Tar if tail.len() >= 1024 && tail[tail.len() - 1024..].iter().all(|b| *b == 0) => {
             Ok(Proof::Whole)
         }
