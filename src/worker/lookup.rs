@@ -72,7 +72,7 @@ fn has_credentials(access: &SourceAccess) -> bool {
 fn name_the_source(error: Error, source: &str) -> Error {
     let message = error
         .full_message()
-        .replace("sources.NAME", &format!("sources.{source}"));
+        .replace("sources.<name>", &format!("sources.{source}"));
     Error::new(error.class(), message)
 }
 
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn advice_names_the_source_as_the_operator_does() {
-        let error = Error::new(Class::Denied, "ask Daily: set sources.NAME.api_key");
+        let error = Error::new(Class::Denied, "ask Daily: set sources.<name>.api_key");
         let named = name_the_source(error, "daily-eu");
         assert_eq!(
             named.full_message(),

@@ -9,13 +9,11 @@ use std::time::Duration;
 
 use recording_harvester::clock::{Clock as _, SystemClock};
 use recording_harvester::error::Class;
-use recording_harvester::model::{
-    Deadline, DeadlineFrom, Format, Kind, Lookup, Outcome, ProgressEvent, Provider, State,
-};
+use recording_harvester::model::{Format, Kind, Outcome, ProgressEvent, Provider, State};
 use recording_harvester::object::{Attributes, Payload};
-use recording_harvester::store::{Claim, JobStore as _, Selection, Written};
+use recording_harvester::store::{Claim, Selection, Written};
 use serde_json::json;
-use world::{TRANSCRIPT, World, artifact};
+use world::{TRANSCRIPT, World, artifact, file, transcript};
 
 use crate::harness::api::Answer;
 
@@ -24,17 +22,7 @@ async fn an_event_ends_with_its_artifacts_archived_and_the_manifest_last() {
     let world = World::start().await;
     world.api.script("/a.vtt", [Answer::file(TRANSCRIPT)]);
     let url = world.url("/a.vtt?X-Amz-Signature=canary");
-    world
-        .record(
-            "m1",
-            vec![artifact(
-                "transcript.vtt",
-                Kind::Transcript,
-                Format::Vtt,
-                &url,
-            )],
-        )
-        .await;
+    world.record("m1", vec![transcript(&url)]).await;
     let running = world.run(world.worker());
     let sealed = world.wait_for_seal().await;
     running.stop().await;
@@ -87,17 +75,7 @@ async fn what_is_lost_stands_in_the_report_until_a_retry_brings_it() {
     let world = World::start().await;
     world.api.script("/gone.vtt", [Answer::json(410, "{}")]);
     let url = world.url("/gone.vtt");
-    world
-        .record(
-            "m2",
-            vec![artifact(
-                "transcript.vtt",
-                Kind::Transcript,
-                Format::Vtt,
-                &url,
-            )],
-        )
-        .await;
+    world.record("m2", vec![transcript(&url)]).await;
     let running = world.run(world.worker());
     let ProgressEvent::Sealed {
         manifest_key,
@@ -202,12 +180,7 @@ async fn f15_a_403_before_the_deadline_is_answered_with_a_fresh_url() {
     let world = World::start().await;
     world.api.script("/dead.vtt", [Answer::json(403, "{}")]);
     world.script_daily_transcript();
-    let mut transcript = artifact(
-        "transcript.vtt",
-        Kind::Transcript,
-        Format::Vtt,
-        &world.url("/dead.vtt?sig=old"),
-    );
+    let mut transcript = transcript(&world.url("/dead.vtt?sig=old"));
     transcript.deadline = world::deadline_in(3600);
     transcript.remint = Some(world.daily_transcript_lookup());
     let jobs = world
@@ -257,21 +230,13 @@ async fn f60_a_missing_bucket_pauses_the_work_burns_no_attempts_and_is_resumed_b
     let world = World::without_bucket().await;
     world.api.script("/a.vtt", [Answer::file(TRANSCRIPT)]);
     let url = world.url("/a.vtt");
-    let jobs = world
-        .record(
-            "m7",
-            vec![artifact(
-                "transcript.vtt",
-                Kind::Transcript,
-                Format::Vtt,
-                &url,
-            )],
-        )
-        .await;
+    let jobs = world.record("m7", vec![transcript(&url)]).await;
     let running = world.run(world.worker());
-    world
-        .wait_for(|event| world::kind_of(event) == "retrying")
-        .await;
+    for job in &jobs {
+        world
+            .wait_for(|event| matches!(event, ProgressEvent::Retrying { id, .. } if id == job))
+            .await;
+    }
     for record in world.records(&jobs).await {
         assert_eq!(
             record.attempts, 0,
@@ -279,7 +244,7 @@ async fn f60_a_missing_bucket_pauses_the_work_burns_no_attempts_and_is_resumed_b
         );
         assert!(!record.state.is_settled());
     }
-    world.create_bucket();
+    world.create_bucket().await;
     world.wait_for_seal().await;
     running.stop().await;
     for record in world.records(&jobs).await {
@@ -304,7 +269,7 @@ async fn f86_a_shutdown_hands_back_what_does_not_finish_and_counts_nothing() {
     world
         .api
         .script("/slow.bin", [Answer::stalled(vec![7; 1000])]);
-    let slow = artifact("a.bin", Kind::Other, Format::Bin, &world.url("/slow.bin"));
+    let slow = file("a.bin", &world.url("/slow.bin"));
     let jobs = world.record("m9", vec![slow]).await;
     let running = world.run(world.worker());
     world.api.wait_for(1).await;
@@ -329,7 +294,7 @@ async fn f86_a_shutdown_hands_back_what_does_not_finish_and_counts_nothing() {
 async fn f77_a_second_worker_takes_over_and_the_first_ones_late_writes_are_refused() {
     let world = World::start().await;
     world.api.script("/a.bin", [Answer::file(vec![7; 1000])]);
-    let file = artifact("a.bin", Kind::Other, Format::Bin, &world.url("/a.bin"));
+    let file = file("a.bin", &world.url("/a.bin"));
     let jobs = world.record("m10", vec![file]).await;
     // The first worker claims and is never heard of again.
     let now = SystemClock.now();
@@ -373,7 +338,7 @@ async fn heartbeats_keep_a_lease_for_as_long_as_a_transfer_takes() {
         .api
         .script("/slow.bin", [Answer::stalled(vec![7; 1000])]);
     world.api.script("/next.bin", [Answer::file(vec![7; 1000])]);
-    let slow = artifact("a.bin", Kind::Other, Format::Bin, &world.url("/slow.bin"));
+    let slow = file("a.bin", &world.url("/slow.bin"));
     let jobs = world.record("m11", vec![slow]).await;
     let mut first = world.worker();
     first.settings.name = "first".to_owned();
@@ -388,7 +353,7 @@ async fn heartbeats_keep_a_lease_for_as_long_as_a_transfer_takes() {
     while started.elapsed() < Duration::from_millis(1200) {
         round += 1;
         world.forget_events();
-        let next = artifact("b.bin", Kind::Other, Format::Bin, &world.url("/next.bin"));
+        let next = file("b.bin", &world.url("/next.bin"));
         world.record(&format!("m11-{round}"), vec![next]).await;
         world.wait_for_seal().await;
     }
@@ -405,7 +370,7 @@ async fn a_cancelled_job_stops_its_transfer_at_the_next_heartbeat() {
     world
         .api
         .script("/slow.bin", [Answer::stalled(vec![7; 1000])]);
-    let slow = artifact("a.bin", Kind::Other, Format::Bin, &world.url("/slow.bin"));
+    let slow = file("a.bin", &world.url("/slow.bin"));
     let jobs = world.record("m12", vec![slow]).await;
     let running = world.run(world.worker());
     world.api.wait_for(1).await;
@@ -427,7 +392,7 @@ async fn f89_a_panic_costs_one_attempt_and_nothing_else() {
     }
     let files = ["a", "b"].map(|name| {
         let url = world.url(&format!("/{name}.bin"));
-        artifact(&format!("{name}.bin"), Kind::Other, Format::Bin, &url)
+        file(&format!("{name}.bin"), &url)
     });
     let jobs = world.record("m13", files.into()).await;
     let mut worker = world.worker();
@@ -478,7 +443,7 @@ async fn a_small_artifact_does_not_wait_behind_videos() {
     world.api.wait_for(slots).await;
 
     let url = world.url("/a.vtt");
-    let small = artifact("transcript.vtt", Kind::Transcript, Format::Vtt, &url);
+    let small = transcript(&url);
     world.record("m15", vec![small]).await;
     world.wait_for_seal().await;
     assert_eq!(
@@ -547,4 +512,130 @@ async fn f85_a_job_that_no_attempt_ever_settles_is_given_up() {
     let records = worker.run_jobs(jobs, world.never()).await.unwrap();
     assert_eq!(records[0].state, State::Failed);
     assert_eq!(records[0].class, Some(Class::Internal));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn past_the_deadline_a_fresh_url_is_asked_for_before_the_dead_one_is_tried() {
+    let world = World::start().await;
+    world.script_daily_transcript();
+    let mut artifact = transcript(&world.url("/dead.vtt"));
+    artifact.deadline = world::deadline_in(-60);
+    artifact.remint = Some(world.daily_transcript_lookup());
+    let jobs = world
+        .record_for("m18", Provider::Daily, vec![artifact])
+        .await;
+    let worker = world.worker_with_key();
+    let records = worker.run_jobs(jobs, world.never()).await.unwrap();
+    assert!(records.iter().all(|record| record.state == State::Archived));
+    assert_eq!(world::count(&world.asked_paths(), "/dead.vtt"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f17_an_api_that_throttles_is_asked_again() {
+    let world = World::start().await;
+    world.script_daily_transcript();
+    let path = world.access_link_path();
+    let link = world.access_link();
+    let slow_down = Answer::json(429, "{}").retry_after(1);
+    world
+        .api
+        .script(&path, [slow_down.clone(), slow_down, link]);
+    let jobs = world.record_daily_transcript().await;
+    let worker = world.worker_with_key();
+    let records = worker.run_jobs(jobs, world.never()).await.unwrap();
+    assert!(records.iter().any(|record| record.kind == Kind::Transcript));
+    assert!(records.iter().all(|record| record.state == State::Archived));
+    let paths = world.asked_paths();
+    assert_eq!(
+        paths
+            .iter()
+            .filter(|asked| asked.starts_with(&path))
+            .count(),
+        3
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f18_an_origin_that_recovers_is_retried_until_it_does() {
+    let world = World::start().await;
+    let broken = Answer::json(503, "{}");
+    let answers = [broken.clone(), broken, Answer::file(TRANSCRIPT)];
+    world.api.script("/a.vtt", answers);
+    let jobs = world
+        .record("m19", vec![transcript(&world.url("/a.vtt"))])
+        .await;
+    let records = world.worker().run_jobs(jobs, world.never()).await.unwrap();
+    let transcript = records.iter().find(|r| r.kind == Kind::Transcript).unwrap();
+    assert_eq!(
+        (transcript.state, transcript.attempts),
+        (State::Archived, 3)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f62_an_object_store_that_is_down_is_waited_for_and_burns_no_attempts() {
+    let mut world = World::start().await;
+    world.stop_s3().await;
+    let jobs = world.record("m20", Vec::new()).await;
+    let running = world.run(world.worker());
+    world
+        .wait_for(|event| world::kind_of(event) == "retrying")
+        .await;
+    assert_eq!(world.records(&jobs).await[0].attempts, 0);
+    world.start_s3().await;
+    world.wait_for_seal().await;
+    running.stop().await;
+    let record = &world.records(&jobs).await[0];
+    assert_eq!((record.state, record.attempts), (State::Archived, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f79_what_a_dead_worker_was_carrying_is_carried_by_the_next() {
+    let world = World::start().await;
+    let stalled = Answer::stalled(vec![7; 1000]);
+    world
+        .api
+        .script("/a.bin", [stalled, Answer::file(vec![7; 1000])]);
+    let jobs = world
+        .record("m21", vec![file("a.bin", &world.url("/a.bin"))])
+        .await;
+    let mut doomed = world.worker();
+    doomed.settings.lease = Duration::from_millis(400);
+    let doomed = world.run(doomed);
+    world.api.wait_for(1).await;
+    doomed.kill();
+    let running = world.run(world.worker());
+    world.wait_for_seal().await;
+    running.stop().await;
+    let records = world.records(&jobs).await;
+    let file = records
+        .iter()
+        .find(|record| record.name == "a.bin")
+        .unwrap();
+    assert_eq!((file.state, file.attempts), (State::Archived, 2));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_workers_share_a_queue_and_each_manifest_is_whole() {
+    let world = World::start().await;
+    world.api.script("/a.vtt", [Answer::file(TRANSCRIPT)]);
+    let mut jobs = Vec::new();
+    for number in 0..20 {
+        let artifacts = vec![transcript(&world.url(&format!("/a.vtt?{number}")))];
+        jobs.extend(world.record(&format!("m22-{number}"), artifacts).await);
+    }
+    let running = [world.run(world.worker()), world.run(world.worker())];
+    world.wait_for_all_sealed(20).await;
+    for worker in running {
+        worker.stop().await;
+    }
+    for record in world.records(&jobs).await {
+        assert_eq!((record.state, record.attempts), (State::Archived, 1));
+        let (folder, _) = record.key.rsplit_once('/').unwrap();
+        let manifest = world
+            .document(&format!("{folder}/manifest.json"))
+            .await
+            .unwrap();
+        assert_eq!(manifest["artifacts"].as_array().unwrap().len(), 2);
+    }
 }

@@ -1,6 +1,6 @@
 //! Everything a worker needs, on loopback and in a temporary folder.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -25,6 +25,7 @@ use recording_harvester::store::sqlite::SqliteStore;
 use recording_harvester::store::{Filter, JobStore, NewEvent};
 use recording_harvester::transfer::{Engine, TransferSettings};
 use recording_harvester::worker::{SourceAccess, Worker, WorkerSettings};
+use secrecy::ExposeSecret as _;
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -49,8 +50,9 @@ pub struct World {
     pub bell: Arc<Notify>,
     source: Arc<dyn Source>,
     watched: Arc<Watched>,
-    folder: tempfile::TempDir,
-    _s3: EmbeddedS3,
+    s3: Option<EmbeddedS3>,
+    s3_settings: EmbeddedSettings,
+    _folder: tempfile::TempDir,
 }
 
 /// What the worker has told.
@@ -79,29 +81,37 @@ impl Running {
     }
 }
 
+impl Running {
+    /// It dies without a word.
+    pub fn kill(mut self) {
+        self.tasks.abort_all();
+    }
+}
+
 impl World {
     pub async fn start() -> World {
-        let world = World::without_bucket().await;
-        world.create_bucket();
-        world
+        World::with_bucket(BUCKET).await
     }
 
     /// All that a worker needs but the bucket that it archives in.
     pub async fn without_bucket() -> World {
+        World::with_bucket("another").await
+    }
+
+    async fn with_bucket(bucket: &str) -> World {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&folder.path().join("harvester.db"))
             .await
             .unwrap();
-        let s3 = EmbeddedS3::start(
-            EmbeddedSettings {
-                root: folder.path().join("s3"),
-                listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-                bucket: "another".to_owned(),
-            },
-            Arc::new(SystemClock),
-        )
-        .await
-        .unwrap();
+        let mut s3_settings = EmbeddedSettings {
+            root: folder.path().join("s3"),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            bucket: bucket.to_owned(),
+        };
+        let s3 = EmbeddedS3::start(s3_settings.clone(), Arc::new(SystemClock))
+            .await
+            .unwrap();
+        s3_settings.listen = s3.address();
         let objects = S3Store::connect(S3Settings {
             bucket: BUCKET.to_owned(),
             region: None,
@@ -125,14 +135,44 @@ impl World {
             bell: Arc::new(Notify::new()),
             source: Arc::new(source),
             watched: Arc::default(),
-            folder,
-            _s3: s3,
+            s3: Some(s3),
+            s3_settings,
+            _folder: folder,
         }
     }
 
-    /// Buckets are folders of the embedded server.
-    pub fn create_bucket(&self) {
-        std::fs::create_dir(self.folder.path().join("s3").join(BUCKET)).unwrap();
+    /// Makes the bucket, as an operator would.
+    pub async fn create_bucket(&self) {
+        let s3 = self.s3.as_ref().unwrap();
+        let key = s3.credentials();
+        let credentials = aws_sdk_s3::config::Credentials::new(
+            key.access_key,
+            key.secret_key.expose_secret(),
+            None,
+            None,
+            "test",
+        );
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version_latest()
+            .region(aws_sdk_s3::config::Region::new("us-east-1"))
+            .endpoint_url(s3.endpoint())
+            .force_path_style(true)
+            .credentials_provider(credentials)
+            .build();
+        let client = aws_sdk_s3::Client::from_conf(config);
+        client.create_bucket().bucket(BUCKET).send().await.unwrap();
+    }
+
+    /// The object store goes down.
+    pub async fn stop_s3(&mut self) {
+        self.s3.take().unwrap().stop().await;
+    }
+
+    /// The object store is back where it was.
+    pub async fn start_s3(&mut self) {
+        let settings = self.s3_settings.clone();
+        let s3 = EmbeddedS3::start(settings, Arc::new(SystemClock)).await;
+        self.s3 = Some(s3.unwrap());
     }
 
     pub fn worker(&self) -> Worker {
@@ -265,13 +305,21 @@ impl World {
         }
     }
 
+    /// The path of the call that asks for the transcript.
+    pub fn access_link_path(&self) -> String {
+        "/transcript/T-1/access-link".to_owned()
+    }
+
+    /// Its answer.
+    pub fn access_link(&self) -> Answer {
+        let link = self.url("/t.vtt?sig=fresh");
+        Answer::json(200, json!({ "transcriptId": "T-1", "download_link": link }))
+    }
+
     /// The API gives a link to the transcript, and the link works.
     pub fn script_daily_transcript(&self) {
-        let link = json!({ "transcriptId": "T-1", "download_link": self.url("/t.vtt?sig=fresh") });
-        for base in ["", "/v1"] {
-            let path = format!("{base}/transcript/T-1/access-link");
-            self.api.script(&path, [Answer::json(200, &link)]);
-        }
+        let path = self.access_link_path();
+        self.api.script(&path, [self.access_link()]);
         self.api.script("/t.vtt", [Answer::file(TRANSCRIPT)]);
     }
 
@@ -328,6 +376,18 @@ impl World {
         }
     }
 
+    /// Waits until so many recordings are sealed.
+    pub async fn wait_for_all_sealed(&self, count: usize) {
+        let seen = Mutex::new(BTreeSet::new());
+        self.wait_for(|event| {
+            if let ProgressEvent::Sealed { recording_id, .. } = event {
+                seen.lock().unwrap().insert(*recording_id);
+            }
+            seen.lock().unwrap().len() >= count
+        })
+        .await;
+    }
+
     pub async fn wait_for_seal(&self) -> ProgressEvent {
         self.wait_for(|event| kind_of(event) == "sealed").await
     }
@@ -355,6 +415,15 @@ fn daily_transcript() -> (Event, Bytes) {
         received_at: SystemClock.now(),
     };
     (ingest::parse(Provider::Daily, &delivery).unwrap(), raw)
+}
+
+pub fn transcript(url: &str) -> Artifact {
+    artifact("transcript.vtt", Kind::Transcript, Format::Vtt, url)
+}
+
+/// Of the lane for large ones, and of no format whose content would be judged.
+pub fn file(name: &str, url: &str) -> Artifact {
+    artifact(name, Kind::Other, Format::Bin, url)
 }
 
 pub fn artifact(name: &str, kind: Kind, format: Format, url: &str) -> Artifact {
