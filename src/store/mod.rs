@@ -23,6 +23,11 @@ use crate::model::{
 
 pub mod sqlite;
 
+mod cure;
+mod intake;
+mod sql;
+mod stored;
+
 /// Keeps events and jobs. See the module's contract.
 #[async_trait]
 pub trait JobStore: Send + Sync + 'static {

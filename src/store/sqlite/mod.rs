@@ -1,1 +1,226 @@
-//! The store in one SQLite file.
+//! The store in one SQLite file: WAL, synced at each commit, one connection that writes and a few that read.
+
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use sqlx::SqlitePool;
+
+use super::{
+    Claim, Claimed, EventRecord, Filter, JobStore, NewEvent, ProviderLoss, Recorded, Selection,
+    Stats, Written, sql,
+};
+use crate::error::{Class, Result};
+use crate::model::manifest::RecordingContents;
+use crate::model::{Artifact, Checkpoint, EventId, JobId, Lease, Outcome, Record, RecordingId};
+use writer::Writer;
+
+mod error;
+mod lease;
+mod lock;
+mod open;
+mod operate;
+#[cfg(test)]
+mod plans;
+mod read;
+mod record;
+mod rows;
+mod shelf;
+mod writer;
+
+pub use lock::WorkerLock;
+
+/// What a commit waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// For the disk: what is acknowledged survives power loss.
+    #[default]
+    Full,
+    /// For nothing: only to measure what durability costs.
+    Off,
+}
+
+/// How a file is opened.
+#[derive(Clone, Debug, Default)]
+pub struct SqliteOptions {
+    /// What a commit waits for.
+    pub durability: Durability,
+    /// How many pages of 4 KiB the file may have; by default SQLite's own limit.
+    pub max_pages: Option<u32>,
+}
+
+/// The store in one SQLite file. Several processes may open it; one of them may be a worker, and
+/// proves it by [`lock_worker`](SqliteStore::lock_worker).
+#[derive(Debug)]
+pub struct SqliteStore {
+    path: PathBuf,
+    writer: Writer,
+    readers: SqlitePool,
+}
+
+impl SqliteStore {
+    /// Opens the file, making it (0600) and its folder (0700) if they are missing. Refuses a file that is no
+    /// database, is damaged, is another program's, or is of a newer schema.
+    pub async fn open(path: &Path) -> Result<SqliteStore> {
+        SqliteStore::open_with(path, &SqliteOptions::default()).await
+    }
+
+    /// As [`open`](SqliteStore::open), with options.
+    pub async fn open_with(path: &Path, options: &SqliteOptions) -> Result<SqliteStore> {
+        let (conn, readers) = open::open(path, options).await?;
+        Ok(SqliteStore {
+            path: path.to_owned(),
+            writer: Writer::start(conn),
+            readers,
+        })
+    }
+
+    /// Makes this process the only worker on the file; an error when another one is.
+    pub fn lock_worker(&self) -> Result<WorkerLock> {
+        lock::lock(&open::beside(&self.path, ".lock"))
+    }
+
+    /// The body of an event, byte for byte.
+    pub async fn raw_event(&self, event: EventId) -> Result<Option<Bytes>> {
+        read::raw_event(&self.readers, event).await
+    }
+
+    /// Writes what waits and closes the file. Calls that come later fail.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+#[async_trait]
+impl JobStore for SqliteStore {
+    async fn record(&self, event: NewEvent) -> Result<Recorded> {
+        self.writer.record(event).await
+    }
+
+    async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>> {
+        self.writer
+            .write(move |conn| Box::pin(lease::claim(conn, claim)))
+            .await
+    }
+
+    async fn heartbeat(&self, leases: &[Lease], until: Timestamp) -> Result<Vec<JobId>> {
+        let leases = leases.to_vec();
+        self.writer
+            .write(move |conn| Box::pin(lease::heartbeat(conn, leases, until)))
+            .await
+    }
+
+    async fn checkpoint(
+        &self,
+        lease: &Lease,
+        checkpoint: Option<&Checkpoint>,
+        bytes_done: u64,
+    ) -> Result<Written> {
+        let (lease, checkpoint) = (lease.clone(), checkpoint.cloned());
+        self.writer
+            .write(move |conn| Box::pin(lease::checkpoint(conn, lease, checkpoint, bytes_done)))
+            .await
+    }
+
+    async fn settle(&self, lease: &Lease, outcome: &Outcome, now: Timestamp) -> Result<Written> {
+        let (lease, outcome) = (lease.clone(), outcome.clone());
+        self.writer
+            .write(move |conn| Box::pin(lease::settle(conn, lease, outcome, now)))
+            .await
+    }
+
+    async fn resolve(
+        &self,
+        lease: &Lease,
+        found: Vec<Artifact>,
+        now: Timestamp,
+    ) -> Result<Written> {
+        let lease = lease.clone();
+        self.writer
+            .write(move |conn| Box::pin(lease::resolve(conn, lease, found, now)))
+            .await
+    }
+
+    async fn reorigin(&self, lease: &Lease, artifact: &Artifact) -> Result<Written> {
+        let (lease, artifact) = (lease.clone(), artifact.clone());
+        self.writer
+            .write(move |conn| Box::pin(lease::reorigin(conn, lease, artifact)))
+            .await
+    }
+
+    async fn pause(&self, until: Timestamp, class: Class, message: &str) -> Result<u64> {
+        let message = message.to_owned();
+        self.writer
+            .write(move |conn| {
+                Box::pin(async move { lease::pause(conn, until, class, &message).await })
+            })
+            .await
+    }
+
+    async fn unsealed(&self, limit: u32) -> Result<Vec<RecordingId>> {
+        read::unsealed(&self.readers, limit).await
+    }
+
+    async fn contents(&self, recording: RecordingId) -> Result<Option<RecordingContents>> {
+        read::contents(&self.readers, recording).await
+    }
+
+    async fn sealed(
+        &self,
+        recording: RecordingId,
+        generation: i64,
+        manifest_etag: Option<&str>,
+        report_etag: Option<&str>,
+    ) -> Result<()> {
+        let manifest_etag = manifest_etag.map(str::to_owned);
+        let report_etag = report_etag.map(str::to_owned);
+        self.writer
+            .write(move |conn| {
+                Box::pin(async move {
+                    let query = sqlx::query(sql::SEALED)
+                        .bind(recording.to_string())
+                        .bind(generation)
+                        .bind(manifest_etag)
+                        .bind(report_etag);
+                    rows::execute(conn, query).await.map(drop)
+                })
+            })
+            .await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>> {
+        read::next_due(&self.readers).await
+    }
+
+    async fn list(&self, filter: &Filter) -> Result<Vec<Record>> {
+        read::list(&self.readers, filter).await
+    }
+
+    async fn provider_failures(&self, since: Option<Timestamp>) -> Result<Vec<ProviderLoss>> {
+        read::provider_failures(&self.readers, since).await
+    }
+
+    async fn events(&self, since: Option<Timestamp>, limit: u32) -> Result<Vec<EventRecord>> {
+        read::events(&self.readers, since, limit).await
+    }
+
+    async fn retry(&self, selection: &Selection, now: Timestamp) -> Result<Vec<Record>> {
+        let selection = selection.clone();
+        self.writer
+            .write(move |conn| Box::pin(operate::retry(conn, selection, now)))
+            .await
+    }
+
+    async fn cancel(&self, ids: &[uuid::Uuid], now: Timestamp) -> Result<Vec<Record>> {
+        let ids = ids.to_vec();
+        self.writer
+            .write(move |conn| Box::pin(operate::cancel(conn, ids, now)))
+            .await
+    }
+
+    async fn stats(&self) -> Result<Stats> {
+        read::stats(&self.readers).await
+    }
+}

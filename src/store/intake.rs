@@ -1,0 +1,337 @@
+//! What an event or an API answer changes: decided here over plain data, written by an engine.
+//!
+//! An engine loads what it knows of the recordings concerned, lets [`Shelf::record`] or
+//! [`Shelf::announce`] decide, and writes what has [`Change`]d. Several events of one transaction
+//! go over the same shelf, so that each sees what the ones before it did.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use uuid::Uuid;
+
+use super::cure::{self, Loss, Saved};
+use super::{NewEvent, Recorded};
+use crate::error::Class;
+use crate::model::artifact::free_name;
+use crate::model::manifest::event_name;
+use crate::model::{
+    Artifact, EventId, JobId, Kind, Origin, Provider, ProviderFailure, Recording, RecordingId,
+    State,
+};
+
+/// What of a thing on the shelf is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Nothing.
+    Kept,
+    /// It is new.
+    Made,
+    /// It was there and is different now.
+    Altered,
+}
+
+/// A recording with all that an event may change about it.
+#[derive(Clone, Debug)]
+pub(super) struct Shelf {
+    pub id: RecordingId,
+    pub source: String,
+    pub provider: Provider,
+    pub recording_key: String,
+    pub facts: Recording,
+    pub date: Date,
+    pub folder: String,
+    pub created_at: Timestamp,
+    /// When the latest of these changes came in.
+    pub changed_at: Timestamp,
+    pub change: Change,
+    pub jobs: Vec<JobSlot>,
+    pub losses: Vec<LossSlot>,
+    /// Identities of answered lookups and the ids that those had.
+    pub answered: HashMap<String, JobId>,
+    /// Those of them that are jobs again.
+    pub asked_again: Vec<String>,
+}
+
+/// One job on the shelf.
+#[derive(Clone, Debug)]
+pub(super) struct JobSlot {
+    pub id: JobId,
+    pub identity: String,
+    pub name: String,
+    pub kind: Kind,
+    pub is_inline: bool,
+    pub state: State,
+    pub announced_by: Option<EventId>,
+    pub announced_at: Timestamp,
+    pub found_by: Option<JobId>,
+    pub change: Change,
+    /// What to write about its origin, when that is new.
+    pub fresh: Option<Artifact>,
+}
+
+/// One provider failure on the shelf.
+#[derive(Clone, Debug)]
+pub(super) struct LossSlot {
+    pub id: Uuid,
+    pub loss_key: String,
+    pub loss: Loss,
+    pub is_open: bool,
+    pub change: Change,
+    /// The words of a new one.
+    pub report: Option<LossReport>,
+}
+
+/// What a new provider failure says.
+#[derive(Clone, Debug)]
+pub(super) struct LossReport {
+    pub failure: ProviderFailure,
+    /// How people know the event.
+    pub event_name: String,
+    pub received_at: Timestamp,
+}
+
+/// Who announces an artifact.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Announcement {
+    /// The event, or the one whose lookup was answered.
+    pub event: Option<EventId>,
+    /// The event's time, or that of the answer.
+    pub at: Timestamp,
+    /// The lookup that found it.
+    pub found_by: Option<JobId>,
+}
+
+/// Ids of new rows.
+pub(super) type FreshId<'a> = &'a mut dyn FnMut() -> Uuid;
+
+impl Shelf {
+    /// An empty one for the recording of `new`, whose date is the session's when that is known.
+    pub(super) fn made_for(new: &NewEvent, session_date: Option<Date>, id: RecordingId) -> Shelf {
+        let date = session_date.unwrap_or(new.folder.date);
+        Shelf {
+            id,
+            source: new.source.clone(),
+            provider: new.event.provider,
+            recording_key: new.recording_key.clone(),
+            facts: new.event.recording.clone(),
+            date,
+            folder: new.folder.on(date),
+            created_at: new.received_at,
+            changed_at: new.received_at,
+            change: Change::Made,
+            jobs: Vec::new(),
+            losses: Vec::new(),
+            answered: HashMap::new(),
+            asked_again: Vec::new(),
+        }
+    }
+
+    /// Takes in an event that belongs to this recording and is not known yet.
+    pub(super) fn record(
+        &mut self,
+        new: &NewEvent,
+        event_id: EventId,
+        fresh_id: FreshId<'_>,
+    ) -> Recorded {
+        let at = new.event.event_time.unwrap_or(new.received_at);
+        let announcement = Announcement {
+            event: Some(event_id),
+            at,
+            found_by: None,
+        };
+        self.learn(&new.event.recording);
+        // The manifest names the event, so a known recording has changed in any case.
+        self.alter();
+        self.changed_at = new.received_at;
+        let mut jobs = Vec::new();
+        for artifact in new.event.artifacts.iter().cloned() {
+            let job = self.announce(artifact, announcement, fresh_id);
+            if let Some(id) = job.filter(|id| !jobs.contains(id)) {
+                jobs.push(id);
+            }
+        }
+        for failure in &new.event.failures {
+            let report = LossReport {
+                failure: failure.clone(),
+                event_name: event_name(new.event.event_id.as_deref(), event_id),
+                received_at: new.received_at,
+            };
+            self.lose(report, event_id, at, fresh_id);
+        }
+        Recorded {
+            event_id,
+            recording_id: Some(self.id),
+            jobs,
+            is_duplicate: false,
+        }
+    }
+
+    /// Takes in one artifact; answers with its job if that was made, woken or given a fresh origin.
+    pub(super) fn announce(
+        &mut self,
+        artifact: Artifact,
+        by: Announcement,
+        fresh_id: FreshId<'_>,
+    ) -> Option<JobId> {
+        self.alter();
+        let known = self
+            .jobs
+            .iter()
+            .position(|job| job.identity == artifact.identity);
+        if let Some(index) = known {
+            return self.announce_again(index, artifact, by);
+        }
+        if let Some(&lookup) = self.answered.get(&artifact.identity) {
+            if !self.is_worth_asking_again(lookup) {
+                return None;
+            }
+            self.answered.remove(&artifact.identity);
+            self.asked_again.push(artifact.identity.clone());
+        }
+        let id = JobId(fresh_id());
+        let name = free_name(&artifact.name, |name| {
+            self.jobs.iter().any(|job| job.name == name)
+        });
+        let state = match artifact.origin {
+            Origin::Unusable(..) => State::Failed,
+            _ => State::Pending,
+        };
+        self.jobs.push(JobSlot {
+            id,
+            identity: artifact.identity.clone(),
+            name,
+            kind: artifact.kind,
+            is_inline: matches!(artifact.origin, Origin::Inline(_)),
+            state,
+            announced_by: by.event,
+            announced_at: by.at,
+            found_by: by.found_by,
+            change: Change::Made,
+            fresh: Some(artifact),
+        });
+        Some(id)
+    }
+
+    fn announce_again(
+        &mut self,
+        index: usize,
+        artifact: Artifact,
+        by: Announcement,
+    ) -> Option<JobId> {
+        let job = &mut self.jobs[index];
+        // Events may come out of order: an older one, or one whose URL is no good, is nothing fresh.
+        let is_older = by.at < job.announced_at;
+        if is_older || matches!(artifact.origin, Origin::Unusable(..)) {
+            return None;
+        }
+        job.announced_by = by.event.or(job.announced_by);
+        job.announced_at = by.at;
+        job.found_by = by.found_by.or(job.found_by);
+        if job.change == Change::Kept {
+            job.change = Change::Altered;
+        }
+        if job.state == State::Archived {
+            let saved = job.saved();
+            self.withdraw_cured_by(&saved);
+            return None;
+        }
+        if job.state.can_become(State::Pending) && job.state != State::Running {
+            job.state = State::Pending;
+        }
+        job.is_inline = matches!(artifact.origin, Origin::Inline(_));
+        job.fresh = Some(artifact);
+        Some(job.id)
+    }
+
+    /// An answered lookup is asked again only if it found nothing, or something that was lost since.
+    fn is_worth_asking_again(&self, lookup: JobId) -> bool {
+        let mut found = self
+            .jobs
+            .iter()
+            .filter(|job| job.found_by == Some(lookup))
+            .peekable();
+        found.peek().is_none()
+            || found.any(|job| job.state.is_settled() && job.state != State::Archived)
+    }
+
+    fn lose(&mut self, report: LossReport, event: EventId, at: Timestamp, fresh_id: FreshId<'_>) {
+        let loss_key = report.failure.loss_key.clone();
+        let is_known = self.losses.iter().any(|slot| slot.loss_key == loss_key);
+        if is_known {
+            return;
+        }
+        let loss = Loss {
+            event,
+            kind: report.failure.kind,
+            at,
+        };
+        let is_cured_already = self.jobs.iter().any(|job| {
+            job.state == State::Archived
+                && job.announced_at >= at
+                && cure::cures(&job.saved(), &loss)
+        });
+        self.losses.push(LossSlot {
+            id: fresh_id(),
+            loss_key,
+            loss,
+            is_open: !is_cured_already,
+            change: Change::Made,
+            report: Some(report),
+        });
+    }
+
+    fn withdraw_cured_by(&mut self, saved: &Saved) {
+        for slot in &mut self.losses {
+            if slot.is_open && cure::cures(saved, &slot.loss) {
+                slot.is_open = false;
+                if slot.change == Change::Kept {
+                    slot.change = Change::Altered;
+                }
+            }
+        }
+    }
+
+    /// Fills in what earlier events left open; what is known stays.
+    fn learn(&mut self, facts: &Recording) {
+        fill(&mut self.facts.recording_id, &facts.recording_id);
+        fill(&mut self.facts.bot_id, &facts.bot_id);
+        fill(&mut self.facts.session_id, &facts.session_id);
+        fill(&mut self.facts.room_id, &facts.room_id);
+        fill(&mut self.facts.room_name, &facts.room_name);
+        fill(&mut self.facts.started_at, &facts.started_at);
+        fill(&mut self.facts.ended_at, &facts.ended_at);
+    }
+
+    fn alter(&mut self) {
+        if self.change == Change::Kept {
+            self.change = Change::Altered;
+        }
+    }
+}
+
+impl JobSlot {
+    fn saved(&self) -> Saved {
+        Saved {
+            announced_by: self.announced_by,
+            kind: self.kind,
+            is_inline: self.is_inline,
+        }
+    }
+
+    /// Why a job with an unusable origin has failed.
+    pub(super) fn failure(&self) -> Option<(Class, &str)> {
+        match self.fresh.as_ref().map(|artifact| &artifact.origin) {
+            Some(Origin::Unusable(class, why)) if self.state == State::Failed => {
+                Some((*class, why))
+            }
+            _ => None,
+        }
+    }
+}
+
+fn fill<T: Clone>(known: &mut Option<T>, told: &Option<T>) {
+    if known.is_none() {
+        known.clone_from(told);
+    }
+}

@@ -1,0 +1,304 @@
+//! The statements, in one place. Lists go in as one JSON text, so that a batch of any length is one statement.
+//!
+//! Only the functions that take JSON apart differ between the engines.
+
+/// Earlier receipts of these `[source, dedupe_key]` pairs.
+pub(super) const RECEIPTS: &str = "
+SELECT e.source, e.dedupe_key, e.id, e.recording_id, e.job_ids
+FROM json_each($1) AS wanted
+JOIN events e ON e.source = wanted.value ->> 0 AND e.dedupe_key = wanted.value ->> 1";
+
+/// Recordings of these `[source, recording_key]` pairs.
+pub(super) const RECORDINGS_BY_KEY: &str = "
+SELECT r.*
+FROM json_each($1) AS wanted
+JOIN recordings r ON r.source = wanted.value ->> 0 AND r.recording_key = wanted.value ->> 1";
+
+pub(super) const RECORDING_BY_ID: &str = "SELECT * FROM recordings WHERE id = $1";
+
+/// The folder date of the first recording of each of these `[source, session_id]` pairs.
+pub(super) const SESSION_DATES: &str = "
+SELECT r.source, r.session_id, r.folder_date
+FROM json_each($1) AS wanted
+JOIN recordings r ON r.source = wanted.value ->> 0 AND r.session_id = wanted.value ->> 1
+ORDER BY r.id";
+
+/// What intake must know of the jobs of these recordings.
+pub(super) const JOB_SLOTS: &str = "
+SELECT id, recording_id, identity, name, kind, origin_kind, state, announced_by, announced_at, found_by
+FROM jobs WHERE recording_id IN (SELECT value FROM json_each($1)) ORDER BY id";
+
+pub(super) const LOSS_SLOTS: &str = "
+SELECT id, recording_id, loss_key, event_id, kind, at, withdrawn_at
+FROM provider_failures WHERE recording_id IN (SELECT value FROM json_each($1)) ORDER BY id";
+
+pub(super) const ANSWERED: &str = "
+SELECT recording_id, identity, lookup_id
+FROM answered_lookups WHERE recording_id IN (SELECT value FROM json_each($1))";
+
+pub(super) const INSERT_RECORDINGS: &str = "
+INSERT INTO recordings (
+    id, source, provider, recording_key, provider_id, bot_id, session_id, room_id, room_name,
+    started_at, ended_at, folder_date, folder, generation, open_jobs, created_at)
+SELECT value ->> 'id', value ->> 'source', value ->> 'provider', value ->> 'recording_key',
+    value ->> 'provider_id', value ->> 'bot_id', value ->> 'session_id', value ->> 'room_id',
+    value ->> 'room_name', value ->> 'started_at', value ->> 'ended_at', value ->> 'folder_date',
+    value ->> 'folder', 1, value ->> 'open_jobs', value ->> 'created_at'
+FROM json_each($1)";
+
+pub(super) const UPDATE_RECORDING: &str = "
+UPDATE recordings SET provider_id = $2, bot_id = $3, session_id = $4, room_id = $5, room_name = $6,
+    started_at = $7, ended_at = $8, open_jobs = $9, generation = generation + 1
+WHERE id = $1";
+
+/// A recording's jobs or failures have changed.
+pub(super) const TOUCH_RECORDING: &str = "
+UPDATE recordings SET generation = generation + 1, open_jobs = (
+    SELECT count(*) FROM jobs WHERE recording_id = $1 AND state IN ('pending', 'running'))
+WHERE id = $1";
+
+pub(super) const INSERT_EVENTS: &str = "
+INSERT INTO events (
+    id, source, provider, dedupe_key, event_id, event_type, class, alert, event_time, received_at,
+    recording_id, job_ids, raw, raw_encoding)
+SELECT value ->> 'id', value ->> 'source', value ->> 'provider', value ->> 'dedupe_key',
+    value ->> 'event_id', value ->> 'event_type', value ->> 'class', value ->> 'alert',
+    value ->> 'event_time', value ->> 'received_at', value ->> 'recording_id', value ->> 'job_ids',
+    value ->> 'raw', value ->> 'raw_encoding'
+FROM json_each($1)";
+
+pub(super) const INSERT_JOBS: &str = "
+INSERT INTO jobs (
+    id, recording_id, identity, name, kind, format, key, state, is_small, origin_kind, origin,
+    remint, deadline, deadline_from, is_upper_bound, latest_start, announced_size, announced_by,
+    announced_at, found_by, next_attempt_at, class, message, created_at, changed_at)
+SELECT value ->> 'id', value ->> 'recording_id', value ->> 'identity', value ->> 'name',
+    value ->> 'kind', value ->> 'format', value ->> 'key', value ->> 'state', value ->> 'is_small',
+    value ->> 'origin_kind', value ->> 'origin', value ->> 'remint', value ->> 'deadline',
+    value ->> 'deadline_from', value ->> 'is_upper_bound', value ->> 'latest_start',
+    value ->> 'announced_size', value ->> 'announced_by', value ->> 'announced_at',
+    value ->> 'found_by', value ->> 'now', value ->> 'class', value ->> 'message',
+    value ->> 'now', value ->> 'now'
+FROM json_each($1)";
+
+/// An archived job is announced again: nothing to do but to know it.
+pub(super) const ANNOUNCE_ARCHIVED: &str = "
+UPDATE jobs SET announced_by = $2, announced_at = $3, found_by = $4 WHERE id = $1 AND state = 'archived'";
+
+/// A fresh origin for a job that is not archived: one that has settled begins anew.
+pub(super) const REFRESH_JOB: &str = "
+UPDATE jobs SET
+    announced_by = $2, announced_at = $3, found_by = $4,
+    origin_kind = $5, origin = $6, remint = coalesce($7, remint),
+    deadline = $8, deadline_from = $9, is_upper_bound = $10, latest_start = $11, is_small = $12,
+    announced_size = coalesce($13, announced_size),
+    next_attempt_at = min(next_attempt_at, $14), changed_at = $14,
+    has_fresh_origin = CASE state WHEN 'running' THEN 1 ELSE 0 END,
+    attempts = CASE WHEN state IN ('pending', 'running') THEN attempts ELSE 0 END,
+    first_attempt_at = CASE WHEN state IN ('pending', 'running') THEN first_attempt_at END,
+    unsettled_leases = CASE WHEN state IN ('pending', 'running') THEN unsettled_leases ELSE 0 END,
+    class = CASE WHEN state IN ('pending', 'running') THEN class END,
+    message = CASE WHEN state IN ('pending', 'running') THEN message END,
+    state = CASE state WHEN 'running' THEN 'running' ELSE 'pending' END
+WHERE id = $1 AND state <> 'archived'";
+
+pub(super) const INSERT_FAILURES: &str = "
+INSERT INTO provider_failures (
+    id, recording_id, event_id, event_name, loss_key, class, code, message, kind, at, received_at, withdrawn_at)
+SELECT value ->> 'id', value ->> 'recording_id', value ->> 'event_id', value ->> 'event_name',
+    value ->> 'loss_key', value ->> 'class', value ->> 'code', value ->> 'message',
+    value ->> 'kind', value ->> 'at', value ->> 'received_at', value ->> 'withdrawn_at'
+FROM json_each($1)";
+
+pub(super) const WITHDRAW_FAILURE: &str =
+    "UPDATE provider_failures SET withdrawn_at = $2 WHERE id = $1 AND withdrawn_at IS NULL";
+
+pub(super) const FORGET_ANSWER: &str =
+    "DELETE FROM answered_lookups WHERE recording_id = $1 AND identity = $2";
+
+pub(super) const KEEP_ANSWER: &str = "
+INSERT INTO answered_lookups (recording_id, identity, lookup_id, answered_at) VALUES ($1, $2, $3, $4)
+ON CONFLICT (recording_id, identity) DO UPDATE SET lookup_id = $3, answered_at = $4";
+
+/// Artifacts that are in the bucket, of recordings in a room.
+pub(super) const SAVED_IN_ROOM: &str = "
+SELECT r.recording_key, r.provider_id, r.bot_id, r.session_id, r.room_id, r.room_name, r.started_at, r.ended_at,
+    j.kind, j.origin_kind, j.announced_by, j.announced_at
+FROM recordings r JOIN jobs j ON j.recording_id = r.id
+WHERE r.source = $1 AND r.room_name = $2 AND j.state = 'archived'";
+
+/// Open failures of a recording, and those in its room of recordings without the provider's ids.
+pub(super) const LOSSES_TO_CURE: &str = "
+SELECT f.id, f.recording_id, f.event_id, f.kind, f.at,
+    r.provider_id, r.bot_id, r.session_id, r.room_id, r.room_name, r.started_at, r.ended_at
+FROM provider_failures f JOIN recordings r ON r.id = f.recording_id
+WHERE f.recording_id = $1 AND f.withdrawn_at IS NULL
+UNION ALL
+SELECT f.id, f.recording_id, f.event_id, f.kind, f.at,
+    r.provider_id, r.bot_id, r.session_id, r.room_id, r.room_name, r.started_at, r.ended_at
+FROM recordings r JOIN provider_failures f ON f.recording_id = r.id
+WHERE r.source = $2 AND r.room_name = $3 AND r.id <> $1
+    AND r.provider_id IS NULL AND r.bot_id IS NULL AND r.session_id IS NULL
+    AND f.withdrawn_at IS NULL";
+
+macro_rules! job_columns {
+    ($rest:literal) => {
+        concat!(
+            "SELECT j.*, r.source, r.provider, r.provider_id, r.bot_id, r.session_id, r.room_id, ",
+            "r.room_name, r.started_at, r.ended_at ",
+            "FROM jobs j JOIN recordings r ON r.id = j.recording_id ",
+            $rest
+        )
+    };
+}
+
+/// The first due jobs of a lane, in the order of slack. The plus keeps the planner from finding the due ones by their
+/// time and sorting all of them: the index of the order gives the first few at once.
+pub(super) const DUE: &str = job_columns!(
+    "WHERE j.state = 'pending' AND j.is_small = $1 AND +j.next_attempt_at <= $2
+     ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3"
+);
+
+/// The first jobs of a lane whose lease has run out, in the order of slack.
+pub(super) const LAPSED: &str = job_columns!(
+    "WHERE j.state = 'running' AND j.is_small = $1 AND +j.lease_until <= $2
+     ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3"
+);
+
+pub(super) const DUE_OF: &str = job_columns!(
+    "WHERE j.id IN (SELECT value FROM json_each($4)) AND j.state = 'pending' AND j.is_small = $1
+     AND j.next_attempt_at <= $2
+     ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3"
+);
+
+pub(super) const LAPSED_OF: &str = job_columns!(
+    "WHERE j.id IN (SELECT value FROM json_each($4)) AND j.state = 'running' AND j.is_small = $1
+     AND j.lease_until <= $2
+     ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3"
+);
+
+pub(super) const JOB_BY_ID: &str = job_columns!("WHERE j.id = $1");
+
+/// A running job under its current lease.
+pub(super) const JOB_BY_LEASE: &str =
+    job_columns!("WHERE j.id = $1 AND j.lease_token = $2 AND j.state = 'running'");
+
+pub(super) const JOBS_OF_RECORDING: &str =
+    job_columns!("WHERE j.recording_id = $1 ORDER BY j.name");
+
+/// `$1` states, `$2` provider, `$3` since; null: any.
+pub(super) const LIST: &str = job_columns!(
+    "WHERE ($1 IS NULL OR j.state IN (SELECT value FROM json_each($1)))
+     AND ($2 IS NULL OR r.provider = $2) AND ($3 IS NULL OR j.changed_at >= $3)
+     ORDER BY j.id"
+);
+
+/// As `LIST`, only of the jobs or recordings `$4`.
+pub(super) const LIST_OF: &str = job_columns!(
+    "WHERE (j.id IN (SELECT value FROM json_each($4))
+        OR j.recording_id IN (SELECT value FROM json_each($4)))
+     AND ($1 IS NULL OR j.state IN (SELECT value FROM json_each($1)))
+     AND ($2 IS NULL OR r.provider = $2) AND ($3 IS NULL OR j.changed_at >= $3)
+     ORDER BY j.id"
+);
+
+pub(super) const LEASE_JOB: &str = "
+UPDATE jobs SET state = 'running', attempts = attempts + 1, first_attempt_at = coalesce(first_attempt_at, $2),
+    lease_token = lease_token + 1, lease_until = $3, leased_by = $4,
+    unsettled_leases = unsettled_leases + 1, changed_at = $2
+WHERE id = $1";
+
+pub(super) const EXTEND_LEASE: &str =
+    "UPDATE jobs SET lease_until = $3 WHERE id = $1 AND lease_token = $2 AND state = 'running'";
+
+pub(super) const CHECKPOINT: &str = "
+UPDATE jobs SET checkpoint = $3, bytes_done = $4
+WHERE id = $1 AND lease_token = $2 AND state = 'running'";
+
+pub(super) const ARCHIVE_JOB: &str = "
+UPDATE jobs SET state = 'archived', origin = NULL, checkpoint = NULL, class = NULL, message = NULL,
+    lease_until = NULL, leased_by = NULL, unsettled_leases = 0, has_fresh_origin = 0,
+    key = $2, size_bytes = $3, bytes_done = $3, crc64nvme = $4, sha256 = $5, etag = $6, version_id = $7,
+    archived_at = $8, changed_at = $8
+WHERE id = $1";
+
+pub(super) const REQUEUE_JOB: &str = "
+UPDATE jobs SET state = 'pending', next_attempt_at = $2, class = $3, message = $4,
+    attempts = attempts - $5,
+    first_attempt_at = CASE WHEN attempts > $5 THEN first_attempt_at END,
+    lease_until = NULL, leased_by = NULL, unsettled_leases = 0, has_fresh_origin = 0, changed_at = $6
+WHERE id = $1";
+
+pub(super) const GIVE_UP_JOB: &str = "
+UPDATE jobs SET state = $2, class = $3, message = $4,
+    lease_until = NULL, leased_by = NULL, unsettled_leases = 0, changed_at = $5
+WHERE id = $1";
+
+pub(super) const DELETE_JOB: &str = "DELETE FROM jobs WHERE id = $1";
+
+pub(super) const REORIGIN: &str = "
+UPDATE jobs SET origin_kind = $3, origin = $4, remint = coalesce($5, remint),
+    deadline = $6, deadline_from = $7, is_upper_bound = $8, latest_start = $9,
+    announced_size = coalesce($10, announced_size), is_small = $11, has_fresh_origin = 0
+WHERE id = $1 AND lease_token = $2 AND state = 'running'";
+
+pub(super) const PAUSE: &str = "
+UPDATE jobs SET next_attempt_at = $1, class = $2, message = $3
+WHERE state = 'pending' AND next_attempt_at < $1";
+
+/// Few jobs are running, so that only the pending ones need the index's order.
+pub(super) const NEXT_DUE: &str = "
+SELECT (SELECT next_attempt_at FROM jobs WHERE state = 'pending' ORDER BY next_attempt_at LIMIT 1) AS pending,
+    (SELECT min(lease_until) FROM jobs WHERE state = 'running') AS running";
+
+pub(super) const RETRY_JOB: &str = "
+UPDATE jobs SET state = 'pending', next_attempt_at = $2, attempts = 0, first_attempt_at = NULL,
+    unsettled_leases = 0, has_fresh_origin = 0, class = NULL, message = NULL, changed_at = $2
+WHERE id = $1";
+
+/// Jobs that `retry` may wake, by class; null: any that failed or expired.
+pub(super) const LOST_IDS: &str = "
+SELECT id, recording_id, state FROM jobs WHERE state IN ('failed', 'expired') AND ($1 IS NULL OR class = $1) ORDER BY id";
+
+/// Jobs named by their own or their recording's id.
+pub(super) const IDS_OF: &str = "
+SELECT id, recording_id, state FROM jobs WHERE id IN (SELECT value FROM json_each($1))
+    OR recording_id IN (SELECT value FROM json_each($1)) ORDER BY id";
+
+pub(super) const UNSEALED: &str = "
+SELECT id FROM recordings WHERE open_jobs = 0 AND generation > sealed_generation ORDER BY id LIMIT $1";
+
+/// A generation that is older than one already sealed is no news.
+pub(super) const SEALED: &str = "
+UPDATE recordings SET sealed_generation = $2, manifest_etag = $3, report_etag = $4
+WHERE id = $1 AND $2 <= generation AND $2 >= sealed_generation";
+
+pub(super) const EVENTS_OF_RECORDING: &str =
+    "SELECT id, event_id FROM events WHERE recording_id = $1 ORDER BY id";
+
+pub(super) const FAILURES_OF_RECORDING: &str = "
+SELECT f.class, f.code, f.message, f.event_name, f.at
+FROM provider_failures f WHERE f.recording_id = $1 AND f.withdrawn_at IS NULL ORDER BY f.id";
+
+pub(super) const FAILURES: &str = "
+SELECT f.class, f.code, f.message, f.event_name, f.at, r.*
+FROM provider_failures f JOIN recordings r ON r.id = f.recording_id
+WHERE f.withdrawn_at IS NULL AND ($1 IS NULL OR f.received_at >= $1) ORDER BY f.id";
+
+pub(super) const EVENTS: &str = "
+SELECT id, source, provider, event_id, event_type, class, alert, received_at, recording_id
+FROM events WHERE received_at >= $1 ORDER BY received_at, id LIMIT $2";
+
+pub(super) const RAW_EVENT: &str = "SELECT raw, raw_encoding FROM events WHERE id = $1";
+
+pub(super) const COUNT_BY_STATE: &str = "SELECT state, count(*) AS jobs FROM jobs GROUP BY state";
+
+/// The first of each queue, by the index of the order.
+pub(super) const LEAST_LATEST_START: &str = "
+SELECT min(latest_start) FROM (
+    SELECT * FROM (SELECT latest_start FROM jobs WHERE state = 'pending' AND is_small = 0 ORDER BY latest_start LIMIT 1)
+    UNION ALL
+    SELECT * FROM (SELECT latest_start FROM jobs WHERE state = 'pending' AND is_small = 1 ORDER BY latest_start LIMIT 1)
+    UNION ALL
+    SELECT min(latest_start) FROM jobs WHERE state = 'running'
+) AS first_ones WHERE latest_start < $1";

@@ -1,0 +1,430 @@
+//! From the claim to the end of an attempt. Each function runs inside a transaction of the writer.
+
+use jiff::Timestamp;
+use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
+
+use super::record::Ids;
+use super::{rows, shelf};
+use crate::error::{Class, Error, Result};
+use crate::model::artifact::is_small;
+use crate::model::{
+    Archived, Artifact, Checkpoint, JobId, Kind, Lease, Outcome, RecordingId, State,
+};
+use crate::store::cure;
+use crate::store::intake::{Announcement, Change, Shelf};
+use crate::store::stored::{clean, from_origin, length, millis, to_json};
+use crate::store::{Claim, Claimed, Written, sql};
+
+/// A job whose lease was never given back this many times in a row takes its workers down with it
+/// (or freezes them): it has had its chances.
+pub(in crate::store) const MAX_UNSETTLED_LEASES: i64 = 20;
+
+/// Leases what is due, least slack first.
+pub(super) async fn claim(conn: &mut SqliteConnection, claim: Claim) -> Result<Vec<Claimed>> {
+    let mut claimed = Vec::new();
+    let wanted = claim.limit as usize;
+    while claimed.len() < wanted {
+        let missing = wanted - claimed.len();
+        let candidates = candidates(conn, &claim, missing).await?;
+        if candidates.is_empty() {
+            break;
+        }
+        for candidate in candidates {
+            if candidate.unsettled_leases >= MAX_UNSETTLED_LEASES {
+                give_up_deadly(conn, &candidate, claim.now).await?;
+            } else {
+                claimed.push(lease(conn, &candidate, &claim).await?);
+            }
+        }
+    }
+    Ok(claimed)
+}
+
+struct Candidate {
+    id: JobId,
+    recording_id: RecordingId,
+    state: State,
+    /// Its place in the queue.
+    order: (i64, bool, JobId),
+    unsettled_leases: i64,
+}
+
+/// The first of the due and of the lapsed ones, in one order.
+async fn candidates(
+    conn: &mut SqliteConnection,
+    claim: &Claim,
+    limit: usize,
+) -> Result<Vec<Candidate>> {
+    let (due, lapsed) = match claim.only {
+        None => (sql::DUE, sql::LAPSED),
+        Some(_) => (sql::DUE_OF, sql::LAPSED_OF),
+    };
+    let mut candidates = Vec::new();
+    for statement in [due, lapsed] {
+        let mut query = sqlx::query(statement)
+            .bind(i64::from(claim.is_small))
+            .bind(millis(claim.now))
+            .bind(length(limit as u64));
+        if let Some(only) = &claim.only {
+            query = query.bind(to_json(only)?);
+        }
+        for row in rows::all(conn, query).await? {
+            candidates.push(Candidate::of(&row)?);
+        }
+    }
+    candidates.sort_by_key(|candidate| candidate.order);
+    candidates.truncate(limit);
+    Ok(candidates)
+}
+
+impl Candidate {
+    fn of(row: &SqliteRow) -> Result<Candidate> {
+        let id = rows::id(row, "id")?;
+        let is_upper_bound = rows::get::<i64>(row, "is_upper_bound")? != 0;
+        Ok(Candidate {
+            id,
+            recording_id: rows::id(row, "recording_id")?,
+            state: rows::named(row, "state", State::parse)?,
+            order: (rows::get(row, "latest_start")?, !is_upper_bound, id),
+            unsettled_leases: rows::get(row, "unsettled_leases")?,
+        })
+    }
+}
+
+async fn lease(
+    conn: &mut SqliteConnection,
+    candidate: &Candidate,
+    claim: &Claim,
+) -> Result<Claimed> {
+    let query = sqlx::query(sql::LEASE_JOB)
+        .bind(candidate.id.to_string())
+        .bind(millis(claim.now))
+        .bind(millis(claim.lease_until))
+        .bind(&claim.worker);
+    rows::execute(conn, query).await?;
+    let row = job_row(conn, candidate.id).await?;
+    Ok(Claimed {
+        lease: Lease {
+            job: candidate.id,
+            token: rows::get(&row, "lease_token")?,
+        },
+        job: rows::job(&row)?,
+        record: rows::record(&row)?,
+    })
+}
+
+async fn give_up_deadly(
+    conn: &mut SqliteConnection,
+    candidate: &Candidate,
+    now: Timestamp,
+) -> Result<()> {
+    check_move(candidate.state, State::Failed)?;
+    let message =
+        format!("{MAX_UNSETTLED_LEASES} workers in a row ended or froze while they worked on it");
+    give_up(
+        conn,
+        candidate.id,
+        State::Failed,
+        Some(Class::Internal),
+        &message,
+        now,
+    )
+    .await?;
+    touch(conn, candidate.recording_id).await
+}
+
+/// Extends leases; answers with those that are lost.
+pub(super) async fn heartbeat(
+    conn: &mut SqliteConnection,
+    leases: Vec<Lease>,
+    until: Timestamp,
+) -> Result<Vec<JobId>> {
+    let mut lost = Vec::new();
+    for lease in leases {
+        let query = sqlx::query(sql::EXTEND_LEASE)
+            .bind(lease.job.to_string())
+            .bind(lease.token)
+            .bind(millis(until));
+        if rows::execute(conn, query).await?.rows_affected() == 0 {
+            lost.push(lease.job);
+        }
+    }
+    Ok(lost)
+}
+
+/// Stores or forgets what the bucket has acknowledged.
+pub(super) async fn checkpoint(
+    conn: &mut SqliteConnection,
+    lease: Lease,
+    checkpoint: Option<Checkpoint>,
+    bytes_done: u64,
+) -> Result<Written> {
+    let query = sqlx::query(sql::CHECKPOINT)
+        .bind(lease.job.to_string())
+        .bind(lease.token)
+        .bind(checkpoint.as_ref().map(to_json).transpose()?)
+        .bind(length(bytes_done));
+    Ok(written(rows::execute(conn, query).await?.rows_affected()))
+}
+
+/// Ends an attempt.
+pub(super) async fn settle(
+    conn: &mut SqliteConnection,
+    lease: Lease,
+    outcome: Outcome,
+    now: Timestamp,
+) -> Result<Written> {
+    let Some(row) = leased_row(conn, &lease).await? else {
+        return Ok(Written::Stale);
+    };
+    check_move(State::Running, outcome.state())?;
+    let recording_id = rows::id(&row, "recording_id")?;
+    // Its URL is dead, but a fresh one came meanwhile: it begins anew with that.
+    let has_fresh_origin = rows::get::<i64>(&row, "has_fresh_origin")? != 0;
+    match &outcome {
+        Outcome::Archived(archived) => {
+            archive(conn, lease.job, archived, now).await?;
+            withdraw_cured(conn, &row, recording_id, now).await?;
+        }
+        Outcome::Retry {
+            at,
+            class,
+            message,
+            is_counted,
+        } => {
+            let at = if has_fresh_origin { now.min(*at) } else { *at };
+            requeue(conn, lease.job, at, *class, message, *is_counted, now).await?;
+        }
+        Outcome::Expired { message } if has_fresh_origin => {
+            requeue(conn, lease.job, now, Class::Expired, message, true, now).await?;
+        }
+        Outcome::Failed { class, message } if has_fresh_origin => {
+            requeue(conn, lease.job, now, *class, message, true, now).await?;
+        }
+        Outcome::Expired { message } => {
+            let class = Some(Class::Expired);
+            give_up(conn, lease.job, State::Expired, class, message, now).await?;
+        }
+        Outcome::Failed { class, message } => {
+            give_up(conn, lease.job, State::Failed, Some(*class), message, now).await?;
+        }
+    }
+    touch(conn, recording_id).await?;
+    Ok(Written::Yes)
+}
+
+async fn archive(
+    conn: &mut SqliteConnection,
+    job: JobId,
+    archived: &Archived,
+    now: Timestamp,
+) -> Result<()> {
+    let query = sqlx::query(sql::ARCHIVE_JOB)
+        .bind(job.to_string())
+        .bind(&archived.key)
+        .bind(length(archived.size_bytes))
+        .bind(&archived.crc64nvme)
+        .bind(archived.sha256.as_deref())
+        .bind(archived.etag.as_deref())
+        .bind(archived.version_id.as_deref())
+        .bind(millis(now));
+    rows::execute(conn, query).await?;
+    Ok(())
+}
+
+async fn requeue(
+    conn: &mut SqliteConnection,
+    job: JobId,
+    at: Timestamp,
+    class: Class,
+    message: &str,
+    is_counted: bool,
+    now: Timestamp,
+) -> Result<()> {
+    let query = sqlx::query(sql::REQUEUE_JOB)
+        .bind(job.to_string())
+        .bind(millis(at))
+        .bind(class.as_str())
+        .bind(clean(message))
+        .bind(i64::from(!is_counted))
+        .bind(millis(now));
+    rows::execute(conn, query).await?;
+    Ok(())
+}
+
+/// Ends a job without an object.
+pub(super) async fn give_up(
+    conn: &mut SqliteConnection,
+    job: JobId,
+    state: State,
+    class: Option<Class>,
+    message: &str,
+    now: Timestamp,
+) -> Result<()> {
+    let query = sqlx::query(sql::GIVE_UP_JOB)
+        .bind(job.to_string())
+        .bind(state.as_str())
+        .bind(class.map(Class::as_str))
+        .bind(clean(message))
+        .bind(millis(now));
+    rows::execute(conn, query).await?;
+    Ok(())
+}
+
+/// Withdraws the losses that this artifact, just archived, cures.
+async fn withdraw_cured(
+    conn: &mut SqliteConnection,
+    job: &SqliteRow,
+    recording_id: RecordingId,
+    now: Timestamp,
+) -> Result<()> {
+    let saved = shelf::saved(job)?;
+    if saved.is_inline || saved.kind == Kind::Event {
+        return Ok(());
+    }
+    let here = rows::facts(job)?;
+    let query = sqlx::query(sql::LOSSES_TO_CURE)
+        .bind(recording_id.to_string())
+        .bind(rows::get::<String>(job, "source")?)
+        .bind(here.room_name.clone());
+    for row in rows::all(conn, query).await? {
+        let loss = shelf::loss(&row)?;
+        let of: RecordingId = rows::id(&row, "recording_id")?;
+        let is_elsewhere = of != recording_id;
+        if is_elsewhere && !cure::is_about(&rows::facts(&row)?, loss.at, &here) {
+            continue;
+        }
+        if cure::cures(&saved, &loss) {
+            shelf::withdraw(conn, rows::id(&row, "id")?, now).await?;
+            if is_elsewhere {
+                touch(conn, of).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Ends a lookup: what it found becomes jobs, and it is a job no more.
+pub(super) async fn resolve(
+    conn: &mut SqliteConnection,
+    lease: Lease,
+    found: Vec<Artifact>,
+    now: Timestamp,
+) -> Result<Written> {
+    let Some(row) = leased_row(conn, &lease).await? else {
+        return Ok(Written::Stale);
+    };
+    let recording_id: RecordingId = rows::id(&row, "recording_id")?;
+    let identity: String = rows::get(&row, "identity")?;
+    let announcement = Announcement {
+        event: rows::optional_id(&row, "announced_by")?,
+        at: now,
+        found_by: Some(lease.job),
+    };
+    let mut shelf = shelf_of(conn, recording_id).await?;
+    shelf.jobs.retain(|job| job.id != lease.job);
+    shelf.change = Change::Altered;
+    shelf.changed_at = now;
+    let mut ids = Ids::default();
+    for artifact in found {
+        shelf.announce(artifact, announcement, &mut || ids.fresh(now));
+    }
+    let delete = sqlx::query(sql::DELETE_JOB).bind(lease.job.to_string());
+    rows::execute(conn, delete).await?;
+    let keep = sqlx::query(sql::KEEP_ANSWER)
+        .bind(recording_id.to_string())
+        .bind(identity)
+        .bind(lease.job.to_string())
+        .bind(millis(now));
+    rows::execute(conn, keep).await?;
+    shelf::write_recordings(conn, &[&mut shelf]).await?;
+    shelf::write_contents(conn, &[&mut shelf]).await?;
+    Ok(Written::Yes)
+}
+
+/// Replaces a running job's origin.
+pub(super) async fn reorigin(
+    conn: &mut SqliteConnection,
+    lease: Lease,
+    artifact: Artifact,
+) -> Result<Written> {
+    let (origin_kind, origin) = from_origin(&artifact.origin)?;
+    let deadline = &artifact.deadline;
+    let query = sqlx::query(sql::REORIGIN)
+        .bind(lease.job.to_string())
+        .bind(lease.token)
+        .bind(origin_kind)
+        .bind(origin)
+        .bind(artifact.remint.as_ref().map(to_json).transpose()?)
+        .bind(deadline.at.map(millis))
+        .bind(deadline.from.as_str())
+        .bind(i64::from(deadline.is_upper_bound))
+        .bind(millis(deadline.latest_start(artifact.size_bytes)))
+        .bind(artifact.size_bytes.map(length))
+        .bind(i64::from(is_small(artifact.kind, &artifact.origin)));
+    Ok(written(rows::execute(conn, query).await?.rows_affected()))
+}
+
+/// Moves all pending jobs that are due before `until`.
+pub(super) async fn pause(
+    conn: &mut SqliteConnection,
+    until: Timestamp,
+    class: Class,
+    message: &str,
+) -> Result<u64> {
+    let query = sqlx::query(sql::PAUSE)
+        .bind(millis(until))
+        .bind(class.as_str())
+        .bind(clean(message));
+    Ok(rows::execute(conn, query).await?.rows_affected())
+}
+
+/// Notes that a recording's jobs or losses have changed.
+pub(super) async fn touch(conn: &mut SqliteConnection, recording: RecordingId) -> Result<()> {
+    let query = sqlx::query(sql::TOUCH_RECORDING).bind(recording.to_string());
+    rows::execute(conn, query).await?;
+    Ok(())
+}
+
+/// Refuses a move that the table of states does not have: a fault of ours, caught before it is stored.
+pub(super) fn check_move(from: State, to: State) -> Result<()> {
+    if from.can_become(to) {
+        return Ok(());
+    }
+    Err(Error::internal(format!(
+        "move a job from {from} to {to}: there is no such move"
+    )))
+}
+
+/// A job's row.
+pub(super) async fn job_row(conn: &mut SqliteConnection, job: JobId) -> Result<SqliteRow> {
+    let query = sqlx::query(sql::JOB_BY_ID).bind(job.to_string());
+    rows::optional(conn, query)
+        .await?
+        .ok_or_else(|| crate::store::stored::damaged(format!("job {job} is not there")))
+}
+
+async fn leased_row(conn: &mut SqliteConnection, lease: &Lease) -> Result<Option<SqliteRow>> {
+    let query = sqlx::query(sql::JOB_BY_LEASE)
+        .bind(lease.job.to_string())
+        .bind(lease.token);
+    rows::optional(conn, query).await
+}
+
+async fn shelf_of(conn: &mut SqliteConnection, recording: RecordingId) -> Result<Shelf> {
+    let query = sqlx::query(sql::RECORDING_BY_ID).bind(recording.to_string());
+    let row = rows::all(conn, query).await?;
+    let mut shelves = shelf::load(conn, row).await?;
+    shelves
+        .pop()
+        .ok_or_else(|| crate::store::stored::damaged(format!("recording {recording} is not there")))
+}
+
+fn written(rows: u64) -> Written {
+    if rows == 0 {
+        Written::Stale
+    } else {
+        Written::Yes
+    }
+}

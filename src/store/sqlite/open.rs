@@ -1,0 +1,220 @@
+//! Opening the file: who may read it, whether it is ours, undamaged and of a schema that we know.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions as _, Connection as _, SqlSafeStr as _, SqliteConnection, SqlitePool};
+
+use super::error;
+use super::{Durability, SqliteOptions};
+use crate::error::{Error, Result};
+
+/// Older libraries can corrupt a WAL database under two writers
+/// (<https://sqlite.org/wal.html#walresetbug>).
+const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
+
+/// How long a statement waits for another process's transaction; ours take milliseconds.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Readers at once: reports and pages, never the intake.
+const READERS: u32 = 4;
+
+/// To what size the WAL is cut back after a burst.
+const WAL_LIMIT_BYTES: &str = "67108864";
+
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
+
+const MIGRATIONS: [(i64, &str, &str); 1] = [(
+    1,
+    "events recordings jobs",
+    include_str!("../migrations/sqlite/0001_events_recordings_jobs.sql"),
+)];
+
+/// Makes the file if it is missing, checks it if it is there, and brings its schema up to date.
+pub(super) async fn open(
+    path: &Path,
+    options: &SqliteOptions,
+) -> Result<(SqliteConnection, SqlitePool)> {
+    create_private(path)?;
+    check_header(path)?;
+    let connect = connect_options(path, options);
+    let mut writer = connect
+        .connect()
+        .await
+        .map_err(|cause| cannot_open(path, cause))?;
+    check_library(&mut writer).await?;
+    check_owner(path, &mut writer).await?;
+    migrate(path, &mut writer).await?;
+    let readers = SqlitePoolOptions::new()
+        .max_connections(READERS)
+        .min_connections(0)
+        .test_before_acquire(false)
+        .connect_lazy_with(connect.pragma("query_only", "ON"));
+    Ok((writer, readers))
+}
+
+/// The file's name with `suffix` behind it.
+pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+fn connect_options(path: &Path, options: &SqliteOptions) -> SqliteConnectOptions {
+    let synchronous = match options.durability {
+        Durability::Full => SqliteSynchronous::Full,
+        Durability::Off => SqliteSynchronous::Off,
+    };
+    let mut connect = SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(synchronous)
+        .busy_timeout(BUSY_TIMEOUT)
+        .foreign_keys(true)
+        .pragma("journal_size_limit", WAL_LIMIT_BYTES)
+        .disable_statement_logging();
+    if let Some(pages) = options.max_pages {
+        connect = connect.pragma("max_page_count", pages.to_string());
+    }
+    connect
+}
+
+/// Bodies and URLs are in this file, so that only its owner may read it; SQLite gives `-wal` and
+/// `-shm` the file's own mode.
+fn create_private(path: &Path) -> Result<()> {
+    if let Some(parent) = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)
+            .map_err(|cause| {
+                Error::internal(format!("create the folder {}", parent.display()))
+                    .with_source(cause)
+            })?;
+    }
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path);
+    match made {
+        Ok(_) => Ok(()),
+        Err(cause) if cause.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(cause) => {
+            Err(Error::internal(format!("create the store {}", path.display())).with_source(cause))
+        }
+    }
+}
+
+/// What the first bytes tell, before SQLite touches the file: that it is a database, and whole.
+fn check_header(path: &Path) -> Result<()> {
+    let unreadable =
+        |cause| Error::internal(format!("read the store {}", path.display())).with_source(cause);
+    let mut file = File::open(path).map_err(unreadable)?;
+    let length = file.metadata().map_err(unreadable)?.len();
+    if length == 0 {
+        return Ok(());
+    }
+    let mut header = [0u8; 32];
+    let is_database = file.read_exact(&mut header).is_ok() && header.starts_with(MAGIC);
+    if !is_database {
+        return Err(not_a_database(path));
+    }
+    let page_size = match u16::from_be_bytes([header[16], header[17]]) {
+        1 => 65_536,
+        size => u64::from(size),
+    };
+    let pages = u64::from(u32::from_be_bytes([
+        header[28], header[29], header[30], header[31],
+    ]));
+    // A crash in mid-checkpoint may leave a short file beside a WAL that completes it.
+    let has_wal = beside(path, "-wal")
+        .metadata()
+        .is_ok_and(|wal| wal.len() > 0);
+    if length < pages * page_size && !has_wal {
+        return Err(Error::internal(format!(
+            "open the store {}: it is cut off, {length} bytes are left of {}; restore it from a backup or move it away",
+            path.display(),
+            pages * page_size
+        )));
+    }
+    Ok(())
+}
+
+async fn check_library(conn: &mut SqliteConnection) -> Result<()> {
+    let version: String = sqlx::query_scalar("SELECT sqlite_version()")
+        .fetch_one(conn)
+        .await
+        .map_err(|cause| error::from("ask SQLite for its version", cause))?;
+    let mut numbers = version.split('.').map(|part| part.parse().unwrap_or(0));
+    let mut next = || numbers.next().unwrap_or(0);
+    if (next(), next(), next()) < OLDEST_SQLITE {
+        let (major, minor, patch) = OLDEST_SQLITE;
+        return Err(Error::internal(format!(
+            "use SQLite {version}: {major}.{minor}.{patch} is the oldest that does not damage a store under two writers"
+        )));
+    }
+    Ok(())
+}
+
+/// Reads the schema, which finds most damage, and refuses another program's database.
+async fn check_owner(path: &Path, conn: &mut SqliteConnection) -> Result<()> {
+    let tables: Vec<String> =
+        sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table'")
+            .fetch_all(&mut *conn)
+            .await
+            .map_err(|cause| cannot_open(path, cause))?;
+    let is_ours = tables.iter().any(|name| name == "_sqlx_migrations");
+    if !tables.is_empty() && !is_ours {
+        return Err(Error::internal(format!(
+            "open the store {}: it is another program's database",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+/// All migrations in one transaction: a kill half-way leaves the old schema.
+async fn migrate(path: &Path, conn: &mut SqliteConnection) -> Result<()> {
+    let migrations = MIGRATIONS.map(|(version, name, sql)| {
+        let sql = sql.into_sql_str();
+        Migration::new(version, name.into(), MigrationType::Simple, sql, false)
+    });
+    let newest = MIGRATIONS[MIGRATIONS.len() - 1].0;
+    let failed = |cause| cannot_open(path, cause);
+    let mut transaction = conn.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+    Migrator::with_migrations(migrations.into())
+        .run_direct(None, &mut *transaction, false)
+        .await
+        .map_err(|cause| match cause {
+            MigrateError::VersionMissing(version) => Error::internal(format!(
+                "open the store {}: its schema is version {version}, this harvester knows up to {newest}; use a newer harvester",
+                path.display()
+            )),
+            cause => Error::internal(format!("bring the store {} up to date", path.display()))
+                .with_source(cause),
+        })?;
+    transaction.commit().await.map_err(failed)
+}
+
+fn cannot_open(path: &Path, cause: sqlx::Error) -> Error {
+    if error::is_damage(&cause) {
+        return not_a_database(path).with_source(cause);
+    }
+    error::from(&format!("open the store {}", path.display()), cause)
+}
+
+fn not_a_database(path: &Path) -> Error {
+    Error::internal(format!(
+        "open the store {}: it is damaged or not an SQLite database; restore it from a backup or move it away",
+        path.display()
+    ))
+}

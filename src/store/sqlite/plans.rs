@@ -1,0 +1,71 @@
+//! That the statements which run all the time go by their indexes, however long the queue is.
+
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, SqliteConnection};
+
+use super::SqliteStore;
+use crate::store::sql;
+
+async fn plan(conn: &mut SqliteConnection, statement: &str) -> String {
+    let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
+    let steps: Vec<(i64, i64, i64, String)> =
+        sqlx::query_as(explain).fetch_all(conn).await.unwrap();
+    steps
+        .into_iter()
+        .map(|(_, _, _, step)| format!("{step}\n"))
+        .collect()
+}
+
+#[tokio::test]
+async fn frequent_statements_neither_scan_nor_sort() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("store.db");
+    SqliteStore::open(&path).await.unwrap().close().await;
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(&path);
+    let mut conn = options.connect().await.unwrap();
+    for (statement, index) in [
+        (sql::DUE, "jobs_to_claim"),
+        (sql::LAPSED, "jobs_to_claim"),
+        (sql::NEXT_DUE, "jobs_due"),
+        (sql::PAUSE, "jobs_due"),
+        (sql::LEAST_LATEST_START, "jobs_to_claim"),
+        (sql::UNSEALED, "recordings_unsealed"),
+        (sql::RECEIPTS, "sqlite_autoindex_events_2"),
+        (sql::RECORDINGS_BY_KEY, "sqlite_autoindex_recordings_2"),
+        (sql::SESSION_DATES, "recordings_by_session"),
+        (sql::JOB_SLOTS, "sqlite_autoindex_jobs"),
+        (sql::LOSSES_TO_CURE, "provider_failures"),
+        (sql::LOSSES_TO_CURE, "recordings_by_room"),
+        (sql::TOUCH_RECORDING, "sqlite_autoindex_jobs"),
+        (sql::EVENTS_OF_RECORDING, "events_by_recording"),
+        (sql::LIST_OF, "sqlite_autoindex_jobs_1"),
+    ] {
+        let plan = plan(&mut conn, statement).await;
+        assert!(plan.contains(index), "{statement}\n{plan}");
+        let is_whole_table = |step: &&str| {
+            step.starts_with("SCAN")
+                && ![
+                    "VIRTUAL TABLE",
+                    "CONSTANT ROW",
+                    "recordings_unsealed",
+                    "first_ones",
+                    "subquery",
+                ]
+                .iter()
+                .any(|fine| step.contains(fine))
+        };
+        assert!(
+            !plan.lines().any(|step| is_whole_table(&step)),
+            "{statement}\n{plan}"
+        );
+    }
+    for statement in [
+        sql::DUE,
+        sql::UNSEALED,
+        sql::NEXT_DUE,
+        sql::LEAST_LATEST_START,
+    ] {
+        let plan = plan(&mut conn, statement).await;
+        assert!(!plan.contains("TEMP B-TREE"), "{statement}\n{plan}");
+    }
+    conn.close().await.unwrap();
+}

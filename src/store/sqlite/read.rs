@@ -1,0 +1,171 @@
+//! What is read outside of the writer: reports, lists, what is to be sealed. Each answer is one snapshot.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use sqlx::{Acquire as _, SqliteConnection, SqlitePool};
+
+use super::{error, rows};
+use crate::error::Result;
+use crate::model::manifest::{RecordingContents, event_name};
+use crate::model::{EventClass, EventId, Provider, Record, RecordingId, State};
+use crate::store::stored::{count, instant, millis, to_json, to_raw};
+use crate::store::{EventRecord, Filter, ProviderLoss, Stats, sql};
+
+pub(super) async fn unsealed(pool: &SqlitePool, limit: u32) -> Result<Vec<RecordingId>> {
+    let query = sqlx::query(sql::UNSEALED).bind(i64::from(limit));
+    let found = rows::all(&mut *reader(pool).await?, query).await?;
+    found.iter().map(|row| rows::id(row, "id")).collect()
+}
+
+pub(super) async fn contents(
+    pool: &SqlitePool,
+    recording: RecordingId,
+) -> Result<Option<RecordingContents>> {
+    let mut conn = reader(pool).await?;
+    let mut snapshot = conn
+        .begin()
+        .await
+        .map_err(|cause| error::from("read the store", cause))?;
+    let contents = contents_in(&mut snapshot, recording).await?;
+    // Nothing was written: there is nothing to commit.
+    Ok(contents)
+}
+
+async fn contents_in(
+    conn: &mut SqliteConnection,
+    recording: RecordingId,
+) -> Result<Option<RecordingContents>> {
+    let of = |statement| sqlx::query(statement).bind(recording.to_string());
+    let Some(row) = rows::optional(conn, of(sql::RECORDING_BY_ID)).await? else {
+        return Ok(None);
+    };
+    let jobs = rows::all(conn, of(sql::JOBS_OF_RECORDING)).await?;
+    let failures = rows::all(conn, of(sql::FAILURES_OF_RECORDING)).await?;
+    let mut event_ids = Vec::new();
+    for event in rows::all(conn, of(sql::EVENTS_OF_RECORDING)).await? {
+        let theirs: Option<&str> = rows::get(&event, "event_id")?;
+        event_ids.push(event_name(theirs, rows::id(&event, "id")?));
+    }
+    Ok(Some(RecordingContents {
+        recording: rows::recording_record(&row)?,
+        folder: rows::get(&row, "folder")?,
+        event_ids,
+        artifacts: jobs.iter().map(rows::record).collect::<Result<_>>()?,
+        provider_failures: failures
+            .iter()
+            .map(rows::failure_record)
+            .collect::<Result<_>>()?,
+        generation: rows::get(&row, "generation")?,
+        manifest_etag: rows::get(&row, "manifest_etag")?,
+        report_etag: rows::get(&row, "report_etag")?,
+    }))
+}
+
+pub(super) async fn next_due(pool: &SqlitePool) -> Result<Option<Timestamp>> {
+    let query = sqlx::query(sql::NEXT_DUE);
+    let Some(row) = rows::optional(&mut *reader(pool).await?, query).await? else {
+        return Ok(None);
+    };
+    let pending = rows::optional_time(&row, "pending")?;
+    let running = rows::optional_time(&row, "running")?;
+    Ok([pending, running].into_iter().flatten().min())
+}
+
+pub(super) async fn list(pool: &SqlitePool, filter: &Filter) -> Result<Vec<Record>> {
+    let states = match &filter.states[..] {
+        [] => None,
+        states => Some(to_json(&states)?),
+    };
+    let statement = match filter.ids[..] {
+        [] => sql::LIST,
+        _ => sql::LIST_OF,
+    };
+    let mut query = sqlx::query(statement)
+        .bind(states)
+        .bind(filter.provider.map(Provider::as_str))
+        .bind(filter.since.map(millis));
+    if !filter.ids.is_empty() {
+        query = query.bind(to_json(&filter.ids)?);
+    }
+    let found = rows::all(&mut *reader(pool).await?, query).await?;
+    found.iter().map(rows::record).collect()
+}
+
+pub(super) async fn provider_failures(
+    pool: &SqlitePool,
+    since: Option<Timestamp>,
+) -> Result<Vec<ProviderLoss>> {
+    let query = sqlx::query(sql::FAILURES).bind(since.map(millis));
+    let found = rows::all(&mut *reader(pool).await?, query).await?;
+    found
+        .iter()
+        .map(|row| {
+            Ok(ProviderLoss {
+                failure: rows::failure_record(row)?,
+                recording: rows::recording_record(row)?,
+            })
+        })
+        .collect()
+}
+
+pub(super) async fn events(
+    pool: &SqlitePool,
+    since: Option<Timestamp>,
+    limit: u32,
+) -> Result<Vec<EventRecord>> {
+    let query = sqlx::query(sql::EVENTS)
+        .bind(since.map_or(i64::MIN, millis))
+        .bind(i64::from(limit));
+    let found = rows::all(&mut *reader(pool).await?, query).await?;
+    found
+        .iter()
+        .map(|row| {
+            Ok(EventRecord {
+                id: rows::id(row, "id")?,
+                source: rows::get(row, "source")?,
+                provider: rows::named(row, "provider", Provider::parse)?,
+                event_id: rows::get(row, "event_id")?,
+                event_type: rows::get(row, "event_type")?,
+                class: rows::named(row, "class", EventClass::parse)?,
+                alert: rows::get(row, "alert")?,
+                received_at: rows::time(row, "received_at")?,
+                recording_id: rows::optional_id(row, "recording_id")?,
+            })
+        })
+        .collect()
+}
+
+pub(super) async fn raw_event(pool: &SqlitePool, event: EventId) -> Result<Option<Bytes>> {
+    let query = sqlx::query(sql::RAW_EVENT).bind(event.to_string());
+    let row = rows::optional(&mut *reader(pool).await?, query).await?;
+    row.map(|row| to_raw(rows::get(&row, "raw_encoding")?, rows::get(&row, "raw")?))
+        .transpose()
+}
+
+pub(super) async fn stats(pool: &SqlitePool) -> Result<Stats> {
+    let mut conn = reader(pool).await?;
+    let mut jobs: Vec<(State, u64)> = State::ALL.into_iter().map(|state| (state, 0)).collect();
+    for row in rows::all(&mut conn, sqlx::query(sql::COUNT_BY_STATE)).await? {
+        let state = rows::named(&row, "state", State::parse)?;
+        let number = count(rows::get(&row, "jobs")?);
+        jobs.iter_mut()
+            .filter(|(of, _)| *of == state)
+            .for_each(|(_, count)| *count = number);
+    }
+    // What has no deadline waits at the end of time.
+    let least: Option<i64> = sqlx::query_scalar(sql::LEAST_LATEST_START)
+        .bind(millis(Timestamp::MAX))
+        .fetch_one(&mut *conn)
+        .await
+        .map_err(|cause| error::from("read the store", cause))?;
+    Ok(Stats {
+        jobs,
+        least_latest_start: least.map(instant).transpose()?,
+    })
+}
+
+async fn reader(pool: &SqlitePool) -> Result<sqlx::pool::PoolConnection<sqlx::Sqlite>> {
+    pool.acquire()
+        .await
+        .map_err(|cause| error::from("read the store", cause))
+}

@@ -1,0 +1,305 @@
+//! The intake: what is known of the recordings concerned goes on shelves, the events of a batch are
+//! taken in one after the other, and what changed is written by a handful of statements.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Mutex;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde_json::Value;
+use sqlx::{Connection as _, SqliteConnection};
+use uuid::{ContextV7, Uuid};
+
+use super::{rows, shelf};
+use crate::error::Result;
+use crate::model::{Event, EventId, JobId, RecordingId};
+use crate::store::intake::{Change, Shelf};
+use crate::store::stored::{clean, from_raw, json, millis, to_json};
+use crate::store::{NewEvent, Recorded, sql};
+
+/// Bytes of events that are written together at most: bounds the memory that one statement takes.
+const CHUNK_BYTES: usize = 8 << 20;
+
+/// Makes ids whose order is the order in which they were made, also within a millisecond.
+#[derive(Debug, Default)]
+pub(super) struct Ids(Mutex<ContextV7>);
+
+impl Ids {
+    pub(super) fn fresh(&mut self, now: Timestamp) -> Uuid {
+        let seconds = u64::try_from(now.as_second()).unwrap_or(0);
+        let nanoseconds = u32::try_from(now.subsec_nanosecond()).unwrap_or(0);
+        Uuid::new_v7(uuid::Timestamp::from_unix(&self.0, seconds, nanoseconds))
+    }
+}
+
+/// Records `news` in this order; an event that can't be stored fails alone.
+pub(super) async fn record_all(
+    conn: &mut SqliteConnection,
+    ids: &mut Ids,
+    mut news: Vec<NewEvent>,
+) -> Result<Vec<Result<Recorded>>, sqlx::Error> {
+    news.iter_mut().for_each(clean_event);
+    let mut results = Vec::with_capacity(news.len());
+    let mut rest = &news[..];
+    while !rest.is_empty() {
+        let (chunk, after) = rest.split_at(chunk_length(rest));
+        rest = after;
+        let mut savepoint = conn.begin().await?;
+        match record_chunk(&mut savepoint, ids, chunk).await {
+            Ok(recorded) => {
+                savepoint.commit().await?;
+                results.extend(recorded.into_iter().map(Ok));
+                continue;
+            }
+            Err(error) => {
+                savepoint.rollback().await?;
+                if chunk.len() == 1 {
+                    results.push(Err(error));
+                    continue;
+                }
+            }
+        }
+        // One of them is at fault: each for itself.
+        for new in chunk {
+            let mut savepoint = conn.begin().await?;
+            match record_chunk(&mut savepoint, ids, std::slice::from_ref(new)).await {
+                Ok(recorded) => {
+                    savepoint.commit().await?;
+                    results.extend(recorded.into_iter().map(Ok));
+                }
+                Err(error) => {
+                    savepoint.rollback().await?;
+                    results.push(Err(error));
+                }
+            }
+        }
+    }
+    Ok(results)
+}
+
+fn chunk_length(news: &[NewEvent]) -> usize {
+    let mut bytes = 0;
+    let fitting = news.iter().take_while(|new| {
+        bytes += new.raw.len() + new.event.redacted.len();
+        bytes <= CHUNK_BYTES
+    });
+    fitting.count().max(1)
+}
+
+/// Takes NUL out of all text that came from outside.
+fn clean_event(new: &mut NewEvent) {
+    fn tidy(text: &mut String) {
+        if text.contains('\0') {
+            *text = clean(text).into_owned();
+        }
+    }
+    let Event {
+        event_id,
+        event_type,
+        dedupe_key,
+        recording,
+        artifacts,
+        failures,
+        alert,
+        ..
+    } = &mut new.event;
+    tidy(dedupe_key);
+    let optional = [
+        event_id,
+        event_type,
+        alert,
+        &mut recording.recording_id,
+        &mut recording.bot_id,
+        &mut recording.session_id,
+        &mut recording.room_id,
+        &mut recording.room_name,
+    ];
+    optional.into_iter().flatten().for_each(tidy);
+    for artifact in artifacts {
+        tidy(&mut artifact.identity);
+        tidy(&mut artifact.name);
+    }
+    for failure in failures {
+        tidy(&mut failure.loss_key);
+        tidy(&mut failure.message);
+        failure.code.iter_mut().for_each(tidy);
+    }
+}
+
+struct Receipt {
+    event_id: EventId,
+    recording_id: Option<RecordingId>,
+    jobs: Vec<JobId>,
+}
+
+async fn record_chunk(
+    conn: &mut SqliteConnection,
+    ids: &mut Ids,
+    news: &[NewEvent],
+) -> Result<Vec<Recorded>> {
+    let mut receipts = receipts(conn, news).await?;
+    let unknown: Vec<&NewEvent> = news
+        .iter()
+        .filter(|new| !receipts.contains_key(&dedupe_pair(new)))
+        .collect();
+    let mut shelves = known_shelves(conn, &unknown).await?;
+    let mut dates = session_dates(conn, &unknown).await?;
+
+    let mut recorded = Vec::with_capacity(news.len());
+    let mut event_rows = Vec::new();
+    for new in news {
+        if let Some(receipt) = receipts.get(&dedupe_pair(new)) {
+            recorded.push(receipt.duplicate());
+            continue;
+        }
+        let event_id = EventId(ids.fresh(new.received_at));
+        let taken = take_in(new, event_id, ids, &mut shelves, &mut dates);
+        event_rows.push(event_row(new, &taken)?);
+        let receipt = Receipt {
+            event_id,
+            recording_id: taken.recording_id,
+            jobs: taken.jobs.clone(),
+        };
+        receipts.insert(dedupe_pair(new), receipt);
+        recorded.push(taken);
+    }
+
+    let mut changed: Vec<&mut Shelf> = shelves
+        .values_mut()
+        .filter(|shelf| shelf.change != Change::Kept)
+        .collect();
+    shelf::write_recordings(conn, &changed).await?;
+    rows::insert(conn, sql::INSERT_EVENTS, event_rows).await?;
+    for shelf in &mut changed {
+        shelf::find_cures_elsewhere(conn, shelf).await?;
+    }
+    shelf::write_contents(conn, &changed).await?;
+    Ok(recorded)
+}
+
+impl Receipt {
+    fn duplicate(&self) -> Recorded {
+        Recorded {
+            event_id: self.event_id,
+            recording_id: self.recording_id,
+            jobs: self.jobs.clone(),
+            is_duplicate: true,
+        }
+    }
+}
+
+type Pair = (String, String);
+
+fn dedupe_pair(new: &NewEvent) -> Pair {
+    (new.source.clone(), new.event.dedupe_key.clone())
+}
+
+/// Takes in one event that is not known, making its recording if need be.
+fn take_in(
+    new: &NewEvent,
+    event_id: EventId,
+    ids: &mut Ids,
+    shelves: &mut HashMap<Pair, Shelf>,
+    dates: &mut HashMap<Pair, Date>,
+) -> Recorded {
+    if !new.event.class.has_recording() {
+        return Recorded {
+            event_id,
+            recording_id: None,
+            jobs: Vec::new(),
+            is_duplicate: false,
+        };
+    }
+    let session = session_pair(new);
+    let known_date = session.as_ref().and_then(|pair| dates.get(pair)).copied();
+    let shelf = shelves
+        .entry((new.source.clone(), new.recording_key.clone()))
+        .or_insert_with(|| {
+            Shelf::made_for(new, known_date, RecordingId(ids.fresh(new.received_at)))
+        });
+    if let Some(pair) = session {
+        dates.entry(pair).or_insert(shelf.date);
+    }
+    shelf.record(new, event_id, &mut || ids.fresh(new.received_at))
+}
+
+fn session_pair(new: &NewEvent) -> Option<Pair> {
+    let session = new.event.recording.session_id.as_ref()?;
+    Some((new.source.clone(), session.clone()))
+}
+
+async fn receipts(
+    conn: &mut SqliteConnection,
+    news: &[NewEvent],
+) -> Result<HashMap<Pair, Receipt>> {
+    let pairs: Vec<Pair> = news.iter().map(dedupe_pair).collect();
+    let rows = rows::fetch_all(conn, sql::RECEIPTS, &pairs).await?;
+    let mut receipts = HashMap::with_capacity(rows.len());
+    for row in rows {
+        let jobs: String = rows::get(&row, "job_ids")?;
+        let receipt = Receipt {
+            event_id: rows::id(&row, "id")?,
+            recording_id: rows::optional_id(&row, "recording_id")?,
+            jobs: json("the jobs of an event", &jobs)?,
+        };
+        let pair = (rows::get(&row, "source")?, rows::get(&row, "dedupe_key")?);
+        receipts.insert(pair, receipt);
+    }
+    Ok(receipts)
+}
+
+async fn known_shelves(
+    conn: &mut SqliteConnection,
+    news: &[&NewEvent],
+) -> Result<HashMap<Pair, Shelf>> {
+    let pairs: HashSet<(&str, &str)> = news
+        .iter()
+        .filter(|new| new.event.class.has_recording())
+        .map(|new| (&*new.source, &*new.recording_key))
+        .collect();
+    let rows = rows::fetch_all(conn, sql::RECORDINGS_BY_KEY, &pairs).await?;
+    let shelves = shelf::load(conn, rows).await?;
+    Ok(shelves
+        .into_iter()
+        .map(|shelf| ((shelf.source.clone(), shelf.recording_key.clone()), shelf))
+        .collect())
+}
+
+async fn session_dates(
+    conn: &mut SqliteConnection,
+    news: &[&NewEvent],
+) -> Result<HashMap<Pair, Date>> {
+    let pairs: HashSet<Pair> = news.iter().filter_map(|new| session_pair(new)).collect();
+    let mut dates = HashMap::new();
+    if pairs.is_empty() {
+        return Ok(dates);
+    }
+    for row in rows::fetch_all(conn, sql::SESSION_DATES, &pairs).await? {
+        let pair = (rows::get(&row, "source")?, rows::get(&row, "session_id")?);
+        let date = rows::date(&row, "folder_date")?;
+        // The oldest recording comes first: the session's first event has fixed its date.
+        dates.entry(pair).or_insert(date);
+    }
+    Ok(dates)
+}
+
+fn event_row(new: &NewEvent, recorded: &Recorded) -> Result<Value> {
+    let event = &new.event;
+    let (raw_encoding, raw) = from_raw(&new.raw);
+    Ok(serde_json::json!({
+        "id": recorded.event_id,
+        "source": new.source,
+        "provider": event.provider,
+        "dedupe_key": event.dedupe_key,
+        "event_id": event.event_id,
+        "event_type": event.event_type,
+        "class": event.class,
+        "alert": event.alert,
+        "event_time": event.event_time.map(millis),
+        "received_at": millis(new.received_at),
+        "recording_id": recorded.recording_id,
+        "job_ids": to_json(&recorded.jobs)?,
+        "raw": raw,
+        "raw_encoding": raw_encoding,
+    }))
+}

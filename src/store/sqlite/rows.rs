@@ -1,0 +1,249 @@
+//! Running statements and reading rows.
+
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use serde::Serialize;
+use serde_json::Value;
+use sqlx::query::Query;
+use sqlx::sqlite::{SqliteArguments, SqliteQueryResult, SqliteRow};
+use sqlx::{Decode, Row as _, Sqlite, SqliteConnection, Type};
+
+use super::error;
+use crate::error::{Class, Result};
+use crate::model::manifest::{ProviderFailureRecord, Record, RecordingRecord};
+use crate::model::{
+    Checkpoint, Deadline, DeadlineFrom, Format, Job, Kind, Lookup, Provider, Recording, State,
+};
+use crate::store::stored::{self, count, damaged, json, to_json, to_origin};
+
+type Statement<'q> = Query<'q, Sqlite, SqliteArguments>;
+
+/// Runs a statement that changes rows.
+pub(super) async fn execute(
+    conn: &mut SqliteConnection,
+    query: Statement<'_>,
+) -> Result<SqliteQueryResult> {
+    query
+        .execute(conn)
+        .await
+        .map_err(|cause| error::from("write to the store", cause))
+}
+
+/// All rows of a query.
+pub(super) async fn all(
+    conn: &mut SqliteConnection,
+    query: Statement<'_>,
+) -> Result<Vec<SqliteRow>> {
+    query
+        .fetch_all(conn)
+        .await
+        .map_err(|cause| error::from("read the store", cause))
+}
+
+/// The row of a query, if there is one.
+pub(super) async fn optional(
+    conn: &mut SqliteConnection,
+    query: Statement<'_>,
+) -> Result<Option<SqliteRow>> {
+    query
+        .fetch_optional(conn)
+        .await
+        .map_err(|cause| error::from("read the store", cause))
+}
+
+/// All rows of a query whose one argument is a list, as JSON.
+pub(super) async fn fetch_all(
+    conn: &mut SqliteConnection,
+    statement: &'static str,
+    list: &impl Serialize,
+) -> Result<Vec<SqliteRow>> {
+    all(conn, sqlx::query(statement).bind(to_json(list)?)).await
+}
+
+/// Inserts rows that are given as one JSON list.
+pub(super) async fn insert(
+    conn: &mut SqliteConnection,
+    statement: &'static str,
+    rows: Vec<Value>,
+) -> Result<()> {
+    if !rows.is_empty() {
+        execute(conn, sqlx::query(statement).bind(to_json(&rows)?)).await?;
+    }
+    Ok(())
+}
+
+/// A column.
+pub(super) fn get<'r, T>(row: &'r SqliteRow, column: &'static str) -> Result<T>
+where
+    T: Decode<'r, Sqlite> + Type<Sqlite>,
+{
+    row.try_get(column)
+        .map_err(|cause| damaged(format!("column {column}")).with_source(cause))
+}
+
+/// An id.
+pub(super) fn id<T: FromStr>(row: &SqliteRow, column: &'static str) -> Result<T> {
+    stored::id(get(row, column)?)
+}
+
+/// An id or nothing.
+pub(super) fn optional_id<T: FromStr>(row: &SqliteRow, column: &'static str) -> Result<Option<T>> {
+    get::<Option<&str>>(row, column)?
+        .map(stored::id)
+        .transpose()
+}
+
+/// An instant.
+pub(super) fn time(row: &SqliteRow, column: &'static str) -> Result<Timestamp> {
+    stored::instant(get(row, column)?)
+}
+
+/// An instant or nothing.
+pub(super) fn optional_time(row: &SqliteRow, column: &'static str) -> Result<Option<Timestamp>> {
+    get::<Option<i64>>(row, column)?
+        .map(stored::instant)
+        .transpose()
+}
+
+/// A day.
+pub(super) fn date(row: &SqliteRow, column: &'static str) -> Result<Date> {
+    let text: &str = get(row, column)?;
+    text.parse()
+        .map_err(|_| damaged(format!("`{text}` is no date")))
+}
+
+/// A value of a closed set.
+pub(super) fn named<T>(
+    row: &SqliteRow,
+    column: &'static str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<T> {
+    stored::named(column, get(row, column)?, parse)
+}
+
+/// A value of a closed set or nothing.
+pub(super) fn optional_named<T>(
+    row: &SqliteRow,
+    column: &'static str,
+    parse: impl Fn(&str) -> Option<T>,
+) -> Result<Option<T>> {
+    get::<Option<&str>>(row, column)?
+        .map(|name| stored::named(column, name, parse))
+        .transpose()
+}
+
+/// A length or nothing.
+fn optional_length(row: &SqliteRow, column: &'static str) -> Result<Option<u64>> {
+    Ok(get::<Option<i64>>(row, column)?.map(count))
+}
+
+/// What the provider told of a recording.
+pub(super) fn facts(row: &SqliteRow) -> Result<Recording> {
+    Ok(Recording {
+        recording_id: get(row, "provider_id")?,
+        bot_id: get(row, "bot_id")?,
+        session_id: get(row, "session_id")?,
+        room_id: get(row, "room_id")?,
+        room_name: get(row, "room_name")?,
+        started_at: optional_time(row, "started_at")?,
+        ended_at: optional_time(row, "ended_at")?,
+    })
+}
+
+/// A row of `recordings` as people see it.
+pub(super) fn recording_record(row: &SqliteRow) -> Result<RecordingRecord> {
+    let facts = facts(row)?;
+    Ok(RecordingRecord {
+        id: id(row, "id")?,
+        provider: named(row, "provider", Provider::parse)?,
+        source: get(row, "source")?,
+        recording_id: facts.recording_id,
+        bot_id: facts.bot_id,
+        session_id: facts.session_id,
+        room_id: facts.room_id,
+        room_name: facts.room_name,
+        started_at: facts.started_at,
+        ended_at: facts.ended_at,
+    })
+}
+
+/// A provider failure as people see it.
+pub(super) fn failure_record(row: &SqliteRow) -> Result<ProviderFailureRecord> {
+    Ok(ProviderFailureRecord {
+        class: named(row, "class", Class::parse)?,
+        code: get(row, "code")?,
+        message: get(row, "message")?,
+        event_id: get(row, "event_name")?,
+        at: time(row, "at")?,
+    })
+}
+
+/// A job with its recording as people see it.
+pub(super) fn record(row: &SqliteRow) -> Result<Record> {
+    let class = optional_named(row, "class", Class::parse)?;
+    let size_bytes = optional_length(row, "size_bytes")?;
+    let announced_size = optional_length(row, "announced_size")?;
+    Ok(Record {
+        id: id(row, "id")?,
+        recording_id: id(row, "recording_id")?,
+        provider: named(row, "provider", Provider::parse)?,
+        source: get(row, "source")?,
+        name: get(row, "name")?,
+        kind: named(row, "kind", Kind::parse)?,
+        format: named(row, "format", Format::parse)?,
+        state: named(row, "state", State::parse)?,
+        class,
+        message: get(row, "message")?,
+        action: class.map(|class| class.action().to_owned()),
+        key: get(row, "key")?,
+        size_bytes: size_bytes.or(announced_size),
+        crc64nvme: get(row, "crc64nvme")?,
+        sha256: get(row, "sha256")?,
+        etag: get(row, "etag")?,
+        version_id: get(row, "version_id")?,
+        deadline: optional_time(row, "deadline")?,
+        deadline_from: named(row, "deadline_from", DeadlineFrom::parse)?,
+        attempts: attempts(row)?,
+        bytes_done: count(get(row, "bytes_done")?),
+        archived_at: optional_time(row, "archived_at")?,
+    })
+}
+
+/// A running job as its worker needs it.
+pub(super) fn job(row: &SqliteRow) -> Result<Job> {
+    let remint: Option<&str> = get(row, "remint")?;
+    let checkpoint: Option<&str> = get(row, "checkpoint")?;
+    Ok(Job {
+        id: id(row, "id")?,
+        recording_id: id(row, "recording_id")?,
+        recording: facts(row)?,
+        provider: named(row, "provider", Provider::parse)?,
+        source: get(row, "source")?,
+        name: get(row, "name")?,
+        kind: named(row, "kind", Kind::parse)?,
+        format: named(row, "format", Format::parse)?,
+        origin: to_origin(get(row, "origin")?)?,
+        remint: remint
+            .map(|text| json::<Lookup>("a re-mint", text))
+            .transpose()?,
+        deadline: Deadline {
+            at: optional_time(row, "deadline")?,
+            from: named(row, "deadline_from", DeadlineFrom::parse)?,
+            is_upper_bound: get::<i64>(row, "is_upper_bound")? != 0,
+        },
+        size_bytes: optional_length(row, "announced_size")?,
+        key: get(row, "key")?,
+        attempts: attempts(row)?,
+        first_attempt_at: time(row, "first_attempt_at")?,
+        checkpoint: checkpoint
+            .map(|text| json::<Checkpoint>("a checkpoint", text))
+            .transpose()?,
+    })
+}
+
+fn attempts(row: &SqliteRow) -> Result<u32> {
+    let stored: i64 = get(row, "attempts")?;
+    Ok(u32::try_from(stored).unwrap_or(u32::MAX))
+}

@@ -1,0 +1,505 @@
+//! From the claim to the end of an attempt: order, leases, fencing, what an attempt leaves behind.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use recording_harvester::error::Class;
+use recording_harvester::model::job::FinishedPart;
+use recording_harvester::model::{Checkpoint, Deadline, Lease, Outcome, State};
+use recording_harvester::store::Written;
+
+use super::build::*;
+use super::{Backend, on_every_backend};
+
+on_every_backend! {
+    claims_go_by_latest_start_then_session_signed_then_oldest_and_no_deadline_last,
+    a_small_artifact_waits_in_a_lane_of_its_own,
+    a_job_is_not_due_before_its_time,
+    a_claim_in_the_foreground_takes_only_its_own_jobs,
+    concurrent_claimers_never_get_the_same_job,
+    every_write_under_an_old_lease_is_refused,
+    a_lease_that_ran_out_is_claimed_by_another_and_counts,
+    a_heartbeat_keeps_the_lease,
+    an_uncounted_retry_gives_the_attempt_back,
+    a_checkpoint_goes_to_the_next_attempt,
+    archiving_keeps_what_the_bucket_confirmed,
+    a_job_that_kills_every_worker_is_given_up,
+    reorigin_replaces_origin_and_deadline_under_the_lease,
+    a_pause_moves_pending_jobs_and_counts_nothing,
+    next_due_is_the_earliest_of_due_times_and_lease_ends,
+}
+
+async fn claims_go_by_latest_start_then_session_signed_then_oldest_and_no_deadline_last(
+    backend: &dyn Backend,
+) {
+    let store = backend.open().await;
+    let mut huge = video("huge", Some(7200));
+    huge.size_bytes = Some(1 << 36);
+    let mut session_signed = video("session", Some(3600));
+    session_signed.deadline.is_upper_bound = true;
+    let queue = [
+        ("none", video("none", None)),
+        ("later", video("later", Some(7200))),
+        ("older", video("older", Some(3600))),
+        ("younger", video("younger", Some(3600))),
+        ("session", session_signed),
+        ("huge", huge),
+    ];
+    for (second, (name, artifact)) in (0..).zip(queue) {
+        let new = event(name, name).with(artifact);
+        store.record(new.received(second)).await.unwrap();
+    }
+    let mut order = Vec::new();
+    // One at a time and several at once give the same order.
+    for limit in [1, 2, 9] {
+        for claimed in store.claim(claim_at(10, false, limit)).await.unwrap() {
+            order.push(claimed.job.recording.recording_id.unwrap());
+        }
+    }
+    assert_eq!(
+        order,
+        ["huge", "session", "older", "younger", "later", "none"]
+    );
+}
+
+async fn a_small_artifact_waits_in_a_lane_of_its_own(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let new = event("e1", "r1")
+        .with(video("v", Some(1)))
+        .with(transcript("t"));
+    store.record(new.received(0)).await.unwrap();
+    let names = async |is_small| {
+        let claimed = store.claim(claim_at(1, is_small, 9)).await.unwrap();
+        claimed
+            .into_iter()
+            .map(|one| one.job.name)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(true).await, ["transcript.json", "event-e1.json"]);
+    assert_eq!(names(false).await, ["recording.mp4"]);
+}
+
+async fn a_job_is_not_due_before_its_time(backend: &dyn Backend) {
+    let store = backend.open().await;
+    store
+        .record(event("e1", "r1").with(video("v", Some(3600))).received(0))
+        .await
+        .unwrap();
+    let claimed = claim_one(&*store, 1).await;
+    assert_eq!(
+        store
+            .settle(&claimed.lease, &retry_at(30, true), at(2))
+            .await
+            .unwrap(),
+        Written::Yes
+    );
+    let record = record_of(&*store, claimed.job.id).await;
+    assert_eq!(
+        (record.state, record.class),
+        (State::Pending, Some(Class::Unreachable))
+    );
+    assert_eq!(record.message.as_deref(), Some("the origin hung up"));
+    assert_eq!(store.claim(claim_at(29, false, 9)).await.unwrap().len(), 0);
+    let again = claim_one(&*store, 30).await;
+    assert_eq!((again.job.attempts, again.job.first_attempt_at), (2, at(1)));
+}
+
+async fn a_claim_in_the_foreground_takes_only_its_own_jobs(backend: &dyn Backend) {
+    let store = backend.open().await;
+    store
+        .record(event("e1", "r1").with(video("v", Some(1))).received(0))
+        .await
+        .unwrap();
+    let mine = store
+        .record(event("e2", "r2").with(video("v", None)).received(0))
+        .await
+        .unwrap();
+    let mut claim = claim_at(1, false, 9);
+    claim.only = Some(mine.jobs.clone());
+    let claimed = store.claim(claim.clone()).await.unwrap();
+    let ids: Vec<_> = claimed.iter().map(|one| one.job.id).collect();
+    assert_eq!(ids, [mine.jobs[0]]);
+    claim.only = Some(Vec::new());
+    assert_eq!(store.claim(claim).await.unwrap().len(), 0);
+}
+
+async fn concurrent_claimers_never_get_the_same_job(backend: &dyn Backend) {
+    // Two processes on one database, several claims at once in each.
+    let stores = [backend.open().await, backend.open().await];
+    for number in 0..120 {
+        let new = event(&format!("e{number}"), &format!("r{number}")).with(video("v", Some(3600)));
+        stores[0].record(new.received(0)).await.unwrap();
+    }
+    let mut claimers = tokio::task::JoinSet::new();
+    for number in 0..8 {
+        let store = Arc::clone(&stores[number % 2]);
+        claimers.spawn(async move {
+            let mut got = Vec::new();
+            loop {
+                let claimed = store.claim(claim_at(1, false, 7)).await.unwrap();
+                if claimed.is_empty() {
+                    return got;
+                }
+                got.extend(claimed.into_iter().map(|one| one.job.id));
+            }
+        });
+    }
+    let got: Vec<_> = claimers.join_all().await.concat();
+    let distinct: HashSet<_> = got.iter().collect();
+    assert_eq!((got.len(), distinct.len()), (120, 120));
+}
+
+async fn every_write_under_an_old_lease_is_refused(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let recorded = store
+        .record(event("e1", "r1").with(video("v", Some(3600))).received(0))
+        .await
+        .unwrap();
+    let old = claim_one(&*store, 0).await.lease;
+    let current = claim_one(&*store, 61).await.lease;
+    assert!(current.token > old.token);
+    let before = record_of(&*store, recorded.jobs[0]).await;
+    let forged = Lease {
+        token: current.token + 1,
+        ..current.clone()
+    };
+    let unknown = Lease {
+        job: recording_harvester::model::JobId(uuid::Uuid::nil()),
+        token: 1,
+    };
+    for stale in [&old, &forged, &unknown] {
+        for outcome in [
+            archived("k"),
+            retry_at(99, true),
+            expired(),
+            failed(Class::Gone),
+        ] {
+            assert_eq!(
+                store.settle(stale, &outcome, at(62)).await.unwrap(),
+                Written::Stale
+            );
+        }
+        assert_eq!(
+            store.checkpoint(stale, None, 7).await.unwrap(),
+            Written::Stale
+        );
+        assert_eq!(
+            store
+                .resolve(stale, vec![transcript("t")], at(62))
+                .await
+                .unwrap(),
+            Written::Stale
+        );
+        assert_eq!(
+            store.reorigin(stale, &video("w", None)).await.unwrap(),
+            Written::Stale
+        );
+        assert_eq!(
+            store
+                .heartbeat(std::slice::from_ref(stale), at(999))
+                .await
+                .unwrap(),
+            [stale.job]
+        );
+    }
+    assert_eq!(record_of(&*store, recorded.jobs[0]).await, before);
+    assert_eq!(
+        store
+            .settle(&current, &archived("k"), at(63))
+            .await
+            .unwrap(),
+        Written::Yes
+    );
+    assert_eq!(
+        store
+            .settle(&current, &archived("k"), at(63))
+            .await
+            .unwrap(),
+        Written::Stale,
+        "once only"
+    );
+}
+
+async fn a_lease_that_ran_out_is_claimed_by_another_and_counts(backend: &dyn Backend) {
+    let store = backend.open().await;
+    store
+        .record(event("e1", "r1").with(video("v", Some(3600))).received(0))
+        .await
+        .unwrap();
+    let first = claim_one(&*store, 0).await;
+    assert_eq!(
+        store.claim(claim_at(59, false, 1)).await.unwrap().len(),
+        0,
+        "the lease holds"
+    );
+    let second = claim_one(&*store, 60).await;
+    assert_eq!(second.job.id, first.job.id);
+    assert_eq!((first.job.attempts, second.job.attempts), (1, 2));
+    assert_eq!(second.record.state, State::Running);
+}
+
+async fn a_heartbeat_keeps_the_lease(backend: &dyn Backend) {
+    let store = backend.open().await;
+    store
+        .record(event("e1", "r1").with(video("v", Some(3600))).received(0))
+        .await
+        .unwrap();
+    let claimed = claim_one(&*store, 0).await;
+    let lost = store
+        .heartbeat(std::slice::from_ref(&claimed.lease), at(100))
+        .await
+        .unwrap();
+    assert_eq!(lost, []);
+    assert_eq!(store.claim(claim_at(99, false, 1)).await.unwrap().len(), 0);
+    assert_eq!(claim_one(&*store, 100).await.job.id, claimed.job.id);
+}
+
+async fn an_uncounted_retry_gives_the_attempt_back(backend: &dyn Backend) {
+    let store = backend.open().await;
+    store
+        .record(event("e1", "r1").with(video("v", Some(3600))).received(0))
+        .await
+        .unwrap();
+    let first = claim_one(&*store, 0).await;
+    assert_eq!(
+        store
+            .settle(&first.lease, &retry_at(5, false), at(1))
+            .await
+            .unwrap(),
+        Written::Yes
+    );
+    assert_eq!(record_of(&*store, first.job.id).await.attempts, 0);
+    let second = claim_one(&*store, 5).await;
+    assert_eq!(
+        (second.job.attempts, second.job.first_attempt_at),
+        (1, at(5))
+    );
+    assert!(
+        second.lease.token > first.lease.token,
+        "the token never goes back"
+    );
+}
+
+async fn a_checkpoint_goes_to_the_next_attempt(backend: &dyn Backend) {
+    let store = backend.open().await;
+    store
+        .record(event("e1", "r1").with(video("v", Some(3600))).received(0))
+        .await
+        .unwrap();
+    let first = claim_one(&*store, 0).await;
+    assert_eq!(first.job.checkpoint, None);
+    let checkpoint = Checkpoint {
+        upload_id: "upload".to_owned(),
+        part_size_bytes: 8 << 20,
+        length_bytes: Some(9 << 20),
+        validator: Some("\"etag\"".to_owned()),
+        parts: vec![FinishedPart {
+            number: 1,
+            size_bytes: 8 << 20,
+            etag: "p1".to_owned(),
+            crc64nvme: u64::MAX,
+        }],
+    };
+    let stored = store
+        .checkpoint(&first.lease, Some(&checkpoint), 8 << 20)
+        .await
+        .unwrap();
+    assert_eq!(stored, Written::Yes);
+    let second = claim_one(&*store, 60).await;
+    assert_eq!(second.job.checkpoint, Some(checkpoint));
+    assert_eq!(second.record.bytes_done, 8 << 20);
+    // A fresh event keeps it; forgetting is the worker's word.
+    store
+        .record(event("e2", "r1").with(video("v", Some(9000))).received(61))
+        .await
+        .unwrap();
+    assert_eq!(
+        store
+            .settle(&second.lease, &retry_at(62, true), at(62))
+            .await
+            .unwrap(),
+        Written::Yes
+    );
+    let third = claim_one(&*store, 62).await;
+    assert!(third.job.checkpoint.is_some());
+    assert_eq!(
+        store.checkpoint(&third.lease, None, 0).await.unwrap(),
+        Written::Yes
+    );
+    let fourth = claim_one(&*store, 200).await;
+    assert_eq!((fourth.job.checkpoint, fourth.record.bytes_done), (None, 0));
+}
+
+async fn archiving_keeps_what_the_bucket_confirmed(backend: &dyn Backend) {
+    let store = backend.open().await;
+    store
+        .record(event("e1", "r1").with(video("v", Some(3600))).received(0))
+        .await
+        .unwrap();
+    let claimed = claim_one(&*store, 0).await;
+    let Outcome::Archived(mut object) = archived("elsewhere/recording-2.mp4") else {
+        unreachable!()
+    };
+    object.size_bytes = 77;
+    object.sha256 = Some("ab".to_owned());
+    object.version_id = Some("v1".to_owned());
+    let outcome = Outcome::Archived(object);
+    assert_eq!(
+        store.settle(&claimed.lease, &outcome, at(5)).await.unwrap(),
+        Written::Yes
+    );
+    let record = record_of(&*store, claimed.job.id).await;
+    assert_eq!(record.state, State::Archived);
+    assert_eq!(record.key, "elsewhere/recording-2.mp4");
+    assert_eq!((record.size_bytes, record.bytes_done), (Some(77), 77));
+    assert_eq!(record.crc64nvme.as_deref(), Some("AAAAAAAAAAA="));
+    assert_eq!(record.sha256.as_deref(), Some("ab"));
+    assert_eq!(record.etag.as_deref(), Some("etag-1"));
+    assert_eq!(record.version_id.as_deref(), Some("v1"));
+    assert_eq!(record.archived_at, Some(at(5)));
+    assert_eq!(
+        (record.class, record.message, record.action),
+        (None, None, None)
+    );
+    assert_eq!(
+        store
+            .retry(
+                &recording_harvester::store::Selection::Ids(vec![claimed.job.id.0]),
+                at(6)
+            )
+            .await
+            .unwrap(),
+        []
+    );
+}
+
+async fn a_job_that_kills_every_worker_is_given_up(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let recorded = store
+        .record(event("e1", "r1").with(video("v", None)).received(0))
+        .await
+        .unwrap();
+    archive_small_at(backend, 0).await;
+    let mut leases = 0;
+    while let Some(claimed) = store
+        .claim(claim_at(60 * leases, false, 1))
+        .await
+        .unwrap()
+        .pop()
+    {
+        leases += 1;
+        assert_eq!(claimed.job.id, recorded.jobs[0]);
+        assert!(leases <= 20, "it is given up after 20");
+    }
+    assert_eq!(leases, 20);
+    let record = record_of(&*store, recorded.jobs[0]).await;
+    assert_eq!(
+        (record.state, record.class),
+        (State::Failed, Some(Class::Internal))
+    );
+    assert_eq!(
+        store.unsealed(9).await.unwrap(),
+        [recorded.recording_id.unwrap()],
+        "it is reported"
+    );
+}
+
+async fn reorigin_replaces_origin_and_deadline_under_the_lease(backend: &dyn Backend) {
+    let store = backend.open().await;
+    store
+        .record(event("e1", "r1").with(video("v", Some(10))).received(0))
+        .await
+        .unwrap();
+    let claimed = claim_one(&*store, 0).await;
+    let mut minted = video("v", Some(9000));
+    minted.origin = url("v", "minted");
+    assert_eq!(
+        store.reorigin(&claimed.lease, &minted).await.unwrap(),
+        Written::Yes
+    );
+    let record = record_of(&*store, claimed.job.id).await;
+    assert_eq!(
+        (record.state, record.deadline),
+        (State::Running, minted.deadline.at)
+    );
+    assert_eq!(
+        store
+            .settle(&claimed.lease, &retry_at(1, true), at(1))
+            .await
+            .unwrap(),
+        Written::Yes
+    );
+    let again = claim_one(&*store, 1).await;
+    assert_eq!(again.job.origin, minted.origin);
+    assert_eq!(again.job.deadline, minted.deadline);
+    assert_ne!(again.job.deadline, Deadline::NONE);
+}
+
+async fn a_pause_moves_pending_jobs_and_counts_nothing(backend: &dyn Backend) {
+    let store = backend.open().await;
+    for name in ["a", "b"] {
+        store
+            .record(event(name, name).with(video("v", Some(9000))).received(0))
+            .await
+            .unwrap();
+    }
+    let running = claim_one(&*store, 1).await;
+    let moved = store
+        .pause(at(60), Class::UploadDenied, "the bucket is missing")
+        .await
+        .unwrap();
+    assert_eq!(moved, 3, "the other video and both events");
+    assert_eq!(store.claim(claim_at(59, false, 9)).await.unwrap().len(), 0);
+    assert_eq!(
+        store.pause(at(50), Class::UploadDenied, "x").await.unwrap(),
+        0,
+        "never earlier"
+    );
+    let resumed = claim_one(&*store, 60).await;
+    assert_eq!(resumed.job.attempts, 1);
+    assert_ne!(resumed.job.id, running.job.id);
+    let record = record_of(&*store, resumed.job.id).await;
+    assert_eq!(record.class, Some(Class::UploadDenied));
+    assert_eq!(record.message.as_deref(), Some("the bucket is missing"));
+}
+
+async fn next_due_is_the_earliest_of_due_times_and_lease_ends(backend: &dyn Backend) {
+    let store = backend.open().await;
+    assert_eq!(store.next_due().await.unwrap(), None);
+    store
+        .record(event("e1", "r1").with(video("v", Some(9000))).received(5))
+        .await
+        .unwrap();
+    assert_eq!(store.next_due().await.unwrap(), Some(at(5)));
+    archive_small_at(backend, 6).await;
+    let claimed = claim_one(&*store, 6).await;
+    assert_eq!(
+        store.next_due().await.unwrap(),
+        Some(at(66)),
+        "the lease's end"
+    );
+    assert_eq!(
+        store
+            .settle(&claimed.lease, &retry_at(600, true), at(7))
+            .await
+            .unwrap(),
+        Written::Yes
+    );
+    assert_eq!(store.next_due().await.unwrap(), Some(at(600)));
+    archive_all(&*store, 600).await;
+    assert_eq!(store.next_due().await.unwrap(), None);
+}
+
+async fn archive_small_at(backend: &dyn Backend, seconds: i64) {
+    let store = backend.open().await;
+    for claimed in store.claim(claim_at(seconds, true, 99)).await.unwrap() {
+        let outcome = archived(&claimed.job.key);
+        assert_eq!(
+            store
+                .settle(&claimed.lease, &outcome, at(seconds))
+                .await
+                .unwrap(),
+            Written::Yes
+        );
+    }
+}

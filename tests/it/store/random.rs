@@ -1,0 +1,238 @@
+//! A small model of the rules beside the store: after any sequence of calls both say the same.
+
+use std::collections::BTreeMap;
+
+use recording_harvester::error::Class;
+use recording_harvester::model::{JobId, Kind, Lease, Outcome, State};
+use recording_harvester::store::{Selection, Written};
+
+use super::build::*;
+use super::{Backend, on_every_backend};
+
+on_every_backend! { hundreds_of_random_calls_leave_what_the_model_says }
+
+const CALLS: usize = 500;
+const LEASE_SECONDS: i64 = 60;
+
+#[derive(Clone, Debug)]
+struct Modelled {
+    id: JobId,
+    state: State,
+    class: Option<Class>,
+    attempts: u32,
+    due: i64,
+    token: i64,
+    lease_until: i64,
+    unsettled: u32,
+    latest_start: i64,
+    has_fresh_origin: bool,
+}
+
+/// Videos by recording and path.
+#[derive(Default)]
+struct Model {
+    jobs: BTreeMap<(u32, u32), Modelled>,
+    events: u32,
+}
+
+impl Model {
+    fn by_id(&mut self, id: JobId) -> &mut Modelled {
+        self.jobs
+            .values_mut()
+            .find(|job| job.id == id)
+            .expect("the store made up a job")
+    }
+
+    /// What a claim must give: the first due ones, least slack first.
+    /// One that has had its chances fails on the way.
+    fn claimable(&mut self, now: i64, limit: usize) -> Vec<JobId> {
+        let mut due: Vec<&mut Modelled> = self
+            .jobs
+            .values_mut()
+            .filter(|job| match job.state {
+                State::Pending => job.due <= now,
+                State::Running => job.lease_until <= now,
+                _ => false,
+            })
+            .collect();
+        due.sort_by_key(|job| (job.latest_start, job.id));
+        let mut claimed = Vec::new();
+        for job in due {
+            if claimed.len() == limit {
+                break;
+            }
+            if job.unsettled >= 20 {
+                (job.state, job.class, job.unsettled) = (State::Failed, Some(Class::Internal), 0);
+            } else {
+                claimed.push(job.id);
+            }
+        }
+        claimed
+    }
+}
+
+async fn hundreds_of_random_calls_leave_what_the_model_says(backend: &dyn Backend) {
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut store = backend.open().await;
+    let mut model = Model::default();
+    let mut leases: Vec<Lease> = Vec::new();
+    let mut now = 0;
+    for call in 0..CALLS {
+        now += random.i64(0..20);
+        match random.u32(0..12) {
+            0..=2 => {
+                let (recording, path) = (random.u32(0..12), random.u32(0..2));
+                let deadline = now + random.i64(100..5000);
+                model.events += 1;
+                let artifact = video(&format!("v{path}"), Some(deadline));
+                let new =
+                    event(&format!("e{}", model.events), &format!("r{recording}")).with(artifact);
+                let recorded = store.record(new.received(now)).await.unwrap();
+                match model.jobs.get_mut(&(recording, path)) {
+                    None => {
+                        let job = Modelled {
+                            id: recorded.jobs[0],
+                            state: State::Pending,
+                            class: None,
+                            attempts: 0,
+                            due: now,
+                            token: 0,
+                            lease_until: 0,
+                            unsettled: 0,
+                            latest_start: deadline,
+                            has_fresh_origin: false,
+                        };
+                        model.jobs.insert((recording, path), job);
+                    }
+                    Some(job) if job.state == State::Archived => {
+                        assert!(!recorded.jobs.contains(&job.id));
+                    }
+                    Some(job) => {
+                        assert_eq!(recorded.jobs[0], job.id);
+                        job.latest_start = deadline;
+                        job.due = job.due.min(now);
+                        job.has_fresh_origin = job.state == State::Running;
+                        if job.state.is_settled() {
+                            (job.state, job.class, job.attempts, job.unsettled) =
+                                (State::Pending, None, 0, 0);
+                        }
+                    }
+                }
+            }
+            3 if model.events > 0 => {
+                let key = format!("e{}", random.u32(1..=model.events));
+                let again = event(&key, "anywhere")
+                    .with(video("other", None))
+                    .received(now);
+                assert!(store.record(again).await.unwrap().is_duplicate);
+            }
+            4..=6 => {
+                let limit = random.u32(1..5);
+                let expected = model.claimable(now, limit as usize);
+                let claimed = store.claim(claim_at(now, false, limit)).await.unwrap();
+                let got: Vec<_> = claimed.iter().map(|one| one.job.id).collect();
+                assert_eq!(got, expected, "call {call} at {now}");
+                for one in claimed {
+                    let job = model.by_id(one.job.id);
+                    job.state = State::Running;
+                    job.attempts += 1;
+                    job.unsettled += 1;
+                    job.token += 1;
+                    job.lease_until = now + LEASE_SECONDS;
+                    assert_eq!(one.lease.token, job.token);
+                    leases.push(one.lease);
+                }
+            }
+            7..=8 if !leases.is_empty() => {
+                let lease = leases[random.usize(..leases.len())].clone();
+                let outcome = match random.u32(0..5) {
+                    0..=1 => archived("key"),
+                    2 => retry_at(now + random.i64(0..100), random.bool()),
+                    3 => expired(),
+                    _ => failed(Class::Gone),
+                };
+                let written = store.settle(&lease, &outcome, at(now)).await.unwrap();
+                let job = model.by_id(lease.job);
+                let is_current = job.state == State::Running && job.token == lease.token;
+                assert_eq!(written == Written::Yes, is_current, "call {call}");
+                if is_current {
+                    settle(job, &outcome, now);
+                }
+            }
+            9 if !leases.is_empty() => {
+                let lease = leases[random.usize(..leases.len())].clone();
+                let lost = store
+                    .heartbeat(std::slice::from_ref(&lease), at(now + LEASE_SECONDS))
+                    .await
+                    .unwrap();
+                let job = model.by_id(lease.job);
+                let is_current = job.state == State::Running && job.token == lease.token;
+                assert_eq!(lost.is_empty(), is_current, "call {call}");
+                if is_current {
+                    job.lease_until = now + LEASE_SECONDS;
+                }
+            }
+            10 if !model.jobs.is_empty() => {
+                let picked = random.usize(..model.jobs.len());
+                let job = model.jobs.values_mut().nth(picked).unwrap();
+                if random.bool() {
+                    store.cancel(&[job.id.0], at(now)).await.unwrap();
+                    if !job.state.is_settled() {
+                        (job.state, job.class, job.unsettled) = (State::Cancelled, None, 0);
+                    }
+                } else {
+                    store
+                        .retry(&Selection::Ids(vec![job.id.0]), at(now))
+                        .await
+                        .unwrap();
+                    if job.state.is_settled() && job.state != State::Archived {
+                        (job.state, job.class) = (State::Pending, None);
+                        (job.attempts, job.unsettled, job.due) = (0, 0, now);
+                    }
+                }
+            }
+            _ => {
+                drop(store);
+                store = backend.open().await;
+            }
+        }
+        let stored: BTreeMap<JobId, _> = records(&*store)
+            .await
+            .into_iter()
+            .filter(|record| record.kind == Kind::Video)
+            .map(|record| (record.id, (record.state, record.class, record.attempts)))
+            .collect();
+        let expected: BTreeMap<JobId, _> = model
+            .jobs
+            .values()
+            .map(|job| (job.id, (job.state, job.class, job.attempts)))
+            .collect();
+        assert_eq!(stored, expected, "after call {call} at {now}");
+    }
+}
+
+fn settle(job: &mut Modelled, outcome: &Outcome, now: i64) {
+    job.unsettled = 0;
+    let has_fresh_origin = std::mem::take(&mut job.has_fresh_origin);
+    job.class = match outcome {
+        Outcome::Archived(_) => None,
+        Outcome::Retry { class, .. } | Outcome::Failed { class, .. } => Some(*class),
+        Outcome::Expired { .. } => Some(Class::Expired),
+    };
+    job.state = outcome.state();
+    if let Outcome::Retry {
+        at: due,
+        is_counted,
+        ..
+    } = outcome
+    {
+        job.due = due.duration_since(at(0)).as_secs();
+        job.attempts -= u32::from(!is_counted);
+    }
+    if has_fresh_origin && job.state != State::Archived {
+        job.state = State::Pending;
+        job.due = now;
+    }
+}

@@ -1,0 +1,397 @@
+//! What only the SQLite back end promises: its file, its lock, its CHECKs, a full disk.
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use recording_harvester::error::Class;
+use recording_harvester::store::sqlite::{Durability, SqliteOptions, SqliteStore};
+use recording_harvester::store::{JobStore, NewEvent};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, SqliteConnection};
+
+use super::Sqlite;
+use super::build::*;
+
+async fn raw(path: &Path) -> SqliteConnection {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true);
+    options.connect().await.unwrap()
+}
+
+async fn run(conn: &mut SqliteConnection, statement: &'static str) -> Result<u64, sqlx::Error> {
+    sqlx::query(statement)
+        .execute(conn)
+        .await
+        .map(|done| done.rows_affected())
+}
+
+async fn refusal(path: &Path) -> String {
+    let error = SqliteStore::open(path).await.expect_err("it must not open");
+    assert_eq!(error.class(), Class::Internal);
+    error.full_message()
+}
+
+fn mode(path: &Path) -> u32 {
+    path.metadata().unwrap().permissions().mode() & 0o777
+}
+
+#[tokio::test]
+async fn the_file_and_its_companions_are_for_their_owner_only() {
+    let backend = Sqlite::new();
+    let store = SqliteStore::open(&backend.path()).await.unwrap();
+    store.record(event("e1", "r1").received(0)).await.unwrap();
+    let _lock = store.lock_worker().unwrap();
+    assert_eq!(mode(backend.path().parent().unwrap()), 0o700);
+    for suffix in ["", "-wal", "-shm", ".lock"] {
+        let path = format!("{}{suffix}", backend.path().display());
+        assert_eq!(mode(Path::new(&path)), 0o600, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_second_worker_on_one_file_is_refused_and_other_commands_are_not() {
+    let backend = Sqlite::new();
+    let worker = SqliteStore::open(&backend.path()).await.unwrap();
+    let lock = worker.lock_worker().unwrap();
+    let other = SqliteStore::open(&backend.path()).await.unwrap();
+    let error = other.lock_worker().unwrap_err();
+    assert!(
+        error.to_string().contains("another one runs on this store"),
+        "{error}"
+    );
+    other.record(event("e1", "r1").received(0)).await.unwrap();
+    assert_eq!(worker.events(None, 9).await.unwrap().len(), 1);
+    drop(lock);
+    let _lock = other.lock_worker().unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_refused_and_left_alone() {
+    let backend = Sqlite::new();
+    std::fs::create_dir_all(backend.path().parent().unwrap()).unwrap();
+    for content in [&b"just some notes"[..], &[7; 8192]] {
+        std::fs::write(backend.path(), content).unwrap();
+        let message = refusal(&backend.path()).await;
+        assert!(
+            message.contains("damaged or not an SQLite database"),
+            "{message}"
+        );
+        assert_eq!(std::fs::read(backend.path()).unwrap(), content);
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_or_cut_file_is_refused() {
+    let backend = Sqlite::new();
+    let store = SqliteStore::open(&backend.path()).await.unwrap();
+    store.record(event("e1", "r1").received(0)).await.unwrap();
+    store.close().await;
+    let whole = std::fs::read(backend.path()).unwrap();
+
+    std::fs::write(backend.path(), &whole[..whole.len() / 2]).unwrap();
+    let message = refusal(&backend.path()).await;
+    assert!(message.contains("it is cut off"), "{message}");
+
+    // The header is whole, the schema behind it is not.
+    let mut damaged = whole.clone();
+    damaged[100..4096].fill(0xa5);
+    std::fs::write(backend.path(), &damaged).unwrap();
+    let message = refusal(&backend.path()).await;
+    assert!(message.contains("damaged"), "{message}");
+
+    std::fs::write(backend.path(), &whole).unwrap();
+    let store = SqliteStore::open(&backend.path()).await.unwrap();
+    assert_eq!(store.events(None, 9).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_newer_schema_and_another_programs_database_are_refused() {
+    let backend = Sqlite::new();
+    SqliteStore::open(&backend.path())
+        .await
+        .unwrap()
+        .close()
+        .await;
+    let mut conn = raw(&backend.path()).await;
+    let newer =
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+        VALUES (4711, 'of the future', TRUE, x'00', 0)";
+    run(&mut conn, newer).await.unwrap();
+    let message = refusal(&backend.path()).await;
+    assert!(message.contains("its schema is version 4711"), "{message}");
+    assert!(message.contains("use a newer harvester"), "{message}");
+
+    let other = backend.path().with_file_name("other.db");
+    run(&mut raw(&other).await, "CREATE TABLE mine (x)")
+        .await
+        .unwrap();
+    let message = refusal(&other).await;
+    assert!(message.contains("another program's database"), "{message}");
+}
+
+#[tokio::test]
+async fn two_processes_that_open_a_new_file_at_once_both_can() {
+    let backend = Sqlite::new();
+    let mut openers = tokio::task::JoinSet::new();
+    for _ in 0..8 {
+        let path = backend.path();
+        openers.spawn(async move { SqliteStore::open(&path).await.unwrap() });
+    }
+    for (number, store) in openers.join_all().await.into_iter().enumerate() {
+        store
+            .record(event(&format!("e{number}"), "r1").received(0))
+            .await
+            .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn checks_refuse_impossible_rows() {
+    let backend = Sqlite::new();
+    let store = SqliteStore::open(&backend.path()).await.unwrap();
+    store
+        .record(event("e1", "r1").with(video("v", Some(60))).received(0))
+        .await
+        .unwrap();
+    archive_all(&store, 0).await;
+    store
+        .record(event("e2", "r1").with(transcript("t")).received(0))
+        .await
+        .unwrap();
+    let mut conn = raw(&backend.path()).await;
+    for statement in [
+        "UPDATE jobs SET state = 'done' WHERE state = 'pending'",
+        "UPDATE jobs SET state = 'running' WHERE state = 'pending'",
+        "UPDATE jobs SET lease_until = 1, leased_by = 'w' WHERE state = 'pending'",
+        "UPDATE jobs SET state = 'running', lease_until = 1, leased_by = 'w' WHERE state = 'pending'",
+        "UPDATE jobs SET state = 'archived' WHERE state = 'pending'",
+        "UPDATE jobs SET state = 'archived', archived_at = 1, size_bytes = 1, crc64nvme = 'x' WHERE state = 'pending'",
+        "UPDATE jobs SET origin = '{}' WHERE state = 'archived'",
+        "UPDATE jobs SET archived_at = NULL WHERE state = 'archived'",
+        "UPDATE jobs SET class = 'gone' WHERE state = 'archived'",
+        "UPDATE jobs SET state = 'failed' WHERE state = 'pending'",
+        "UPDATE jobs SET state = 'expired', class = 'gone' WHERE state = 'pending'",
+        "UPDATE jobs SET attempts = -1",
+        "UPDATE jobs SET recording_id = 'nobody'",
+        "UPDATE jobs SET name = 'same'",
+        "UPDATE recordings SET sealed_generation = generation + 1",
+    ] {
+        let refused = run(&mut conn, statement).await;
+        assert!(refused.is_err(), "{statement}");
+        assert!(
+            refused.unwrap_err().to_string().contains("constraint"),
+            "{statement}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_origin_is_erased_when_its_job_is_archived() {
+    let backend = Sqlite::new();
+    let store = SqliteStore::open(&backend.path()).await.unwrap();
+    store
+        .record(event("e1", "r1").with(video("v", Some(60))).received(0))
+        .await
+        .unwrap();
+    let mut conn = raw(&backend.path()).await;
+    let held = "SELECT count(*) FROM jobs WHERE origin LIKE '%X-Amz-Signature%'";
+    let count: i64 = sqlx::query_scalar(held).fetch_one(&mut conn).await.unwrap();
+    assert_eq!(count, 1);
+    archive_all(&store, 1).await;
+    let count: i64 = sqlx::query_scalar(held).fetch_one(&mut conn).await.unwrap();
+    assert_eq!(count, 0);
+}
+
+#[tokio::test]
+async fn a_raw_event_reads_back_byte_for_byte() {
+    let backend = Sqlite::new();
+    let store = SqliteStore::open(&backend.path()).await.unwrap();
+    for (number, body) in [&b"{\"b\": 1,\r\n\"a\":2}  "[..], b"\xff\0\xfe"]
+        .into_iter()
+        .enumerate()
+    {
+        let mut new = event(&format!("e{number}"), "r1").received(0);
+        new.raw = bytes::Bytes::copy_from_slice(body);
+        let recorded = store.record(new).await.unwrap();
+        assert_eq!(
+            store.raw_event(recorded.event_id).await.unwrap().unwrap(),
+            body
+        );
+    }
+    let unknown = recording_harvester::model::EventId(uuid::Uuid::nil());
+    assert!(store.raw_event(unknown).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_leaves_its_write_whole() {
+    let backend = Sqlite::new();
+    let store = Arc::new(SqliteStore::open(&backend.path()).await.unwrap());
+    for number in 0..50 {
+        let new = event(&format!("e{number}"), "r1")
+            .with(video("v", Some(60)))
+            .received(0);
+        let recording = store.record(new);
+        // Polled once, so that it is on its way, then dropped.
+        let _ = futures::poll!(std::pin::pin!(recording));
+    }
+    store.record(event("last", "r1").received(0)).await.unwrap();
+    assert_eq!(store.events(None, 99).await.unwrap().len(), 51);
+}
+
+#[tokio::test]
+async fn closing_writes_what_waits_and_later_calls_fail() {
+    let backend = Sqlite::new();
+    let store = Arc::new(SqliteStore::open(&backend.path()).await.unwrap());
+    let mut senders = tokio::task::JoinSet::new();
+    for number in 0..32 {
+        let store = Arc::clone(&store);
+        let new = event(&format!("e{number}"), "r1").received(0);
+        senders.spawn(async move { store.record(new).await.is_ok() });
+    }
+    tokio::task::yield_now().await;
+    store.close().await;
+    let acknowledged = senders
+        .join_all()
+        .await
+        .into_iter()
+        .filter(|is_ok| *is_ok)
+        .count();
+    let error = store
+        .record(event("late", "r1").received(0))
+        .await
+        .unwrap_err();
+    assert!(error.is_transient(), "{error}");
+    let again = SqliteStore::open(&backend.path()).await.unwrap();
+    assert_eq!(again.events(None, 99).await.unwrap().len(), acknowledged);
+}
+
+fn fat(key: &str) -> NewEvent {
+    let mut new = event(key, key).with(video("v", Some(60))).received(0);
+    new.raw = bytes::Bytes::from(format!("\"{}\"", "x".repeat(100_000)));
+    new
+}
+
+#[tokio::test]
+async fn a_full_disk_refuses_stores_no_half_and_goes_on_when_there_is_space() {
+    let backend = Sqlite::new();
+    SqliteStore::open(&backend.path())
+        .await
+        .unwrap()
+        .close()
+        .await;
+    let mut other = raw(&backend.path()).await;
+    run(
+        &mut other,
+        "CREATE TABLE filler AS SELECT zeroblob(2000000) AS bytes",
+    )
+    .await
+    .unwrap();
+    // 4 KiB pages: room for about five fat events besides the filler.
+    let options = SqliteOptions {
+        max_pages: Some(700),
+        ..SqliteOptions::default()
+    };
+    let store = SqliteStore::open_with(&backend.path(), &options)
+        .await
+        .unwrap();
+    let mut stored = 0;
+    let error = loop {
+        match store.record(fat(&format!("e{stored}"))).await {
+            Ok(_) => stored += 1,
+            Err(error) => break error,
+        }
+        assert!(stored < 100, "the disk is never full");
+    };
+    assert!(stored > 0);
+    assert!(error.is_transient());
+    assert!(
+        error.full_message().contains("the disk is full"),
+        "{}",
+        error.full_message()
+    );
+    assert_eq!(store.events(None, 999).await.unwrap().len(), stored);
+    assert_eq!(
+        records(&store).await.len(),
+        2 * stored,
+        "nothing of the refused event"
+    );
+    assert_eq!(store.stats().await.unwrap().jobs[0].1, 2 * stored as u64);
+
+    // A batch on a full disk: some fit, some don't, each is told the truth.
+    let store = Arc::new(store);
+    let mut senders = tokio::task::JoinSet::new();
+    for number in 0..16 {
+        let store = Arc::clone(&store);
+        let new = fat(&format!("full-{number}"));
+        senders.spawn(async move { store.record(new).await.is_ok() });
+    }
+    let accepted = senders
+        .join_all()
+        .await
+        .into_iter()
+        .filter(|is_ok| *is_ok)
+        .count();
+    assert_eq!(
+        store.events(None, 999).await.unwrap().len(),
+        stored + accepted
+    );
+
+    run(&mut other, "DROP TABLE filler").await.unwrap();
+    store.record(fat("after")).await.unwrap();
+    assert_eq!(
+        store.events(None, 999).await.unwrap().len(),
+        stored + accepted + 1
+    );
+    archive_all(&*store, 1).await;
+    let count: String = sqlx::query_scalar("PRAGMA integrity_check")
+        .fetch_one(&mut other)
+        .await
+        .unwrap();
+    assert_eq!(count, "ok");
+}
+
+#[tokio::test]
+async fn durability_off_is_an_option_of_its_own() {
+    let backend = Sqlite::new();
+    assert_eq!(SqliteOptions::default().durability, Durability::Full);
+    let options = SqliteOptions {
+        durability: Durability::Off,
+        ..SqliteOptions::default()
+    };
+    let store = SqliteStore::open_with(&backend.path(), &options)
+        .await
+        .unwrap();
+    store.record(event("e1", "r1").received(0)).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_event_that_cannot_be_stored_fails_alone() {
+    let backend = Sqlite::new();
+    let store = Arc::new(SqliteStore::open(&backend.path()).await.unwrap());
+    let mut other = raw(&backend.path()).await;
+    let trap = "CREATE TRIGGER trap BEFORE INSERT ON events WHEN NEW.dedupe_key = 'bad'
+        BEGIN SELECT raise(ABORT, 'no such luck'); END";
+    run(&mut other, trap).await.unwrap();
+    let mut senders = tokio::task::JoinSet::new();
+    for number in 0..20 {
+        let store = Arc::clone(&store);
+        let key = if number == 7 {
+            "bad".to_owned()
+        } else {
+            format!("e{number}")
+        };
+        let new = event(&key, "r1").with(video(&key, Some(60))).received(0);
+        senders.spawn(async move { store.record(new).await.is_err() });
+    }
+    let failed = senders
+        .join_all()
+        .await
+        .into_iter()
+        .filter(|is_err| *is_err)
+        .count();
+    assert_eq!(failed, 1);
+    assert_eq!(store.events(None, 99).await.unwrap().len(), 19);
+    assert_eq!(records(&*store).await.len(), 38, "no job of the failed one");
+}
