@@ -1,1 +1,7 @@
+//! The object store: the contract of `ObjectStore` on the embedded server and on one that we did not write,
+//! the embedded server's own strictness, and what faults on the way become.
 
+mod contract;
+mod embedded;
+mod faults;
+mod moto;

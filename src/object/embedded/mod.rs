@@ -1,1 +1,200 @@
-//! The embedded S3 server.
+//! The embedded S3 server: what the archive is in when no bucket is configured, and what tests run on.
+//!
+//! Small, and strict where S3 is: checksums, part rules, conditions, order and paging of listings. Objects
+//! are plain files under `<root>/<bucket>/<key>`, so that a person can open them; what else S3 knows of
+//! them lies in hidden folders beside. ETags are opaque (CRC64NVME and a number, never an MD5), as they are
+//! on S3 itself for encrypted objects.
+
+mod checksum;
+mod complete;
+mod conditions;
+mod credentials;
+mod disk;
+mod drain;
+mod files;
+mod listing;
+mod names;
+mod receive;
+mod server;
+mod service;
+mod uploads;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use s3s::auth::{SecretKey, SimpleAuth};
+use s3s::service::S3ServiceBuilder;
+use secrecy::ExposeSecret as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+
+use self::service::Service;
+use super::s3::StaticCredentials;
+use crate::clock::SharedClock;
+use crate::error::{Class, Error, Result};
+
+/// How long `stop` waits for requests that are being answered.
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// How long `start` waits for an earlier server in this folder to let go of it.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Where the server keeps its files and listens.
+#[derive(Clone, Debug)]
+pub struct EmbeddedSettings {
+    /// The folder of everything; one server at a time.
+    pub root: PathBuf,
+    /// A loopback address; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// A bucket that is there from the start.
+    pub bucket: String,
+}
+
+/// A running server. Dropping it stops it without waiting; [`stop`](EmbeddedS3::stop) waits.
+#[must_use = "the server stops when this is dropped"]
+pub struct EmbeddedS3 {
+    address: SocketAddr,
+    credentials: StaticCredentials,
+    tasks: TaskTracker,
+    shutdown: DropGuard,
+}
+
+impl EmbeddedS3 {
+    /// Opens the folder, finishes what a crash interrupted, and listens.
+    ///
+    /// # Errors
+    /// `upload_denied` when the folder can't be used or is in use, or the address is taken or not loopback.
+    pub async fn start(settings: EmbeddedSettings, clock: SharedClock) -> Result<EmbeddedS3> {
+        if !settings.listen.ip().is_loopback() {
+            let text = format!(
+                "start the embedded object store: {} is not a loopback address",
+                settings.listen
+            );
+            return Err(Error::new(Class::UploadDenied, text));
+        }
+        if !is_bucket_name(&settings.bucket) {
+            let text = format!(
+                "start the embedded object store: \"{}\" is no bucket name",
+                settings.bucket
+            );
+            return Err(Error::new(Class::UploadDenied, text));
+        }
+        let (service, credentials) = open_patiently(&settings, &clock).await?;
+        let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
+            let text = format!("start the embedded object store on {}", settings.listen);
+            Error::new(Class::UploadDenied, text).with_source(error)
+        })?;
+        let address = listener.local_addr().map_err(|error| {
+            Error::internal("learn the embedded object store's address").with_source(error)
+        })?;
+        let mut builder = S3ServiceBuilder::new(service);
+        let secret = SecretKey::from(credentials.secret_key.expose_secret());
+        builder.set_auth(SimpleAuth::from_single(&credentials.access_key, secret));
+        let tasks = TaskTracker::new();
+        let shutdown = CancellationToken::new();
+        tasks.spawn(server::serve(
+            listener,
+            builder.build(),
+            tasks.clone(),
+            shutdown.clone(),
+        ));
+        Ok(EmbeddedS3 {
+            address,
+            credentials,
+            tasks,
+            shutdown: shutdown.drop_guard(),
+        })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its URL for S3 clients.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The access key that it takes; also in the file `credentials` under its root.
+    pub fn credentials(&self) -> StaticCredentials {
+        self.credentials.clone()
+    }
+
+    /// Stops accepting, lets requests in progress end for a bounded time, and lets go of the folder.
+    pub async fn stop(self) {
+        drop(self.shutdown);
+        self.tasks.close();
+        if tokio::time::timeout(STOP_LIMIT, self.tasks.wait())
+            .await
+            .is_err()
+        {
+            tracing::warn!("the embedded object store stops with requests unanswered");
+        }
+    }
+}
+
+/// S3's rules for names, which also keep a bucket one plain folder.
+fn is_bucket_name(name: &str) -> bool {
+    let is_edge = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    (3..=63).contains(&name.len())
+        && name.starts_with(is_edge)
+        && name.ends_with(is_edge)
+        && name.chars().all(|c| is_edge(c) || c == '-' || c == '.')
+        && !name.contains("..")
+}
+
+/// A server that was just dropped holds its folder for a moment longer.
+async fn open_patiently(
+    settings: &EmbeddedSettings,
+    clock: &SharedClock,
+) -> Result<(Service, StaticCredentials)> {
+    let started = tokio::time::Instant::now();
+    loop {
+        let (root, bucket, clock) = (
+            settings.root.clone(),
+            settings.bucket.clone(),
+            clock.clone(),
+        );
+        let opening = tokio::task::spawn_blocking(move || open(root, &bucket, clock));
+        let opened = opening.await.map_err(|error| {
+            Error::internal("open the embedded object store").with_source(error)
+        })?;
+        match opened {
+            Ok(opened) => return Ok(opened),
+            Err(error)
+                if error.kind() == io::ErrorKind::WouldBlock
+                    && started.elapsed() < LOCK_PATIENCE =>
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let text = format!(
+                    "open the embedded object store in {}: another process uses it",
+                    settings.root.display()
+                );
+                return Err(Error::new(Class::UploadDenied, text));
+            }
+            Err(error) => {
+                let text = format!(
+                    "open the embedded object store in {}",
+                    settings.root.display()
+                );
+                return Err(Error::new(Class::UploadDenied, text).with_source(error));
+            }
+        }
+    }
+}
+
+fn open(
+    root: PathBuf,
+    bucket: &str,
+    clock: SharedClock,
+) -> io::Result<(Service, StaticCredentials)> {
+    let service = Service::open(root, bucket, clock)?;
+    let credentials = credentials::load_or_create(service.disk.root())?;
+    Ok((service, credentials))
+}

@@ -1,0 +1,318 @@
+//! The S3 operations this server knows, on top of the s3s front, which parses, checks signatures and
+//! serialises. What is not here answers NotImplemented.
+
+mod buckets;
+mod lists;
+mod objects;
+mod parts;
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use http::StatusCode;
+use jiff::Timestamp;
+use s3s::dto::*;
+use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+
+use super::checksum::{Algorithm, Checksums, Expected};
+use super::disk::Disk;
+use super::names;
+use super::uploads::Uploads;
+use crate::clock::SharedClock;
+
+/// S3's limit of user metadata, names and values together.
+const METADATA_MAX_BYTES: usize = 2048;
+
+/// The backend behind the front.
+#[derive(Clone)]
+pub(super) struct Service {
+    pub(super) disk: Arc<Disk>,
+    pub(super) uploads: Arc<Uploads>,
+    pub(super) clock: SharedClock,
+}
+
+impl Service {
+    /// Opens what is under `root` and makes sure that `bucket` is there.
+    pub(super) fn open(root: PathBuf, bucket: &str, clock: SharedClock) -> io::Result<Service> {
+        let disk = Disk::open(&root)?;
+        let uploads = Uploads::open(disk.root(), disk.scratch())?;
+        disk.create_bucket(bucket)?;
+        Ok(Service {
+            disk: Arc::new(disk),
+            uploads: Arc::new(uploads),
+            clock,
+        })
+    }
+
+    /// Runs what touches the disk where it may block.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Service) -> S3Result<T> + Send + 'static,
+    ) -> S3Result<T> {
+        let service = self.clone();
+        tokio::task::spawn_blocking(move || work(&service))
+            .await
+            .map_err(|error| s3_error!(error, InternalError))?
+    }
+
+    fn check_bucket(&self, bucket: &str) -> S3Result<()> {
+        if self.disk.has_bucket(bucket) {
+            return Ok(());
+        }
+        Err(s3_error!(
+            NoSuchBucket,
+            "The specified bucket does not exist"
+        ))
+    }
+}
+
+/// A disk that is full refuses the way MinIO does, so that clients pause instead of trying on.
+pub(super) fn io_error(error: io::Error) -> S3Error {
+    let is_full = matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    );
+    if !is_full {
+        return S3Error::with_source(S3ErrorCode::InternalError, Box::new(error));
+    }
+    let mut refusal = S3Error::with_message(
+        S3ErrorCode::Custom("XMinioStorageFull".into()),
+        "The disk has reached its limit.",
+    );
+    refusal.set_status_code(StatusCode::INSUFFICIENT_STORAGE);
+    refusal
+}
+
+fn timestamp(at: Timestamp) -> s3s::dto::Timestamp {
+    SystemTime::from(at).into()
+}
+
+/// As HTTP dates tell it.
+pub(super) fn timestamp_seconds(at: Timestamp) -> s3s::dto::Timestamp {
+    let whole = Timestamp::from_second(at.as_second()).unwrap_or(at);
+    timestamp(whole)
+}
+
+fn check_key(key: &str) -> S3Result<()> {
+    if key.is_empty() || key.len() > names::KEY_MAX_BYTES {
+        return Err(s3_error!(KeyTooLongError, "Your key is too long"));
+    }
+    Ok(())
+}
+
+fn check_metadata(metadata: &Option<Metadata>) -> S3Result<()> {
+    let pairs = metadata.iter().flatten();
+    let size: usize = pairs.map(|(name, value)| name.len() + value.len()).sum();
+    if size > METADATA_MAX_BYTES {
+        return Err(s3_error!(
+            MetadataTooLarge,
+            "Your metadata headers exceed the maximum allowed metadata size"
+        ));
+    }
+    Ok(())
+}
+
+fn size(bytes: u64) -> i64 {
+    i64::try_from(bytes).unwrap_or(i64::MAX)
+}
+
+/// Reads the checksum headers of an input that has them all.
+macro_rules! expected {
+    ($request:expr) => {{
+        let input = &$request.input;
+        let named = input.checksum_algorithm.as_ref().map(|a| a.as_str());
+        crate::object::embedded::service::announced(named, &$request.headers)
+            .and_then(|expected| expected.with_md5(input.content_md5.as_deref()))
+            .and_then(|e| e.with(Algorithm::Crc32, input.checksum_crc32.as_deref()))
+            .and_then(|e| e.with(Algorithm::Crc32c, input.checksum_crc32c.as_deref()))
+            .and_then(|e| e.with(Algorithm::Crc64nvme, input.checksum_crc64nvme.as_deref()))
+            .and_then(|e| e.with(Algorithm::Sha1, input.checksum_sha1.as_deref()))
+            .and_then(|e| e.with(Algorithm::Sha256, input.checksum_sha256.as_deref()))
+    }};
+}
+use expected;
+
+/// Fills the checksum fields of an output that has them all.
+macro_rules! with_checksums {
+    ($checksums:expr, $output:ident { $($rest:tt)* }) => {{
+        let checksums: &crate::object::embedded::checksum::Checksums = $checksums;
+        $output {
+            checksum_crc32: checksums.get(&Algorithm::Crc32).cloned(),
+            checksum_crc32c: checksums.get(&Algorithm::Crc32c).cloned(),
+            checksum_crc64nvme: checksums.get(&Algorithm::Crc64nvme).cloned(),
+            checksum_sha1: checksums.get(&Algorithm::Sha1).cloned(),
+            checksum_sha256: checksums.get(&Algorithm::Sha256).cloned(),
+            $($rest)*
+        }
+    }};
+}
+use with_checksums;
+
+/// What the request says of checksums whose values come after the body.
+fn announced(named: Option<&str>, headers: &http::HeaderMap) -> S3Result<Expected> {
+    let mut expected = Expected::default();
+    let trailers = headers.get("x-amz-trailer").and_then(|v| v.to_str().ok());
+    for name in trailers.unwrap_or_default().split(',').map(str::trim) {
+        let has_name = |algorithm: &Algorithm| algorithm.header().eq_ignore_ascii_case(name);
+        expected
+            .announced
+            .extend(Algorithm::ALL.into_iter().find(has_name));
+    }
+    if let Some(name) = named {
+        expected.announced.push(Algorithm::parse(name)?);
+    }
+    Ok(expected)
+}
+
+fn checksum_type(is_composite: bool) -> ChecksumType {
+    ChecksumType::from_static(if is_composite {
+        ChecksumType::COMPOSITE
+    } else {
+        ChecksumType::FULL_OBJECT
+    })
+}
+
+/// Of what was computed, what S3 would keep: the algorithm that the client used, or CRC64NVME.
+fn kept(computed: &Checksums, expected: &Expected) -> Checksums {
+    let chosen = expected
+        .algorithms()
+        .first()
+        .copied()
+        .unwrap_or(Algorithm::Crc64nvme);
+    let value = computed.get(&chosen).cloned();
+    value.map(|value| (chosen, value)).into_iter().collect()
+}
+
+#[async_trait::async_trait]
+impl S3 for Service {
+    async fn put_object(
+        &self,
+        request: S3Request<PutObjectInput>,
+    ) -> S3Result<S3Response<PutObjectOutput>> {
+        self.do_put_object(request).await.map(S3Response::new)
+    }
+
+    async fn get_object(
+        &self,
+        request: S3Request<GetObjectInput>,
+    ) -> S3Result<S3Response<GetObjectOutput>> {
+        self.do_get_object(request.input).await.map(S3Response::new)
+    }
+
+    async fn head_object(
+        &self,
+        request: S3Request<HeadObjectInput>,
+    ) -> S3Result<S3Response<HeadObjectOutput>> {
+        self.do_head_object(request.input)
+            .await
+            .map(S3Response::new)
+    }
+
+    async fn delete_object(
+        &self,
+        request: S3Request<DeleteObjectInput>,
+    ) -> S3Result<S3Response<DeleteObjectOutput>> {
+        self.do_delete_object(request.input)
+            .await
+            .map(S3Response::new)
+    }
+
+    async fn delete_objects(
+        &self,
+        request: S3Request<DeleteObjectsInput>,
+    ) -> S3Result<S3Response<DeleteObjectsOutput>> {
+        self.do_delete_objects(request.input)
+            .await
+            .map(S3Response::new)
+    }
+
+    async fn create_multipart_upload(
+        &self,
+        request: S3Request<CreateMultipartUploadInput>,
+    ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
+        self.do_create_upload(request.input)
+            .await
+            .map(S3Response::new)
+    }
+
+    async fn upload_part(
+        &self,
+        request: S3Request<UploadPartInput>,
+    ) -> S3Result<S3Response<UploadPartOutput>> {
+        self.do_upload_part(request).await.map(S3Response::new)
+    }
+
+    async fn complete_multipart_upload(
+        &self,
+        request: S3Request<CompleteMultipartUploadInput>,
+    ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+        self.do_complete_upload(request.input)
+            .await
+            .map(S3Response::new)
+    }
+
+    async fn abort_multipart_upload(
+        &self,
+        request: S3Request<AbortMultipartUploadInput>,
+    ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
+        self.do_abort_upload(request.input)
+            .await
+            .map(S3Response::new)
+    }
+
+    async fn list_parts(
+        &self,
+        request: S3Request<ListPartsInput>,
+    ) -> S3Result<S3Response<ListPartsOutput>> {
+        self.do_list_parts(request.input).map(S3Response::new)
+    }
+
+    async fn list_multipart_uploads(
+        &self,
+        request: S3Request<ListMultipartUploadsInput>,
+    ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
+        self.do_list_uploads(request.input).map(S3Response::new)
+    }
+
+    async fn list_objects_v2(
+        &self,
+        request: S3Request<ListObjectsV2Input>,
+    ) -> S3Result<S3Response<ListObjectsV2Output>> {
+        self.do_list_objects(request.input)
+            .await
+            .map(S3Response::new)
+    }
+
+    async fn head_bucket(
+        &self,
+        request: S3Request<HeadBucketInput>,
+    ) -> S3Result<S3Response<HeadBucketOutput>> {
+        self.do_head_bucket(&request.input).map(S3Response::new)
+    }
+
+    async fn create_bucket(
+        &self,
+        request: S3Request<CreateBucketInput>,
+    ) -> S3Result<S3Response<CreateBucketOutput>> {
+        self.do_create_bucket(request.input)
+            .await
+            .map(S3Response::new)
+    }
+
+    async fn list_buckets(
+        &self,
+        request: S3Request<ListBucketsInput>,
+    ) -> S3Result<S3Response<ListBucketsOutput>> {
+        self.do_list_buckets(request.input).map(S3Response::new)
+    }
+
+    async fn get_bucket_location(
+        &self,
+        request: S3Request<GetBucketLocationInput>,
+    ) -> S3Result<S3Response<GetBucketLocationOutput>> {
+        self.check_bucket(&request.input.bucket)?;
+        Ok(S3Response::new(GetBucketLocationOutput::default()))
+    }
+}

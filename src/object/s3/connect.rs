@@ -1,0 +1,138 @@
+//! How the SDK's client is made.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::{BehaviorVersion, ConfigLoader};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    Credentials, ProvideCredentials, Region, RequestChecksumCalculation,
+    StalledStreamProtectionConfig,
+};
+use secrecy::ExposeSecret as _;
+use url::Url;
+
+use super::S3Settings;
+use super::classify::chain;
+use crate::error::{Class, Error, Result};
+
+/// A store that does not take a connection within this is down, for now.
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// The first send and one repetition: retrying beyond that is the caller's decision.
+const SDK_ATTEMPTS: u32 = 2;
+
+/// Set by hand because the SDK's patience is only 5 s when it is left unset.
+const STALL_GRACE: Duration = Duration::from_secs(30);
+
+/// S3-compatible stores mostly ignore the region, but a signature has to name one.
+const REGION_OF_ENDPOINTS: &str = "us-east-1";
+
+pub(super) async fn client(settings: &S3Settings) -> Result<Client> {
+    let shared = loader(settings)?.load().await;
+    if shared.region().is_none() {
+        return Err(Error::new(
+            Class::UploadDenied,
+            "find the bucket's region: set archive.region or AWS_REGION",
+        ));
+    }
+    let credentials = shared.credentials_provider().ok_or_else(no_credentials)?;
+    credentials.provide_credentials().await.map_err(|error| {
+        Error::new(
+            Class::UploadDenied,
+            format!(
+                "find AWS credentials for bucket {}: {}",
+                settings.bucket,
+                chain(&error)
+            ),
+        )
+    })?;
+    let config = aws_sdk_s3::config::Builder::from(&shared)
+        .force_path_style(settings.path_style)
+        // Our own CRC64NVME goes along by hand; the default would add a CRC32, and an environment
+        // variable could change it.
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .build();
+    Ok(Client::from_conf(config))
+}
+
+fn loader(settings: &S3Settings) -> Result<ConfigLoader> {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_LIMIT)
+        .build();
+    let stalls = StalledStreamProtectionConfig::enabled()
+        .grace_period(STALL_GRACE)
+        .build();
+    let mut loader = aws_config::defaults(BehaviorVersion::latest())
+        .retry_config(RetryConfig::standard().with_max_attempts(SDK_ATTEMPTS))
+        .timeout_config(timeouts)
+        .stalled_stream_protection(stalls)
+        .region(region(settings));
+    if let Some(own) = &settings.credentials {
+        loader = loader.credentials_provider(Credentials::new(
+            &own.access_key,
+            own.secret_key.expose_secret(),
+            None,
+            None,
+            "settings",
+        ));
+    }
+    if let Some(endpoint) = &settings.endpoint {
+        let url = Url::parse(endpoint).map_err(|error| {
+            Error::new(Class::UploadDenied, "read archive.endpoint as a URL").with_source(error)
+        })?;
+        loader = loader.endpoint_url(endpoint);
+        if is_plain_loopback(&url) {
+            // The SDK's own client obeys HTTP_PROXY, and no proxy can reach our loopback.
+            loader = loader.http_client(aws_smithy_http_client::Builder::new().build_http());
+        }
+    }
+    Ok(loader)
+}
+
+fn region(settings: &S3Settings) -> RegionProviderChain {
+    let named = settings.region.clone().map(Region::new);
+    match (&settings.endpoint, &settings.credentials) {
+        // Nothing here comes from the AWS chain, so it is not asked: it would look for an EC2
+        // metadata service and wait for it.
+        (Some(_), Some(_)) => RegionProviderChain::first_try(named).or_else(REGION_OF_ENDPOINTS),
+        (Some(_), None) => RegionProviderChain::first_try(named)
+            .or_default_provider()
+            .or_else(REGION_OF_ENDPOINTS),
+        (None, _) => RegionProviderChain::first_try(named).or_default_provider(),
+    }
+}
+
+fn is_plain_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    let is_loopback = host == "localhost" || address.is_ok_and(|ip| ip.is_loopback());
+    url.scheme() == "http" && is_loopback
+}
+
+fn no_credentials() -> Error {
+    Error::new(Class::UploadDenied, "find AWS credentials: none are set")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_loopback_endpoints_bypass_the_proxy() {
+        for (endpoint, expected) in [
+            ("http://127.0.0.1:8082", true),
+            ("http://[::1]:8082", true),
+            ("http://localhost:9000", true),
+            ("https://127.0.0.1:8082", false),
+            ("http://minio:9000", false),
+            ("http://127.0.0.1.example.com", false),
+        ] {
+            let url = Url::parse(endpoint).unwrap();
+            assert_eq!(is_plain_loopback(&url), expected, "{endpoint}");
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The calls that only look.
+
+use aws_sdk_s3::types::ChecksumMode;
+use bytes::{Bytes, BytesMut};
+use jiff::Timestamp;
+
+use super::classify::{Refusal, failure};
+use super::write::{incomplete_answer, within};
+use super::{S3Store, on};
+use crate::error::{Class, Error, Result};
+use crate::object::{ListedPart, ListedUpload, ObjectInfo};
+
+/// A store that pages for ever (each page S3 gives holds up to 1,000 entries) is broken.
+const PAGES_MAX: usize = 10_000;
+
+impl S3Store {
+    /// A bucket that is missing reads as "nothing is there": the answer to a HEAD has no body that
+    /// would tell the two apart.
+    pub(super) async fn head_object(&self, key: &str) -> Result<Option<ObjectInfo>> {
+        let sent = self
+            .client
+            .head_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .checksum_mode(ChecksumMode::Enabled)
+            .customize()
+            .config_override(within(self.limit_for(0)))
+            .send()
+            .await;
+        let head = match sent {
+            Ok(head) => head,
+            Err(error) if Refusal::of(&error).is_some_and(|r| r.status == 404) => return Ok(None),
+            Err(error) => return Err(failure(on("HeadObject", key), error)),
+        };
+        let size = head
+            .content_length
+            .and_then(|length| u64::try_from(length).ok())
+            .ok_or_else(|| incomplete_answer("HeadObject", key, "length"))?;
+        Ok(Some(ObjectInfo {
+            size_bytes: size,
+            etag: head.e_tag.map(unquoted),
+            version_id: head.version_id,
+            crc64nvme: head.checksum_crc64_nvme,
+            metadata: sorted(head.metadata.unwrap_or_default()),
+        }))
+    }
+
+    pub(super) async fn get_object(
+        &self,
+        key: &str,
+        max_bytes: u64,
+    ) -> Result<Option<(Bytes, ObjectInfo)>> {
+        let sent = self
+            .client
+            .get_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .checksum_mode(ChecksumMode::Enabled)
+            .customize()
+            .config_override(within(self.limit_for(0)))
+            .send()
+            .await;
+        let mut object = match sent {
+            Ok(object) => object,
+            Err(error) if Refusal::of(&error).is_some_and(|r| r.is("NoSuchKey")) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(failure(on("GetObject", key), error)),
+        };
+        let read = read_capped(key, &mut object.body, max_bytes);
+        let content = tokio::time::timeout(self.limit_for(max_bytes), read)
+            .await
+            .map_err(|_| {
+                let text = format!("GetObject {key}: the body did not end within the time limit");
+                Error::transient(Class::UploadFailed, text)
+            })??;
+        let info = ObjectInfo {
+            size_bytes: content.len() as u64,
+            etag: object.e_tag.map(unquoted),
+            version_id: object.version_id,
+            crc64nvme: object.checksum_crc64_nvme,
+            metadata: sorted(object.metadata.unwrap_or_default()),
+        };
+        Ok(Some((content, info)))
+    }
+
+    pub(super) async fn all_parts(
+        &self,
+        key: &str,
+        upload_id: &str,
+    ) -> Result<Option<Vec<ListedPart>>> {
+        let mut parts = Vec::new();
+        let mut marker: Option<String> = None;
+        for _ in 0..PAGES_MAX {
+            let sent = self
+                .client
+                .list_parts()
+                .bucket(&self.bucket)
+                .key(key)
+                .upload_id(upload_id)
+                .set_part_number_marker(marker.take())
+                .customize()
+                .config_override(within(self.limit_for(0)))
+                .send()
+                .await;
+            let page = match sent {
+                Ok(page) => page,
+                Err(error) if Refusal::of(&error).is_some_and(|r| r.is_no_such_upload()) => {
+                    return Ok(None);
+                }
+                Err(error) => return Err(failure(on("ListParts", key), error)),
+            };
+            parts.extend(
+                page.parts
+                    .unwrap_or_default()
+                    .into_iter()
+                    .filter_map(listed),
+            );
+            marker = page.next_part_number_marker;
+            if !page.is_truncated.unwrap_or(false) || marker.is_none() {
+                parts.sort_by_key(|part| part.number);
+                return Ok(Some(parts));
+            }
+        }
+        Err(incomplete_answer("ListParts", key, "last page"))
+    }
+
+    pub(super) async fn all_uploads(&self, prefix: &str) -> Result<Vec<ListedUpload>> {
+        let mut uploads = Vec::new();
+        let mut markers: (Option<String>, Option<String>) = (None, None);
+        for _ in 0..PAGES_MAX {
+            let page = self
+                .client
+                .list_multipart_uploads()
+                .bucket(&self.bucket)
+                .prefix(prefix)
+                .set_key_marker(markers.0.take())
+                .set_upload_id_marker(markers.1.take())
+                .customize()
+                .config_override(within(self.limit_for(0)))
+                .send()
+                .await
+                .map_err(|error| failure(self.on_bucket("ListMultipartUploads"), error))?;
+            for upload in page.uploads.unwrap_or_default() {
+                let (Some(key), Some(upload_id)) = (upload.key, upload.upload_id) else {
+                    continue;
+                };
+                let initiated = upload
+                    .initiated
+                    .and_then(|at| Timestamp::from_millisecond(at.to_millis().ok()?).ok());
+                uploads.push(ListedUpload {
+                    key,
+                    upload_id,
+                    initiated,
+                });
+            }
+            markers = (page.next_key_marker, page.next_upload_id_marker);
+            if !page.is_truncated.unwrap_or(false) || markers.0.is_none() {
+                return Ok(uploads);
+            }
+        }
+        Err(incomplete_answer(
+            "ListMultipartUploads",
+            prefix,
+            "last page",
+        ))
+    }
+
+    pub(super) async fn head_bucket(&self) -> Result<()> {
+        let call = self.on_bucket("HeadBucket");
+        let sent = self
+            .client
+            .head_bucket()
+            .bucket(&self.bucket)
+            .customize()
+            .config_override(within(self.limit_for(0)))
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(()),
+            Err(error) if Refusal::of(&error).is_some_and(|r| r.status == 404) => {
+                let text = format!("HeadBucket {}: the bucket does not exist", self.bucket);
+                Err(Error::new(Class::UploadDenied, text))
+            }
+            Err(error) => Err(failure(call, error)),
+        }
+    }
+}
+
+async fn read_capped(
+    key: &str,
+    body: &mut aws_sdk_s3::primitives::ByteStream,
+    max_bytes: u64,
+) -> Result<Bytes> {
+    let mut content = BytesMut::new();
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk.map_err(|error| {
+            let text = format!("GetObject {key}: {}", super::classify::chain(&error));
+            Error::transient(Class::UploadFailed, text)
+        })?;
+        if content.len() as u64 + chunk.len() as u64 > max_bytes {
+            let text = format!("GetObject {key}: the object is over {max_bytes} bytes");
+            return Err(Error::new(Class::UploadFailed, text));
+        }
+        content.extend_from_slice(&chunk);
+    }
+    Ok(content.freeze())
+}
+
+fn listed(part: aws_sdk_s3::types::Part) -> Option<ListedPart> {
+    Some(ListedPart {
+        number: u32::try_from(part.part_number?).ok()?,
+        size_bytes: u64::try_from(part.size?).ok()?,
+        etag: part.e_tag?,
+        crc64nvme: part.checksum_crc64_nvme,
+    })
+}
+
+fn unquoted(etag: String) -> String {
+    etag.trim_matches('"').to_owned()
+}
+
+fn sorted(metadata: std::collections::HashMap<String, String>) -> Vec<(String, String)> {
+    let mut pairs: Vec<_> = metadata.into_iter().collect();
+    pairs.sort();
+    pairs
+}

@@ -1,0 +1,240 @@
+//! The calls that change the bucket.
+
+use std::time::Duration;
+
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
+
+use super::classify::{Call, Refusal, failure};
+use super::{S3Store, body, on};
+use crate::error::{Class, Error, Result};
+use crate::model::job::FinishedPart;
+use crate::object::{Attributes, Condition, Payload, WriteEnd, encode_crc64nvme};
+
+/// What Complete says of the whole object, so that S3 checks it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Whole {
+    pub(super) size_bytes: u64,
+    pub(super) crc64nvme: u64,
+}
+
+impl S3Store {
+    pub(super) async fn put_object(
+        &self,
+        key: &str,
+        payload: &Payload,
+        attributes: &Attributes,
+        condition: Option<&Condition>,
+    ) -> Result<WriteEnd> {
+        let (if_none_match, if_match) = headers(condition);
+        let sent = self
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .set_content_type(content_type(attributes))
+            .set_metadata(Some(attributes.metadata.iter().cloned().collect()))
+            .content_length(length(payload.size_bytes)?)
+            .checksum_crc64_nvme(encode_crc64nvme(payload.crc64nvme))
+            .set_if_none_match(if_none_match)
+            .set_if_match(if_match)
+            .body(body::stream(payload))
+            .customize()
+            .config_override(within(self.limit_for(payload.size_bytes)))
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(WriteEnd::Done),
+            Err(error) => conditional_end(on("PutObject", key), error, condition),
+        }
+    }
+
+    pub(super) async fn create_multipart_upload(
+        &self,
+        key: &str,
+        attributes: &Attributes,
+    ) -> Result<String> {
+        let created = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key)
+            .set_content_type(content_type(attributes))
+            .set_metadata(Some(attributes.metadata.iter().cloned().collect()))
+            .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
+            .checksum_type(ChecksumType::FullObject)
+            .customize()
+            .config_override(within(self.limit_for(0)))
+            .send()
+            .await
+            .map_err(|error| failure(on("CreateMultipartUpload", key), error))?;
+        created
+            .upload_id
+            .filter(|id| !id.is_empty())
+            .ok_or_else(|| incomplete_answer("CreateMultipartUpload", key, "upload id"))
+    }
+
+    pub(super) async fn send_part(
+        &self,
+        key: &str,
+        upload_id: &str,
+        number: u32,
+        payload: &Payload,
+    ) -> Result<FinishedPart> {
+        let sent = self
+            .client
+            .upload_part()
+            .bucket(&self.bucket)
+            .key(key)
+            .upload_id(upload_id)
+            .part_number(part_number(number)?)
+            .content_length(length(payload.size_bytes)?)
+            .checksum_crc64_nvme(encode_crc64nvme(payload.crc64nvme))
+            .body(body::stream(payload))
+            .customize()
+            .config_override(within(self.limit_for(payload.size_bytes)))
+            .send()
+            .await
+            .map_err(|error| failure(on("UploadPart", key), error))?;
+        let etag = sent
+            .e_tag
+            .ok_or_else(|| incomplete_answer("UploadPart", key, "ETag"))?;
+        Ok(FinishedPart {
+            number,
+            size_bytes: payload.size_bytes,
+            etag,
+            crc64nvme: payload.crc64nvme,
+        })
+    }
+
+    pub(super) async fn complete_multipart_upload(
+        &self,
+        key: &str,
+        upload_id: &str,
+        parts: &[FinishedPart],
+        whole: Whole,
+        condition: Option<&Condition>,
+    ) -> Result<WriteEnd> {
+        let (if_none_match, if_match) = headers(condition);
+        let sent = self
+            .client
+            .complete_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key)
+            .upload_id(upload_id)
+            .multipart_upload(part_list(parts)?)
+            .checksum_type(ChecksumType::FullObject)
+            .checksum_crc64_nvme(encode_crc64nvme(whole.crc64nvme))
+            .mpu_object_size(length(whole.size_bytes)?)
+            .set_if_none_match(if_none_match)
+            .set_if_match(if_match)
+            .customize()
+            .config_override(within(self.complete_limit()))
+            .send()
+            .await;
+        match sent {
+            // A 200 whose document was cut reads as success too, without an ETag. Only a HEAD is proof,
+            // and the caller makes one in any case.
+            Ok(_) => Ok(WriteEnd::Done),
+            Err(error) => conditional_end(on("CompleteMultipartUpload", key), error, condition),
+        }
+    }
+
+    pub(super) async fn abort_multipart_upload(&self, key: &str, upload_id: &str) -> Result<()> {
+        let sent = self
+            .client
+            .abort_multipart_upload()
+            .bucket(&self.bucket)
+            .key(key)
+            .upload_id(upload_id)
+            .customize()
+            .config_override(within(self.limit_for(0)))
+            .send()
+            .await;
+        match sent {
+            Ok(_) => Ok(()),
+            Err(error) if Refusal::of(&error).is_some_and(|r| r.is_no_such_upload()) => Ok(()),
+            Err(error) => Err(failure(on("AbortMultipartUpload", key), error)),
+        }
+    }
+}
+
+/// The time limit of one attempt. Without it an upload from memory waits for ever.
+pub(super) fn within(limit: Duration) -> aws_sdk_s3::config::Builder {
+    aws_sdk_s3::Config::builder().timeout_config(
+        TimeoutConfig::builder()
+            .operation_attempt_timeout(limit)
+            .build(),
+    )
+}
+
+/// How a write under a condition ended when it did not simply succeed.
+fn conditional_end<E>(
+    call: Call<'_>,
+    error: SdkError<E, HttpResponse>,
+    condition: Option<&Condition>,
+) -> Result<WriteEnd>
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let Some(refusal) = Refusal::of(&error) else {
+        return Err(failure(call, error));
+    };
+    // S3 answers 404 NoSuchKey when `If-Match` names an object that has gone.
+    let has_gone = matches!(condition, Some(Condition::Matches(_))) && refusal.is("NoSuchKey");
+    if refusal.is_precondition_failed() || has_gone {
+        return Ok(WriteEnd::Taken);
+    }
+    // A success whose document can't be read is no refusal: the write may well have been made.
+    let is_unreadable_success = (200..300).contains(&refusal.status) && refusal.code.is_none();
+    if refusal.is_conflict() || refusal.is_no_such_upload() || is_unreadable_success {
+        return Ok(WriteEnd::Unclear);
+    }
+    Err(refusal.into_error(call))
+}
+
+/// The values of `If-None-Match` and `If-Match`.
+fn headers(condition: Option<&Condition>) -> (Option<String>, Option<String>) {
+    match condition {
+        None => (None, None),
+        Some(Condition::Absent) => (Some("*".to_owned()), None),
+        Some(Condition::Matches(etag)) => (None, Some(format!("\"{}\"", etag.trim_matches('"')))),
+    }
+}
+
+fn part_list(parts: &[FinishedPart]) -> Result<CompletedMultipartUpload> {
+    let mut list = CompletedMultipartUpload::builder();
+    for part in parts {
+        list = list.parts(
+            CompletedPart::builder()
+                .part_number(part_number(part.number)?)
+                .e_tag(&part.etag)
+                .checksum_crc64_nvme(encode_crc64nvme(part.crc64nvme))
+                .build(),
+        );
+    }
+    Ok(list.build())
+}
+
+fn content_type(attributes: &Attributes) -> Option<String> {
+    Some(attributes.content_type.clone()).filter(|text| !text.is_empty())
+}
+
+fn part_number(number: u32) -> Result<i32> {
+    i32::try_from(number)
+        .map_err(|_| Error::internal(format!("send part {number}: S3 ends at part 10000")))
+}
+
+fn length(size_bytes: u64) -> Result<i64> {
+    i64::try_from(size_bytes)
+        .map_err(|_| Error::internal(format!("send {size_bytes} bytes: more than S3 can count")))
+}
+
+pub(super) fn incomplete_answer(operation: &str, key: &str, missing: &str) -> Error {
+    Error::transient(
+        Class::UploadFailed,
+        format!("{operation} {key}: the answer has no {missing}"),
+    )
+}
