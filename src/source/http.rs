@@ -1,1 +1,382 @@
 //! Opening an origin over HTTP.
+//!
+//! Redirects are followed by hand, each judged like a first request; of our headers only the range goes
+//! along. An answer is accepted only if it is exactly what was asked for. A permit for the host is held
+//! while a body lives, so that one slow origin can't take all connections to itself.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
+use futures::StreamExt;
+use http::header::{ACCEPT_RANGES, CONTENT_TYPE, IF_RANGE, LOCATION, RANGE, TRANSFER_ENCODING};
+use http::{StatusCode, Version};
+use reqwest::{Client, Response};
+use secrecy::ExposeSecret;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use url::Url;
+
+use super::answer;
+use super::body::{self, Pace};
+use super::client::{self, AddressRefused};
+use super::guard::Guard;
+use super::{OpenRequest, Opened, Source};
+use crate::clock::{SharedClock, SystemClock};
+use crate::error::{Class, Error, Result};
+use crate::model::api::{ApiRequest, ApiResponse, Method};
+use crate::signed_url::SignedUrl;
+
+/// Hops that a redirect chain may have.
+const MAX_REDIRECTS: usize = 5;
+
+/// How much of a refusal's body is read to see whether it speaks of expiry.
+const HINT_BYTES: usize = 4 * 1024;
+
+/// How long reading that may take.
+const HINT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The largest answer of a provider's API.
+const API_BODY_BYTES: usize = 8 * 1024 * 1024;
+
+/// Hosts whose permits are remembered before idle ones are forgotten.
+const REMEMBERED_HOSTS: usize = 1024;
+
+/// How the source behaves.
+#[derive(Clone)]
+pub struct HttpSettings {
+    /// Connections to one origin host at once.
+    pub per_host: u32,
+    /// How long connecting may take, TLS included.
+    pub connect_timeout: Duration,
+    /// How long an origin may take from the request to the head of its answer.
+    pub head_timeout: Duration,
+    /// The longest wait for a byte of a body, and the window of `min_rate`.
+    pub stall_timeout: Duration,
+    /// The lowest rate of a body over that window, in bytes per second.
+    pub min_rate: u64,
+    /// How long a whole API call may take.
+    pub api_timeout: Duration,
+    /// What time it is, for a Retry-After that is a date.
+    pub clock: SharedClock,
+}
+
+impl Default for HttpSettings {
+    fn default() -> Self {
+        HttpSettings {
+            per_host: 16,
+            connect_timeout: Duration::from_secs(10),
+            head_timeout: Duration::from_secs(30),
+            stall_timeout: Duration::from_secs(30),
+            // 64 kbit/s is the slowest line that a recording may come over.
+            min_rate: 1024,
+            api_timeout: Duration::from_secs(30),
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+/// Opens origins over HTTP(S), through the guard.
+pub struct HttpSource {
+    guard: Arc<Guard>,
+    settings: HttpSettings,
+    origins: Client,
+    wary_origins: Client,
+    apis: Client,
+    hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+impl HttpSource {
+    /// A source behind `guard`.
+    ///
+    /// # Errors
+    /// `internal` when TLS can't be set up.
+    pub fn new(guard: Arc<Guard>, settings: HttpSettings) -> Result<HttpSource> {
+        let connect = settings.connect_timeout;
+        Ok(HttpSource {
+            origins: client::origin_client(guard.clone(), connect)?,
+            wary_origins: client::wary_origin_client(guard.clone(), connect)?,
+            apis: client::api_client(guard.clone(), connect, settings.api_timeout)?,
+            hosts: Mutex::new(HashMap::new()),
+            guard,
+            settings,
+        })
+    }
+
+    /// The head of the answer of the last hop, and the permit for its host.
+    async fn follow(&self, request: &OpenRequest) -> Result<(Response, OwnedSemaphorePermit)> {
+        let mut url = request.url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let (response, permit) = self.get(&url, request).await?;
+            match redirect_target(&url, &response)? {
+                Some(next) => url = next,
+                None => return Ok((response, permit)),
+            }
+        }
+        Err(Error::new(
+            Class::Refused,
+            format!("the origin redirects more than {MAX_REDIRECTS} times"),
+        ))
+    }
+
+    async fn get(
+        &self,
+        url: &SignedUrl,
+        request: &OpenRequest,
+    ) -> Result<(Response, OwnedSemaphorePermit)> {
+        self.guard.judge_url(url.expose(), &request.allow_hosts)?;
+        let parsed = Url::parse(url.expose())
+            .map_err(|_| Error::new(Class::Refused, "the URL can't be read"))?;
+        let permit = self.permit(&parsed).await?;
+        let is_own_port = parsed
+            .port_or_known_default()
+            .is_some_and(|port| self.guard.is_own_port(port));
+        let client = if is_own_port {
+            &self.wary_origins
+        } else {
+            &self.origins
+        };
+        let mut get = client.get(parsed);
+        if let Some(range) = request.range {
+            let end = range
+                .end
+                .map_or(String::new(), |end| end.saturating_sub(1).to_string());
+            get = get.header(RANGE, format!("bytes={}-{end}", range.start));
+            if let Some(validator) = &request.validator {
+                get = get.header(IF_RANGE, validator);
+            }
+        }
+        let response = tokio::time::timeout(self.settings.head_timeout, get.send())
+            .await
+            .map_err(|_| {
+                Error::transient(
+                    Class::Unreachable,
+                    format!(
+                        "the origin did not answer within {:.0} s",
+                        self.settings.head_timeout.as_secs_f64()
+                    ),
+                )
+            })?
+            .map_err(send_error)?;
+        Ok((response, permit))
+    }
+
+    async fn permit(&self, url: &Url) -> Result<OwnedSemaphorePermit> {
+        let host = url.host_str().unwrap_or_default().to_owned();
+        let semaphore = {
+            let mut hosts = self
+                .hosts
+                .lock()
+                .map_err(|_| Error::internal("read the table of hosts after a panic"))?;
+            if hosts.len() >= REMEMBERED_HOSTS {
+                hosts.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
+            }
+            let permits = self.settings.per_host.max(1) as usize;
+            hosts
+                .entry(host)
+                .or_insert_with(|| Arc::new(Semaphore::new(permits)))
+                .clone()
+        };
+        semaphore
+            .acquire_owned()
+            .await
+            .map_err(|_| Error::internal("wait for a connection to the host"))
+    }
+
+    /// What an answer of 200 or 206 opens; the error that any other stands for.
+    async fn accept(
+        &self,
+        request: &OpenRequest,
+        response: Response,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Opened> {
+        let status = response.status();
+        let headers = response.headers();
+        if let (StatusCode::RANGE_NOT_SATISFIABLE, Some(range)) = (status, request.range)
+            && answer::unsatisfied_total(headers) == Some(range.start)
+        {
+            return Ok(nothing_left(range.start, &response));
+        }
+        if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
+            let headers = headers.clone();
+            let hint = match status.is_client_error() {
+                true => read_hint(response).await,
+                false => String::new(),
+            };
+            let now = self.settings.clock.now();
+            return Err(answer::status_error(status, &headers, &hint, now));
+        }
+        answer::check_encoding(headers)?;
+        let announced = response.content_length();
+        let (start, length, body_length) = match status {
+            StatusCode::PARTIAL_CONTENT => {
+                let range = answer::check_partial(headers, request.range)?;
+                let carried = range.last - range.start + 1;
+                if announced.is_some_and(|announced| announced != carried) {
+                    return Err(Error::transient(
+                        Class::Corrupt,
+                        "the origin's Content-Length and Content-Range disagree",
+                    ));
+                }
+                (range.start, range.total, Some(carried))
+            }
+            _ => (0, announced, announced),
+        };
+        let pace = Pace {
+            stall_timeout: self.settings.stall_timeout,
+            min_rate: self.settings.min_rate,
+        };
+        Ok(Opened {
+            length,
+            start,
+            validator: answer::validator(headers),
+            accepts_ranges: status == StatusCode::PARTIAL_CONTENT
+                || header(&response, ACCEPT_RANGES)
+                    .is_some_and(|v| v.eq_ignore_ascii_case("bytes")),
+            is_delimited: body_length.is_some()
+                || response.version() == Version::HTTP_2
+                || headers.contains_key(TRANSFER_ENCODING),
+            content_type: header(&response, CONTENT_TYPE).map(str::to_owned),
+            body: body::watch(response.bytes_stream(), body_length, pace, permit),
+        })
+    }
+}
+
+#[async_trait]
+impl Source for HttpSource {
+    async fn open(&self, request: &OpenRequest) -> Result<Opened> {
+        let (response, permit) = self.follow(request).await?;
+        self.accept(request, response, permit).await
+    }
+
+    async fn call(&self, request: &ApiRequest) -> Result<ApiResponse> {
+        self.guard.judge_url(&request.url, &[])?;
+        let mut call = match request.method {
+            Method::Get => self.apis.get(&request.url),
+            Method::Post => self.apis.post(&request.url),
+        };
+        for (name, value) in &request.headers {
+            let mut value = http::HeaderValue::from_str(value.expose_secret()).map_err(|_| {
+                Error::new(
+                    Class::Denied,
+                    format!(
+                        "the credential for header {name} holds characters that no header may carry"
+                    ),
+                )
+            })?;
+            value.set_sensitive(true);
+            call = call.header(*name, value);
+        }
+        if let Some(body) = &request.body {
+            call = call
+                .header(CONTENT_TYPE, "application/json")
+                .body(body.clone());
+        }
+        let response = call.send().await.map_err(send_error)?;
+        let status = response.status().as_u16();
+        let retry_after = answer::retry_after(response.headers(), self.settings.clock.now());
+        Ok(ApiResponse {
+            status,
+            retry_after,
+            body: read_capped(response).await?,
+        })
+    }
+}
+
+/// Where a redirect leads; `None` for anything else.
+fn redirect_target(from: &SignedUrl, response: &Response) -> Result<Option<SignedUrl>> {
+    if !matches!(response.status().as_u16(), 301..=303 | 307 | 308) {
+        return Ok(None);
+    }
+    let Some(location) = response.headers().get(LOCATION) else {
+        return Ok(None);
+    };
+    let refused =
+        |what: &str| Error::new(Class::Refused, format!("the origin redirects to {what}"));
+    let location = location
+        .to_str()
+        .map_err(|_| refused("an unreadable place"))?;
+    let base = Url::parse(from.expose()).map_err(|_| refused("an unreadable place"))?;
+    let target = base
+        .join(location)
+        .map_err(|_| refused("an unreadable place"))?;
+    if base.scheme() == "https" && target.scheme() == "http" {
+        return Err(refused("plain http"));
+    }
+    // An absolute Location is a URL as received: it must reach the wire unchanged like the first one.
+    let is_absolute = Url::parse(location).is_ok();
+    Ok(Some(SignedUrl::new(if is_absolute {
+        location.to_owned()
+    } else {
+        target.to_string()
+    })))
+}
+
+fn nothing_left(start: u64, response: &Response) -> Opened {
+    Opened {
+        length: Some(start),
+        start,
+        validator: answer::validator(response.headers()),
+        accepts_ranges: true,
+        is_delimited: true,
+        content_type: None,
+        body: futures::stream::empty().boxed(),
+    }
+}
+
+fn header(response: &Response, name: http::HeaderName) -> Option<&str> {
+    response.headers().get(name)?.to_str().ok()
+}
+
+/// Classifies a request that got no answer.
+fn send_error(error: reqwest::Error) -> Error {
+    let error = error.without_url();
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(current) = cause {
+        if let Some(refusal) = current.downcast_ref::<AddressRefused>() {
+            return Error::new(Class::Refused, refusal.to_string());
+        }
+        cause = current.source();
+    }
+    if error.is_builder() {
+        return Error::new(Class::Refused, "the URL can't be sent").with_source(error);
+    }
+    let what = if error.is_connect() {
+        "connect to the origin"
+    } else if error.is_timeout() {
+        "get an answer in time"
+    } else {
+        "get an answer"
+    };
+    Error::transient(Class::Unreachable, what).with_source(error)
+}
+
+/// The beginning of a refusal's body, as far as it comes quickly.
+async fn read_hint(mut response: Response) -> String {
+    let mut hint = BytesMut::new();
+    let read = async {
+        while hint.len() < HINT_BYTES
+            && let Ok(Some(chunk)) = response.chunk().await
+        {
+            hint.extend_from_slice(&chunk);
+        }
+    };
+    // A hint that does not come is no hint.
+    let _ = tokio::time::timeout(HINT_TIMEOUT, read).await;
+    hint.truncate(HINT_BYTES);
+    String::from_utf8_lossy(&hint).into_owned()
+}
+
+async fn read_capped(mut response: Response) -> Result<Bytes> {
+    let mut body = BytesMut::new();
+    while let Some(chunk) = response.chunk().await.map_err(send_error)? {
+        if body.len() + chunk.len() > API_BODY_BYTES {
+            return Err(Error::invalid(format!(
+                "the provider's API answered with more than {API_BODY_BYTES} bytes"
+            )));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body.freeze())
+}

@@ -11,6 +11,8 @@ use crate::error::Result;
 use crate::model::api::{ApiRequest, ApiResponse};
 use crate::signed_url::SignedUrl;
 
+mod answer;
+mod body;
 pub mod client;
 pub mod guard;
 pub mod http;
@@ -48,6 +50,9 @@ pub struct Opened {
     pub validator: Option<String>,
     /// Whether ranges are worth trying (`Accept-Ranges: bytes`, or this is a 206).
     pub accepts_ranges: bool,
+    /// Whether the protocol marks where the body ends (a length, chunks, HTTP/2 frames), so that a cut
+    /// can't look like an end.
+    pub is_delimited: bool,
     /// Content-Type, as sent.
     pub content_type: Option<String>,
     /// The body. It fails when the origin stalls, is cut before its announced end, or sends more.

@@ -2,20 +2,43 @@
 //!
 //! Memory is a number: what is read and not yet acknowledged by the object store is held under one byte
 //! budget for the whole process, whatever the objects' sizes. Nothing touches the disk.
+//!
+//! *Retries.* A part is sent again from its own buffer, a cut body is resumed where it stopped, a
+//! content that changed is begun again; each a few times. All else is the scheduler's decision.
+//! *Cancellation.* Takes effect at any await; the upload is aborted before `carry` returns.
+//! *Crash consistency.* An object appears under its key only complete and checked. A kill leaves at
+//! most an unfinished upload, which the sweep and the bucket's lifecycle rule find.
+
+mod attempt;
+pub mod budget;
+pub mod digest;
+mod names;
+mod part;
+pub mod plan;
+mod progress;
+mod reader;
+mod seal;
+mod upload;
+pub mod verify;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio_util::sync::CancellationToken;
 
-use crate::error::Result;
+use crate::error::{Class, Error, Result};
 use crate::model::progress::Emit;
 use crate::model::{Archived, Checkpoint, Job};
 use crate::object::ObjectStore;
 use crate::source::Source;
+use attempt::Attempt;
+use budget::Budget;
 
 /// The metadata key (`x-amz-meta-harvester-job`) under which an object carries our job id.
 pub const JOB_METADATA_KEY: &str = "harvester-job";
+
+/// The smallest part but the last that S3 takes.
+const MIN_PART_BYTES: u64 = 5 * 1024 * 1024;
 
 /// The limits of the engine.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,20 +86,34 @@ pub struct Engine {
     source: Arc<dyn Source>,
     objects: Arc<dyn ObjectStore>,
     settings: TransferSettings,
+    budget: Budget,
 }
 
 impl Engine {
-    /// An engine from `source` to `objects`.
+    /// An engine from `source` to `objects`. The part size is raised to S3's minimum, and lowered to
+    /// what fits into the memory.
     pub fn new(
         source: Arc<dyn Source>,
         objects: Arc<dyn ObjectStore>,
         settings: TransferSettings,
     ) -> Engine {
+        let memory_bytes = settings.memory_bytes.max(MIN_PART_BYTES);
+        let part_size_bytes = settings.part_size_bytes.clamp(MIN_PART_BYTES, memory_bytes);
         Engine {
             source,
             objects,
-            settings,
+            budget: Budget::new(memory_bytes),
+            settings: TransferSettings {
+                memory_bytes,
+                part_size_bytes,
+                ..settings
+            },
         }
+    }
+
+    /// The memory that transfers hold.
+    pub fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     /// Carries the artifact of `job`, which has a URL or inline origin, to its key and proves that it
@@ -86,13 +123,21 @@ impl Engine {
     /// Classified; after `cancel` the error is transient and `internal`, and what the checkpoint names is kept.
     pub async fn carry(
         &self,
-        _job: &Job,
-        _allow_hosts: &[String],
-        _ledger: &dyn Ledger,
-        _emit: &Emit,
-        _cancel: &CancellationToken,
+        job: &Job,
+        allow_hosts: &[String],
+        ledger: &dyn Ledger,
+        emit: &Emit,
+        cancel: &CancellationToken,
     ) -> Result<Archived> {
-        let _ = (&self.source, &self.objects, &self.settings);
-        todo!()
+        let attempt = Attempt::new(self, job, allow_hosts, ledger, emit);
+        let result = tokio::select! {
+            biased;
+            () = cancel.cancelled() => Err(Error::transient(Class::Internal, "the transfer was interrupted")),
+            result = attempt.run() => result,
+        };
+        if result.is_err() {
+            attempt.abandon_upload().await;
+        }
+        result
     }
 }

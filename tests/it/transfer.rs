@@ -1,1 +1,33 @@
+//! Bytes in and bytes across: real HTTP against an origin that misbehaves, real S3 API behind it.
 
+mod engine;
+mod source;
+mod world;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use recording_harvester::source::guard::{Guard, GuardSettings};
+use recording_harvester::source::http::{HttpSettings, HttpSource};
+
+/// A source that may reach loopback over http, and whose patience is short.
+pub fn loopback_source(forbidden: Vec<std::net::SocketAddr>) -> HttpSource {
+    let guard = Guard::new(GuardSettings {
+        allow_networks: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
+        allow_http: true,
+        forbidden,
+    });
+    source_behind(guard)
+}
+
+/// A source behind `guard`, whose patience is short.
+pub fn source_behind(guard: Guard) -> HttpSource {
+    let settings = HttpSettings {
+        head_timeout: Duration::from_millis(700),
+        stall_timeout: Duration::from_millis(400),
+        min_rate: 2000,
+        api_timeout: Duration::from_secs(2),
+        ..HttpSettings::default()
+    };
+    HttpSource::new(Arc::new(guard), settings).unwrap()
+}

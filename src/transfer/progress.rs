@@ -1,0 +1,67 @@
+//! Tells how far a transfer is, not more often than anybody can read.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::model::progress::Emit;
+use crate::model::{JobId, ProgressEvent};
+
+/// Five times a second.
+const EMIT_EVERY: Duration = Duration::from_millis(200);
+
+/// How often the store hears of it: a write under the lease costs a commit.
+const SAVE_EVERY: Duration = Duration::from_secs(2);
+
+/// The progress of one transfer.
+pub(super) struct Progress<'a> {
+    id: JobId,
+    emit: &'a Emit,
+    last_emit: Mutex<Option<Instant>>,
+    last_save: Mutex<Instant>,
+}
+
+impl<'a> Progress<'a> {
+    /// Of a transfer that begins.
+    pub(super) fn new(id: JobId, emit: &'a Emit) -> Progress<'a> {
+        Progress {
+            id,
+            emit,
+            last_emit: Mutex::new(None),
+            last_save: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Tells it if it is time to.
+    pub(super) fn tell(&self, done: u64, total: Option<u64>) {
+        let mut last = self
+            .last_emit
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if last.is_none_or(|last| last.elapsed() >= EMIT_EVERY) {
+            *last = Some(Instant::now());
+            drop(last);
+            self.tell_now(done, total);
+        }
+    }
+
+    /// Tells it.
+    pub(super) fn tell_now(&self, done: u64, total: Option<u64>) {
+        let id = self.id;
+        (self.emit)(ProgressEvent::Bytes { id, done, total });
+    }
+
+    /// Whether the store should hear of it now.
+    pub(super) fn is_save_due(&self) -> bool {
+        let mut last = self
+            .last_save
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let is_due = last.elapsed() >= SAVE_EVERY;
+        if is_due {
+            *last = Instant::now();
+        }
+        is_due
+    }
+}

@@ -1,0 +1,270 @@
+//! The origin's bytes in order, across cuts.
+//!
+//! A body may end before its announced end: the connection breaks, a front end closes after its fixed
+//! time, the origin stalls. Where the origin has a validator and takes ranges, reading goes on at the
+//! byte where it stopped; the caller need not know. No resume is trusted: the answer must be the range
+//! that was asked for, of the same version and length, else the content is begun again.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::stream::BoxStream;
+
+use crate::error::{Class, Error, Result};
+use crate::signed_url::SignedUrl;
+use crate::source::{ByteRange, OpenRequest, Opened, Source};
+
+/// Resumes in a row that bring less than [`PROGRESS_BYTES`].
+const MAX_RESUMES: u32 = 5;
+
+/// What a resume must bring for the next one to count as the first.
+const PROGRESS_BYTES: u64 = 1024 * 1024;
+
+/// The first wait before a resume is drawn from zero to this; it doubles.
+const RESUME_DELAY: Duration = Duration::from_millis(100);
+
+/// A longer Retry-After is for the scheduler: a connection to the bucket is waiting.
+const MAX_RESUME_DELAY: Duration = Duration::from_secs(10);
+
+/// Why carrying stopped.
+pub(super) enum Stop {
+    /// For good, or until the scheduler says otherwise.
+    Fail(Error),
+    /// The bytes so far are worth nothing: begin again, with this body if there is one.
+    Restart {
+        /// What is told if there is no other begin.
+        why: Error,
+        /// The content from its first byte.
+        opened: Option<Box<Opened>>,
+    },
+    /// Somebody else's content is under the key.
+    Taken,
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Fail(error)
+    }
+}
+
+/// Reads one version of an origin's content.
+pub(super) struct Reader<'a> {
+    source: &'a dyn Source,
+    url: &'a SignedUrl,
+    allow_hosts: &'a [String],
+    length: Option<u64>,
+    validator: Option<String>,
+    accepts_ranges: bool,
+    is_delimited: bool,
+    max_bytes: u64,
+    body: BoxStream<'static, Result<Bytes>>,
+    position: u64,
+    unread: Option<Bytes>,
+    resumes: u32,
+    resumed_at: u64,
+}
+
+impl<'a> Reader<'a> {
+    /// Opens the origin, or goes on with `opened`. Content over `max_bytes` is refused.
+    pub(super) async fn open(
+        source: &'a dyn Source,
+        url: &'a SignedUrl,
+        allow_hosts: &'a [String],
+        max_bytes: u64,
+        opened: Option<Box<Opened>>,
+    ) -> Result<Reader<'a>> {
+        let opened = match opened {
+            Some(opened) => *opened,
+            None => {
+                let request = OpenRequest {
+                    url: url.clone(),
+                    range: None,
+                    validator: None,
+                    allow_hosts: allow_hosts.to_vec(),
+                };
+                source.open(&request).await?
+            }
+        };
+        if let Some(length) = opened.length.filter(|length| *length > max_bytes) {
+            return Err(too_large(&format!("{length} bytes"), max_bytes));
+        }
+        Ok(Reader {
+            source,
+            url,
+            allow_hosts,
+            length: opened.length,
+            validator: opened.validator,
+            accepts_ranges: opened.accepts_ranges,
+            is_delimited: opened.is_delimited,
+            max_bytes,
+            body: opened.body,
+            position: 0,
+            unread: None,
+            resumes: 0,
+            resumed_at: 0,
+        })
+    }
+
+    /// The length of the whole, once known.
+    pub(super) fn length(&self) -> Option<u64> {
+        self.length
+    }
+
+    /// Bytes that came in so far.
+    pub(super) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// Whether the end that was read is known to be the content's end.
+    pub(super) fn is_end_certain(&self) -> bool {
+        self.length.is_some() || self.is_delimited
+    }
+
+    /// Gives back what did not fit.
+    pub(super) fn unread(&mut self, bytes: Bytes) {
+        self.unread = Some(bytes);
+    }
+
+    /// The next bytes; `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Stop> {
+        if let Some(bytes) = self.unread.take() {
+            return Ok(Some(bytes));
+        }
+        loop {
+            match self.body.next().await {
+                Some(Ok(chunk)) => return self.advance(chunk).map(Some),
+                Some(Err(error)) if is_cut(&error) => self.resume(error).await?,
+                Some(Err(error)) => return Err(error.into()),
+                None => match self.length {
+                    Some(length) if self.position < length => {
+                        let cut = self.cut(length);
+                        self.resume(cut).await?;
+                    }
+                    _ => return Ok(None),
+                },
+            }
+        }
+    }
+
+    fn advance(&mut self, chunk: Bytes) -> Result<Bytes, Stop> {
+        self.position += chunk.len() as u64;
+        if let Some(length) = self.length.filter(|length| self.position > *length) {
+            return Err(Stop::Fail(Error::new(
+                Class::Corrupt,
+                format!("the origin sent more than the {length} bytes that it announced"),
+            )));
+        }
+        if self.position > self.max_bytes {
+            return Err(Stop::Fail(too_large("more than that", self.max_bytes)));
+        }
+        Ok(chunk)
+    }
+
+    fn cut(&self, length: u64) -> Error {
+        Error::transient(
+            Class::Unreachable,
+            format!("the body was cut after {} of {length} bytes", self.position),
+        )
+    }
+
+    async fn resume(&mut self, mut cause: Error) -> Result<(), Stop> {
+        if self.position == 0 {
+            return Err(Stop::Restart {
+                why: cause,
+                opened: None,
+            });
+        }
+        if !self.accepts_ranges || self.validator.is_none() {
+            return Err(cause.into());
+        }
+        if self.position - self.resumed_at >= PROGRESS_BYTES {
+            self.resumes = 0;
+        }
+        self.resumed_at = self.position;
+        loop {
+            self.resumes += 1;
+            let Some(delay) = delay(self.resumes, cause.retry_after()) else {
+                return Err(cause.into());
+            };
+            tracing::debug!(
+                position = self.position,
+                cause = %cause.full_message(),
+                "resuming a cut body"
+            );
+            tokio::time::sleep(delay).await;
+            match self.source.open(&self.rest()).await {
+                Ok(opened) => return self.go_on(opened, cause),
+                Err(error) if error.is_transient() => cause = error,
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn rest(&self) -> OpenRequest {
+        OpenRequest {
+            url: self.url.clone(),
+            range: Some(ByteRange {
+                start: self.position,
+                end: None,
+            }),
+            validator: self.validator.clone(),
+            allow_hosts: self.allow_hosts.to_vec(),
+        }
+    }
+
+    fn go_on(&mut self, opened: Opened, cause: Error) -> Result<(), Stop> {
+        if opened.start != self.position {
+            return Err(Stop::Restart {
+                why: cause,
+                opened: (opened.start == 0).then(|| Box::new(opened)),
+            });
+        }
+        // Nothing left (416): there are no bytes that could be of another version.
+        let is_at_end = opened.length == Some(self.position);
+        if opened.validator != self.validator && !is_at_end {
+            return Err(Stop::Restart {
+                why: Error::transient(
+                    Class::Unreachable,
+                    "the content changed at the origin while it was read",
+                ),
+                opened: None,
+            });
+        }
+        if let (Some(first), Some(now)) = (self.length, opened.length)
+            && first != now
+        {
+            return Err(Stop::Fail(Error::new(
+                Class::Corrupt,
+                format!("the origin tells {first} bytes and then {now} for the same content"),
+            )));
+        }
+        self.length = self.length.or(opened.length);
+        self.is_delimited = opened.is_delimited;
+        self.body = opened.body;
+        Ok(())
+    }
+}
+
+/// Whether the rest of the content may still be had.
+fn is_cut(error: &Error) -> bool {
+    error.is_transient() && error.class() == Class::Unreachable
+}
+
+fn delay(resumes: u32, asked: Option<Duration>) -> Option<Duration> {
+    let asked = asked.unwrap_or_default();
+    if resumes > MAX_RESUMES || asked > MAX_RESUME_DELAY {
+        return None;
+    }
+    let most = RESUME_DELAY * 2u32.pow(resumes - 1);
+    Some(most.mul_f64(fastrand::f64()).max(asked))
+}
+
+fn too_large(what: &str, max_bytes: u64) -> Error {
+    Error::new(
+        Class::Refused,
+        format!(
+            "the object is larger than limits.max_object, {max_bytes} bytes: the origin sends {what}"
+        ),
+    )
+}

@@ -1,0 +1,374 @@
+//! Origin, object store and ledger for one test of the engine.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use recording_harvester::clock::SystemClock;
+use recording_harvester::error::{Class, Error, Result};
+use recording_harvester::model::job::FinishedPart;
+use recording_harvester::model::progress::Emit;
+use recording_harvester::model::{
+    Archived, Checkpoint, Deadline, Format, Job, JobId, Kind, Origin, ProgressEvent, Provider,
+    Recording, RecordingId,
+};
+use recording_harvester::object::embedded::{EmbeddedS3, EmbeddedSettings};
+use recording_harvester::object::s3::{S3Settings, S3Store};
+use recording_harvester::object::{
+    Attributes, Condition, ListedPart, ListedUpload, ObjectInfo, ObjectStore, Payload, WriteEnd,
+};
+use recording_harvester::signed_url::SignedUrl;
+use recording_harvester::transfer::{Engine, Ledger, TransferSettings};
+use tokio_util::sync::CancellationToken;
+
+use super::loopback_source;
+use crate::harness::origin::TestOrigin;
+
+pub const MIB: u64 = 1024 * 1024;
+
+/// The smallest parts that S3 takes, so that tests can be small.
+pub fn small_parts() -> TransferSettings {
+    TransferSettings {
+        memory_bytes: 64 * MIB,
+        part_size_bytes: 5 * MIB,
+        lanes: 3,
+        ..TransferSettings::default()
+    }
+}
+
+pub struct World {
+    pub origin: TestOrigin,
+    pub store: Arc<Scripted>,
+    pub engine: Engine,
+    pub ledger: TestLedger,
+    pub told: Arc<Mutex<Vec<(u64, Option<u64>)>>>,
+    _s3: EmbeddedS3,
+    _folder: tempfile::TempDir,
+}
+
+impl World {
+    pub async fn new() -> World {
+        World::with(small_parts()).await
+    }
+
+    pub async fn with(settings: TransferSettings) -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let s3 = EmbeddedS3::start(
+            EmbeddedSettings {
+                root: folder.path().to_owned(),
+                listen: "127.0.0.1:0".parse().unwrap(),
+                bucket: "archive".to_owned(),
+            },
+            Arc::new(SystemClock),
+        )
+        .await
+        .unwrap();
+        let store = S3Store::connect(S3Settings {
+            bucket: "archive".to_owned(),
+            region: Some("us-east-1".to_owned()),
+            endpoint: Some(s3.endpoint()),
+            path_style: true,
+            credentials: Some(s3.credentials()),
+            slowest_bytes_per_second: 1024,
+        })
+        .await
+        .unwrap();
+        let store = Arc::new(Scripted {
+            store,
+            script: Mutex::new(Vec::new()),
+        });
+        let source = Arc::new(loopback_source(vec![s3.address()]));
+        World {
+            origin: TestOrigin::start().await,
+            engine: Engine::new(source, store.clone(), settings),
+            store,
+            ledger: TestLedger::default(),
+            told: Arc::default(),
+            _s3: s3,
+            _folder: folder,
+        }
+    }
+
+    /// A job for what the origin serves under `path`.
+    pub fn job(&self, path: &str, format: Format) -> Job {
+        let url = format!("{}?X-Amz-Signature=CANARY", self.origin.url(path));
+        job(Origin::Url(SignedUrl::new(url)), format)
+    }
+
+    pub async fn carry(&self, job: &Job) -> Result<Archived> {
+        self.carry_until(job, &CancellationToken::new()).await
+    }
+
+    /// Carries, and checks what must hold however it ends.
+    pub async fn carry_until(&self, job: &Job, cancel: &CancellationToken) -> Result<Archived> {
+        let told = self.told.clone();
+        let emit: Emit = Arc::new(move |event| {
+            if let ProgressEvent::Bytes { done, total, .. } = event {
+                told.lock().unwrap().push((done, total));
+            }
+        });
+        let carrying = self.engine.carry(job, &[], &self.ledger, &emit, cancel);
+        let result = tokio::time::timeout(Duration::from_secs(60), carrying)
+            .await
+            .expect("every wait ends");
+        let left = self.store.store.list_uploads("").await.unwrap();
+        assert!(left.is_empty(), "an upload was left behind: {left:?}");
+        assert_eq!(self.engine.budget().held_bytes(), 0);
+        if let Err(error) = &result {
+            let text = format!("{error:?} {}", error.full_message());
+            assert!(!text.contains("CANARY"), "{text}");
+        }
+        result
+    }
+
+    /// The object under `key`.
+    pub async fn object(&self, key: &str) -> Option<(Bytes, ObjectInfo)> {
+        self.store.store.get(key, 1 << 30).await.unwrap()
+    }
+
+    /// Puts somebody else's content under `key`.
+    pub async fn put_other(&self, key: &str) {
+        self.store.put_other(key).await;
+    }
+}
+
+pub fn job(origin: Origin, format: Format) -> Job {
+    Job {
+        id: JobId(uuid::Uuid::now_v7()),
+        recording_id: RecordingId(uuid::Uuid::now_v7()),
+        recording: Recording::default(),
+        provider: Provider::Hms,
+        source: "100ms".to_owned(),
+        name: format!("recording.{}", format.extension()),
+        kind: Kind::Video,
+        format,
+        origin,
+        remint: None,
+        deadline: Deadline::NONE,
+        size_bytes: None,
+        key: format!("100ms/2026/03/02/s/r/recording.{}", format.extension()),
+        attempts: 1,
+        first_attempt_at: "2026-03-02T10:00:00Z".parse().unwrap(),
+        checkpoint: None,
+    }
+}
+
+/// A sound MP4 of exactly `size` bytes.
+pub fn mp4(size: u64) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(size as usize);
+    bytes.extend_from_slice(b"\0\0\0\x10ftypisom\0\0\0\0");
+    bytes.extend_from_slice(b"\0\0\0\x10moovabcdefgh");
+    let media = u32::try_from(size - 32).unwrap();
+    bytes.extend_from_slice(&media.to_be_bytes());
+    bytes.extend_from_slice(b"mdat");
+    let mut random = fastrand::Rng::with_seed(size);
+    while (bytes.len() as u64) < size {
+        bytes.extend_from_slice(&random.u64(..).to_le_bytes());
+    }
+    bytes.truncate(size as usize);
+    bytes
+}
+
+/// A ledger that remembers.
+pub struct TestLedger {
+    pub is_held: AtomicBool,
+    pub saves: Mutex<Vec<u64>>,
+}
+
+impl Default for TestLedger {
+    fn default() -> Self {
+        TestLedger {
+            is_held: AtomicBool::new(true),
+            saves: Mutex::default(),
+        }
+    }
+}
+
+#[async_trait]
+impl Ledger for TestLedger {
+    async fn save(&self, checkpoint: Option<&Checkpoint>, bytes_done: u64) -> Result<()> {
+        assert_eq!(checkpoint, None);
+        self.saves.lock().unwrap().push(bytes_done);
+        Ok(())
+    }
+
+    async fn is_held(&self) -> bool {
+        self.is_held.load(Ordering::SeqCst)
+    }
+}
+
+/// An operation that can be made to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    Put,
+    Part,
+    Complete,
+}
+
+/// How it fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// Not done, transient.
+    Fails,
+    /// Not done, for good.
+    Denied,
+    /// Done, but the answer is lost.
+    AnswerLost,
+    /// Not done; the answer could mean anything.
+    Unclear,
+    /// Done, though the answer says otherwise.
+    DoneButUnclear,
+    /// Not done; acknowledged all the same.
+    Lies,
+    /// Somebody else's object appears under the key just before.
+    Overtaken,
+    /// The upload vanishes just before.
+    UploadGone,
+}
+
+/// The real store with a script of troubles in front.
+pub struct Scripted {
+    store: S3Store,
+    script: Mutex<Vec<(Op, Trouble)>>,
+}
+
+impl Scripted {
+    /// The next `times` calls of `op` meet `trouble`.
+    pub fn script(&self, op: Op, trouble: Trouble, times: usize) {
+        let mut script = self.script.lock().unwrap();
+        script.extend(std::iter::repeat_n((op, trouble), times));
+    }
+
+    pub fn is_script_played(&self) -> bool {
+        self.script.lock().unwrap().is_empty()
+    }
+
+    fn next(&self, op: Op) -> Option<Trouble> {
+        let mut script = self.script.lock().unwrap();
+        let at = script.iter().position(|(scripted, _)| *scripted == op)?;
+        Some(script.remove(at).1)
+    }
+
+    async fn put_other(&self, key: &str) {
+        let bytes = Bytes::from_static(b"somebody else's");
+        let payload = Payload {
+            size_bytes: bytes.len() as u64,
+            crc64nvme: crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &bytes),
+            chunks: Arc::new(vec![bytes]),
+        };
+        let attributes = Attributes::default();
+        let end = self.store.put(key, &payload, &attributes, None).await;
+        assert_eq!(end.unwrap(), WriteEnd::Done);
+    }
+
+    async fn write(
+        &self,
+        trouble: Option<Trouble>,
+        key: &str,
+        upload_id: Option<&str>,
+        write: impl Future<Output = Result<WriteEnd>> + Send,
+    ) -> Result<WriteEnd> {
+        let lost = || Error::transient(Class::UploadFailed, "scripted: no answer");
+        match trouble {
+            None => write.await,
+            Some(Trouble::Fails) => Err(lost()),
+            Some(Trouble::Denied) => Err(Error::new(Class::UploadDenied, "scripted: denied")),
+            Some(Trouble::AnswerLost) => {
+                assert_eq!(write.await?, WriteEnd::Done);
+                Err(lost())
+            }
+            Some(Trouble::Unclear) => Ok(WriteEnd::Unclear),
+            Some(Trouble::DoneButUnclear) => {
+                assert_eq!(write.await?, WriteEnd::Done);
+                Ok(WriteEnd::Unclear)
+            }
+            Some(Trouble::Lies) => Ok(WriteEnd::Done),
+            Some(Trouble::Overtaken) => {
+                self.put_other(key).await;
+                write.await
+            }
+            Some(Trouble::UploadGone) => {
+                self.store.abort(key, upload_id.unwrap()).await?;
+                write.await
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Scripted {
+    async fn put(
+        &self,
+        key: &str,
+        payload: &Payload,
+        attributes: &Attributes,
+        condition: Option<&Condition>,
+    ) -> Result<WriteEnd> {
+        let write = self.store.put(key, payload, attributes, condition);
+        self.write(self.next(Op::Put), key, None, write).await
+    }
+
+    async fn create_upload(&self, key: &str, attributes: &Attributes) -> Result<String> {
+        self.store.create_upload(key, attributes).await
+    }
+
+    async fn upload_part(
+        &self,
+        key: &str,
+        upload_id: &str,
+        number: u32,
+        payload: &Payload,
+    ) -> Result<FinishedPart> {
+        match self.next(Op::Part) {
+            None => {
+                self.store
+                    .upload_part(key, upload_id, number, payload)
+                    .await
+            }
+            Some(Trouble::Denied) => Err(Error::new(Class::UploadDenied, "scripted: denied")),
+            Some(_) => Err(Error::transient(Class::UploadFailed, "scripted: no answer")),
+        }
+    }
+
+    async fn list_parts(&self, key: &str, upload_id: &str) -> Result<Option<Vec<ListedPart>>> {
+        self.store.list_parts(key, upload_id).await
+    }
+
+    async fn complete(
+        &self,
+        key: &str,
+        upload_id: &str,
+        parts: &[FinishedPart],
+        size_bytes: u64,
+        crc64nvme: u64,
+        condition: Option<&Condition>,
+    ) -> Result<WriteEnd> {
+        let write = self
+            .store
+            .complete(key, upload_id, parts, size_bytes, crc64nvme, condition);
+        self.write(self.next(Op::Complete), key, Some(upload_id), write)
+            .await
+    }
+
+    async fn abort(&self, key: &str, upload_id: &str) -> Result<()> {
+        self.store.abort(key, upload_id).await
+    }
+
+    async fn head(&self, key: &str) -> Result<Option<ObjectInfo>> {
+        self.store.head(key).await
+    }
+
+    async fn get(&self, key: &str, max_bytes: u64) -> Result<Option<(Bytes, ObjectInfo)>> {
+        self.store.get(key, max_bytes).await
+    }
+
+    async fn list_uploads(&self, prefix: &str) -> Result<Vec<ListedUpload>> {
+        self.store.list_uploads(prefix).await
+    }
+
+    async fn check_bucket(&self) -> Result<()> {
+        self.store.check_bucket().await
+    }
+}
