@@ -1,1 +1,3 @@
 //! What people are told: live progress, failures grouped by what to do, metrics.
+
+pub mod progress;

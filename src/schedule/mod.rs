@@ -1,3 +1,105 @@
-//! Pure decisions of the race: what an attempt's failure leads to, and when.
+//! Pure decisions of the race: what an attempt's failure leads to, when to look again, and how much
+//! each lane may take.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::model::Deadline;
 
 pub mod retry;
+
+/// A number for each lane: the small artifacts have one of their own, so that a transcript never
+/// waits behind a video.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lanes {
+    /// Transcripts, chats, thumbnails, lookups.
+    pub small: u32,
+    /// Videos, audio, archives.
+    pub large: u32,
+}
+
+impl Lanes {
+    /// How many more each lane can take while `running` are on their way.
+    #[must_use]
+    pub fn room(self, running: Lanes) -> Lanes {
+        Lanes {
+            small: self.small.saturating_sub(running.small),
+            large: self.large.saturating_sub(running.large),
+        }
+    }
+
+    /// Whether both lanes have something left.
+    pub fn is_open(self) -> bool {
+        self.small > 0 && self.large > 0
+    }
+}
+
+/// A look at the queue that found less than it expected is repeated this soon.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// How long to wait before the next look at the queue, when neither a new job nor a finished one
+/// wakes the worker earlier.
+///
+/// `next_due` in the past means that what is due waits for a lane: with a full lane the end of a
+/// transfer wakes us, so that looking again at once would only spin.
+pub fn next_look(
+    now: Timestamp,
+    next_due: Option<Timestamp>,
+    room: Lanes,
+    poll: Duration,
+) -> Duration {
+    let Some(due) = next_due else {
+        return poll;
+    };
+    match Duration::try_from(due.duration_since(now)) {
+        Ok(wait) if !wait.is_zero() => wait.min(poll),
+        _ if room.is_open() => LOOK_AGAIN.min(poll),
+        _ => poll,
+    }
+}
+
+/// Whether an attempt begins by asking the provider for a fresh URL: the one we have is past its
+/// deadline and the source can give another.
+pub fn needs_fresh_url(deadline: Deadline, now: Timestamp, can_remint: bool) -> bool {
+    can_remint && deadline.is_past(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLL: Duration = Duration::from_secs(5);
+    const FREE: Lanes = Lanes { small: 1, large: 1 };
+    const FULL: Lanes = Lanes { small: 4, large: 0 };
+
+    fn second(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_full_lane_leaves_the_other_one_its_room() {
+        let limits = Lanes { small: 2, large: 8 };
+        let running = Lanes { small: 1, large: 9 };
+        assert_eq!(limits.room(running), Lanes { small: 1, large: 0 });
+        assert!(!limits.room(running).is_open());
+    }
+
+    #[test]
+    fn the_next_look_is_when_something_is_due_and_never_later_than_the_poll() {
+        let now = second(100);
+        assert_eq!(next_look(now, None, FREE, POLL), POLL);
+        assert_eq!(
+            next_look(now, Some(second(102)), FULL, POLL),
+            Duration::from_secs(2)
+        );
+        assert_eq!(next_look(now, Some(second(500)), FREE, POLL), POLL);
+    }
+
+    #[test]
+    fn work_that_waits_for_a_full_lane_does_not_make_us_spin() {
+        let now = second(100);
+        assert_eq!(next_look(now, Some(second(90)), FULL, POLL), POLL);
+        assert_eq!(next_look(now, Some(second(100)), FREE, POLL), LOOK_AGAIN);
+    }
+}

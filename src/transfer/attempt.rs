@@ -178,7 +178,8 @@ impl<'a> Attempt<'a> {
         let is_whole = matches!(plan, Plan::Single { .. }) || first.size_bytes < plan.part_len(1);
         if is_whole {
             self.check_end(&mut reader).await?;
-            self.check_content(url, &reader, &mut content).await?;
+            self.check_content(url, reader.is_end_certain(), &mut content)
+                .await?;
             let sealed = Sealed::of(&content.digest);
             return Ok(self.put(names, &first, &sealed).await?);
         }
@@ -221,7 +222,8 @@ impl<'a> Attempt<'a> {
             }
         }
         self.check_end(&mut reader).await?;
-        self.check_content(url, &reader, &mut content).await?;
+        self.check_content(url, reader.is_end_certain(), &mut content)
+            .await?;
         let parts = uploads.finish().await?;
         let sealed = Sealed::of(&content.digest);
         let archived = self.complete(key, &upload_id, &parts, &sealed).await?;
@@ -303,7 +305,7 @@ impl<'a> Attempt<'a> {
     async fn check_content(
         &self,
         url: &SignedUrl,
-        reader: &Reader<'_>,
+        is_end_certain: bool,
         content: &mut Content,
     ) -> Result<(), Stop> {
         let size_bytes = content.digest.size_bytes();
@@ -320,8 +322,7 @@ impl<'a> Attempt<'a> {
             };
         }
         let proof = content.check.finish()?;
-        let is_proven =
-            reader.is_end_certain() || self.job.size_bytes.is_some() || proof == Proof::Whole;
+        let is_proven = is_end_certain || self.job.size_bytes.is_some() || proof == Proof::Whole;
         if !is_proven {
             self.compare_with_second_reading(url, &content.digest)
                 .await?;

@@ -1,4 +1,11 @@
 //! Claims jobs, runs them under leases, settles them, seals recordings, and drains on shutdown.
+//!
+//! A [`shift`] is one run of the worker: it claims, starts each job as an [`attempt`] in a task of
+//! its own, and drains. Beside it, and independent of what it waits for, the [`lease`]s are renewed
+//! and the recordings whose jobs have settled are [`seal`]ed.
+//!
+//! Trouble stays where it arises: a panic costs one attempt, a store that fails is waited for, a
+//! bucket that refuses pauses the claiming and costs no attempts.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,6 +23,14 @@ use crate::schedule::retry::RetrySettings;
 use crate::source::Source;
 use crate::store::JobStore;
 use crate::transfer::Engine;
+
+mod attempt;
+mod destination;
+mod lease;
+mod lookup;
+mod seal;
+mod settle;
+mod shift;
 
 /// How a worker works.
 #[derive(Clone, Debug)]
@@ -73,17 +88,26 @@ pub struct Worker {
 impl Worker {
     /// Works until `shutdown`, then drains: stops claiming, lets transfers finish within the grace
     /// period, hands the rest back.
-    pub async fn run(&self, _shutdown: CancellationToken) -> Result<()> {
-        todo!()
+    ///
+    /// # Errors
+    /// None now: what fails is logged, waited for and tried again.
+    pub async fn run(&self, shutdown: CancellationToken) -> Result<()> {
+        shift::background(self, &shutdown).await;
+        Ok(())
     }
 
     /// Works on these jobs (and what their lookups lead to) until they have settled or `shutdown`; answers with
     /// their final records. For `archive` in the foreground.
+    ///
+    /// A bucket that refuses ends it early: the jobs stay `pending`, with the reason in their records.
+    ///
+    /// # Errors
+    /// When the store can't tell the records at the end.
     pub async fn run_jobs(
         &self,
-        _jobs: Vec<JobId>,
-        _shutdown: CancellationToken,
+        jobs: Vec<JobId>,
+        shutdown: CancellationToken,
     ) -> Result<Vec<Record>> {
-        todo!()
+        shift::foreground(self, jobs, &shutdown).await
     }
 }

@@ -1,0 +1,376 @@
+//! One attempt at one job, under its lease, to one outcome.
+
+use jiff::Timestamp;
+use tokio_util::sync::CancellationToken;
+
+use super::lease::{Hold, LeaseLedger, persist};
+use super::settle::{self, Facts, again, settle, tell};
+use super::{Worker, lookup};
+use crate::error::{Class, Error, Result};
+use crate::model::{
+    Archived, Artifact, Deadline, Job, Lookup, Origin, Outcome, ProgressEvent, Record, RecordingId,
+};
+use crate::schedule;
+use crate::schedule::retry::{self, Decision};
+use crate::store::Written;
+
+/// How an attempt ended, as far as the shift has to know.
+#[derive(Debug)]
+pub(super) enum Ended {
+    /// The outcome is written, or the lease was lost and the job is another's.
+    Done,
+    /// A lookup was answered: its files are jobs of this recording now.
+    Resolved(RecordingId),
+    /// The destination refuses; the job is back to `pending` and the attempt is not counted.
+    Refused(Error),
+}
+
+/// What an attempt needs beside its job.
+pub(super) struct Attempt {
+    worker: Worker,
+    hold: Hold,
+    job: Job,
+    /// Cancelled when a shutdown's grace is over.
+    abandon: CancellationToken,
+    /// Whether somebody waits for it at a terminal.
+    is_foreground: bool,
+}
+
+/// What an attempt came to, when not to an error.
+enum Fruit {
+    Archived(Archived),
+    Found(Vec<Artifact>),
+}
+
+/// A failed attempt, with what was true for the origin that failed.
+struct Failure {
+    error: Error,
+    deadline: Deadline,
+    can_remint: bool,
+}
+
+impl Failure {
+    /// Of something that has no deadline and no other place to ask.
+    fn of(error: Error) -> Failure {
+        Failure {
+            error,
+            deadline: Deadline::NONE,
+            can_remint: false,
+        }
+    }
+}
+
+impl Attempt {
+    /// An attempt at what was claimed.
+    pub(super) fn new(
+        worker: Worker,
+        hold: Hold,
+        job: Job,
+        abandon: CancellationToken,
+        is_foreground: bool,
+    ) -> Attempt {
+        Attempt {
+            worker,
+            hold,
+            job,
+            abandon,
+            is_foreground,
+        }
+    }
+
+    /// Makes the attempt and writes its outcome.
+    pub(super) async fn run(mut self, record: Record) -> Ended {
+        if retry::is_spent(self.job.attempts, &self.worker.settings.retry) {
+            return self.settle(spent(self.job.attempts)).await;
+        }
+        match self.work(record).await {
+            Ok(Fruit::Archived(archived)) => self.settle(Outcome::Archived(archived)).await,
+            Ok(Fruit::Found(found)) => self.resolve(found).await,
+            Err(_) if self.hold.is_lost() => self.let_go().await,
+            Err(_) if self.abandon.is_cancelled() => self.settle(self.handed_back()).await,
+            Err(failure) => self.fail(failure).await,
+        }
+    }
+
+    async fn work(&mut self, record: Record) -> Result<Fruit, Failure> {
+        match &self.job.origin {
+            Origin::Unusable(class, message) => {
+                Err(Failure::of(Error::new(*class, message.clone())))
+            }
+            // Its files start bars of their own; the lookup itself moves no bytes.
+            Origin::Lookup(lookup) => match self.ask(lookup).await {
+                Ok(found) => Ok(Fruit::Found(found)),
+                Err(error) => Err(Failure::of(error)),
+            },
+            Origin::Url(_) | Origin::Inline(_) => {
+                (self.worker.emit)(ProgressEvent::Started { record });
+                self.carry().await.map(Fruit::Archived)
+            }
+        }
+    }
+
+    /// Carries the file; asks for a fresh URL at most once, before or after trying the one we have.
+    async fn carry(&mut self) -> Result<Archived, Failure> {
+        let mut call = lookup::remint_call(&self.worker, &self.job);
+        let can_remint = call.is_some();
+        let mut no_fresh_url = None;
+        let now = self.worker.clock.now();
+        if schedule::needs_fresh_url(self.job.deadline, now, can_remint)
+            && let Some(call) = call.take()
+        {
+            no_fresh_url = self.remint(&call).await.err();
+        }
+        // Also past the deadline: our clock may be wrong, only the origin's answer says `expired`.
+        let mut error = match self.carry_once().await {
+            Ok(archived) => return Ok(archived),
+            Err(error) => error,
+        };
+        if self.wants_fresh_url(&error)
+            && let Some(call) = call.take()
+        {
+            match self.remint(&call).await {
+                Ok(()) => match self.carry_once().await {
+                    Ok(archived) => return Ok(archived),
+                    Err(second) => error = second,
+                },
+                Err(refusal) => no_fresh_url = Some(refusal),
+            }
+        }
+        Err(match no_fresh_url {
+            Some(refusal) => without_fresh_url(error, refusal, self.job.deadline),
+            None => Failure {
+                // A fresh URL that is refused too will not get better by asking once more.
+                can_remint: can_remint && !is_refusal(&error),
+                deadline: self.job.deadline,
+                error,
+            },
+        })
+    }
+
+    async fn carry_once(&mut self) -> Result<Archived> {
+        let ledger = LeaseLedger::new(&self.worker, &self.hold, self.job.checkpoint.clone());
+        let access = self.worker.access.get(&self.job.source);
+        let allow_hosts = access.map_or(&[][..], |access| &access.allow_hosts);
+        let (emit, cancel) = (&self.worker.emit, self.hold.cancel());
+        let engine = &self.worker.engine;
+        let carried = engine
+            .carry(&self.job, allow_hosts, &ledger, emit, cancel)
+            .await;
+        self.job.checkpoint = ledger.into_last();
+        carried
+    }
+
+    fn wants_fresh_url(&self, error: &Error) -> bool {
+        let decision = self.decide(error, self.job.deadline, true);
+        decision == Decision::Remint && !self.hold.cancel().is_cancelled()
+    }
+
+    /// Replaces the URL by a fresh one.
+    async fn remint(&mut self, call: &Lookup) -> Result<()> {
+        let found = self.ask(call).await?;
+        let fresh = lookup::matching(&self.job, found)?;
+        let (store, lease) = (&self.worker.store, self.hold.lease());
+        if persist(&self.worker, || store.reorigin(lease, &fresh)).await? == Written::Stale {
+            self.hold.lose();
+            return Err(Error::internal("keep the fresh URL: the lease is lost"));
+        }
+        tracing::info!(job = %self.job.id, name = self.job.name, "got a fresh URL");
+        self.job.origin = fresh.origin;
+        self.job.deadline = fresh.deadline;
+        self.job.size_bytes = fresh.size_bytes.or(self.job.size_bytes);
+        Ok(())
+    }
+
+    async fn ask(&self, call: &Lookup) -> Result<Vec<Artifact>> {
+        tokio::select! {
+            () = self.hold.cancel().cancelled() => Err(Error::transient(
+                Class::Internal,
+                "ask the provider's API: the worker is stopping",
+            )),
+            answer = lookup::ask(&self.worker, &self.job, call) => answer,
+        }
+    }
+
+    async fn resolve(&self, found: Vec<Artifact>) -> Ended {
+        let (store, lease) = (&self.worker.store, self.hold.lease());
+        let now = self.worker.clock.now();
+        match persist(&self.worker, || store.resolve(lease, found.clone(), now)).await {
+            Ok(Written::Yes) => {
+                self.worker.bell.notify_one();
+                Ended::Resolved(self.job.recording_id)
+            }
+            Ok(Written::Stale) => self.let_go().await,
+            Err(error) => {
+                settle::complain(self.job.id, &error);
+                Ended::Done
+            }
+        }
+    }
+
+    async fn fail(&self, failure: Failure) -> Ended {
+        let Failure {
+            error,
+            deadline,
+            can_remint,
+        } = failure;
+        match self.decide(&error, deadline, can_remint) {
+            Decision::PauseDestination { until, .. } => self.give_back(error, until).await,
+            Decision::Settle(_) if self.is_bucket_down(&error).await => {
+                let until =
+                    retry::pause_until(self.worker.clock.now(), &self.worker.settings.retry);
+                self.give_back(error, until).await
+            }
+            Decision::Settle(outcome) => self.settle(outcome).await,
+            // Asked for already in this attempt, so that only a change in between can lead here.
+            Decision::Remint => {
+                let at = self.worker.clock.now();
+                self.settle(again(&error, at, true)).await
+            }
+        }
+    }
+
+    /// Whether the bucket as a whole does not answer, so that the failure is not this job's.
+    async fn is_bucket_down(&self, error: &Error) -> bool {
+        // At a terminal a bounded number of tries says more than a silent wait.
+        !self.is_foreground
+            && error.class() == Class::UploadFailed
+            && error.is_transient()
+            && self.worker.objects.check_bucket().await.is_err()
+    }
+
+    async fn give_back(&self, error: Error, until: Timestamp) -> Ended {
+        // The next `archive` of the same event should not have to wait.
+        let at = if self.is_foreground {
+            self.worker.clock.now()
+        } else {
+            until
+        };
+        self.settle(again(&error, at, false)).await;
+        Ended::Refused(error)
+    }
+
+    fn handed_back(&self) -> Outcome {
+        Outcome::Retry {
+            at: self.worker.clock.now(),
+            class: Class::Internal,
+            message: "go on: the worker was stopped, the next one continues".to_owned(),
+            is_counted: false,
+        }
+    }
+
+    fn decide(&self, error: &Error, deadline: Deadline, can_remint: bool) -> Decision {
+        let facts = Facts::of(&self.job).with_deadline(deadline);
+        facts.decide(&self.worker, error, can_remint)
+    }
+
+    async fn settle(&self, outcome: Outcome) -> Ended {
+        settle(&self.worker, &self.hold, &outcome).await;
+        Ended::Done
+    }
+
+    /// The job is another's: only those who watch have to hear of it.
+    async fn let_go(&self) -> Ended {
+        let id = self.job.id;
+        tracing::info!(job = %id, name = self.job.name, "the lease is lost, the transfer stops");
+        let outcome = again(
+            &Error::internal("go on: another worker has taken over"),
+            self.worker.clock.now(),
+            false,
+        );
+        tell(&self.worker, id, &outcome).await;
+        Ended::Done
+    }
+}
+
+fn spent(attempts: u32) -> Outcome {
+    Outcome::Failed {
+        class: Class::Internal,
+        message: format!(
+            "finish any of {} attempts: each ended without a word, as when the process is killed",
+            attempts.saturating_sub(1)
+        ),
+    }
+}
+
+fn is_refusal(error: &Error) -> bool {
+    matches!(error.class(), Class::Denied | Class::Expired)
+}
+
+/// What a failure is when a fresh URL was asked for in vain. If asking may work later, that is what
+/// the job waits for; otherwise the origin's own answer stands.
+fn without_fresh_url(error: Error, refusal: Error, deadline: Deadline) -> Failure {
+    let message = format!(
+        "{}; failed to get a fresh URL: {}",
+        error.full_message(),
+        refusal.full_message()
+    );
+    let is_unopened =
+        is_refusal(&error) || matches!(error.class(), Class::Unreachable | Class::Throttled);
+    if is_unopened && refusal.is_transient() {
+        let wait = refusal.retry_after();
+        return Failure::of(Error::transient(refusal.class(), message).with_retry_after(wait));
+    }
+    let combined = if error.is_transient() {
+        Error::transient(error.class(), message).with_retry_after(error.retry_after())
+    } else {
+        Error::new(error.class(), message)
+    };
+    Failure {
+        error: combined,
+        deadline,
+        can_remint: false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::DeadlineFrom;
+
+    fn deadline() -> Deadline {
+        Deadline::at(Timestamp::UNIX_EPOCH, DeadlineFrom::Query)
+    }
+
+    #[test]
+    fn when_asking_for_a_fresh_url_may_work_later_the_job_waits_for_that() {
+        let refusal = Error::transient(Class::Throttled, "ask the API: 429")
+            .with_retry_after(Some(Duration::from_secs(7)));
+        let failure = without_fresh_url(
+            Error::new(Class::Denied, "open the file: 403"),
+            refusal,
+            deadline(),
+        );
+        assert_eq!(failure.error.class(), Class::Throttled);
+        assert!(failure.error.is_transient());
+        assert_eq!(failure.error.retry_after(), Some(Duration::from_secs(7)));
+        assert_eq!(failure.deadline, Deadline::NONE);
+        assert_eq!(
+            failure.error.full_message(),
+            "open the file: 403; failed to get a fresh URL: ask the API: 429"
+        );
+    }
+
+    #[test]
+    fn when_no_fresh_url_will_ever_come_the_origins_answer_stands() {
+        let failure = without_fresh_url(
+            Error::new(Class::Denied, "open the file: 403"),
+            Error::new(Class::Gone, "ask the API: 404"),
+            deadline(),
+        );
+        assert_eq!(failure.error.class(), Class::Denied);
+        assert_eq!(failure.deadline, deadline());
+        assert!(!failure.can_remint);
+    }
+
+    #[test]
+    fn a_bucket_that_refuses_is_not_mistaken_for_a_dead_url() {
+        let failure = without_fresh_url(
+            Error::new(Class::UploadDenied, "put the object: 403"),
+            Error::transient(Class::Unreachable, "ask the API: 503"),
+            deadline(),
+        );
+        assert_eq!(failure.error.class(), Class::UploadDenied);
+    }
+}

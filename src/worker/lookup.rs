@@ -1,0 +1,195 @@
+//! Asking a provider's API: for the files that a lookup names, and for a fresh URL of one that died.
+
+use secrecy::ExposeSecret as _;
+
+use super::{SourceAccess, Worker};
+use crate::error::{Class, Error, Result};
+use crate::ingest;
+use crate::model::{Artifact, Job, Lookup, Origin};
+
+/// How a fresh URL of the job's file can be had: only with a call for it and with credentials.
+pub(super) fn remint_call(worker: &Worker, job: &Job) -> Option<Lookup> {
+    let access = worker.access.get(&job.source)?;
+    if has_credentials(access) {
+        job.remint.clone()
+    } else {
+        None
+    }
+}
+
+/// What the provider's API answers to `lookup`.
+///
+/// # Errors
+/// As [`ingest::lookup_request`], [`Source::call`](crate::source::Source::call) and
+/// [`ingest::lookup_answer`] classify them.
+pub(super) async fn ask(worker: &Worker, job: &Job, lookup: &Lookup) -> Result<Vec<Artifact>> {
+    let nothing = SourceAccess::default();
+    let access = worker.access.get(&job.source).unwrap_or(&nothing);
+    let now = worker.clock.now();
+    let request = ingest::lookup_request(job.provider, lookup, &access.credentials, now)
+        .map_err(|error| name_the_source(error, &job.source))?;
+    let response = worker.source.call(&request).await?;
+    let now = worker.clock.now();
+    ingest::lookup_answer(job.provider, lookup, &response, &job.recording, now)
+}
+
+/// The one of `found` that is the job's file, with a place to fetch it from.
+///
+/// # Errors
+/// `gone` when the answer does not name the file any more, or not clearly; the class of an unusable
+/// place otherwise.
+pub(super) fn matching(job: &Job, found: Vec<Artifact>) -> Result<Artifact> {
+    let by_name = |artifact: &Artifact| artifact.name == job.name;
+    let by_sort = |artifact: &Artifact| artifact.kind == job.kind && artifact.format == job.format;
+    let position = found
+        .iter()
+        .position(|artifact| is_same_path(artifact, job));
+    let position = position.or_else(|| only(&found, by_name));
+    let Some(position) = position.or_else(|| only(&found, by_sort)) else {
+        return Err(Error::new(
+            Class::Gone,
+            format!("find {} in the answer of the provider's API", job.name),
+        ));
+    };
+    let artifact = found.into_iter().nth(position);
+    let artifact = artifact.expect("the position was found in this very list");
+    match &artifact.origin {
+        Origin::Url(_) | Origin::Inline(_) => Ok(artifact),
+        Origin::Unusable(class, message) => Err(Error::new(*class, message.clone())),
+        Origin::Lookup(_) => Err(Error::invalid(format!(
+            "get a fresh URL of {}: the answer only names another lookup",
+            job.name
+        ))),
+    }
+}
+
+fn has_credentials(access: &SourceAccess) -> bool {
+    let key = access.credentials.api_key.as_ref();
+    key.is_some_and(|key| !key.expose_secret().is_empty())
+}
+
+/// `ingest` does not know how the operator named the source; advice has to.
+fn name_the_source(error: Error, source: &str) -> Error {
+    let message = error
+        .full_message()
+        .replace("sources.<name>", &format!("sources.{source}"));
+    Error::new(error.class(), message)
+}
+
+/// A fresh signature leaves the path as it is.
+fn is_same_path(artifact: &Artifact, job: &Job) -> bool {
+    match (&artifact.origin, &job.origin) {
+        (Origin::Url(fresh), Origin::Url(dead)) => fresh.to_string() == dead.to_string(),
+        _ => false,
+    }
+}
+
+/// The position of the only one that fits.
+fn only(found: &[Artifact], fits: impl Fn(&Artifact) -> bool) -> Option<usize> {
+    let mut fitting = (0..found.len()).filter(|&position| fits(&found[position]));
+    let first = fitting.next()?;
+    fitting.next().is_none().then_some(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::model::{Deadline, Format, JobId, Kind, Provider, Recording, RecordingId};
+    use crate::signed_url::SignedUrl;
+
+    fn job(name: &str, url: &str) -> Job {
+        Job {
+            id: JobId(Uuid::from_u128(1)),
+            recording_id: RecordingId(Uuid::from_u128(2)),
+            recording: Recording::default(),
+            provider: Provider::Daily,
+            source: "daily".to_owned(),
+            name: name.to_owned(),
+            kind: Kind::Video,
+            format: Format::Mp4,
+            origin: Origin::Url(SignedUrl::new(url)),
+            remint: None,
+            deadline: Deadline::NONE,
+            size_bytes: None,
+            key: "key".to_owned(),
+            attempts: 1,
+            first_attempt_at: Timestamp::UNIX_EPOCH,
+            checkpoint: None,
+        }
+    }
+
+    fn found(name: &str, kind: Kind, url: &str) -> Artifact {
+        Artifact {
+            identity: name.to_owned(),
+            name: name.to_owned(),
+            kind,
+            format: Format::Mp4,
+            origin: Origin::Url(SignedUrl::new(url)),
+            remint: None,
+            deadline: Deadline::NONE,
+            size_bytes: None,
+        }
+    }
+
+    #[test]
+    fn the_same_path_under_a_fresh_signature_is_the_same_file() {
+        let dead = job("recording-2.mp4", "https://cdn.example/b.mp4?sig=old");
+        let answer = vec![
+            found(
+                "recording.mp4",
+                Kind::Video,
+                "https://cdn.example/a.mp4?sig=1",
+            ),
+            found(
+                "recording-2.mp4",
+                Kind::Video,
+                "https://cdn.example/c.mp4?sig=2",
+            ),
+            found(
+                "recording-3.mp4",
+                Kind::Video,
+                "https://cdn.example/b.mp4?sig=3",
+            ),
+        ];
+        assert_eq!(matching(&dead, answer).unwrap().name, "recording-3.mp4");
+    }
+
+    #[test]
+    fn another_path_is_matched_by_name_and_then_by_being_the_only_one_of_its_sort() {
+        let dead = job("recording.mp4", "https://old.example/x?sig=old");
+        let by_name = vec![
+            found("layer-0.mp4", Kind::Video, "https://cdn.example/1"),
+            found("recording.mp4", Kind::Video, "https://cdn.example/2"),
+        ];
+        assert_eq!(matching(&dead, by_name).unwrap().name, "recording.mp4");
+        let by_sort = vec![
+            found("sound.mp4", Kind::Audio, "https://cdn.example/1"),
+            found("other.mp4", Kind::Video, "https://cdn.example/2"),
+        ];
+        assert_eq!(matching(&dead, by_sort).unwrap().name, "other.mp4");
+    }
+
+    #[test]
+    fn two_that_could_be_meant_are_not_guessed_between() {
+        let dead = job("recording.mp4", "https://old.example/x?sig=old");
+        let answer = vec![
+            found("a.mp4", Kind::Video, "https://cdn.example/1"),
+            found("b.mp4", Kind::Video, "https://cdn.example/2"),
+        ];
+        assert_eq!(matching(&dead, answer).unwrap_err().class(), Class::Gone);
+    }
+
+    #[test]
+    fn advice_names_the_source_as_the_operator_does() {
+        let error = Error::new(Class::Denied, "ask Daily: set sources.<name>.api_key");
+        let named = name_the_source(error, "daily-eu");
+        assert_eq!(
+            named.full_message(),
+            "ask Daily: set sources.daily-eu.api_key"
+        );
+        assert_eq!(named.class(), Class::Denied);
+    }
+}

@@ -1,0 +1,339 @@
+//! The last step of a recording: its manifest, then its report, written when all its jobs have settled.
+//!
+//! Both are ours to replace and nobody else's: they carry the recording's id in their metadata, the
+//! first write demands an empty place and each later one the ETag of what we wrote before. When the
+//! condition does not hold we look: after a crash between the write and its note the document is
+//! there and ours, and is replaced; another's stays and ours gets a numbered name.
+//!
+//! Two workers may seal one recording at the same time. What is written is always read from the
+//! store *after* the ETag that it replaces, so that an older state never replaces a newer one.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, checksum};
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::Worker;
+use crate::error::{Class, Error, Result};
+use crate::model::artifact::free_name;
+use crate::model::manifest::RecordingContents;
+use crate::model::{Format, ProgressEvent, RecordingId};
+use crate::object::{Attributes, Condition, Payload, WriteEnd};
+
+/// The metadata key (`x-amz-meta-harvester-recording`) under which a document carries the recording's id.
+pub(super) const RECORDING_METADATA_KEY: &str = "harvester-recording";
+
+/// Recordings that are sealed in one pass.
+const BATCH: u32 = 256;
+
+/// The wait after a recording could not be sealed; doubles up to the longest.
+const DELAY: Duration = Duration::from_secs(2);
+const MAX_DELAY: Duration = Duration::from_secs(300);
+
+/// How often a write may find its condition broken before it counts as failed.
+const TRIES: u32 = 8;
+
+/// Seals whatever is complete, at the start (a crash may have come in between), whenever `settled`
+/// rings, and a last time after `stop`.
+pub(super) async fn keep(worker: Worker, settled: Arc<Notify>, stop: CancellationToken) {
+    let mut waiting = HashMap::new();
+    loop {
+        pass(&worker, &mut waiting).await;
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = settled.notified() => {}
+            () = tokio::time::sleep(worker.settings.poll) => {}
+        }
+    }
+    pass(&worker, &mut waiting).await;
+}
+
+/// Seals those of the recordings `worked_on` that are complete, and those of `own` that an earlier
+/// run left unsealed.
+pub(super) async fn these(
+    worker: &Worker,
+    worked_on: BTreeSet<RecordingId>,
+    own: BTreeSet<RecordingId>,
+) {
+    let left = worker.store.unsealed(BATCH).await.unwrap_or_else(|error| {
+        tracing::warn!(
+            "failed to find complete recordings: {}",
+            error.full_message()
+        );
+        Vec::new()
+    });
+    let left = left.into_iter().filter(|recording| own.contains(recording));
+    let recordings: BTreeSet<_> = worked_on.into_iter().chain(left).collect();
+    for recording in recordings {
+        if let Err(error) = seal(worker, recording).await {
+            complain(recording, &error);
+        }
+    }
+}
+
+/// A recording that could not be sealed, and when to try it again.
+struct Waiting {
+    failures: u32,
+    until: Instant,
+}
+
+async fn pass(worker: &Worker, waiting: &mut HashMap<RecordingId, Waiting>) {
+    let unsealed = match worker.store.unsealed(BATCH).await {
+        Ok(unsealed) => unsealed,
+        Err(error) => {
+            tracing::warn!(
+                "failed to find complete recordings: {}",
+                error.full_message()
+            );
+            return;
+        }
+    };
+    waiting.retain(|recording, _| unsealed.contains(recording));
+    for recording in unsealed {
+        let earlier = waiting.get(&recording);
+        if earlier.is_some_and(|earlier| Instant::now() < earlier.until) {
+            continue;
+        }
+        let Err(error) = seal(worker, recording).await else {
+            waiting.remove(&recording);
+            continue;
+        };
+        complain(recording, &error);
+        let failures = earlier
+            .map_or(0, |earlier| earlier.failures)
+            .saturating_add(1);
+        let delay = DELAY.saturating_mul(1 << failures.min(16)).min(MAX_DELAY);
+        let until = Instant::now() + delay;
+        waiting.insert(recording, Waiting { failures, until });
+    }
+}
+
+fn complain(recording: RecordingId, error: &Error) {
+    tracing::warn!(
+        %recording,
+        class = %error.class(),
+        "failed to write the manifest, trying again later: {}",
+        error.full_message()
+    );
+}
+
+/// Writes manifest and report of a recording whose jobs have all settled; does nothing for another.
+async fn seal(worker: &Worker, recording: RecordingId) -> Result<()> {
+    let sealer = Sealer { worker, recording };
+    let Some(manifest) = sealer.write(Document::Manifest, false).await? else {
+        return Ok(());
+    };
+    // If the note about an earlier manifest was lost, that about its report may be lost as well.
+    let report = sealer.write(Document::Report, manifest.was_unknown).await?;
+    let contents = manifest.contents;
+    worker
+        .store
+        .sealed(
+            recording,
+            contents.generation,
+            Some(&manifest.etag),
+            report.as_ref().map(|report| report.etag.as_str()),
+        )
+        .await?;
+    let now = worker.clock.now();
+    let lost = contents.report(now).map_or(0, |report| {
+        report.failures.len() + report.provider_failures.len()
+    });
+    (worker.emit)(ProgressEvent::Sealed {
+        recording_id: recording,
+        manifest_key: manifest.key,
+        archived: contents.manifest(now).artifacts.len(),
+        lost,
+    });
+    Ok(())
+}
+
+/// What is written about a recording.
+#[derive(Clone, Copy)]
+enum Document {
+    Manifest,
+    Report,
+}
+
+impl Document {
+    fn name(self) -> &'static str {
+        match self {
+            Document::Manifest => "manifest.json",
+            Document::Report => "report.json",
+        }
+    }
+
+    /// Under which ETag the store knows it.
+    fn known_etag(self, contents: &RecordingContents) -> Option<&str> {
+        match self {
+            Document::Manifest => contents.manifest_etag.as_deref(),
+            Document::Report => contents.report_etag.as_deref(),
+        }
+    }
+
+    /// What it should say; `None` when it need not exist. A report that is there already is
+    /// replaced by an empty one when nothing is missing any more.
+    fn body(
+        self,
+        contents: &RecordingContents,
+        there: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Option<Vec<u8>>> {
+        match self {
+            Document::Manifest => render(&contents.manifest(now)).map(Some),
+            Document::Report => {
+                let mut contents = contents.clone();
+                contents.report_etag = there.map(str::to_owned);
+                contents.report(now).as_ref().map(render).transpose()
+            }
+        }
+    }
+}
+
+fn render(document: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec_pretty(document)
+        .map_err(|error| Error::internal("write a document as JSON").with_source(error))
+}
+
+/// Writes the documents of one recording.
+struct Sealer<'a> {
+    worker: &'a Worker,
+    recording: RecordingId,
+}
+
+/// A document that is in the bucket, confirmed by asking.
+struct Written {
+    key: String,
+    etag: String,
+    contents: RecordingContents,
+    /// Whether one of ours was there that the store did not know of.
+    was_unknown: bool,
+}
+
+/// What is under a key.
+enum There {
+    Nothing,
+    Ours(String),
+    Another,
+}
+
+impl Sealer<'_> {
+    /// Writes `document`, over an earlier one of ours. `None` when there is nothing to write.
+    ///
+    /// `look_first` is for a document that may be there without the store's knowledge.
+    async fn write(&self, document: Document, look_first: bool) -> Result<Option<Written>> {
+        let Some(folder) = self.contents().await?.map(|contents| contents.folder) else {
+            return Ok(None);
+        };
+        let mut foreign = BTreeSet::new();
+        let mut must_look = look_first;
+        let mut was_unknown = false;
+        for _ in 0..TRIES {
+            let name = free_name(document.name(), |name| foreign.contains(name));
+            let key = format!("{folder}/{name}");
+            // Looked at before the contents are read: see the notes on two workers above.
+            let there = if must_look {
+                Some(self.look(&key).await?)
+            } else {
+                None
+            };
+            let Some(contents) = self.contents().await? else {
+                return Ok(None);
+            };
+            let known = document.known_etag(&contents);
+            let replaced = match there {
+                None => known.map(str::to_owned),
+                Some(There::Nothing) => None,
+                Some(There::Ours(etag)) => {
+                    was_unknown |= known != Some(&etag);
+                    Some(etag)
+                }
+                Some(There::Another) => {
+                    foreign.insert(name);
+                    continue;
+                }
+            };
+            let now = self.worker.clock.now();
+            let Some(body) = document.body(&contents, replaced.as_deref(), now)? else {
+                return Ok(None);
+            };
+            let condition = replaced.map_or(Condition::Absent, Condition::Matches);
+            match self.put(&key, body, &condition).await? {
+                Some(etag) => {
+                    return Ok(Some(Written {
+                        key,
+                        etag,
+                        contents,
+                        was_unknown,
+                    }));
+                }
+                None => must_look = true,
+            }
+        }
+        Err(Error::transient(
+            Class::UploadFailed,
+            format!("write {}: what is there keeps changing", document.name()),
+        ))
+    }
+
+    /// What the documents are made from; `None` while a job of the recording is still open.
+    async fn contents(&self) -> Result<Option<RecordingContents>> {
+        let contents = self.worker.store.contents(self.recording).await?;
+        Ok(contents.filter(|contents| {
+            let mut artifacts = contents.artifacts.iter();
+            artifacts.all(|artifact| artifact.state.is_settled())
+        }))
+    }
+
+    async fn look(&self, key: &str) -> Result<There> {
+        let Some(object) = self.worker.objects.head(key).await? else {
+            return Ok(There::Nothing);
+        };
+        if object.metadata(RECORDING_METADATA_KEY) != Some(self.recording.to_string().as_str()) {
+            return Ok(There::Another);
+        }
+        object.etag.map(There::Ours).ok_or_else(|| {
+            Error::new(
+                Class::UploadFailed,
+                format!("replace {key}: the object store tells no ETag of it"),
+            )
+        })
+    }
+
+    /// Writes and confirms; `None` when something else is there now.
+    async fn put(&self, key: &str, body: Vec<u8>, condition: &Condition) -> Result<Option<String>> {
+        let size_bytes = body.len() as u64;
+        let payload = Payload {
+            size_bytes,
+            crc64nvme: checksum(CrcAlgorithm::Crc64Nvme, &body),
+            chunks: Arc::new(vec![Bytes::from(body)]),
+        };
+        let attributes = Attributes {
+            content_type: Format::Json.content_type().to_owned(),
+            metadata: vec![(
+                RECORDING_METADATA_KEY.to_owned(),
+                self.recording.to_string(),
+            )],
+        };
+        let objects = &self.worker.objects;
+        match objects
+            .put(key, &payload, &attributes, Some(condition))
+            .await?
+        {
+            WriteEnd::Done => {}
+            WriteEnd::Taken | WriteEnd::Unclear => return Ok(None),
+        }
+        // A 200 is no proof; what the store tells afterwards is.
+        match self.look(key).await? {
+            There::Ours(etag) => Ok(Some(etag)),
+            There::Nothing | There::Another => Ok(None),
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! The end of an attempt: decide, write it under the lease, log it once, tell those who watch.
+
+use jiff::Timestamp;
+
+use super::Worker;
+use super::lease::{Hold, persist};
+use crate::error::{Class, Error};
+use crate::model::{Deadline, Job, JobId, Outcome, ProgressEvent};
+use crate::schedule::retry::{self, Decision};
+use crate::store::{Filter, Written};
+
+/// What the retry decision needs of a job; outlives the attempt's task, which may panic.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Facts {
+    number: u32,
+    first_at: Timestamp,
+    deadline: Deadline,
+}
+
+impl Facts {
+    /// Of a job as it was claimed.
+    pub(super) fn of(job: &Job) -> Facts {
+        Facts {
+            number: job.attempts,
+            first_at: job.first_attempt_at,
+            deadline: job.deadline,
+        }
+    }
+
+    /// The same job with the origin that failed living until `deadline`.
+    pub(super) fn with_deadline(self, deadline: Deadline) -> Facts {
+        Facts { deadline, ..self }
+    }
+
+    /// What `error` leads to now.
+    pub(super) fn decide(&self, worker: &Worker, error: &Error, can_remint: bool) -> Decision {
+        let attempt = retry::Attempt {
+            number: self.number,
+            first_at: self.first_at,
+            deadline: self.deadline,
+            can_remint,
+            now: worker.clock.now(),
+            jitter: fastrand::f64(),
+        };
+        retry::decide(error, &attempt, &worker.settings.retry)
+    }
+}
+
+/// Settles an attempt whose task has panicked: that attempt is lost, nothing else.
+pub(super) async fn settle_panicked(worker: &Worker, hold: &Hold, facts: Facts) {
+    let error = Error::transient(
+        Class::Internal,
+        "finish the attempt: it panicked (the log has the message)",
+    );
+    if let Decision::Settle(outcome) = facts.decide(worker, &error, false) {
+        settle(worker, hold, &outcome).await;
+    }
+}
+
+/// Writes how the attempt ended and tells those who watch.
+///
+/// If the store can't be written while the lease lives, the lease runs out and the job is claimed
+/// again; what is in the bucket already is found there.
+pub(super) async fn settle(worker: &Worker, hold: &Hold, outcome: &Outcome) {
+    let (store, lease) = (&worker.store, hold.lease());
+    let now = worker.clock.now();
+    match persist(worker, || store.settle(lease, outcome, now)).await {
+        Ok(Written::Yes) => log(lease.job, outcome),
+        Ok(Written::Stale) => hold.lose(),
+        Err(error) => return complain(lease.job, &error),
+    }
+    tell(worker, lease.job, outcome).await;
+}
+
+/// Says that how an attempt ended could not be stored.
+pub(super) fn complain(job: JobId, error: &Error) {
+    tracing::error!(
+        %job,
+        "failed to store how the attempt ended, it will be made again: {}",
+        error.full_message()
+    );
+}
+
+fn log(job: JobId, outcome: &Outcome) {
+    match outcome {
+        Outcome::Archived(archived) => {
+            tracing::info!(%job, key = archived.key, size_bytes = archived.size_bytes, "archived");
+        }
+        Outcome::Retry {
+            at, class, message, ..
+        } => {
+            tracing::info!(%job, %class, next_attempt_at = %at, "attempt failed: {message}");
+        }
+        Outcome::Expired { message } => {
+            tracing::warn!(%job, class = %Class::Expired, "artifact lost: {message}");
+        }
+        Outcome::Failed { class, message } => {
+            tracing::warn!(%job, %class, "artifact lost: {message}");
+        }
+    }
+}
+
+/// Tells those who watch how the job stands after `outcome`, or after what overtook it.
+pub(super) async fn tell(worker: &Worker, id: JobId, outcome: &Outcome) {
+    let filter = Filter {
+        ids: vec![id.0],
+        ..Filter::default()
+    };
+    let record = match persist(worker, || worker.store.list(&filter)).await {
+        Ok(records) => records.into_iter().find(|record| record.id == id),
+        Err(error) => {
+            tracing::warn!(job = %id, "failed to read a record: {}", error.full_message());
+            None
+        }
+    };
+    let event = match (record, outcome) {
+        (Some(record), _) if record.state.is_settled() => ProgressEvent::Settled { record },
+        (
+            _,
+            Outcome::Retry {
+                at, class, message, ..
+            },
+        ) => ProgressEvent::Retrying {
+            id,
+            class: *class,
+            message: message.clone(),
+            at: *at,
+        },
+        _ => return,
+    };
+    (worker.emit)(event);
+}
+
+/// Back to `pending`, due at `at`.
+pub(super) fn again(error: &Error, at: Timestamp, is_counted: bool) -> Outcome {
+    Outcome::Retry {
+        at,
+        class: error.class(),
+        message: error.full_message(),
+        is_counted,
+    }
+}

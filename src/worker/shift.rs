@@ -1,0 +1,373 @@
+//! One run of the worker: claim while there is room, start, listen, and in the end drain.
+
+use std::collections::{BTreeSet, HashMap};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::attempt::{Attempt, Ended};
+use super::destination::Destination;
+use super::lease::{self, Leases};
+use super::settle::{Facts, settle_panicked};
+use super::{Worker, seal};
+use crate::error::{Error, Result};
+use crate::model::{JobId, Lease, Record, RecordingId};
+use crate::schedule::{self, Lanes};
+use crate::store::{Claim, Claimed, Filter};
+
+/// After the grace period transfers are told to stop; one that has not stopped this long after is dropped.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The first wait after a claim has failed; doubles up to the poll or a minute, whichever is longer.
+const CLAIM_DELAY: Duration = Duration::from_millis(200);
+
+/// In the foreground somebody waits: the end of a job elsewhere is noticed this soon.
+const FOREGROUND_POLL: Duration = Duration::from_millis(500);
+
+/// Works on everything until `shutdown`, then drains and seals.
+pub(super) async fn background(worker: &Worker, shutdown: &CancellationToken) {
+    let stop_sealing = CancellationToken::new();
+    let mut sealer = JoinSet::new();
+    let mut shift = Shift::new(worker, None);
+    sealer.spawn(seal::keep(
+        worker.clone(),
+        Arc::clone(&shift.settled),
+        stop_sealing.clone(),
+    ));
+    shift.work(shutdown).await;
+    shift.drain().await;
+    stop_sealing.cancel();
+    if tokio::time::timeout(STOP_TIMEOUT, sealer.join_all())
+        .await
+        .is_err()
+    {
+        tracing::warn!("stopped before all manifests were written: the next start writes them");
+    }
+}
+
+/// Works on `jobs` until they have settled or `shutdown`, then seals their recordings.
+pub(super) async fn foreground(
+    worker: &Worker,
+    jobs: Vec<JobId>,
+    shutdown: &CancellationToken,
+) -> Result<Vec<Record>> {
+    let mut shift = Shift::new(worker, Some(jobs.into_iter().collect()));
+    shift.work(shutdown).await;
+    shift.drain().await;
+    let records = shift.own_records().await?;
+    let own = records.iter().map(|record| record.recording_id);
+    seal::these(worker, shift.worked_on, own.collect()).await;
+    Ok(records)
+}
+
+struct Shift<'a> {
+    worker: &'a Worker,
+    /// Only these, when it is an `archive` in the foreground.
+    only: Option<BTreeSet<JobId>>,
+    /// In the foreground: whose jobs were worked on.
+    worked_on: BTreeSet<RecordingId>,
+    leases: Arc<Leases>,
+    heartbeats: JoinSet<()>,
+    stop_heartbeats: CancellationToken,
+    attempts: JoinSet<Ended>,
+    underway: HashMap<Id, Underway>,
+    /// Rings when a recording may have become complete.
+    settled: Arc<Notify>,
+    /// Cancelled when a shutdown's grace is over.
+    abandon: CancellationToken,
+    destination: Destination,
+    /// In the foreground: the destination refuses, which ends the run.
+    is_refused: bool,
+    failed_claims: u32,
+}
+
+/// What is kept of a running attempt in case its task panics.
+struct Underway {
+    lease: Lease,
+    facts: Facts,
+    is_small: bool,
+}
+
+/// Why the claiming stops for a while, or for good.
+enum Next {
+    Wait(Duration),
+    Finished,
+}
+
+impl<'a> Shift<'a> {
+    fn new(worker: &'a Worker, only: Option<BTreeSet<JobId>>) -> Shift<'a> {
+        let leases = Arc::new(Leases::default());
+        let stop_heartbeats = CancellationToken::new();
+        let mut heartbeats = JoinSet::new();
+        heartbeats.spawn(lease::keep(
+            worker.clone(),
+            Arc::clone(&leases),
+            stop_heartbeats.clone(),
+        ));
+        Shift {
+            worker,
+            only,
+            worked_on: BTreeSet::new(),
+            leases,
+            heartbeats,
+            stop_heartbeats,
+            attempts: JoinSet::new(),
+            underway: HashMap::new(),
+            settled: Arc::new(Notify::new()),
+            abandon: CancellationToken::new(),
+            destination: Destination::default(),
+            is_refused: false,
+            failed_claims: 0,
+        }
+    }
+
+    async fn work(&mut self, shutdown: &CancellationToken) {
+        while !shutdown.is_cancelled() {
+            // Registered before the queue is read, so that a ring in between is not missed.
+            let mut bell = pin!(self.worker.bell.notified());
+            bell.as_mut().enable();
+            let Next::Wait(wait) = self.fill_lanes(shutdown).await else {
+                return;
+            };
+            let ended = tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = bell => None,
+                () = tokio::time::sleep(wait) => None,
+                Some(ended) = self.attempts.join_next_with_id() => Some(ended),
+            };
+            if let Some(ended) = ended {
+                self.note_all(ended).await;
+            }
+        }
+    }
+
+    /// Stops claiming: transfers get the grace period to finish, then a moment to stop.
+    async fn drain(&mut self) {
+        if !self.attempts.is_empty() {
+            tracing::info!(transfers = self.attempts.len(), "draining");
+        }
+        let grace = self.worker.settings.grace;
+        if tokio::time::timeout(grace, self.join_all()).await.is_err() {
+            self.abandon.cancel();
+            if tokio::time::timeout(STOP_TIMEOUT, self.join_all())
+                .await
+                .is_err()
+            {
+                tracing::warn!(
+                    transfers = self.attempts.len(),
+                    "dropped transfers that did not stop: their leases run out"
+                );
+                self.attempts.shutdown().await;
+            }
+        }
+        self.stop_heartbeats.cancel();
+        while self.heartbeats.join_next().await.is_some() {}
+    }
+
+    async fn join_all(&mut self) {
+        while let Some(ended) = self.attempts.join_next_with_id().await {
+            self.note_all(ended).await;
+        }
+    }
+
+    /// Claims for each lane what it has room for, and says when to look again.
+    async fn fill_lanes(&mut self, shutdown: &CancellationToken) -> Next {
+        if self.is_refused {
+            return Next::Finished;
+        }
+        let pause = tokio::select! {
+            pause = self.destination.wait(self.worker) => pause,
+            () = shutdown.cancelled() => return Next::Finished,
+        };
+        if let Some(wait) = pause {
+            return Next::Wait(wait);
+        }
+        match self.try_fill_lanes().await {
+            Ok(next) => {
+                self.failed_claims = 0;
+                next
+            }
+            Err(error) => {
+                self.failed_claims = self.failed_claims.saturating_add(1);
+                let wait = self.claim_backoff();
+                tracing::error!(
+                    "failed to read the queue, trying again in {wait:?}: {}",
+                    error.full_message()
+                );
+                Next::Wait(wait)
+            }
+        }
+    }
+
+    async fn try_fill_lanes(&mut self) -> Result<Next> {
+        let settings = &self.worker.settings;
+        let limits = Lanes {
+            small: settings.small_transfers,
+            large: settings.transfers,
+        };
+        for is_small in [true, false] {
+            let room = limits.room(self.running());
+            let room = if is_small { room.small } else { room.large };
+            if room > 0 {
+                self.claim(is_small, room).await?;
+            }
+        }
+        if self.is_foreground() && self.attempts.is_empty() && self.all_settled().await? {
+            return Ok(Next::Finished);
+        }
+        let room = limits.room(self.running());
+        let next_due = self.worker.store.next_due().await?;
+        let now = self.worker.clock.now();
+        let poll = if self.is_foreground() {
+            settings.poll.min(FOREGROUND_POLL)
+        } else {
+            settings.poll
+        };
+        Ok(Next::Wait(schedule::next_look(now, next_due, room, poll)))
+    }
+
+    async fn claim(&mut self, is_small: bool, limit: u32) -> Result<()> {
+        let claim = Claim {
+            worker: self.worker.settings.name.clone(),
+            is_small,
+            limit,
+            now: self.worker.clock.now(),
+            lease_until: lease::lease_until(self.worker),
+            only: self
+                .only
+                .as_ref()
+                .map(|jobs| jobs.iter().copied().collect()),
+        };
+        for claimed in self.worker.store.claim(claim).await? {
+            self.start(claimed, is_small);
+        }
+        Ok(())
+    }
+
+    fn start(&mut self, claimed: Claimed, is_small: bool) {
+        if self.is_foreground() {
+            self.worked_on.insert(claimed.job.recording_id);
+        }
+        let underway = Underway {
+            lease: claimed.lease.clone(),
+            facts: Facts::of(&claimed.job),
+            is_small,
+        };
+        let hold = self.leases.hold(claimed.lease, self.abandon.child_token());
+        let attempt = Attempt::new(
+            self.worker.clone(),
+            hold,
+            claimed.job,
+            self.abandon.clone(),
+            self.is_foreground(),
+        );
+        let task = self.attempts.spawn(attempt.run(claimed.record));
+        self.underway.insert(task.id(), underway);
+    }
+
+    fn running(&self) -> Lanes {
+        let small = self.underway.values().filter(|one| one.is_small).count();
+        let large = self.underway.len() - small;
+        Lanes {
+            small: u32::try_from(small).unwrap_or(u32::MAX),
+            large: u32::try_from(large).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Notes an ended attempt, and those that ended at the same time: one look at the queue serves all.
+    async fn note_all(&mut self, ended: Result<(Id, Ended), JoinError>) {
+        self.note(ended).await;
+        while let Some(ended) = self.attempts.try_join_next_with_id() {
+            self.note(ended).await;
+        }
+        self.settled.notify_one();
+    }
+
+    async fn note(&mut self, ended: Result<(Id, Ended), JoinError>) {
+        let (id, ended) = match ended {
+            Ok((id, ended)) => (id, Some(ended)),
+            Err(error) => (error.id(), None),
+        };
+        let Some(underway) = self.underway.remove(&id) else {
+            return;
+        };
+        match ended {
+            Some(Ended::Done) => {}
+            Some(Ended::Resolved(recording)) => self.follow(recording).await,
+            Some(Ended::Refused(error)) => self.pause(&error).await,
+            None => self.bury(underway).await,
+        }
+    }
+
+    async fn bury(&self, underway: Underway) {
+        tracing::error!(job = %underway.lease.job, "an attempt panicked");
+        let hold = self.leases.hold(underway.lease, self.abandon.child_token());
+        settle_panicked(self.worker, &hold, underway.facts).await;
+    }
+
+    /// In the foreground: what a lookup of ours led to is ours too.
+    async fn follow(&mut self, recording: RecordingId) {
+        let Some(only) = &mut self.only else {
+            return;
+        };
+        match self.worker.store.list(&by_id(recording.0)).await {
+            Ok(records) => only.extend(
+                records
+                    .iter()
+                    .filter(|record| !record.state.is_settled())
+                    .map(|record| record.id),
+            ),
+            Err(error) => tracing::error!(
+                %recording,
+                "failed to find what a lookup led to: {}",
+                error.full_message()
+            ),
+        }
+    }
+
+    async fn pause(&mut self, error: &Error) {
+        if self.is_foreground() {
+            self.is_refused = true;
+        } else {
+            self.destination.pause(self.worker, error).await;
+        }
+    }
+
+    fn is_foreground(&self) -> bool {
+        self.only.is_some()
+    }
+
+    async fn all_settled(&self) -> Result<bool> {
+        let records = self.own_records().await?;
+        Ok(records.iter().all(|record| record.state.is_settled()))
+    }
+
+    async fn own_records(&self) -> Result<Vec<Record>> {
+        let ids: Vec<_> = self.only.iter().flatten().map(|id| id.0).collect();
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let filter = Filter {
+            ids,
+            ..Filter::default()
+        };
+        lease::persist(self.worker, || self.worker.store.list(&filter)).await
+    }
+
+    fn claim_backoff(&self) -> Duration {
+        let doublings = self.failed_claims.saturating_sub(1).min(16);
+        let longest = self.worker.settings.poll.max(Duration::from_secs(60));
+        CLAIM_DELAY.saturating_mul(1 << doublings).min(longest)
+    }
+}
+
+fn by_id(id: uuid::Uuid) -> Filter {
+    Filter {
+        ids: vec![id],
+        ..Filter::default()
+    }
+}

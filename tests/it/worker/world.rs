@@ -1,0 +1,460 @@
+//! Everything a worker needs, on loopback and in a temporary folder.
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use recording_harvester::clock::{Clock as _, SystemClock};
+use recording_harvester::ingest;
+use recording_harvester::model::api::Credentials;
+use recording_harvester::model::{
+    Artifact, Deadline, DeadlineFrom, Event, EventClass, Format, JobId, Kind, Layout, Lookup,
+    Origin, ProgressEvent, Provider, Record, Recording, key,
+};
+use recording_harvester::object::ObjectStore;
+use recording_harvester::object::embedded::{EmbeddedS3, EmbeddedSettings};
+use recording_harvester::object::s3::{S3Settings, S3Store};
+use recording_harvester::schedule::retry::RetrySettings;
+use recording_harvester::signed_url::SignedUrl;
+use recording_harvester::source::Source;
+use recording_harvester::source::guard::{Guard, GuardSettings};
+use recording_harvester::source::http::{HttpSettings, HttpSource};
+use recording_harvester::store::sqlite::SqliteStore;
+use recording_harvester::store::{Filter, JobStore, NewEvent};
+use recording_harvester::transfer::{Engine, TransferSettings};
+use recording_harvester::worker::{SourceAccess, Worker, WorkerSettings};
+use secrecy::ExposeSecret as _;
+use serde_json::json;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::harness::api::{Answer, TestApi};
+
+pub const TRANSCRIPT: &str = "WEBVTT\n\n00:00.000 --> 00:01.000\nhello\n";
+
+/// No wait in these tests is longer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const BUCKET: &str = "archive";
+
+/// The source's name differs from the provider's, so that mixing them up shows.
+const DAILY_SOURCE: &str = "daily-eu";
+
+pub struct World {
+    pub store: Arc<dyn JobStore>,
+    pub objects: Arc<dyn ObjectStore>,
+    pub api: TestApi,
+    pub bell: Arc<Notify>,
+    source: Arc<dyn Source>,
+    watched: Arc<Watched>,
+    s3: Option<EmbeddedS3>,
+    s3_settings: EmbeddedSettings,
+    _folder: tempfile::TempDir,
+}
+
+/// What the worker has told.
+#[derive(Default)]
+struct Watched {
+    events: Mutex<Vec<ProgressEvent>>,
+    bell: Notify,
+}
+
+/// A worker in the background.
+#[must_use = "stop it"]
+pub struct Running {
+    tasks: JoinSet<()>,
+    shutdown: CancellationToken,
+}
+
+impl Running {
+    /// Asks it to drain and waits for that.
+    pub async fn stop(mut self) {
+        self.shutdown.cancel();
+        let ended = tokio::time::timeout(PATIENCE, self.tasks.join_next()).await;
+        ended
+            .expect("the worker did not drain in time")
+            .unwrap()
+            .unwrap();
+    }
+}
+
+impl Running {
+    /// It dies without a word.
+    pub fn kill(mut self) {
+        self.tasks.abort_all();
+    }
+}
+
+impl World {
+    pub async fn start() -> World {
+        World::with_bucket(BUCKET).await
+    }
+
+    /// All that a worker needs but the bucket that it archives in.
+    pub async fn without_bucket() -> World {
+        World::with_bucket("another").await
+    }
+
+    async fn with_bucket(bucket: &str) -> World {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("harvester.db"))
+            .await
+            .unwrap();
+        let mut s3_settings = EmbeddedSettings {
+            root: folder.path().join("s3"),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            bucket: bucket.to_owned(),
+        };
+        let s3 = EmbeddedS3::start(s3_settings.clone(), Arc::new(SystemClock))
+            .await
+            .unwrap();
+        s3_settings.listen = s3.address();
+        let objects = S3Store::connect(S3Settings {
+            bucket: BUCKET.to_owned(),
+            region: None,
+            endpoint: Some(s3.endpoint()),
+            path_style: true,
+            credentials: Some(s3.credentials()),
+            slowest_bytes_per_second: 64 * 1024,
+        })
+        .await
+        .unwrap();
+        let guard = Guard::new(GuardSettings {
+            allow_networks: vec!["127.0.0.0/8".parse().unwrap()],
+            allow_http: true,
+            forbidden: vec![s3.address()],
+        });
+        let source = HttpSource::new(Arc::new(guard), HttpSettings::default()).unwrap();
+        World {
+            store: Arc::new(store),
+            objects: Arc::new(objects),
+            api: TestApi::start().await,
+            bell: Arc::new(Notify::new()),
+            source: Arc::new(source),
+            watched: Arc::default(),
+            s3: Some(s3),
+            s3_settings,
+            _folder: folder,
+        }
+    }
+
+    /// Makes the bucket, as an operator would.
+    pub async fn create_bucket(&self) {
+        let s3 = self.s3.as_ref().unwrap();
+        let key = s3.credentials();
+        let credentials = aws_sdk_s3::config::Credentials::new(
+            key.access_key,
+            key.secret_key.expose_secret(),
+            None,
+            None,
+            "test",
+        );
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version_latest()
+            .region(aws_sdk_s3::config::Region::new("us-east-1"))
+            .endpoint_url(s3.endpoint())
+            .force_path_style(true)
+            .credentials_provider(credentials)
+            .build();
+        let client = aws_sdk_s3::Client::from_conf(config);
+        client.create_bucket().bucket(BUCKET).send().await.unwrap();
+    }
+
+    /// The object store goes down.
+    pub async fn stop_s3(&mut self) {
+        self.s3.take().unwrap().stop().await;
+    }
+
+    /// The object store is back where it was.
+    pub async fn start_s3(&mut self) {
+        let settings = self.s3_settings.clone();
+        let s3 = EmbeddedS3::start(settings, Arc::new(SystemClock)).await;
+        self.s3 = Some(s3.unwrap());
+    }
+
+    pub fn worker(&self) -> Worker {
+        self.worker_with(HashMap::new())
+    }
+
+    /// A worker that has the Daily source's API key.
+    pub fn worker_with_key(&self) -> Worker {
+        let access = SourceAccess {
+            credentials: Credentials {
+                api_key: Some("key-canary".into()),
+                api_secret: None,
+                base_url: Some(self.api.url()),
+            },
+            allow_hosts: Vec::new(),
+        };
+        self.worker_with(HashMap::from([(DAILY_SOURCE.to_owned(), access)]))
+    }
+
+    fn worker_with(&self, access: HashMap<String, SourceAccess>) -> Worker {
+        let (source, objects) = (Arc::clone(&self.source), Arc::clone(&self.objects));
+        let engine = Engine::new(
+            Arc::clone(&source),
+            Arc::clone(&objects),
+            TransferSettings::default(),
+        );
+        let watched = Arc::clone(&self.watched);
+        Worker {
+            store: Arc::clone(&self.store),
+            engine,
+            source,
+            objects,
+            clock: Arc::new(SystemClock),
+            access: Arc::new(access),
+            emit: Arc::new(move |event| {
+                watched.events.lock().unwrap().push(event);
+                watched.bell.notify_waiters();
+            }),
+            settings: WorkerSettings {
+                name: "worker".to_owned(),
+                transfers: 2,
+                small_transfers: 4,
+                lease: Duration::from_secs(5),
+                heartbeat: Duration::from_millis(100),
+                grace: Duration::from_millis(200),
+                poll: Duration::from_millis(200),
+                retry: RetrySettings {
+                    max_attempts: 4,
+                    base_delay: Duration::from_millis(10),
+                    max_delay: Duration::from_millis(100),
+                    max_elapsed: Duration::from_secs(60),
+                    destination_pause: Duration::from_millis(100),
+                },
+            },
+            bell: Arc::clone(&self.bell),
+        }
+    }
+
+    pub fn run(&self, worker: Worker) -> Running {
+        let shutdown = CancellationToken::new();
+        let token = shutdown.clone();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(async move { worker.run(token).await.unwrap() });
+        Running { tasks, shutdown }
+    }
+
+    /// For a run in the foreground that nobody interrupts.
+    pub fn never(&self) -> CancellationToken {
+        CancellationToken::new()
+    }
+
+    pub fn url(&self, target: &str) -> String {
+        format!("{}{target}", self.api.url())
+    }
+
+    /// Records an event with these artifacts, which gains itself as one, and rings the bell.
+    pub async fn record(&self, id: &str, artifacts: Vec<Artifact>) -> Vec<JobId> {
+        self.record_for(id, Provider::Hms, artifacts).await
+    }
+
+    pub async fn record_for(
+        &self,
+        id: &str,
+        provider: Provider,
+        artifacts: Vec<Artifact>,
+    ) -> Vec<JobId> {
+        let event = Event {
+            provider,
+            event_id: Some(id.to_owned()),
+            event_type: Some("test".to_owned()),
+            dedupe_key: id.to_owned(),
+            class: EventClass::Artifacts,
+            event_time: None,
+            recording: Recording {
+                recording_id: Some(format!("recording-{id}")),
+                ..Recording::default()
+            },
+            artifacts,
+            failures: Vec::new(),
+            alert: None,
+            redacted: json!({ "id": id }).to_string(),
+        };
+        self.store_event(event, Bytes::from_static(b"{}")).await
+    }
+
+    async fn store_event(&self, event: Event, raw: Bytes) -> Vec<JobId> {
+        let source = match event.provider {
+            Provider::Daily => DAILY_SOURCE,
+            other => other.as_str(),
+        };
+        let layout = Layout::new("", key::DEFAULT_TEMPLATE).unwrap();
+        let now = SystemClock.now();
+        let event = NewEvent::new(source, event, raw, &layout, now);
+        let recorded = self.store.record(event).await.unwrap();
+        self.bell.notify_one();
+        recorded.jobs
+    }
+
+    pub async fn record_daily_transcript(&self) -> Vec<JobId> {
+        let (event, raw) = daily_transcript();
+        self.store_event(event, raw).await
+    }
+
+    /// The call that asks for the transcript of [`World::script_daily_transcript`].
+    pub fn daily_transcript_lookup(&self) -> Lookup {
+        let (event, _) = daily_transcript();
+        match &event.artifacts[0].origin {
+            Origin::Lookup(lookup) => lookup.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The path of the call that asks for the transcript.
+    pub fn access_link_path(&self) -> String {
+        "/transcript/T-1/access-link".to_owned()
+    }
+
+    /// Its answer.
+    pub fn access_link(&self) -> Answer {
+        let link = self.url("/t.vtt?sig=fresh");
+        Answer::json(200, json!({ "transcriptId": "T-1", "download_link": link }))
+    }
+
+    /// The API gives a link to the transcript, and the link works.
+    pub fn script_daily_transcript(&self) {
+        let path = self.access_link_path();
+        self.api.script(&path, [self.access_link()]);
+        self.api.script("/t.vtt", [Answer::file(TRANSCRIPT)]);
+    }
+
+    pub async fn records(&self, jobs: &[JobId]) -> Vec<Record> {
+        let filter = Filter {
+            ids: jobs.iter().map(|job| job.0).collect(),
+            ..Filter::default()
+        };
+        self.store.list(&filter).await.unwrap()
+    }
+
+    pub async fn object(&self, key: &str) -> Option<Bytes> {
+        let found = self.objects.get(key, 1 << 20).await.unwrap();
+        found.map(|(bytes, _)| bytes)
+    }
+
+    pub async fn document(&self, key: &str) -> Option<serde_json::Value> {
+        let bytes = self.object(key).await?;
+        Some(serde_json::from_slice(&bytes).unwrap())
+    }
+
+    /// Path and query of every request to the API and the origin, oldest first.
+    pub fn asked_paths(&self) -> Vec<String> {
+        self.api
+            .asked()
+            .into_iter()
+            .map(|asked| asked.target)
+            .collect()
+    }
+
+    pub fn events(&self) -> Vec<ProgressEvent> {
+        self.watched.events.lock().unwrap().clone()
+    }
+
+    pub fn forget_events(&self) {
+        self.watched.events.lock().unwrap().clear();
+    }
+
+    /// The first event that fits, once it has come.
+    pub async fn wait_for(&self, fits: impl Fn(&ProgressEvent) -> bool) -> ProgressEvent {
+        let found = async {
+            loop {
+                let mut rung = std::pin::pin!(self.watched.bell.notified());
+                rung.as_mut().enable();
+                if let Some(event) = self.events().into_iter().find(|event| fits(event)) {
+                    return event;
+                }
+                rung.await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, found).await {
+            Ok(event) => event,
+            Err(_) => panic!("it never came; what came: {:#?}", self.events()),
+        }
+    }
+
+    /// Waits until so many recordings are sealed.
+    pub async fn wait_for_all_sealed(&self, count: usize) {
+        let seen = Mutex::new(BTreeSet::new());
+        self.wait_for(|event| {
+            if let ProgressEvent::Sealed { recording_id, .. } = event {
+                seen.lock().unwrap().insert(*recording_id);
+            }
+            seen.lock().unwrap().len() >= count
+        })
+        .await;
+    }
+
+    pub async fn wait_for_seal(&self) -> ProgressEvent {
+        self.wait_for(|event| kind_of(event) == "sealed").await
+    }
+}
+
+fn daily_transcript() -> (Event, Bytes) {
+    let raw = json!({
+        "version": "1.1.0",
+        "type": "transcript.ready-to-download",
+        "id": "tr-rtd-1",
+        "payload": {
+            "id": "T-1",
+            "room_id": "R-1",
+            "room_name": "standup",
+            "mtg_session_id": "S-1",
+            "status": "t_finished",
+            "duration": 12.5,
+        },
+        "event_ts": 1_767_000_000,
+    });
+    let raw = Bytes::from(raw.to_string());
+    let delivery = ingest::Delivery {
+        body: &raw,
+        id_header: None,
+        received_at: SystemClock.now(),
+    };
+    (ingest::parse(Provider::Daily, &delivery).unwrap(), raw)
+}
+
+pub fn transcript(url: &str) -> Artifact {
+    artifact("transcript.vtt", Kind::Transcript, Format::Vtt, url)
+}
+
+/// Of the lane for large ones, and of no format whose content would be judged.
+pub fn file(name: &str, url: &str) -> Artifact {
+    artifact(name, Kind::Other, Format::Bin, url)
+}
+
+pub fn artifact(name: &str, kind: Kind, format: Format, url: &str) -> Artifact {
+    Artifact {
+        identity: url.split('?').next().unwrap().to_owned() + name,
+        name: name.to_owned(),
+        kind,
+        format,
+        origin: Origin::Url(SignedUrl::new(url)),
+        remint: None,
+        deadline: Deadline::NONE,
+        size_bytes: None,
+    }
+}
+
+/// A deadline so many seconds from now, or before.
+pub fn deadline_in(seconds: i64) -> Deadline {
+    let at = SystemClock.now() + jiff::SignedDuration::from_secs(seconds);
+    Deadline::at(at, DeadlineFrom::Query)
+}
+
+pub fn kind_of(event: &ProgressEvent) -> &'static str {
+    match event {
+        ProgressEvent::Started { .. } => "started",
+        ProgressEvent::Bytes { .. } => "bytes",
+        ProgressEvent::Retrying { .. } => "retrying",
+        ProgressEvent::Settled { .. } => "settled",
+        ProgressEvent::Sealed { .. } => "sealed",
+    }
+}
+
+pub fn count(paths: &[String], path: &str) -> usize {
+    paths.iter().filter(|asked| *asked == path).count()
+}
