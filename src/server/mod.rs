@@ -1,1 +1,11 @@
 //! The listeners: webhooks for providers, admin for the operator.
+//!
+//! Both run on one accept loop ([`listen`]) with limits on time, size and number, and each has its
+//! own port: what the public can reach never serves the operator's routes.
+
+pub mod admin;
+pub mod listen;
+pub mod webhook;
+
+mod api;
+mod health;

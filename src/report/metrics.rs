@@ -1,0 +1,474 @@
+//! Counters and gauges in the Prometheus text format, one registry for each app.
+//!
+//! Labels are names of ours or of the configuration, never anything that came in an event.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::Registry;
+use tokio::time::Instant;
+
+use crate::error::Class;
+use crate::model::progress::Emit;
+use crate::model::{EventClass, JobId, ProgressEvent, Record, State};
+
+/// The media type of [`Metrics::render`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The source label for a webhook that names no source of ours.
+pub const UNKNOWN_SOURCE: &str = "unknown";
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SourceClass {
+    source: String,
+    class: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SourceReason {
+    source: String,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SourceKind {
+    source: String,
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct StageClass {
+    stage: &'static str,
+    class: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct InState {
+    state: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Build {
+    version: String,
+}
+
+/// A transfer that is going on.
+struct Transfer {
+    began: Instant,
+    bytes_done: u64,
+}
+
+/// All metrics of one app.
+pub struct Metrics {
+    registry: Registry,
+    events_received: Family<SourceClass, Counter>,
+    webhook_duration_seconds: Histogram,
+    webhooks_rejected: Family<SourceReason, Counter>,
+    jobs: Family<InState, Gauge>,
+    artifacts_archived: Family<SourceKind, Counter>,
+    artifacts_failed: Family<SourceClass, Counter>,
+    least_slack_seconds: Gauge<f64, AtomicU64>,
+    bytes_downloaded: Counter,
+    bytes_uploaded: Counter,
+    transfers_active: Gauge,
+    transfer_duration_seconds: Histogram,
+    retries: Family<StageClass, Counter>,
+    transfers: Mutex<HashMap<JobId, Transfer>>,
+}
+
+impl Metrics {
+    /// All metrics at zero; `version` goes into `build_info`.
+    pub fn new(version: &str) -> Metrics {
+        let mut metrics = Metrics {
+            registry: Registry::with_prefix("harvester"),
+            events_received: Family::default(),
+            webhook_duration_seconds: Histogram::new([
+                0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+            ]),
+            webhooks_rejected: Family::default(),
+            jobs: Family::default(),
+            artifacts_archived: Family::default(),
+            artifacts_failed: Family::default(),
+            least_slack_seconds: Gauge::default(),
+            bytes_downloaded: Counter::default(),
+            bytes_uploaded: Counter::default(),
+            transfers_active: Gauge::default(),
+            transfer_duration_seconds: Histogram::new([
+                0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0,
+            ]),
+            retries: Family::default(),
+            transfers: Mutex::default(),
+        };
+        metrics.registry.register(
+            "events_received",
+            "Webhook events that were accepted, repeats included",
+            metrics.events_received.clone(),
+        );
+        metrics.registry.register(
+            "webhook_duration_seconds",
+            "From the header of a webhook to its answer",
+            metrics.webhook_duration_seconds.clone(),
+        );
+        metrics.registry.register(
+            "webhooks_rejected",
+            "Webhooks that were not answered with 200",
+            metrics.webhooks_rejected.clone(),
+        );
+        metrics
+            .registry
+            .register("jobs", "Jobs in each state", metrics.jobs.clone());
+        metrics.registry.register(
+            "artifacts_archived",
+            "Artifacts in the bucket and verified",
+            metrics.artifacts_archived.clone(),
+        );
+        metrics.registry.register(
+            "artifacts_failed",
+            "Artifacts that were given up",
+            metrics.artifacts_failed.clone(),
+        );
+        metrics.registry.register(
+            "least_slack_seconds",
+            "The smallest time left to begin an open job in time; NaN without one",
+            metrics.least_slack_seconds.clone(),
+        );
+        metrics.registry.register(
+            "bytes_downloaded",
+            "Bytes read from origins",
+            metrics.bytes_downloaded.clone(),
+        );
+        metrics.registry.register(
+            "bytes_uploaded",
+            "Bytes sent to the bucket",
+            metrics.bytes_uploaded.clone(),
+        );
+        metrics.registry.register(
+            "transfers_active",
+            "Artifacts on their way",
+            metrics.transfers_active.clone(),
+        );
+        metrics.registry.register(
+            "transfer_duration_seconds",
+            "From the start of the attempt that archived an artifact to its end",
+            metrics.transfer_duration_seconds.clone(),
+        );
+        metrics.registry.register(
+            "retries",
+            "Attempts that failed and are followed by another",
+            metrics.retries.clone(),
+        );
+        metrics.registry.register(
+            "build",
+            "The running version",
+            Info::new(Build {
+                version: version.to_owned(),
+            }),
+        );
+        metrics
+    }
+
+    /// An event of a configured source was accepted.
+    pub fn event_received(&self, source: &str, class: EventClass) {
+        self.events_received
+            .get_or_create(&SourceClass {
+                source: source.to_owned(),
+                class: class.as_str(),
+            })
+            .inc();
+    }
+
+    /// A webhook was refused; `source` is a configured one or [`UNKNOWN_SOURCE`].
+    pub fn webhook_rejected(&self, source: &str, reason: &'static str) {
+        self.webhooks_rejected
+            .get_or_create(&SourceReason {
+                source: source.to_owned(),
+                reason,
+            })
+            .inc();
+    }
+
+    /// A webhook was answered after that time.
+    pub fn webhook_answered(&self, took: Duration) {
+        self.webhook_duration_seconds.observe(took.as_secs_f64());
+    }
+
+    /// Hears of every event on its way to `next`. A subscriber of the progress stream may miss some,
+    /// and counters that miss events are wrong for ever.
+    pub fn before(self: &Arc<Self>, next: Emit) -> Emit {
+        let metrics = Arc::clone(self);
+        Arc::new(move |event| {
+            metrics.observe(&event);
+            next(event);
+        })
+    }
+
+    /// Hears of progress.
+    pub fn observe(&self, event: &ProgressEvent) {
+        match event {
+            ProgressEvent::Started { record } => self.started(record),
+            ProgressEvent::Bytes { id, done, .. } => self.moved(*id, *done),
+            ProgressEvent::Retrying { id, class, .. } => {
+                self.ended(*id);
+                let stage = stage(*class);
+                let class = class.as_str();
+                self.retries
+                    .get_or_create(&StageClass { stage, class })
+                    .inc();
+            }
+            ProgressEvent::Settled { record } => self.settled(record),
+            ProgressEvent::Sealed { .. } => {}
+        }
+    }
+
+    /// The text for a scraper, with the queue as it is now: jobs in each state, and the least slack among open
+    /// ones in seconds.
+    pub fn render(&self, jobs: &[(State, u64)], least_slack_seconds: Option<f64>) -> String {
+        for state in State::ALL {
+            let count = jobs.iter().find(|(of, _)| *of == state);
+            self.jobs
+                .get_or_create(&InState {
+                    state: state.as_str(),
+                })
+                .set(count.map_or(0, |(_, count)| i64::try_from(*count).unwrap_or(i64::MAX)));
+        }
+        self.least_slack_seconds
+            .set(least_slack_seconds.unwrap_or(f64::NAN));
+        let mut text = String::new();
+        encode(&mut text, &self.registry).expect("writing to a String cannot fail");
+        text
+    }
+
+    fn started(&self, record: &Record) {
+        let transfer = Transfer {
+            began: Instant::now(),
+            bytes_done: record.bytes_done,
+        };
+        let mut transfers = self.transfers();
+        transfers.insert(record.id, transfer);
+        self.show_active(&transfers);
+    }
+
+    fn moved(&self, id: JobId, done: u64) {
+        let mut transfers = self.transfers();
+        let Some(transfer) = transfers.get_mut(&id) else {
+            return;
+        };
+        // Less than before: the transfer began anew.
+        let gained = done.saturating_sub(transfer.bytes_done);
+        transfer.bytes_done = done;
+        // What is read goes straight on, so one number serves both.
+        self.bytes_downloaded.inc_by(gained);
+        self.bytes_uploaded.inc_by(gained);
+    }
+
+    fn settled(&self, record: &Record) {
+        if let Some(size_bytes) = record
+            .size_bytes
+            .filter(|_| record.state == State::Archived)
+        {
+            self.moved(record.id, size_bytes);
+        }
+        let transfer = self.ended(record.id);
+        let source = record.source.clone();
+        match record.state {
+            State::Archived => {
+                let kind = record.kind.as_str();
+                self.artifacts_archived
+                    .get_or_create(&SourceKind { source, kind })
+                    .inc();
+                if let Some(transfer) = transfer {
+                    self.transfer_duration_seconds
+                        .observe(transfer.began.elapsed().as_secs_f64());
+                }
+            }
+            State::Expired | State::Failed => {
+                let fallback = match record.state {
+                    State::Expired => Class::Expired,
+                    _ => Class::Internal,
+                };
+                let class = record.class.unwrap_or(fallback).as_str();
+                self.artifacts_failed
+                    .get_or_create(&SourceClass { source, class })
+                    .inc();
+            }
+            State::Pending | State::Running | State::Cancelled => {}
+        }
+    }
+
+    fn ended(&self, id: JobId) -> Option<Transfer> {
+        let mut transfers = self.transfers();
+        let transfer = transfers.remove(&id);
+        self.show_active(&transfers);
+        transfer
+    }
+
+    fn show_active(&self, transfers: &HashMap<JobId, Transfer>) {
+        self.transfers_active
+            .set(i64::try_from(transfers.len()).unwrap_or(i64::MAX));
+    }
+
+    fn transfers(&self) -> MutexGuard<'_, HashMap<JobId, Transfer>> {
+        // Counts stay usable whatever happened to their last writer.
+        self.transfers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The side on which a failure of this class happens.
+fn stage(class: Class) -> &'static str {
+    match class {
+        Class::UploadDenied | Class::UploadFailed => "upload",
+        Class::Internal => "internal",
+        _ => "download",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{DeadlineFrom, Format, Kind, Provider, RecordingId};
+
+    fn record(state: State, class: Option<Class>) -> Record {
+        Record {
+            id: JobId(uuid::Uuid::nil()),
+            recording_id: RecordingId(uuid::Uuid::nil()),
+            provider: Provider::Hms,
+            source: "hms-eu".to_owned(),
+            name: "recording.mp4".to_owned(),
+            kind: Kind::Video,
+            format: Format::Mp4,
+            state,
+            class,
+            message: None,
+            action: None,
+            key: "key".to_owned(),
+            size_bytes: Some(1000),
+            crc64nvme: None,
+            sha256: None,
+            etag: None,
+            version_id: None,
+            deadline: None,
+            deadline_from: DeadlineFrom::None,
+            attempts: 1,
+            bytes_done: 0,
+            archived_at: None,
+        }
+    }
+
+    fn lines(metrics: &Metrics) -> Vec<String> {
+        let text = metrics.render(&[(State::Pending, 3)], Some(12.5));
+        text.lines().map(str::to_owned).collect()
+    }
+
+    #[track_caller]
+    fn check(metrics: &Metrics, expected: &[&str]) {
+        let lines = lines(metrics);
+        for line in expected {
+            assert!(
+                lines.iter().any(|l| l == line),
+                "missing {line} in\n{lines:#?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_transfer_is_counted_once_whatever_its_retries() {
+        let metrics = Metrics::new("1.2.3");
+        let id = JobId(uuid::Uuid::nil());
+        let bytes = |done| ProgressEvent::Bytes {
+            id,
+            done,
+            total: Some(1000),
+        };
+        metrics.observe(&ProgressEvent::Started {
+            record: record(State::Running, None),
+        });
+        metrics.observe(&bytes(400));
+        check(&metrics, &["harvester_transfers_active 1"]);
+        metrics.observe(&ProgressEvent::Retrying {
+            id,
+            class: Class::Unreachable,
+            message: "reset".to_owned(),
+            at: jiff::Timestamp::UNIX_EPOCH,
+        });
+        let resumed = Record {
+            bytes_done: 400,
+            ..record(State::Running, None)
+        };
+        metrics.observe(&ProgressEvent::Started { record: resumed });
+        metrics.observe(&bytes(900));
+        metrics.observe(&ProgressEvent::Settled {
+            record: record(State::Archived, None),
+        });
+        check(
+            &metrics,
+            &[
+                "harvester_bytes_downloaded_total 1000",
+                "harvester_bytes_uploaded_total 1000",
+                "harvester_transfers_active 0",
+                "harvester_transfer_duration_seconds_count 1",
+                "harvester_retries_total{stage=\"download\",class=\"unreachable\"} 1",
+                "harvester_artifacts_archived_total{source=\"hms-eu\",kind=\"video\"} 1",
+            ],
+        );
+    }
+
+    #[test]
+    fn losses_are_counted_by_class_and_a_cancelled_one_is_none() {
+        let metrics = Metrics::new("1.2.3");
+        for (state, class) in [
+            (State::Failed, Some(Class::Gone)),
+            (State::Expired, None),
+            (State::Cancelled, None),
+        ] {
+            metrics.observe(&ProgressEvent::Settled {
+                record: record(state, class),
+            });
+        }
+        check(
+            &metrics,
+            &[
+                "harvester_artifacts_failed_total{source=\"hms-eu\",class=\"gone\"} 1",
+                "harvester_artifacts_failed_total{source=\"hms-eu\",class=\"expired\"} 1",
+            ],
+        );
+        let failed = lines(&metrics)
+            .iter()
+            .filter(|line| line.starts_with("harvester_artifacts_failed_total{"))
+            .count();
+        assert_eq!(failed, 2);
+    }
+
+    #[test]
+    fn the_queue_and_the_build_are_rendered() {
+        let metrics = Metrics::new("1.2.3");
+        metrics.event_received("hms-eu", EventClass::ArtifactsAndFailure);
+        metrics.webhook_rejected(UNKNOWN_SOURCE, "unknown_source");
+        metrics.webhook_answered(Duration::from_millis(4));
+        check(
+            &metrics,
+            &[
+                "harvester_jobs{state=\"pending\"} 3",
+                "harvester_jobs{state=\"failed\"} 0",
+                "harvester_least_slack_seconds 12.5",
+                "harvester_build_info{version=\"1.2.3\"} 1",
+                "harvester_events_received_total{source=\"hms-eu\",class=\"artifacts+failure\"} 1",
+                "harvester_webhooks_rejected_total{source=\"unknown\",reason=\"unknown_source\"} 1",
+                "harvester_webhook_duration_seconds_bucket{le=\"0.005\"} 1",
+            ],
+        );
+        let empty = metrics.render(&[], None);
+        assert!(empty.contains("harvester_least_slack_seconds NaN\n"));
+        assert!(empty.ends_with("# EOF\n"));
+    }
+}

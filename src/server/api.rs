@@ -1,0 +1,492 @@
+//! The operator's API, `/api/v1/*`: what is there, what went wrong, retry, cancel, live progress.
+//!
+//! Answers are JSON; a refusal is `{"error":{"class","message"}}`. Nothing changes by GET.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::middleware::from_fn;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use futures::stream::{self, Stream, StreamExt};
+use http_body_util::{BodyExt, Limited};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use uuid::Uuid;
+
+use super::admin::{self, Admin, STORE_TIMEOUT};
+use crate::error::{Class, Error};
+use crate::model::manifest::{ProviderFailureRecord, RecordingRecord};
+use crate::model::{ProgressEvent, Provider, Record, RecordingId, State as JobState};
+use crate::store::{EventRecord, Filter, ProviderLoss, Selection};
+
+/// Bytes of a request body.
+const BODY_LIMIT_BYTES: usize = 64 * 1024;
+
+/// For a whole request body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Rows of an answer, when the request does not say.
+const PAGE_DEFAULT: usize = 1000;
+
+/// Rows of an answer at most.
+const PAGE_MAX: usize = 10_000;
+
+/// Live streams at once.
+const STREAMS_MAX: usize = 64;
+
+/// How often a quiet stream says that it lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+pub(super) fn router(admin: &Arc<Admin>) -> Router<Arc<Admin>> {
+    let streams = Streams {
+        admin: Arc::clone(admin),
+        room: Arc::new(Semaphore::new(STREAMS_MAX)),
+    };
+    Router::new()
+        .route("/events", get(events))
+        .route("/recordings/{id}", get(recording))
+        .route("/artifacts", get(artifacts))
+        .route("/failures", get(failures))
+        .route("/retry", post(retry))
+        .route("/cancel", post(cancel))
+        .merge(
+            Router::new()
+                .route("/progress", get(progress))
+                .with_state(streams),
+        )
+        .fallback(async || Refusal::not_found("no such page"))
+        .layer(from_fn(admin::require_api_header))
+}
+
+/// Which rows are wanted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Wanted {
+    /// States, separated by commas.
+    state: Option<String>,
+    provider: Option<String>,
+    /// RFC 3339.
+    since: Option<String>,
+    limit: Option<usize>,
+    /// The id of the last row of the page before.
+    after: Option<Uuid>,
+}
+
+impl Wanted {
+    fn filter(&self) -> Result<Filter, Refusal> {
+        let states = self.state.iter().flat_map(|states| states.split(','));
+        let states = states
+            .map(|name| {
+                JobState::parse(name).ok_or_else(|| {
+                    let known = JobState::ALL.map(JobState::as_str).join(", ");
+                    Refusal::invalid(format!("unknown state, expected some of {known}"))
+                })
+            })
+            .collect::<Result<_, _>>()?;
+        let provider = self
+            .provider
+            .as_deref()
+            .map(|name| {
+                Provider::parse(name).ok_or_else(|| Refusal::invalid("unknown provider".to_owned()))
+            })
+            .transpose()?;
+        Ok(Filter {
+            states,
+            provider,
+            since: self.since()?,
+            ids: Vec::new(),
+        })
+    }
+
+    fn since(&self) -> Result<Option<Timestamp>, Refusal> {
+        self.since
+            .as_deref()
+            .map(|text| {
+                text.parse().map_err(|_| {
+                    Refusal::invalid("since is not a time such as 2026-03-02T10:00:00Z".to_owned())
+                })
+            })
+            .transpose()
+    }
+
+    fn limit(&self) -> usize {
+        self.limit.unwrap_or(PAGE_DEFAULT).clamp(1, PAGE_MAX)
+    }
+
+    /// Cuts `rows`, oldest first, down to the page, and says after which row the next one begins.
+    fn page<T>(&self, rows: Vec<T>, id: impl Fn(&T) -> Uuid) -> (Vec<T>, Option<Uuid>) {
+        // Ids are of version 7: they grow with time, so "after" needs no row to be still there.
+        let mut rows: Vec<T> = rows
+            .into_iter()
+            .filter(|row| self.after.is_none_or(|after| id(row) > after))
+            .collect();
+        rows.sort_by_key(&id);
+        let is_cut = rows.len() > self.limit();
+        rows.truncate(self.limit());
+        let next = rows.last().filter(|_| is_cut).map(id);
+        (rows, next)
+    }
+}
+
+type WantedQuery = Result<Query<Wanted>, QueryRejection>;
+
+fn wanted(query: WantedQuery) -> Result<Wanted, Refusal> {
+    match query {
+        Ok(Query(wanted)) => Ok(wanted),
+        Err(_) => Err(Refusal::invalid(
+            "the query is not understood, known are state, provider, since, limit and after"
+                .to_owned(),
+        )),
+    }
+}
+
+#[derive(Serialize)]
+struct Artifacts {
+    artifacts: Vec<Record>,
+    next: Option<Uuid>,
+}
+
+async fn artifacts(
+    State(admin): State<Arc<Admin>>,
+    query: WantedQuery,
+) -> Result<Json<Artifacts>, Refusal> {
+    let wanted = wanted(query)?;
+    let rows = within_time(admin.store.list(&wanted.filter()?)).await?;
+    let (artifacts, next) = wanted.page(rows, |record| record.id.0);
+    Ok(Json(Artifacts { artifacts, next }))
+}
+
+#[derive(Serialize)]
+struct Failures {
+    failures: Vec<Record>,
+    provider_failures: Vec<ProviderLoss>,
+    next: Option<Uuid>,
+}
+
+/// What was lost: our own failures, and the providers'.
+async fn failures(
+    State(admin): State<Arc<Admin>>,
+    query: WantedQuery,
+) -> Result<Json<Failures>, Refusal> {
+    let wanted = wanted(query)?;
+    let mut filter = wanted.filter()?;
+    let lost = [JobState::Failed, JobState::Expired];
+    filter.states = match filter.states.is_empty() {
+        true => lost.to_vec(),
+        false => filter
+            .states
+            .into_iter()
+            .filter(|state| lost.contains(state))
+            .collect(),
+    };
+    // An empty list of states would mean all of them.
+    let rows = match filter.states.is_empty() {
+        true => Vec::new(),
+        false => within_time(admin.store.list(&filter)).await?,
+    };
+    let (failures, next) = wanted.page(rows, |record| record.id.0);
+    let mut provider_failures = within_time(admin.store.provider_failures(wanted.since()?)).await?;
+    provider_failures.retain(|loss| {
+        filter
+            .provider
+            .is_none_or(|provider| loss.recording.provider == provider)
+    });
+    provider_failures.truncate(wanted.limit());
+    Ok(Json(Failures {
+        failures,
+        provider_failures,
+        next,
+    }))
+}
+
+#[derive(Serialize)]
+struct Events {
+    events: Vec<EventRecord>,
+}
+
+async fn events(
+    State(admin): State<Arc<Admin>>,
+    query: WantedQuery,
+) -> Result<Json<Events>, Refusal> {
+    let wanted = wanted(query)?;
+    let limit = u32::try_from(wanted.limit()).unwrap_or(u32::MAX);
+    let provider = wanted.filter()?.provider;
+    let mut events = within_time(admin.store.events(wanted.since()?, limit)).await?;
+    events.retain(|event| provider.is_none_or(|provider| event.provider == provider));
+    Ok(Json(Events { events }))
+}
+
+#[derive(Serialize)]
+struct Recording {
+    recording: RecordingRecord,
+    folder: String,
+    event_ids: Vec<String>,
+    artifacts: Vec<Record>,
+    provider_failures: Vec<ProviderFailureRecord>,
+}
+
+async fn recording(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+) -> Result<Json<Recording>, Refusal> {
+    let missing = || Refusal::not_found("no such recording");
+    let id: RecordingId = id.parse().map_err(|_| missing())?;
+    let contents = within_time(admin.store.contents(id)).await?;
+    let contents = contents.ok_or_else(missing)?;
+    Ok(Json(Recording {
+        recording: contents.recording,
+        folder: contents.folder,
+        event_ids: contents.event_ids,
+        artifacts: contents.artifacts,
+        provider_failures: contents.provider_failures,
+    }))
+}
+
+/// Exactly one of the three.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RetryRequest {
+    ids: Option<Vec<Uuid>>,
+    class: Option<Class>,
+    #[serde(default)]
+    all: bool,
+}
+
+#[derive(Serialize)]
+struct Retried {
+    retried: Vec<Record>,
+}
+
+async fn retry(State(admin): State<Arc<Admin>>, body: Body) -> Result<Json<Retried>, Refusal> {
+    let selection = match read_json::<RetryRequest>(body).await? {
+        RetryRequest {
+            ids: Some(ids),
+            class: None,
+            all: false,
+        } => Selection::Ids(ids),
+        RetryRequest {
+            ids: None,
+            class: Some(class),
+            all: false,
+        } => Selection::Class(class),
+        RetryRequest {
+            ids: None,
+            class: None,
+            all: true,
+        } => Selection::All,
+        _ => {
+            return Err(Refusal::invalid(
+                r#"exactly one of "ids", "class" and "all": true is needed"#.to_owned(),
+            ));
+        }
+    };
+    let retried = within_time(admin.store.retry(&selection, admin.clock.now())).await?;
+    tracing::info!(jobs = retried.len(), "retry by the operator");
+    if !retried.is_empty() {
+        admin.bell.notify_one();
+    }
+    Ok(Json(Retried { retried }))
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CancelRequest {
+    ids: Vec<Uuid>,
+}
+
+#[derive(Serialize)]
+struct Cancelled {
+    cancelled: Vec<Record>,
+}
+
+async fn cancel(State(admin): State<Arc<Admin>>, body: Body) -> Result<Json<Cancelled>, Refusal> {
+    let CancelRequest { ids } = read_json(body).await?;
+    let cancelled = within_time(admin.store.cancel(&ids, admin.clock.now())).await?;
+    tracing::info!(jobs = cancelled.len(), "cancelled by the operator");
+    Ok(Json(Cancelled { cancelled }))
+}
+
+#[derive(Clone)]
+struct Streams {
+    admin: Arc<Admin>,
+    room: Arc<Semaphore>,
+}
+
+/// Server-sent events: first what is going on, then what happens, as JSON of the progress events.
+async fn progress(
+    State(streams): State<Streams>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
+    let permit = streams.room.try_acquire_owned().map_err(|_| {
+        let message = format!("{STREAMS_MAX} live streams are open already");
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Class::Throttled, message)
+    })?;
+    // Subscribed before the snapshot: an event may come twice, but none is missed.
+    let live = streams.admin.progress.subscribe();
+    let snapshot = streams.admin.progress.snapshot();
+    let events = stream::iter(snapshot).chain(follow(live, permit));
+    let shutdown = streams.admin.shutdown.clone();
+    let events = events
+        .take_until(shutdown.cancelled_owned())
+        .filter_map(async |event| Event::default().json_data(event).ok().map(Ok));
+    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+}
+
+/// What happens from now on. A reader that falls behind by more than the channel holds is dropped: it may
+/// come back and begin with a fresh snapshot, and the work never waits for it.
+fn follow(
+    live: Receiver<ProgressEvent>,
+    permit: OwnedSemaphorePermit,
+) -> impl Stream<Item = ProgressEvent> {
+    stream::unfold((live, permit), async |(mut live, permit)| {
+        match live.recv().await {
+            Ok(event) => Some((event, (live, permit))),
+            Err(RecvError::Lagged(missed)) => {
+                tracing::debug!(missed, "dropped a slow reader of the progress stream");
+                None
+            }
+            Err(RecvError::Closed) => None,
+        }
+    })
+}
+
+async fn read_json<T: serde::de::DeserializeOwned>(body: Body) -> Result<T, Refusal> {
+    let read = Limited::new(body, BODY_LIMIT_BYTES).collect();
+    let body = match tokio::time::timeout(BODY_TIMEOUT, read).await {
+        Err(_) => {
+            let message = format!("the body took longer than {BODY_TIMEOUT:?}");
+            return Err(Refusal::new(
+                StatusCode::REQUEST_TIMEOUT,
+                Class::Invalid,
+                message,
+            ));
+        }
+        Ok(Err(_)) => {
+            let message = format!("the body is cut or longer than {BODY_LIMIT_BYTES} bytes");
+            return Err(Refusal::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                Class::Invalid,
+                message,
+            ));
+        }
+        Ok(Ok(body)) => body.to_bytes(),
+    };
+    serde_json::from_slice(&body)
+        .map_err(|error| Refusal::invalid(format!("the body is not understood: {error}")))
+}
+
+/// The store's answer, or a refusal when it does not come.
+pub(super) async fn within_time<T>(
+    answer: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Refusal> {
+    match tokio::time::timeout(STORE_TIMEOUT, answer).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => {
+            tracing::error!(error = %error.full_message(), "the store failed the admin listener");
+            Err(Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                error.class(),
+                error.to_string(),
+            ))
+        }
+        Err(_) => {
+            let message = format!("the store did not answer within {STORE_TIMEOUT:?}");
+            Err(Refusal::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                Class::Internal,
+                message,
+            ))
+        }
+    }
+}
+
+/// An answer that is no success.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    status: StatusCode,
+    class: Class,
+    message: String,
+}
+
+impl Refusal {
+    pub(super) fn new(status: StatusCode, class: Class, message: impl Into<String>) -> Refusal {
+        Refusal {
+            status,
+            class,
+            message: message.into(),
+        }
+    }
+
+    pub(super) fn not_found(message: &str) -> Refusal {
+        Refusal::new(StatusCode::NOT_FOUND, Class::Gone, message)
+    }
+
+    fn invalid(message: String) -> Refusal {
+        Refusal::new(StatusCode::BAD_REQUEST, Class::Invalid, message)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let error = serde_json::json!({"error": {"class": self.class, "message": self.message}});
+        (self.status, Json(error)).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_follow_each_other_without_a_gap_even_when_a_row_has_gone() {
+        let rows = |from: u128| (from..=5).map(Uuid::from_u128).collect::<Vec<_>>();
+        let wanted = |after: Option<u128>| Wanted {
+            limit: Some(2),
+            after: after.map(Uuid::from_u128),
+            ..Wanted::default()
+        };
+        let page = |after, rows| wanted(after).page(rows, |row: &Uuid| *row);
+        let ids = |ids: &[u128]| ids.iter().copied().map(Uuid::from_u128).collect::<Vec<_>>();
+        assert_eq!(
+            page(None, rows(1)),
+            (ids(&[1, 2]), Some(Uuid::from_u128(2)))
+        );
+        // Row 2 has left since.
+        assert_eq!(
+            page(Some(2), rows(3)),
+            (ids(&[3, 4]), Some(Uuid::from_u128(4)))
+        );
+        assert_eq!(page(Some(4), rows(1)), (ids(&[5]), None));
+    }
+
+    #[test]
+    fn filters_name_what_they_do_not_know() {
+        let wanted = |state: Option<&str>, since: Option<&str>| Wanted {
+            state: state.map(str::to_owned),
+            since: since.map(str::to_owned),
+            ..Wanted::default()
+        };
+        let filter = wanted(Some("failed,expired"), Some("2026-03-02T10:00:00Z"))
+            .filter()
+            .unwrap();
+        assert_eq!(filter.states, [JobState::Failed, JobState::Expired]);
+        assert!(filter.since.is_some());
+        let refusal = wanted(Some("lost"), None).filter().unwrap_err();
+        assert!(
+            refusal.message.contains("pending, running"),
+            "{}",
+            refusal.message
+        );
+        assert!(wanted(None, Some("yesterday")).filter().is_err());
+    }
+}
