@@ -1,5 +1,7 @@
 //! The `harvester` command.
 
-fn main() {
-    todo!()
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    recording_harvester::cli::main()
 }

@@ -1,1 +1,232 @@
+//! The real binary: arguments, exit codes, what stands where.
 
+use std::net::TcpListener;
+use std::path::Path;
+
+use assert_cmd::Command;
+use serde_json::Value;
+
+/// The binary in a folder of its own, with an environment of nobody's.
+fn harvester(folder: &Path) -> Command {
+    let mut command = Command::cargo_bin("harvester").unwrap();
+    command.current_dir(folder).env_clear();
+    command
+}
+
+struct Ended {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+fn run(folder: &Path, arguments: &[&str]) -> Ended {
+    run_with(folder, arguments, &[], "")
+}
+
+fn run_with(folder: &Path, arguments: &[&str], env: &[(&str, &str)], stdin: &str) -> Ended {
+    let output = harvester(folder)
+        .args(arguments)
+        .envs(env.iter().copied())
+        .write_stdin(stdin)
+        .timeout(std::time::Duration::from_secs(30))
+        .output()
+        .unwrap();
+    Ended {
+        code: output.status.code().expect("it ends by itself"),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn lines(text: &str) -> Vec<Value> {
+    let lines = text.lines().map(serde_json::from_str);
+    lines.collect::<Result<_, _>>().expect(text)
+}
+
+#[test]
+fn wrong_usage_ends_with_two_and_says_why_on_stderr() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [
+        &["nonsense"][..],
+        &[],
+        &["retry"],
+        &["retry", "--all", "--class", "gone"],
+        &["retry", "not-a-uuid"],
+        &["retry", "--class", "nonsense"],
+        &["cancel"],
+        &["archive"],
+        &["inspect"],
+        &["list", "--state", "nonsense"],
+        &["list", "--since", "yesterday"],
+        &["completions", "nonsense"],
+        &["list", "--set", "archive.buket=x"],
+        &["list", "--config", "missing.toml"],
+    ] {
+        let ended = run(folder.path(), arguments);
+        assert_eq!(ended.code, 2, "{arguments:?}: {}", ended.err);
+        assert!(!ended.err.is_empty(), "{arguments:?}");
+        assert_eq!(ended.out, "", "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_signed_url_in_the_wrong_place_is_not_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = "https://example.com/a.mp4?X-Amz-Signature=canary";
+    for arguments in [
+        &[url][..],
+        &["list", url],
+        &["list", "--set", url],
+        &["inspect", "--now", url, url],
+        &["retry", url],
+    ] {
+        let ended = run(folder.path(), arguments);
+        assert_eq!(ended.code, 2, "{arguments:?}");
+        assert!(!ended.err.contains("canary"), "{}", ended.err);
+    }
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "[archive]\nbucket = \"mine\"\nbuket = \"x\"\n";
+    std::fs::write(folder.path().join("harvester.toml"), text).unwrap();
+    let ended = run(folder.path(), &["list"]);
+    assert_eq!(ended.code, 2);
+    assert!(
+        ended
+            .err
+            .contains("harvester.toml:3:1: unknown key `buket`"),
+        "{}",
+        ended.err
+    );
+    let ended = run(folder.path(), &["list", "--json"]);
+    let error = &lines(&ended.out)[0]["error"];
+    assert_eq!(error["class"], "invalid");
+    assert!(error["message"].as_str().unwrap().contains("buket"));
+}
+
+#[test]
+fn the_environment_overrides_the_file_and_a_flag_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "data_dir = \"from-file\"\n";
+    std::fs::write(folder.path().join("harvester.toml"), text).unwrap();
+    let env = [("HARVESTER_DATA_DIR", "from-env")];
+    let note =
+        |arguments: &[&str], env: &[(&str, &str)]| run_with(folder.path(), arguments, env, "").err;
+    assert!(note(&["list"], &[]).contains("from-file/harvester.db"));
+    assert!(note(&["list"], &env).contains("from-env/harvester.db"));
+    let flags = ["list", "--set", "data_dir=from-flag"];
+    assert!(note(&flags, &env).contains("from-flag/harvester.db"));
+    let ended = run_with(folder.path(), &["list"], &[("HARVESTER_NONSENSE", "x")], "");
+    assert_eq!(ended.code, 2);
+    assert!(
+        ended.err.contains("HARVESTER_NONSENSE: unknown key"),
+        "{}",
+        ended.err
+    );
+}
+
+#[test]
+fn help_completions_and_the_manual_page_are_there() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, expected) in [
+        (&["--help"][..], "Usage: harvester"),
+        (&["archive", "--help"], "--recording"),
+        (&["--version"], "harvester 0."),
+        (&["completions", "bash"], "complete -F"),
+        (&["completions", "zsh"], "#compdef harvester"),
+        (&["man"], ".TH harvester"),
+    ] {
+        let ended = run(folder.path(), arguments);
+        assert_eq!(ended.code, 0, "{arguments:?}: {}", ended.err);
+        assert!(ended.out.contains(expected), "{arguments:?}: {}", ended.out);
+    }
+}
+
+#[test]
+fn without_a_store_there_is_nothing_and_none_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let ended = run(folder.path(), &["list", "--json"]);
+    assert_eq!((ended.code, ended.out.trim()), (0, "[]"));
+    let ended = run(folder.path(), &["failures", "--json"]);
+    assert_eq!((ended.code, ended.out.trim()), (0, "{\"groups\":[]}"));
+    assert!(!folder.path().join("harvester-data").exists());
+}
+
+#[test]
+fn an_unknown_id_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let id = "01890000-0000-7000-8000-000000000000";
+    for command in ["retry", "cancel"] {
+        let ended = run(folder.path(), &[command, id]);
+        assert_eq!(ended.code, 1, "{}", ended.err);
+        assert!(ended.err.contains(id), "{}", ended.err);
+    }
+}
+
+#[test]
+fn a_port_in_use_is_named_with_its_setting() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for setting in ["listen", "admin.listen", "archive.embedded_listen"] {
+        let mut arguments = vec!["run".to_owned()];
+        for other in ["listen", "admin.listen", "archive.embedded_listen"] {
+            let value = if other == setting {
+                &address
+            } else {
+                "127.0.0.1:0"
+            };
+            arguments.extend(["--set".to_owned(), format!("{other}={value}")]);
+        }
+        let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+        let ended = run(folder.path(), &arguments);
+        assert_eq!(ended.code, 1, "{setting}: {}", ended.err);
+        assert!(ended.err.contains(&address), "{setting}: {}", ended.err);
+        assert!(ended.err.contains(setting), "{setting}: {}", ended.err);
+    }
+}
+
+#[test]
+fn a_public_listener_without_secrets_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let ended = run(folder.path(), &["run", "--set", "listen=0.0.0.0:0"]);
+    assert_eq!(ended.code, 2);
+    assert!(ended.err.contains("secrets"), "{}", ended.err);
+}
+
+#[test]
+fn watch_says_where_no_worker_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let setting = format!("admin.listen={address}");
+    let ended = run(folder.path(), &["watch", "--set", &setting]);
+    assert_eq!(ended.code, 1);
+    assert!(
+        ended.err.contains(&address) && ended.err.contains("harvester run"),
+        "{}",
+        ended.err
+    );
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_panic() {
+    use std::process::{Command, Stdio};
+
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin!("harvester"))
+        .current_dir(folder.path())
+        .args(["completions", "bash"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let err = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{err}");
+    assert_eq!(err, "");
+}

@@ -25,6 +25,11 @@ pub(super) fn load_or_create(root: &Path) -> io::Result<StaticCredentials> {
     }
 }
 
+/// The credentials under `root`, if a server has made them.
+pub(super) fn read(root: &Path) -> Option<StaticCredentials> {
+    parse(&std::fs::read_to_string(root.join(FILE_NAME)).ok()?)
+}
+
 /// A temporary file has mode 0600 from its first byte, so the secret is never open to others.
 fn write(root: &Path, credentials: &StaticCredentials) -> io::Result<()> {
     let mut file = tempfile::NamedTempFile::new_in(root)?;

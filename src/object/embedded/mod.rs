@@ -21,7 +21,7 @@ mod uploads;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use s3s::auth::{SecretKey, SimpleAuth};
@@ -135,6 +135,12 @@ impl EmbeddedS3 {
             tracing::warn!("the embedded object store stops with requests unanswered");
         }
     }
+}
+
+/// The access key of the server of `root`, for another process of the same user; `None` when none has
+/// ever run there.
+pub fn read_credentials(root: &Path) -> Option<StaticCredentials> {
+    credentials::read(root)
 }
 
 /// S3's rules for names, which also keep a bucket one plain folder.

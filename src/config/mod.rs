@@ -1,8 +1,11 @@
 //! The configuration: a TOML file, environment over it, flags over both; resolved once, at the edge.
 //!
+//! The file is the one that `--config` names, else `./harvester.toml` if it is there, else none.
 //! Every key is also an environment variable `HARVESTER_SECTION__KEY`, such as
-//! `HARVESTER_ARCHIVE__BUCKET` or `HARVESTER_SOURCES__DAILY__API_KEY`. Unknown keys are errors that name
-//! line and key.
+//! `HARVESTER_ARCHIVE__BUCKET` or `HARVESTER_SOURCES__DAILY__API_KEY`; a list is then text with commas.
+//! Source names are compared without case and with `_` for `-`, so `HARVESTER_SOURCES__MY_DAILY__API_KEY`
+//! belongs to `[sources.my-daily]`; a source that only the environment names is in lower case.
+//! Unknown keys are errors that name line and key, or the variable.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,6 +16,15 @@ use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::model::Provider;
+
+mod lenient;
+mod load;
+mod size;
+mod validate;
+
+pub use load::{Layers, load};
+pub use size::ByteSize;
+pub use validate::MIN_MEMORY_BYTES;
 
 /// The whole configuration. Without any, everything is embedded under `./harvester-data`.
 #[derive(Clone, Debug, Deserialize)]
@@ -51,6 +63,39 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// The sources by name, each with its provider: those that are configured, else one for every provider.
+    pub fn resolved_sources(&self) -> BTreeMap<String, (Provider, SourceConfig)> {
+        if self.sources.is_empty() {
+            return Provider::ALL
+                .into_iter()
+                .map(|provider| {
+                    let name = provider.as_str().to_owned();
+                    (name, (provider, SourceConfig::default()))
+                })
+                .collect();
+        }
+        self.sources
+            .iter()
+            .filter_map(|(name, source)| {
+                let provider = source.provider.or_else(|| Provider::parse(name))?;
+                Some((name.clone(), (provider, source.clone())))
+            })
+            .collect()
+    }
+
+    /// The SQLite file of the store.
+    pub fn store_path(&self) -> PathBuf {
+        match self.store.url.as_deref() {
+            Some(url) => {
+                let path = url.strip_prefix("sqlite:").unwrap_or(url);
+                PathBuf::from(path.strip_prefix("//").unwrap_or(path))
+            }
+            None => self.data_dir.join("harvester.db"),
+        }
+    }
+}
+
 /// `[admin]`
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -58,6 +103,7 @@ pub struct AdminConfig {
     /// The operator's listener.
     pub listen: SocketAddr,
     /// Bearer token; required when `listen` is not loopback.
+    #[serde(deserialize_with = "lenient::secret")]
     pub token: Option<SecretString>,
 }
 
@@ -83,6 +129,7 @@ pub struct ArchiveConfig {
     /// An S3-compatible store's address.
     pub endpoint: Option<String>,
     /// Bucket in the path instead of the host name; on by default with an endpoint.
+    #[serde(deserialize_with = "lenient::optional_boolean")]
     pub path_style: Option<bool>,
     /// How keys are made.
     pub template: String,
@@ -105,28 +152,26 @@ impl Default for ArchiveConfig {
 }
 
 /// `[sources.NAME]`
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct SourceConfig {
-    /// Whose events come here.
-    pub provider: Provider,
+    /// Whose events come here; may be left out when the source has a provider's name.
+    pub provider: Option<Provider>,
     /// Shared secrets, any of which the header must carry; several for rotation.
-    #[serde(default)]
+    #[serde(deserialize_with = "lenient::secrets")]
     pub secrets: Vec<SecretString>,
-    /// The header that carries the secret.
-    #[serde(default)]
+    /// The header that carries the secret, when not the provider's own.
     pub header: Option<String>,
     /// The provider's API key, for lookups and fresh URLs.
-    #[serde(default)]
+    #[serde(deserialize_with = "lenient::secret")]
     pub api_key: Option<SecretString>,
     /// Its second half where there is one.
-    #[serde(default)]
+    #[serde(deserialize_with = "lenient::secret")]
     pub api_secret: Option<SecretString>,
     /// The API's address, when not the provider's own.
-    #[serde(default)]
     pub base_url: Option<String>,
     /// Hosts that its URLs may name (`example.com` or `*.example.com`); empty means any public one.
-    #[serde(default)]
+    #[serde(deserialize_with = "lenient::words")]
     pub allow_hosts: Vec<String>,
 }
 
@@ -135,8 +180,10 @@ pub struct SourceConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct GuardConfig {
     /// Networks that may be reached although they are not public.
+    #[serde(deserialize_with = "lenient::networks")]
     pub allow_networks: Vec<IpNet>,
     /// Whether plain http is allowed.
+    #[serde(deserialize_with = "lenient::boolean")]
     pub allow_http: bool,
 }
 
@@ -145,10 +192,13 @@ pub struct GuardConfig {
 #[serde(deny_unknown_fields, default)]
 pub struct LimitsConfig {
     /// Large transfers at once.
+    #[serde(deserialize_with = "lenient::number")]
     pub transfers: u32,
     /// Connections to one origin host at once.
+    #[serde(deserialize_with = "lenient::number")]
     pub per_host: u32,
     /// Parts of one artifact on their way at once.
+    #[serde(deserialize_with = "lenient::number")]
     pub lanes: u32,
     /// Bytes held in memory by all transfers together.
     pub memory: ByteSize,
@@ -174,14 +224,4 @@ impl Default for LimitsConfig {
 pub struct StoreConfig {
     /// `sqlite:PATH`; by default `harvester.db` under `data_dir`.
     pub url: Option<String>,
-}
-
-/// A number of bytes; in TOML an integer or text such as `"256 MiB"`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ByteSize(pub u64);
-
-impl<'de> Deserialize<'de> for ByteSize {
-    fn deserialize<D: serde::Deserializer<'de>>(_deserializer: D) -> Result<Self, D::Error> {
-        todo!()
-    }
 }

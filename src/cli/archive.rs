@@ -1,0 +1,329 @@
+//! `harvester archive`: events or URLs, archived now in the foreground.
+//!
+//! They become jobs in the same store as those of the worker, so that what is interrupted goes on at the
+//! next run, and a worker beside it shares the work instead of doing it twice.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+
+use super::input::{self, Input};
+use super::inspect::{self, Sender};
+use super::output::{Failure, Output, Result};
+use super::wire::{Destination, Embedded, House};
+use super::{Context, signals};
+use crate::clock::SharedClock;
+use crate::config::Config;
+use crate::error::{Class, Error};
+use crate::ingest::adhoc;
+use crate::model::{Event, EventClass, JobId, ProgressEvent, Provider, Record, State};
+use crate::report::board;
+use crate::report::terminal::Terminal;
+use crate::store::{Filter, JobStore, NewEvent, Selection};
+use crate::worker::Worker;
+
+/// A person waits: parts on their way get this long after Ctrl-C.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Arguments of `archive`.
+#[derive(clap::Args, Debug)]
+pub(super) struct ArchiveArgs {
+    /// Event files, URLs, or - for standard input
+    #[arg(value_name = "EVENT.json | URL | -", required = true)]
+    inputs: Vec<OsString>,
+    #[command(flatten)]
+    sender: Sender,
+    /// Group URLs under this name [default: made from each URL's path]
+    #[arg(long, value_name = "NAME")]
+    recording: Option<String>,
+}
+
+pub(super) async fn archive(args: ArchiveArgs, context: Context) -> Result {
+    let shutdown = CancellationToken::new();
+    let output = context.output.clone();
+    let work = carry(args, context, shutdown.clone());
+    signals::heeding(&output, &shutdown, work).await?
+}
+
+async fn carry(args: ArchiveArgs, context: Context, shutdown: CancellationToken) -> Result {
+    let Context {
+        config,
+        mut output,
+        clock,
+    } = context;
+    let mut is_all_done = true;
+    let mut understood = Vec::new();
+    for input in input::read_all(&args.inputs) {
+        let read = input
+            .map_err(Failure::from)
+            .and_then(|input| understand(input, &args, &config, &clock));
+        match read {
+            Ok(one) => {
+                is_all_done &= tell_of_losses(&one.event, &mut output)?;
+                understood.push(one);
+            }
+            Err(Failure::Failed(error)) => {
+                is_all_done = false;
+                output.error(&error)?;
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    if !understood.is_empty() {
+        let house = House::open(&config, clock).await?;
+        is_all_done &= work(&house, understood, &mut output, &shutdown).await?;
+        house.close().await;
+    }
+    if is_all_done {
+        Ok(())
+    } else {
+        Err(Failure::Told)
+    }
+}
+
+/// An input, understood.
+struct Understood {
+    source: String,
+    event: Event,
+    raw: Bytes,
+}
+
+fn understand(
+    input: Input,
+    args: &ArchiveArgs,
+    config: &Config,
+    clock: &SharedClock,
+) -> Result<Understood> {
+    let now = clock.now();
+    match input {
+        Input::Event(body) => {
+            let (source, provider) = args.sender.of(&body, config)?;
+            let event = inspect::parse(&body, provider, now)?;
+            Ok(Understood {
+                source,
+                event,
+                raw: body,
+            })
+        }
+        Input::Url(url) => {
+            let event = adhoc::adhoc_event(url.expose(), args.recording.as_deref(), now)?;
+            let raw = Bytes::from(event.redacted.clone());
+            Ok(Understood {
+                source: Provider::Adhoc.as_str().to_owned(),
+                event,
+                raw,
+            })
+        }
+        Input::Playlist => Err(Error::invalid(
+            "archive a playlist: give its URL; playlists themselves come with HLS support",
+        )
+        .into()),
+    }
+}
+
+/// Says what an event has lost before anything is carried. Whether nothing is.
+fn tell_of_losses(event: &Event, output: &mut Output) -> Result<bool> {
+    let mut errors = Vec::new();
+    for failure in &event.failures {
+        let code = failure.code.as_deref().unwrap_or_default();
+        let message = board::printable(format!("{code} {}", failure.message).trim());
+        errors.push(Error::new(
+            failure.class,
+            format!("get the recording from {}: {message}", event.provider),
+        ));
+    }
+    if event.class == EventClass::Unknown {
+        let why = event.alert.as_deref().unwrap_or("its type is not known");
+        let why = board::printable(why);
+        errors.push(Error::invalid(format!(
+            "understand the event: {why}; it is kept as it is"
+        )));
+    }
+    if matches!(event.class, EventClass::Ignored | EventClass::Handshake) {
+        let kind = event.event_type.as_deref().unwrap_or("this type");
+        output.note(&format!(
+            "events of {} carry nothing to archive",
+            board::printable(kind)
+        ));
+    }
+    for error in &errors {
+        output.error(error)?;
+    }
+    Ok(errors.is_empty())
+}
+
+/// Records the events and works on their jobs. Whether all of them are archived in the end.
+async fn work(
+    house: &House,
+    understood: Vec<Understood>,
+    output: &mut Output,
+    shutdown: &CancellationToken,
+) -> Result<bool> {
+    let jobs = record(house, understood, output).await?;
+    if jobs.is_empty() {
+        return Ok(true);
+    }
+    let records = of(house, &jobs).await?;
+    let mut screen = Screen::new(output, &house.clock);
+    screen.expect(&records);
+    let is_all_there = records.iter().all(|record| record.state == State::Archived);
+    let records = match is_all_there {
+        true => records,
+        false => {
+            let destination = house.destination(Embedded::MayShare).await?;
+            let records = run(house, &destination, jobs, &mut screen, shutdown).await;
+            destination.close().await;
+            records?
+        }
+    };
+    screen.finish(&records)?;
+    if shutdown.is_cancelled() {
+        output.warn("interrupted; the same command goes on where this one stopped");
+    }
+    Ok(records.iter().all(|record| record.state == State::Archived))
+}
+
+/// The jobs of the events, all of them open or archived: asking again for what had failed is a retry.
+async fn record(house: &House, understood: Vec<Understood>, output: &Output) -> Result<Vec<JobId>> {
+    let mut jobs = Vec::new();
+    for Understood { source, event, raw } in understood {
+        let now = house.clock.now();
+        let event = NewEvent::new(source, event, raw, &house.layout, now);
+        let recorded = house.store.record(event).await?;
+        if recorded.is_duplicate {
+            output.note("this event was recorded before");
+            let ids = recorded.jobs.iter().map(|job| job.0).collect::<Vec<_>>();
+            if !ids.is_empty() {
+                house.store.retry(&Selection::Ids(ids), now).await?;
+            }
+        }
+        jobs.extend(
+            recorded
+                .jobs
+                .iter()
+                .filter(|job| !jobs.contains(*job))
+                .copied()
+                .collect::<Vec<_>>(),
+        );
+    }
+    Ok(jobs)
+}
+
+async fn of(house: &House, jobs: &[JobId]) -> Result<Vec<Record>> {
+    let filter = Filter {
+        ids: jobs.iter().map(|job| job.0).collect(),
+        ..Filter::default()
+    };
+    Ok(house.store.list(&filter).await?)
+}
+
+async fn run(
+    house: &House,
+    destination: &Destination,
+    jobs: Vec<JobId>,
+    screen: &mut Screen<'_>,
+    shutdown: &CancellationToken,
+) -> Result<Vec<Record>> {
+    screen
+        .output
+        .note(&format!("archiving to {}", destination.description));
+    let mut events = house.progress.subscribe();
+    let worker: Worker = house.worker(destination, &[], GRACE)?;
+    let work = worker.run_jobs(jobs, shutdown.clone());
+    tokio::pin!(work);
+    let records = loop {
+        tokio::select! {
+            biased;
+            event = next(&mut events) => screen.show(&event)?,
+            records = &mut work => break records?,
+        }
+    };
+    while let Ok(event) = events.try_recv() {
+        screen.show(&event)?;
+    }
+    Ok(records)
+}
+
+/// The next event; some that a burst pushed out are no harm, since the records at the end tell all.
+async fn next(events: &mut Receiver<ProgressEvent>) -> ProgressEvent {
+    loop {
+        match events.recv().await {
+            Ok(event) => return event,
+            Err(RecvError::Lagged(_)) => {}
+            Err(RecvError::Closed) => std::future::pending().await,
+        }
+    }
+}
+
+/// Bars on stderr, and with `--json` a record a line on stdout as each settles.
+struct Screen<'a> {
+    terminal: Terminal,
+    output: &'a mut Output,
+    clock: &'a SharedClock,
+    told: HashSet<JobId>,
+}
+
+impl<'a> Screen<'a> {
+    fn new(output: &'a mut Output, clock: &'a SharedClock) -> Screen<'a> {
+        Screen {
+            terminal: Terminal::new(output.stderr.clone()),
+            output,
+            clock,
+            told: HashSet::new(),
+        }
+    }
+
+    fn expect(&mut self, records: &[Record]) {
+        self.terminal.expect(records, self.clock.now());
+    }
+
+    fn show(&mut self, event: &ProgressEvent) -> Result {
+        self.terminal.show(event, self.clock.now());
+        match event {
+            ProgressEvent::Settled { record } => self.tell(record),
+            _ => Ok(()),
+        }
+    }
+
+    /// Tells what no event told: what had been archived before, what another worker did, what is still open.
+    fn finish(&mut self, records: &[Record]) -> Result {
+        for record in records {
+            match record.state.is_settled() {
+                true if self.told.contains(&record.id) => {}
+                true => {
+                    let record = record.clone();
+                    self.show(&ProgressEvent::Settled { record })?;
+                }
+                false => {
+                    let (_, text) = board::settled(record);
+                    self.output.warn(&text);
+                    self.tell(record)?;
+                }
+            }
+            if let Some(class) = record.class.filter(|_| record.state != State::Archived) {
+                self.advise(record, class);
+            }
+        }
+        self.terminal.finish(self.clock.now());
+        Ok(())
+    }
+
+    fn tell(&mut self, record: &Record) -> Result {
+        if self.told.insert(record.id) && self.output.is_json {
+            self.output.json(record)?;
+        }
+        Ok(())
+    }
+
+    fn advise(&self, record: &Record, class: Class) {
+        let action = record.action.as_deref().unwrap_or(class.action());
+        let label = board::label(record);
+        self.output
+            .warn(&format!("{label}: {}", board::printable(action)));
+    }
+}

@@ -1,0 +1,81 @@
+//! `harvester failures`: what was lost, grouped by what to do about it.
+
+use super::output::{Output, Result};
+use super::values::{self, Since};
+use super::{Context, wire};
+use crate::error::Class;
+use crate::model::{Record, State};
+use crate::report::board::{self, Tone, printable};
+use crate::report::failure::{self, Group, ReportedLoss};
+use crate::store::{Filter, JobStore};
+
+/// Arguments of `failures`.
+#[derive(clap::Args, Debug)]
+pub(super) struct FailuresArgs {
+    /// Only what was made or has changed since: a time, or 7d, 12h, 30m
+    #[arg(long, value_name = "TIME", value_parser = values::since)]
+    since: Option<Since>,
+}
+
+pub(super) async fn failures(args: FailuresArgs, mut context: Context) -> Result {
+    let since = args.since.map(|since| since.from(context.clock.now()));
+    let groups = match wire::existing_store(&context).await? {
+        Some(store) => read(store.as_ref(), since).await?,
+        None => Vec::new(),
+    };
+    if context.output.is_json {
+        return context
+            .output
+            .json(&serde_json::json!({ "groups": groups }));
+    }
+    if groups.is_empty() {
+        context.output.note("nothing was lost");
+    }
+    groups
+        .iter()
+        .try_for_each(|group| tell(group, &mut context.output))
+}
+
+async fn read(store: &dyn JobStore, since: Option<jiff::Timestamp>) -> Result<Vec<Group>> {
+    let filter = Filter {
+        states: vec![State::Failed, State::Expired, State::Pending],
+        since,
+        ..Filter::default()
+    };
+    let mut records = store.list(&filter).await?;
+    records.retain(needs_a_person);
+    let losses = store.provider_failures(since).await?;
+    let losses = losses.into_iter().map(|loss| ReportedLoss {
+        failure: loss.failure,
+        recording: loss.recording,
+    });
+    Ok(failure::group(records, losses.collect()))
+}
+
+/// A pending job is no loss, unless it waits for a bucket that refuses: only a person can change that.
+fn needs_a_person(record: &Record) -> bool {
+    record.state != State::Pending || record.class == Some(Class::UploadDenied)
+}
+
+fn tell(group: &Group, output: &mut Output) -> Result {
+    let plural = if group.count == 1 { "loss" } else { "losses" };
+    output.toned(
+        Tone::Bad,
+        &format!("{}: {} {plural}", group.class, group.count),
+    )?;
+    output.toned(Tone::Warning, &format!("  {}", printable(&group.action)))?;
+    for record in &group.artifacts {
+        let message = record.message.as_deref().unwrap_or_default();
+        let label = board::label(record);
+        let message = printable(message);
+        output.line(&format!("  {}  {label}  {message}", record.id))?;
+    }
+    for loss in &group.provider_failures {
+        let name = printable(&loss.recording.source);
+        let code = loss.failure.code.as_deref().unwrap_or_default();
+        let message = printable(&format!("{code} {}", loss.failure.message));
+        let id = loss.recording.id;
+        output.line(&format!("  recording {id}  {name}  {}", message.trim()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,202 @@
+//! `harvester inspect`: what would be done with events or URLs. No network, no writes.
+
+use std::ffi::OsString;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+
+use super::input::{self, Input};
+use super::output::{Failure, Output, Result};
+use super::wire::House;
+use super::{Context, values};
+use crate::config::Config;
+use crate::error::Error;
+use crate::ingest::inspect::{self, EventDescription, UrlDescription};
+use crate::ingest::{self, Delivery};
+use crate::model::{Event, Layout, Provider};
+use crate::report::board::printable;
+use crate::signed_url::SignedUrl;
+
+/// Arguments of `inspect`.
+#[derive(clap::Args, Debug)]
+pub(super) struct InspectArgs {
+    /// Event files, URLs, or - for standard input
+    #[arg(value_name = "EVENT.json | URL | -", required = true)]
+    inputs: Vec<OsString>,
+    #[command(flatten)]
+    sender: Sender,
+    /// The time to judge at [default: now]
+    #[arg(long, value_name = "RFC3339", value_parser = values::instant)]
+    now: Option<Timestamp>,
+}
+
+/// Who sent the events, where their shape does not tell.
+#[derive(clap::Args, Clone, Debug, Default)]
+pub(super) struct Sender {
+    /// The configured source that they came through
+    #[arg(long, value_name = "NAME", conflicts_with = "provider")]
+    source: Option<String>,
+    /// The provider that sent them [default: recognised by their shape]
+    #[arg(long, value_name = "NAME", value_parser = values::provider)]
+    provider: Option<Provider>,
+}
+
+impl Sender {
+    /// Source and provider of an event. Without a source of the provider's, the provider's name stands for it.
+    pub(super) fn of(&self, body: &[u8], config: &Config) -> Result<(String, Provider)> {
+        let sources = config.resolved_sources();
+        if let Some(name) = &self.source {
+            let Some((provider, _)) = sources.get(name) else {
+                let known: Vec<_> = sources.keys().map(String::as_str).collect();
+                let known = known.join(", ");
+                return Err(Failure::Usage(format!(
+                    "there is no source {name}, known are {known}"
+                )));
+            };
+            return Ok((name.clone(), *provider));
+        }
+        let recognised = self.provider.or_else(|| ingest::recognise(body));
+        let Some(provider) = recognised else {
+            let message = match serde_json::from_slice::<serde::de::IgnoredAny>(body) {
+                Ok(_) => "recognise the event: no provider's events look like this; name it with --provider".to_owned(),
+                Err(error) => format!("read the event: it is not JSON: {error}"),
+            };
+            return Err(Error::invalid(message).into());
+        };
+        let configured = sources.into_iter().find(|(_, (its, _))| *its == provider);
+        let name = configured.map_or_else(|| provider.as_str().to_owned(), |(name, _)| name);
+        Ok((name, provider))
+    }
+}
+
+/// Reads an event as it would be taken in at `now`.
+pub(super) fn parse(body: &[u8], provider: Provider, now: Timestamp) -> Result<Event> {
+    let delivery = Delivery {
+        body,
+        id_header: None,
+        received_at: now,
+    };
+    Ok(ingest::parse(provider, &delivery)?)
+}
+
+pub(super) fn inspect(args: InspectArgs, context: Context) -> Result {
+    let Context {
+        config,
+        mut output,
+        clock,
+    } = context;
+    let now = args.now.unwrap_or_else(|| clock.now());
+    let mut is_all_valid = true;
+    for input in input::read_all(&args.inputs) {
+        let described = input
+            .map_err(Failure::from)
+            .and_then(|input| describe(&input, &args.sender, &config, now));
+        match described {
+            Ok(description) => tell(&description, &mut output)?,
+            Err(Failure::Failed(error)) => {
+                is_all_valid = false;
+                output.error(&error)?;
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    if is_all_valid {
+        Ok(())
+    } else {
+        Err(Failure::Told)
+    }
+}
+
+/// What is said of one input; its JSON has the documented fields in the documented order.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Description {
+    Event(EventDescription),
+    Url(UrlDescription),
+}
+
+fn describe(
+    input: &Input,
+    sender: &Sender,
+    config: &Config,
+    now: Timestamp,
+) -> Result<Description> {
+    match input {
+        Input::Event(body) => describe_event(body, sender, config, now).map(Description::Event),
+        Input::Url(url) => Ok(Description::Url(describe_url(url, sender, config))),
+        Input::Playlist => Err(Error::invalid(
+            "read a playlist: this version archives the files of events, playlists come with HLS support",
+        )
+        .into()),
+    }
+}
+
+fn describe_event(
+    body: &Bytes,
+    sender: &Sender,
+    config: &Config,
+    now: Timestamp,
+) -> Result<EventDescription> {
+    let (_, provider) = sender.of(body, config)?;
+    let event = parse(body, provider, now)?;
+    let layout = Layout::new(&config.archive.prefix, &config.archive.template)?;
+    let folder = layout.folder(
+        provider,
+        &event.recording,
+        &event.dedupe_key,
+        event.event_time,
+        now,
+    );
+    Ok(inspect::describe_event(&event, &folder.path()))
+}
+
+/// The verdict needs no DNS: it judges scheme, literal addresses and configured hosts.
+fn describe_url(url: &SignedUrl, sender: &Sender, config: &Config) -> UrlDescription {
+    let sources = config.resolved_sources();
+    let source = sender.source.as_ref().and_then(|name| sources.get(name));
+    let allow_hosts = source.map_or(&[][..], |(_, source)| &source.allow_hosts);
+    let verdict = House::guard(config, &[]).judge_url(url.expose(), allow_hosts);
+    let refusal = verdict.err().map(|error| error.full_message());
+    inspect::describe_url(url.expose(), refusal.as_deref())
+}
+
+fn tell(description: &Description, output: &mut Output) -> Result {
+    if output.is_json {
+        return output.json(description);
+    }
+    let fields = serde_json::to_value(description)
+        .map_err(|error| Error::internal("describe the input").with_source(error))?;
+    let fields = fields.as_object().into_iter().flatten();
+    for (name, value) in fields.filter(|(_, value)| is_worth_telling(value)) {
+        match value {
+            Value::Array(items) => {
+                output.line(&format!("{name}:"))?;
+                for item in items {
+                    output.line(&format!("  - {}", in_words(item)))?;
+                }
+            }
+            value => output.line(&format!("{name}: {}", in_words(value)))?,
+        }
+    }
+    output.line("")
+}
+
+fn is_worth_telling(value: &Value) -> bool {
+    !value.is_null() && value.as_array().is_none_or(|items| !items.is_empty())
+}
+
+fn in_words(value: &Value) -> String {
+    match value {
+        Value::String(text) => printable(text),
+        Value::Object(fields) => {
+            let fields = fields.iter().filter(|(_, value)| is_worth_telling(value));
+            let fields: Vec<_> = fields
+                .map(|(name, value)| format!("{name} {}", in_words(value)))
+                .collect();
+            fields.join(", ")
+        }
+        other => printable(&other.to_string()),
+    }
+}

@@ -1,0 +1,205 @@
+//! What a command says: results on stdout, everything else on stderr, and how it ends.
+
+use std::io::{self, IsTerminal, Write};
+
+use serde::Serialize;
+
+use crate::error::{Class, Error};
+use crate::report::board::Tone;
+use crate::report::terminal::{Stderr, paint};
+
+/// Why a command ends with another exit code than 0.
+#[derive(Debug)]
+pub enum Failure {
+    /// It was asked for wrongly, or the configuration is wrong: exit code 2.
+    Usage(String),
+    /// It could not be done: exit code 1.
+    Failed(Error),
+    /// Something of it was not done, and that has been said: exit code 1.
+    Told,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure::Failed(error)
+    }
+}
+
+/// Result of a command.
+pub type Result<T = (), E = Failure> = std::result::Result<T, E>;
+
+/// Stdout and stderr of one command.
+#[derive(Clone)]
+pub struct Output {
+    /// Whether results are JSON.
+    pub is_json: bool,
+    /// Where notes, bars and logs go.
+    pub stderr: Stderr,
+    is_colored: bool,
+    is_closed: bool,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set.
+    Auto,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+}
+
+impl Color {
+    fn is_on(self, is_terminal: bool) -> bool {
+        // https://no-color.org: present and not empty.
+        let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        match self {
+            Color::Auto => is_terminal && !is_refused,
+            Color::Always => true,
+            Color::Never => false,
+        }
+    }
+}
+
+impl Output {
+    /// The process's own.
+    pub fn new(is_json: bool, color: Color) -> Output {
+        Output {
+            is_json,
+            stderr: Stderr::new(color.is_on(io::stderr().is_terminal())),
+            is_colored: color.is_on(io::stdout().is_terminal()),
+            is_closed: false,
+        }
+    }
+
+    /// A line of the result for a person.
+    ///
+    /// # Errors
+    /// When stdout can't be written. A reader that went away (`| head`) is none: the rest is dropped.
+    pub fn line(&mut self, text: &str) -> Result {
+        if self.is_closed {
+            return Ok(());
+        }
+        let mut stdout = io::stdout().lock();
+        let written = writeln!(stdout, "{text}").and_then(|()| stdout.flush());
+        match written {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.is_closed = true;
+                Ok(())
+            }
+            Err(error) => Err(Error::internal("write to standard output")
+                .with_source(error)
+                .into()),
+        }
+    }
+
+    /// A line for a person in the colour of its tone.
+    ///
+    /// # Errors
+    /// As [`line`](Output::line).
+    pub fn toned(&mut self, tone: Tone, text: &str) -> Result {
+        let line = paint(tone, text, self.is_colored);
+        self.line(&line)
+    }
+
+    /// A result as JSON on a line of its own.
+    ///
+    /// # Errors
+    /// As [`line`](Output::line).
+    pub fn json(&mut self, value: &impl Serialize) -> Result {
+        let text = serde_json::to_string(value)
+            .map_err(|error| Error::internal("write JSON").with_source(error))?;
+        self.line(&text)
+    }
+
+    /// A note for a person, on stderr.
+    pub fn note(&self, text: &str) {
+        self.stderr.say(Tone::Quiet, text);
+    }
+
+    /// A warning for a person, on stderr.
+    pub fn warn(&self, text: &str) {
+        self.stderr.say(Tone::Warning, text);
+    }
+
+    /// Says why the command failed: to a person, and with `--json` to the program as well.
+    /// Answers with the exit code.
+    pub fn fail(&mut self, failure: &Failure) -> u8 {
+        match failure {
+            Failure::Told => 1,
+            Failure::Usage(message) => {
+                self.tell(Class::Invalid, message, None);
+                2
+            }
+            Failure::Failed(error) => {
+                let action = has_advice(error.class()).then(|| error.class().action());
+                self.tell(error.class(), &error.full_message(), action);
+                1
+            }
+        }
+    }
+
+    /// Says that one of several things failed; the command goes on.
+    ///
+    /// # Errors
+    /// As [`line`](Output::line).
+    pub fn error(&mut self, error: &Error) -> Result {
+        self.tell(error.class(), &error.full_message(), None);
+        Ok(())
+    }
+
+    fn tell(&mut self, class: Class, message: &str, action: Option<&str>) {
+        let message = without_queries(message);
+        if self.is_json {
+            let error = serde_json::json!({
+                "error": {"class": class, "message": message, "action": action}
+            });
+            // What stdout does not take any more is still said on stderr.
+            let _ = self.json(&error);
+        }
+        self.stderr.say(Tone::Bad, &format!("error: {message}"));
+        if let Some(action) = action {
+            self.stderr
+                .say(Tone::Quiet, &format!("  {class}: {action}"));
+        }
+    }
+}
+
+/// The advice of the other classes is about an event or the worker, not about a command.
+fn has_advice(class: Class) -> bool {
+    !matches!(class, Class::Invalid | Class::Internal)
+}
+
+/// `text` with the query of every URL in it removed: the last belt around what commands print.
+pub(super) fn without_queries(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, url) = rest.split_at(at + 3);
+        shown.push_str(before);
+        let ends_url = |c: char| c.is_whitespace() || "\"'`<>".contains(c);
+        let end = url.find(ends_url).unwrap_or(url.len());
+        let (url, after) = url.split_at(end);
+        let query = url.find(['?', '#']).unwrap_or(url.len());
+        shown.push_str(&url[..query]);
+        rest = after;
+    }
+    shown.push_str(rest);
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_query_of_every_url_is_removed() {
+        assert_eq!(
+            without_queries("get 'https://a/b?X-Amz-Signature=1' and http://c/d?e then f?g"),
+            "get 'https://a/b' and http://c/d then f?g"
+        );
+        assert_eq!(without_queries("no url"), "no url");
+    }
+}

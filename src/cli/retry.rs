@@ -1,0 +1,76 @@
+//! `harvester retry`: failed, expired and cancelled artifacts go back to work.
+
+use uuid::Uuid;
+
+use super::output::Result;
+use super::{Context, list, values, wire};
+use crate::error::{Class, Error};
+use crate::store::{Filter, JobStore, Selection};
+
+/// Arguments of `retry`.
+#[derive(clap::Args, Debug)]
+#[group(id = "selection", required = true, multiple = false)]
+pub(super) struct RetryArgs {
+    /// Artifacts or recordings, by the ids that `list` shows
+    #[arg(value_name = "ID")]
+    ids: Vec<Uuid>,
+    /// Everything that failed with this class
+    #[arg(long, value_parser = values::class)]
+    class: Option<Class>,
+    /// Everything that failed or expired
+    #[arg(long)]
+    all: bool,
+}
+
+pub(super) async fn retry(args: RetryArgs, mut context: Context) -> Result {
+    let now = context.clock.now();
+    let store = wire::existing_store(&context).await?;
+    if !args.ids.is_empty() {
+        check_ids(store.as_deref(), &args.ids).await?;
+    }
+    let selection = match args.class {
+        Some(class) => Selection::Class(class),
+        None if args.all => Selection::All,
+        None => Selection::Ids(args.ids),
+    };
+    let records = match &store {
+        Some(store) => store.retry(&selection, now).await?,
+        None => Vec::new(),
+    };
+    if context.output.is_json {
+        return context.output.json(&records);
+    }
+    match records.len() {
+        0 => context
+            .output
+            .note("nothing to retry: what was named is archived or still open"),
+        count => context.output.note(&format!(
+            "{count} back to work; `harvester run` takes them up"
+        )),
+    }
+    list::table(&records, now, &mut context.output)
+}
+
+/// Whether each id names a job or a recording.
+pub(super) async fn check_ids(store: Option<&dyn JobStore>, ids: &[Uuid]) -> Result {
+    let filter = Filter {
+        ids: ids.to_vec(),
+        ..Filter::default()
+    };
+    let records = match store {
+        Some(store) => store.list(&filter).await?,
+        None => Vec::new(),
+    };
+    let is_known = |id: &&Uuid| {
+        records
+            .iter()
+            .any(|record| record.id.0 == **id || record.recording_id.0 == **id)
+    };
+    match ids.iter().find(|id| !is_known(id)) {
+        None => Ok(()),
+        Some(id) => Err(Error::invalid(format!(
+            "find {id}: no artifact and no recording has this id; `harvester list` shows them"
+        ))
+        .into()),
+    }
+}

@@ -1,0 +1,286 @@
+//! `harvester run`: the background worker. Takes in webhooks, archives what they announce, ends on a signal.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::output::{Failure, Output, Result};
+use super::wire::{Destination, Embedded, House};
+use super::{Context, signals};
+use crate::config::Config;
+use crate::error::Error;
+use crate::server::admin::{self, Admin};
+use crate::server::listen::{self, HttpLimits};
+use crate::server::webhook::{
+    self, BODY_LIMIT_BYTES, BODY_TIMEOUT, COMMIT_TIMEOUT, Intake, WebhookSource,
+};
+
+/// How long parts on their way may take after a signal: below the 30 s that Kubernetes waits.
+const GRACE: Duration = Duration::from_secs(25);
+
+/// Arguments of `run`.
+#[derive(clap::Args, Debug)]
+pub(super) struct RunArgs {
+    /// What this process does
+    #[arg(long, value_enum, default_value_t = Role::All)]
+    role: Role,
+}
+
+/// Which of the two jobs of `run` a process has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Role {
+    /// Take in webhooks and archive
+    All,
+    /// Take in webhooks only
+    Receiver,
+    /// Archive only
+    Worker,
+}
+
+impl Role {
+    fn receives(self) -> bool {
+        self != Role::Worker
+    }
+
+    fn works(self) -> bool {
+        self != Role::Receiver
+    }
+}
+
+pub(super) async fn run(args: RunArgs, context: Context) -> Result {
+    let shutdown = CancellationToken::new();
+    let output = context.output.clone();
+    let work = serve(args.role, context, shutdown.clone());
+    signals::heeding(&output, &shutdown, work).await?
+}
+
+async fn serve(role: Role, context: Context, shutdown: CancellationToken) -> Result {
+    let Context {
+        config,
+        mut output,
+        clock,
+    } = context;
+    // Ports first: one that is taken should end the start before anything is opened or made.
+    let listeners = Listeners::bind(role, &config).await?;
+    let house = House::open(&config, clock).await?;
+    // Held until the end: one worker on one file.
+    let _lock = match role.works() {
+        true => Some(house.store.lock_worker()?),
+        false => None,
+    };
+    let destination = match role.works() {
+        true => Some(house.destination(Embedded::Own).await?),
+        false => None,
+    };
+    announce(&listeners, destination.as_ref(), &mut output)?;
+    let is_ready = Arc::new(AtomicBool::new(true));
+    let mut tasks = JoinSet::new();
+    if let Some(destination) = &destination {
+        start_worker(&house, destination, &listeners, &shutdown, &mut tasks)?;
+    }
+    listeners.serve(&house, &is_ready, &shutdown, &mut tasks);
+    if let Some(destination) = &destination {
+        warn_of_refusal(destination, &output, &shutdown).await;
+    }
+    tokio::select! {
+        () = shutdown.cancelled() => {}
+        // None of them ends by itself, unless it fails.
+        Some(ended) = tasks.join_next() => outcome(ended)?,
+    }
+    is_ready.store(false, Ordering::Release);
+    shutdown.cancel();
+    while let Some(ended) = tasks.join_next().await {
+        outcome(ended)?;
+    }
+    if let Some(destination) = destination {
+        destination.close().await;
+    }
+    house.close().await;
+    Ok(())
+}
+
+struct Listeners {
+    public: Option<Public>,
+    admin: TcpListener,
+    admin_address: SocketAddr,
+}
+
+struct Public {
+    listener: TcpListener,
+    address: SocketAddr,
+    sources: HashMap<String, WebhookSource>,
+}
+
+impl Listeners {
+    async fn bind(role: Role, config: &Config) -> Result<Listeners> {
+        let public = match role.receives() {
+            true => Some(Public::bind(config).await?),
+            false => None,
+        };
+        Admin::check(config.admin.listen, config.admin.token.as_ref()).map_err(usage)?;
+        let admin = listen::bind(config.admin.listen, "admin.listen").await?;
+        Ok(Listeners {
+            public,
+            admin_address: address(&admin)?,
+            admin,
+        })
+    }
+
+    fn addresses(&self) -> Vec<SocketAddr> {
+        let public = self.public.as_ref().map(|public| public.address);
+        public.into_iter().chain([self.admin_address]).collect()
+    }
+
+    fn serve(
+        self,
+        house: &House,
+        is_ready: &Arc<AtomicBool>,
+        shutdown: &CancellationToken,
+        tasks: &mut JoinSet<Result<(), Error>>,
+    ) {
+        let admin = admin::router(Arc::new(Admin {
+            store: house.store.clone(),
+            progress: house.progress.clone(),
+            metrics: Arc::clone(&house.metrics),
+            clock: Arc::clone(&house.clock),
+            token: house.config.admin.token.clone(),
+            address: self.admin_address,
+            ready: Arc::clone(is_ready),
+            bell: Arc::clone(&house.bell),
+            shutdown: shutdown.clone(),
+        }));
+        let limits = HttpLimits::default();
+        tasks.spawn(listen::serve(
+            self.admin,
+            admin,
+            limits.clone(),
+            shutdown.clone(),
+        ));
+        let Some(public) = self.public else { return };
+        let intake = webhook::router(Arc::new(Intake {
+            store: house.store.clone(),
+            layout: house.layout.clone(),
+            sources: public.sources,
+            clock: Arc::clone(&house.clock),
+            bell: Arc::clone(&house.bell),
+            metrics: Arc::clone(&house.metrics),
+            body_limit_bytes: BODY_LIMIT_BYTES,
+            body_timeout: BODY_TIMEOUT,
+            commit_timeout: COMMIT_TIMEOUT,
+        }));
+        tasks.spawn(listen::serve(
+            public.listener,
+            intake,
+            limits,
+            shutdown.clone(),
+        ));
+    }
+}
+
+impl Public {
+    async fn bind(config: &Config) -> Result<Public> {
+        let is_loopback = config.listen.ip().is_loopback();
+        let mut sources = HashMap::new();
+        for (name, (provider, source)) in config.resolved_sources() {
+            let source = WebhookSource {
+                provider,
+                secrets: source.secrets,
+                header: source.header,
+            };
+            source.check(&name, is_loopback).map_err(usage)?;
+            sources.insert(name, source);
+        }
+        let listener = listen::bind(config.listen, "listen").await?;
+        Ok(Public {
+            address: address(&listener)?,
+            listener,
+            sources,
+        })
+    }
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr, Error> {
+    listener
+        .local_addr()
+        .map_err(|error| Error::internal("learn the address of a listener").with_source(error))
+}
+
+fn usage(error: Error) -> Failure {
+    Failure::Usage(error.full_message())
+}
+
+fn announce(
+    listeners: &Listeners,
+    destination: Option<&Destination>,
+    output: &mut Output,
+) -> Result {
+    let public = listeners.public.as_ref().map(|public| public.address);
+    let admin = listeners.admin_address;
+    let archive = destination.map(|destination| destination.description.as_str());
+    if output.is_json {
+        return output.json(&serde_json::json!({
+            "type": "listening", "listen": public, "admin": admin, "archive": archive,
+        }));
+    }
+    if let Some(public) = &listeners.public {
+        let mut names: Vec<_> = public.sources.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        let address = public.address;
+        output.line(&format!(
+            "webhooks  http://{address}/webhooks/{{source}}  ({})",
+            names.join(", ")
+        ))?;
+    }
+    output.line(&format!(
+        "admin     http://{admin}  (metrics, health, `harvester watch`)"
+    ))?;
+    match archive {
+        Some(archive) => output.line(&format!("archive   {archive}")),
+        None => Ok(()),
+    }
+}
+
+fn start_worker(
+    house: &House,
+    destination: &Destination,
+    listeners: &Listeners,
+    shutdown: &CancellationToken,
+    tasks: &mut JoinSet<Result<(), Error>>,
+) -> Result {
+    let worker = house.worker(destination, &listeners.addresses(), GRACE)?;
+    let shutdown = shutdown.clone();
+    tasks.spawn(async move { worker.run(shutdown).await });
+    Ok(())
+}
+
+/// A bucket that refuses does not end the worker: webhooks are still taken in and their jobs wait.
+async fn warn_of_refusal(destination: &Destination, output: &Output, shutdown: &CancellationToken) {
+    let checked = tokio::select! {
+        checked = destination.check() => checked,
+        () = shutdown.cancelled() => return,
+    };
+    if let Err(error) = checked {
+        let class = error.class();
+        let message = error.full_message();
+        output.warn(&format!(
+            "the archive refuses, jobs wait: failed to {message}"
+        ));
+        output.warn(&format!("  {class}: {}", class.action()));
+    }
+}
+
+/// A panicked task is an error, not another panic.
+fn outcome(ended: Result<Result<(), Error>, JoinError>) -> Result {
+    match ended {
+        Ok(result) => Ok(result?),
+        Err(error) => Err(Error::internal("keep a part of the worker alive")
+            .with_source(error)
+            .into()),
+    }
+}

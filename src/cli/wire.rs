@@ -1,0 +1,363 @@
+//! The one place where the parts of the harvester are put together.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::Context;
+use crate::clock::SharedClock;
+use crate::config::Config;
+use crate::error::{Class, Error, Result};
+use crate::model::Layout;
+use crate::model::api::Credentials;
+use crate::model::progress::Emit;
+use crate::object::ObjectStore;
+use crate::object::embedded::{self, EmbeddedS3, EmbeddedSettings};
+use crate::object::s3::{S3Settings, S3Store};
+use crate::report::metrics::Metrics;
+use crate::report::progress::Progress;
+use crate::schedule::retry::RetrySettings;
+use crate::source::Source;
+use crate::source::guard::{Guard, GuardSettings};
+use crate::source::http::{HttpSettings, HttpSource};
+use crate::store::JobStore;
+use crate::store::sqlite::SqliteStore;
+use crate::transfer::{Engine, TransferSettings};
+use crate::worker::{SourceAccess, Worker, WorkerSettings};
+
+/// The bucket of the embedded server.
+const EMBEDDED_BUCKET: &str = "archive";
+
+/// Events that a slow watcher may be behind before it loses some.
+const PROGRESS_CAPACITY: usize = 1024;
+
+/// An upload slower than this has failed: a part of 8 MiB then takes four minutes.
+const SLOWEST_UPLOAD_BYTES_PER_SECOND: u64 = 32 * 1024;
+
+/// Small artifacts at once, in a lane of their own: each is one request in and one out.
+const SMALL_TRANSFERS: u32 = 8;
+
+/// What the commands share: the state, and who hears of what happens to it.
+pub struct House {
+    /// The configuration that it was built from.
+    pub config: Config,
+    /// The durable state.
+    pub store: Arc<SqliteStore>,
+    /// How keys are made.
+    pub layout: Layout,
+    /// What time it is.
+    pub clock: SharedClock,
+    /// The live stream.
+    pub progress: Progress,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Rings when jobs were recorded in this process.
+    pub bell: Arc<Notify>,
+}
+
+/// Where recordings go.
+pub struct Destination {
+    /// The bucket.
+    pub objects: Arc<dyn ObjectStore>,
+    /// For a person: what it is and how to look into it.
+    pub description: String,
+    embedded: Option<EmbeddedS3>,
+}
+
+/// Whose embedded server to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Embedded {
+    /// Only one of this process, which lives as long as it does.
+    Own,
+    /// That of a running worker on the same data folder if there is one.
+    MayShare,
+}
+
+impl House {
+    /// Opens the store, making it if it is missing.
+    ///
+    /// # Errors
+    /// When it can't be opened, is damaged or of a newer version.
+    pub async fn open(config: &Config, clock: SharedClock) -> Result<House> {
+        let store = SqliteStore::open(&config.store_path()).await?;
+        Ok(House {
+            config: config.clone(),
+            store: Arc::new(store),
+            layout: Layout::new(&config.archive.prefix, &config.archive.template)?,
+            clock,
+            progress: Progress::new(PROGRESS_CAPACITY),
+            metrics: Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))),
+            bell: Arc::new(Notify::new()),
+        })
+    }
+
+    /// Connects to the configured bucket, or starts the embedded server.
+    ///
+    /// # Errors
+    /// `upload_denied` without credentials or region; `invalid` when the embedded server's port is taken.
+    pub async fn destination(&self, embedded: Embedded) -> Result<Destination> {
+        match &self.config.archive.bucket {
+            Some(bucket) => self.real_bucket(bucket).await,
+            None => self.embedded_bucket(embedded).await,
+        }
+    }
+
+    /// A worker that carries to `destination`. `listeners` are the addresses of this process that no
+    /// origin may be at.
+    ///
+    /// # Errors
+    /// `internal` when TLS can't be set up.
+    pub fn worker(
+        &self,
+        destination: &Destination,
+        listeners: &[SocketAddr],
+        grace: Duration,
+    ) -> Result<Worker> {
+        let limits = &self.config.limits;
+        let source = self.source(destination, listeners)?;
+        let transfer = TransferSettings {
+            memory_bytes: limits.memory.0,
+            lanes: limits.lanes,
+            max_object_bytes: limits.max_object.0,
+            ..TransferSettings::default()
+        };
+        let objects = Arc::clone(&destination.objects);
+        Ok(Worker {
+            store: self.store.clone(),
+            engine: Engine::new(Arc::clone(&source), Arc::clone(&objects), transfer),
+            source,
+            objects,
+            clock: Arc::clone(&self.clock),
+            access: Arc::new(self.access()),
+            emit: self.emit(),
+            settings: WorkerSettings {
+                name: worker_name(),
+                transfers: limits.transfers,
+                small_transfers: SMALL_TRANSFERS,
+                lease: Duration::from_secs(60),
+                heartbeat: Duration::from_secs(15),
+                grace,
+                poll: Duration::from_secs(2),
+                retry: RetrySettings::default(),
+            },
+            bell: Arc::clone(&self.bell),
+        })
+    }
+
+    /// What is allowed to be fetched.
+    pub fn guard(config: &Config, listeners: &[SocketAddr]) -> Guard {
+        let configured = [
+            config.listen,
+            config.admin.listen,
+            config.archive.embedded_listen,
+        ];
+        let forbidden = configured.iter().chain(listeners);
+        Guard::new(GuardSettings {
+            allow_networks: config.guard.allow_networks.clone(),
+            allow_http: config.guard.allow_http,
+            forbidden: forbidden
+                .copied()
+                .filter(|address| address.port() != 0)
+                .collect(),
+        })
+    }
+
+    /// Puts the store away. What was acknowledged is safe without it, too.
+    pub async fn close(self) {
+        self.store.close().await;
+    }
+
+    fn source(
+        &self,
+        destination: &Destination,
+        listeners: &[SocketAddr],
+    ) -> Result<Arc<dyn Source>> {
+        let mut listeners = listeners.to_vec();
+        listeners.extend(destination.embedded.as_ref().map(EmbeddedS3::address));
+        let guard = House::guard(&self.config, &listeners);
+        let settings = HttpSettings {
+            per_host: self.config.limits.per_host,
+            clock: Arc::clone(&self.clock),
+            ..HttpSettings::default()
+        };
+        Ok(Arc::new(HttpSource::new(Arc::new(guard), settings)?))
+    }
+
+    fn access(&self) -> HashMap<String, SourceAccess> {
+        let sources = self.config.resolved_sources().into_iter();
+        sources
+            .map(|(name, (_, source))| {
+                let access = SourceAccess {
+                    credentials: Credentials {
+                        api_key: source.api_key,
+                        api_secret: source.api_secret,
+                        base_url: source.base_url,
+                    },
+                    allow_hosts: source.allow_hosts,
+                };
+                (name, access)
+            })
+            .collect()
+    }
+
+    fn emit(&self) -> Emit {
+        let stream = self.progress.emit();
+        let metrics = Arc::clone(&self.metrics);
+        Arc::new(move |event| {
+            metrics.observe(&event);
+            stream(event);
+        })
+    }
+
+    async fn real_bucket(&self, bucket: &str) -> Result<Destination> {
+        let archive = &self.config.archive;
+        let store = S3Store::connect(S3Settings {
+            bucket: bucket.to_owned(),
+            region: archive.region.clone(),
+            endpoint: archive.endpoint.clone(),
+            path_style: archive.path_style.unwrap_or(archive.endpoint.is_some()),
+            credentials: None,
+            slowest_bytes_per_second: SLOWEST_UPLOAD_BYTES_PER_SECOND,
+        })
+        .await?;
+        let mut description = format!("s3://{bucket}/{}", archive.prefix.trim_matches('/'));
+        if let Some(endpoint) = &archive.endpoint {
+            description.push_str(&format!(" at {endpoint}"));
+        }
+        Ok(Destination {
+            objects: Arc::new(store),
+            description,
+            embedded: None,
+        })
+    }
+
+    /// Another harvester of the same data folder may be serving it already: two servers on one folder would
+    /// not see each other's uploads, so then we are its client.
+    async fn embedded_bucket(&self, embedded: Embedded) -> Result<Destination> {
+        let root = self.embedded_root();
+        let listen = self.config.archive.embedded_listen;
+        if embedded == Embedded::MayShare
+            && let Some(objects) = self.running_embedded(&root, listen).await
+        {
+            return Ok(Destination {
+                objects: Arc::new(objects),
+                description: describe_embedded(&root, &format!("http://{listen}")),
+                embedded: None,
+            });
+        }
+        let settings = EmbeddedSettings {
+            root: root.clone(),
+            listen,
+            bucket: EMBEDDED_BUCKET.to_owned(),
+        };
+        let server = EmbeddedS3::start(settings, Arc::clone(&self.clock))
+            .await
+            .map_err(|error| {
+                let why = error.full_message();
+                Error::invalid(format!(
+                    "{why}; is another harvester running? `archive.embedded_listen` sets the address, `archive.bucket` a bucket of your own"
+                ))
+            })?;
+        let settings = embedded_client(server.endpoint(), server.credentials());
+        Ok(Destination {
+            objects: Arc::new(S3Store::connect(settings).await?),
+            description: describe_embedded(&root, &server.endpoint()),
+            embedded: Some(server),
+        })
+    }
+
+    fn embedded_root(&self) -> PathBuf {
+        self.config.data_dir.join("s3")
+    }
+
+    /// A server on the port that knows our credentials is one of ours, on this folder.
+    async fn running_embedded(
+        &self,
+        root: &std::path::Path,
+        listen: SocketAddr,
+    ) -> Option<S3Store> {
+        let credentials = embedded::read_credentials(root)?;
+        if listen.port() == 0 || tokio::net::TcpStream::connect(listen).await.is_err() {
+            return None;
+        }
+        let settings = embedded_client(format!("http://{listen}"), credentials);
+        let store = S3Store::connect(settings).await.ok()?;
+        store.check_bucket().await.is_ok().then_some(store)
+    }
+}
+
+impl Destination {
+    /// Whether it can be written to, as far as asking tells.
+    ///
+    /// # Errors
+    /// As [`ObjectStore::check_bucket`].
+    pub async fn check(&self) -> Result<()> {
+        self.objects.check_bucket().await
+    }
+
+    /// The embedded server's address, when this process runs it.
+    pub fn embedded_address(&self) -> Option<SocketAddr> {
+        self.embedded.as_ref().map(EmbeddedS3::address)
+    }
+
+    /// Stops the embedded server, if this process runs it.
+    pub async fn close(self) {
+        if let Some(server) = self.embedded {
+            server.stop().await;
+        }
+    }
+}
+
+/// The store for a command that only reads or changes what is there; `None` when there is none yet.
+///
+/// # Errors
+/// When it can't be opened.
+pub(super) async fn existing_store(context: &Context) -> Result<Option<Arc<dyn JobStore>>> {
+    let path = context.config.store_path();
+    let is_there = path.try_exists().map_err(|error| {
+        Error::new(
+            Class::Internal,
+            format!("open the store {}", path.display()),
+        )
+        .with_source(error)
+    })?;
+    if !is_there {
+        let path = path.display();
+        context
+            .output
+            .note(&format!("there is no store at {path} yet"));
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(SqliteStore::open(&path).await?)))
+}
+
+fn embedded_client(
+    endpoint: String,
+    credentials: crate::object::s3::StaticCredentials,
+) -> S3Settings {
+    S3Settings {
+        bucket: EMBEDDED_BUCKET.to_owned(),
+        region: Some("us-east-1".to_owned()),
+        endpoint: Some(endpoint),
+        path_style: true,
+        credentials: Some(credentials),
+        slowest_bytes_per_second: SLOWEST_UPLOAD_BYTES_PER_SECOND,
+    }
+}
+
+fn describe_embedded(root: &std::path::Path, endpoint: &str) -> String {
+    let root = root.display();
+    format!(
+        "the embedded S3 server at {endpoint}, bucket {EMBEDDED_BUCKET} (files under {root}, keys in {root}/credentials)"
+    )
+}
+
+/// The name under which this process holds leases: for people, not for safety.
+fn worker_name() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "worker".to_owned());
+    format!("{host}-{}", std::process::id())
+}

@@ -1,0 +1,335 @@
+//! What a configuration must hold beyond its types; each message names the key and what to set.
+
+use std::net::SocketAddr;
+
+use secrecy::ExposeSecret;
+
+use super::{ArchiveConfig, Config, SourceConfig, load};
+use crate::error::{Error, Result};
+use crate::model::{Layout, Provider};
+
+/// Two of the smallest parts: one on its way in while the other is on its way out.
+pub const MIN_MEMORY_BYTES: u64 = 2 * 8 * 1024 * 1024;
+
+/// The largest object that S3 takes: 10,000 parts of 5 GiB.
+const MAX_OBJECT_BYTES: u64 = 10_000 * 5 * (1 << 30);
+
+/// More tasks than this gain nothing on one machine and would exhaust its descriptors.
+const MAX_AT_ONCE: u32 = 1024;
+
+impl Config {
+    /// Checks what types can't.
+    ///
+    /// # Errors
+    /// `invalid`, naming the key.
+    pub fn validate(&self) -> Result<()> {
+        Layout::new(&self.archive.prefix, &self.archive.template)?;
+        self.archive.validate()?;
+        self.validate_listeners()?;
+        self.validate_limits()?;
+        self.validate_store()?;
+        for (name, source) in &self.sources {
+            validate_source(name, source)?;
+        }
+        self.validate_source_names()
+    }
+
+    fn validate_listeners(&self) -> Result<()> {
+        let token = self.admin.token.as_ref().map(ExposeSecret::expose_secret);
+        if token.is_some_and(|token| token.trim().is_empty()) {
+            return refuse("admin.token is empty");
+        }
+        if token.is_none() && !self.admin.listen.ip().is_loopback() {
+            return refuse("admin.listen is not loopback: set admin.token as well");
+        }
+        if !self.archive.embedded_listen.ip().is_loopback() {
+            return refuse("archive.embedded_listen must be a loopback address");
+        }
+        let addresses = [
+            ("listen", self.listen),
+            ("admin.listen", self.admin.listen),
+            ("archive.embedded_listen", self.archive.embedded_listen),
+        ];
+        for (at, (name, address)) in addresses.iter().enumerate() {
+            for (other, taken) in &addresses[..at] {
+                if clash(*address, *taken) {
+                    return refuse(format!("{other} and {name} are the same address"));
+                }
+            }
+        }
+        if self.listen.ip().is_loopback() {
+            return Ok(());
+        }
+        for (name, (_, source)) in self.resolved_sources() {
+            if source.secrets.is_empty() {
+                return refuse(format!(
+                    "listen is not loopback: set sources.{name}.secrets, so that not everybody can post events"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn validate_limits(&self) -> Result<()> {
+        for (name, value) in [
+            ("transfers", self.limits.transfers),
+            ("per_host", self.limits.per_host),
+            ("lanes", self.limits.lanes),
+        ] {
+            if !(1..=MAX_AT_ONCE).contains(&value) {
+                return refuse(format!("limits.{name} must be from 1 to {MAX_AT_ONCE}"));
+            }
+        }
+        if self.limits.memory.0 < MIN_MEMORY_BYTES {
+            return refuse("limits.memory must be at least 16 MiB, two parts");
+        }
+        if !(1..=MAX_OBJECT_BYTES).contains(&self.limits.max_object.0) {
+            return refuse(
+                "limits.max_object must be from 1 byte to 50000 GiB, the most that S3 takes",
+            );
+        }
+        Ok(())
+    }
+
+    fn validate_store(&self) -> Result<()> {
+        // The URL is not repeated: one day it may hold a password.
+        match self.store.url.as_deref() {
+            Some(url) if !url.starts_with("sqlite:") || url.trim_end_matches('/') == "sqlite:" => {
+                refuse("store.url must be sqlite:PATH")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Names that the environment can't tell apart would make a secret go to the wrong source.
+    fn validate_source_names(&self) -> Result<()> {
+        let names: Vec<_> = self.sources.keys().collect();
+        for (at, name) in names.iter().enumerate() {
+            let same = |other: &&&String| load::folded(other) == load::folded(name);
+            if let Some(other) = names[..at].iter().find(same) {
+                return refuse(format!(
+                    "sources.{other} and sources.{name} differ only in case, dash or underscore"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ArchiveConfig {
+    fn validate(&self) -> Result<()> {
+        if let Some(bucket) = &self.bucket
+            && !is_bucket_name(bucket)
+        {
+            return refuse(
+                "archive.bucket is no bucket name: 3 to 63 lower-case letters, digits, dots and dashes, \
+                 beginning and ending with a letter or digit",
+            );
+        }
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=".contains(c);
+        if !self.prefix.chars().all(is_plain) || self.prefix.split('/').any(|part| part == "..") {
+            return refuse("archive.prefix may hold letters, digits and - _ . / = only");
+        }
+        // Leaves room for what the template adds below S3's 1,024 bytes.
+        if self.prefix.len() > 256 {
+            return refuse("archive.prefix is longer than 256 characters");
+        }
+        let Some(endpoint) = &self.endpoint else {
+            return Ok(());
+        };
+        validate_http_url("archive.endpoint", endpoint)?;
+        if self.bucket.is_none() {
+            return refuse("archive.endpoint is set: set archive.bucket as well");
+        }
+        Ok(())
+    }
+}
+
+fn validate_source(name: &str, source: &SourceConfig) -> Result<()> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
+    if name.is_empty() || name.len() > 64 || !name.chars().all(is_plain) {
+        return refuse(format!(
+            "sources.{}: a source's name has 1 to 64 letters, digits, dashes and underscores",
+            name.escape_debug()
+        ));
+    }
+    let provider = source.provider.or_else(|| Provider::parse(name));
+    if provider.is_none_or(|provider| provider == Provider::Adhoc) {
+        return refuse(format!(
+            "sources.{name}.provider is missing: one of 100ms, meetingbaas, daily, dyte, realtimekit"
+        ));
+    }
+    if source
+        .secrets
+        .iter()
+        .any(|secret| secret.expose_secret().is_empty())
+    {
+        return refuse(format!("sources.{name}.secrets holds an empty secret"));
+    }
+    if let Some(header) = &source.header {
+        if http::HeaderName::try_from(header.as_str()).is_err() {
+            return refuse(format!(
+                "sources.{name}.header is no name of an HTTP header"
+            ));
+        }
+        if source.secrets.is_empty() {
+            return refuse(format!(
+                "sources.{name}.header is set: set sources.{name}.secrets as well"
+            ));
+        }
+    }
+    if let Some(url) = &source.base_url {
+        validate_http_url(&format!("sources.{name}.base_url"), url)?;
+    }
+    for host in &source.allow_hosts {
+        let plain = host.strip_prefix("*.").unwrap_or(host);
+        if plain.is_empty() || plain.contains(['*', '/', ':', '@', '?']) {
+            return refuse(format!(
+                "sources.{name}.allow_hosts: `{}` is neither a host nor `*.` and a domain",
+                host.escape_debug()
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn validate_http_url(key: &str, text: &str) -> Result<()> {
+    // Not repeated in the message: somebody may have put a password in it.
+    let expected = || {
+        Error::invalid(format!(
+            "{key} must be an http or https URL without user, query or fragment"
+        ))
+    };
+    let url = url::Url::parse(text).map_err(|_| expected())?;
+    let is_plain = url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    let is_http = matches!(url.scheme(), "http" | "https") && url.has_host();
+    if is_http && is_plain {
+        Ok(())
+    } else {
+        Err(expected())
+    }
+}
+
+/// The rules of S3 for general purpose buckets.
+fn is_bucket_name(name: &str) -> bool {
+    let is_edge =
+        |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let bytes = name.as_bytes();
+    (3..=63).contains(&bytes.len())
+        && bytes
+            .iter()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-.".contains(b))
+        && is_edge(bytes.first())
+        && is_edge(bytes.last())
+        && !name.contains("..")
+        && name.parse::<std::net::Ipv4Addr>().is_err()
+}
+
+/// Whether both can't be listened on at once. Port 0 is any free one.
+fn clash(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_ip =
+        one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    one.port() != 0 && one.port() == other.port() && same_ip
+}
+
+fn refuse<T>(message: impl Into<String>) -> Result<T> {
+    Err(Error::invalid(message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, expected: &str) {
+        let config: Config = toml::from_str(text).unwrap();
+        let message = config.validate().expect_err(text).full_message();
+        assert!(message.contains(expected), "{text}: {message}");
+    }
+
+    #[test]
+    fn each_refusal_names_its_key() {
+        check("[archive]\ntemplate = \"{name}\"", "archive.template");
+        check("[archive]\nprefix = \"a/../b\"", "archive.prefix");
+        check("[archive]\nprefix = \"a b\"", "archive.prefix");
+        check("[archive]\nbucket = \"Upper\"", "archive.bucket");
+        check(
+            "[archive]\nendpoint = \"http://x\"",
+            "set archive.bucket as well",
+        );
+        check(
+            "[archive]\nbucket = \"abc\"\nendpoint = \"http://u:p@x\"",
+            "archive.endpoint must be",
+        );
+        check(
+            "[archive]\nembedded_listen = \"0.0.0.0:1\"",
+            "archive.embedded_listen",
+        );
+        check("[admin]\nlisten = \"0.0.0.0:1\"", "set admin.token");
+        check("[admin]\ntoken = \"\"", "admin.token is empty");
+        check("listen = \"0.0.0.0:1\"", "sources.100ms.secrets");
+        check("listen = \"127.0.0.1:8081\"", "listen and admin.listen");
+        check("[limits]\nmemory = \"1 MiB\"", "limits.memory");
+        check("[limits]\nlanes = 0", "limits.lanes");
+        check("[limits]\nmax_object = 0", "limits.max_object");
+        check("[store]\nurl = \"postgres://u:p@h/d\"", "store.url");
+        check("[sources.mine]\n", "sources.mine.provider is missing");
+        check("[sources.\"a/b\"]\nprovider = \"daily\"", "a source's name");
+        check("[sources.daily]\nsecrets = [\"\"]", "empty secret");
+        check(
+            "[sources.daily]\nheader = \"x-a\"",
+            "set sources.daily.secrets",
+        );
+        check(
+            "[sources.daily]\nheader = \"x a\"\nsecrets = [\"s\"]",
+            "sources.daily.header",
+        );
+        check(
+            "[sources.daily]\nbase_url = \"ftp://x\"",
+            "sources.daily.base_url",
+        );
+        check(
+            "[sources.daily]\nallow_hosts = [\"https://x\"]",
+            "allow_hosts",
+        );
+        check(
+            "[sources.daily]\n[sources.Daily]\nprovider = \"daily\"",
+            "differ only in case",
+        );
+    }
+
+    #[test]
+    fn what_is_safe_is_accepted() {
+        for text in [
+            "",
+            "listen = \"0.0.0.0:80\"\n[sources.daily]\nsecrets = [\"s\"]",
+            "[admin]\nlisten = \"0.0.0.0:81\"\ntoken = \"t\"",
+            "[archive]\nbucket = \"my-bucket.eu\"\nprefix = \"a/b\"\nendpoint = \"https://s3.example.com\"",
+            "listen = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"",
+        ] {
+            let config: Config = toml::from_str(text).unwrap();
+            config.validate().expect(text);
+        }
+    }
+
+    #[test]
+    fn bucket_names_follow_the_rules_of_s3() {
+        for name in ["abc", "my-bucket", "a.b.c", "1bucket1"] {
+            assert!(is_bucket_name(name), "{name}");
+        }
+        let long = "a".repeat(64);
+        for name in [
+            "ab",
+            "-abc",
+            "abc-",
+            "a..b",
+            "a_b",
+            "192.168.0.1",
+            long.as_str(),
+        ] {
+            assert!(!is_bucket_name(name), "{name}");
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! The progress bars: a reader of the progress stream that draws on stderr.
+//!
+//! On a terminal one bar for each running artifact and one for all; elsewhere plain lines, with
+//! progress at most every few seconds.
+
+use std::collections::HashMap;
+use std::io::{self, IsTerminal, Write};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use jiff::{SignedDuration, Timestamp};
+
+use super::board::{self, Board, Change, Row, Tone};
+use crate::model::{JobId, ProgressEvent, Record};
+
+/// More bars than this would scroll; the total still counts the rest.
+const MAX_BARS: usize = 16;
+
+/// How often a plain line tells of one artifact's bytes.
+const LINE_EVERY: SignedDuration = SignedDuration::from_secs(5);
+
+/// Stderr, shared by bars, log lines and notes so that none writes over another. Clones are the same.
+#[derive(Clone)]
+pub struct Stderr {
+    bars: MultiProgress,
+    is_terminal: bool,
+    is_colored: bool,
+}
+
+impl Stderr {
+    /// Stderr as it is; `is_colored` is the caller's decision.
+    pub fn new(is_colored: bool) -> Stderr {
+        Stderr {
+            bars: MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(10)),
+            is_terminal: io::stderr().is_terminal(),
+            is_colored,
+        }
+    }
+
+    /// Whether colours are wanted.
+    pub fn is_colored(&self) -> bool {
+        self.is_colored
+    }
+
+    /// A line for a person, above the bars. That nobody reads it is no failure.
+    pub fn say(&self, tone: Tone, text: &str) {
+        let line = paint(tone, text, self.is_colored);
+        let mut this = self.clone();
+        let _ = writeln!(this, "{line}");
+    }
+}
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bars.suspend(|| io::stderr().write_all(bytes))?;
+        Ok(bytes.len())
+    }
+
+    fn write_fmt(&mut self, text: std::fmt::Arguments<'_>) -> io::Result<()> {
+        // One write for a whole line: otherwise the bars would be drawn between its pieces.
+        self.write_all(text.to_string().as_bytes())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// `text` in the colour of its tone.
+pub fn paint(tone: Tone, text: &str, is_colored: bool) -> String {
+    let code = match tone {
+        Tone::Good => "32",
+        Tone::Warning => "33",
+        Tone::Bad => "31",
+        Tone::Quiet => "2",
+    };
+    match is_colored {
+        true => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
+        false => text.to_owned(),
+    }
+}
+
+/// The screen of `archive`, `watch` and `demo`.
+pub struct Terminal {
+    stderr: Stderr,
+    board: Board,
+    bars: HashMap<JobId, ProgressBar>,
+    total: Option<ProgressBar>,
+    told_at: HashMap<JobId, Timestamp>,
+}
+
+impl Terminal {
+    /// An empty screen.
+    pub fn new(stderr: Stderr) -> Terminal {
+        Terminal {
+            stderr,
+            board: Board::default(),
+            bars: HashMap::new(),
+            total: None,
+            told_at: HashMap::new(),
+        }
+    }
+
+    /// Artifacts that will come.
+    pub fn expect(&mut self, records: &[Record], now: Timestamp) {
+        self.board.expect(records);
+        self.draw_total(now);
+    }
+
+    /// Shows what happened.
+    pub fn show(&mut self, event: &ProgressEvent, now: Timestamp) {
+        match self.board.apply(event, now) {
+            Change::Row(id) if self.stderr.is_terminal => self.draw_row(id, now),
+            Change::Row(id) => self.tell_row(id, now),
+            Change::Gone(id, tone, text) => {
+                self.remove_bar(id);
+                self.told_at.remove(&id);
+                self.stderr.say(tone, &text);
+            }
+            Change::Line(tone, text) => self.stderr.say(tone, &text),
+        }
+        self.draw_total(now);
+    }
+
+    /// Takes the bars away and leaves the totals as a line.
+    pub fn finish(&mut self, now: Timestamp) {
+        for (_, bar) in self.bars.drain() {
+            bar.finish_and_clear();
+        }
+        if let Some(total) = self.total.take() {
+            total.finish_and_clear();
+        }
+        let totals = self.board.totals();
+        let tone = if totals.lost > 0 {
+            Tone::Bad
+        } else {
+            Tone::Good
+        };
+        self.stderr.say(tone, &board::totals_line(&totals, now));
+    }
+
+    fn draw_row(&mut self, id: JobId, now: Timestamp) {
+        let Some(row) = self.board.row(id) else {
+            return;
+        };
+        if !self.bars.contains_key(&id) {
+            if self.bars.len() >= MAX_BARS {
+                return;
+            }
+            let bar = self.stderr.bars.insert(0, ProgressBar::no_length());
+            bar.set_prefix(row.label.clone());
+            bar.set_position(row.done);
+            // What an earlier attempt carried is not this one's speed.
+            bar.reset_eta();
+            self.bars.insert(id, bar);
+        }
+        let Some(bar) = self.bars.get(&id) else {
+            return;
+        };
+        match row.total {
+            Some(total) if bar.length() != Some(total) => {
+                bar.set_length(total);
+                bar.set_style(style(KNOWN_LENGTH));
+            }
+            None => bar.set_style(style(UNKNOWN_LENGTH)),
+            Some(_) => {}
+        }
+        bar.set_position(row.done);
+        bar.set_message(board::time_left(row.deadline, now).unwrap_or_default());
+    }
+
+    fn tell_row(&mut self, id: JobId, now: Timestamp) {
+        let Some(row) = self.board.row(id) else {
+            return;
+        };
+        match self.told_at.get(&id) {
+            None => self.stderr.say(Tone::Quiet, &row_line("started", row, now)),
+            Some(at) if now.duration_since(*at) >= LINE_EVERY => {
+                self.stderr
+                    .say(Tone::Quiet, &row_line("carrying", row, now));
+            }
+            Some(_) => return,
+        }
+        self.told_at.insert(id, now);
+    }
+
+    fn remove_bar(&mut self, id: JobId) {
+        if let Some(bar) = self.bars.remove(&id) {
+            bar.finish_and_clear();
+            self.stderr.bars.remove(&bar);
+        }
+    }
+
+    fn draw_total(&mut self, now: Timestamp) {
+        if !self.stderr.is_terminal {
+            return;
+        }
+        let stderr = &self.stderr;
+        let bar = self.total.get_or_insert_with(|| {
+            let bar = stderr.bars.add(ProgressBar::new(0));
+            bar.set_style(style(TOTAL));
+            bar.set_prefix("total");
+            bar
+        });
+        let totals = self.board.totals();
+        bar.set_length(totals.bytes_total);
+        bar.set_position(totals.bytes_done);
+        bar.set_message(board::totals_line(&totals, now));
+    }
+}
+
+const KNOWN_LENGTH: &str = "{prefix:<32!} {wide_bar} {binary_bytes:>11}/{binary_total_bytes:<11} {binary_bytes_per_sec:>13} eta {eta:>4} {msg}";
+const UNKNOWN_LENGTH: &str =
+    "{prefix:<32!} {spinner} {binary_bytes:>11} {binary_bytes_per_sec:>13} {msg}";
+const TOTAL: &str = "{prefix:<32!} {wide_bar} {binary_bytes:>11}/{binary_total_bytes:<11} {binary_bytes_per_sec:>13} eta {eta:>4} {msg}";
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template)
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ")
+}
+
+fn row_line(verb: &str, row: &Row, now: Timestamp) -> String {
+    let mut line = format!("{verb:<9} {}", row.label);
+    match row.total {
+        Some(total) => line.push_str(&format!(
+            " {} of {}",
+            board::bytes(row.done),
+            board::bytes(total)
+        )),
+        None => line.push_str(&format!(" {}", board::bytes(row.done))),
+    }
+    if let Some(left) = board::time_left(row.deadline, now) {
+        line.push_str(&format!(", {left}"));
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_template_is_understood() {
+        for template in [KNOWN_LENGTH, UNKNOWN_LENGTH, TOTAL] {
+            assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
+        }
+    }
+
+    #[test]
+    fn a_plain_line_tells_bytes_and_time_left() {
+        let row = Row {
+            label: "100ms/recording.mp4".to_owned(),
+            done: 1 << 20,
+            total: Some(4 << 20),
+            deadline: Some("2026-03-02T10:10:00Z".parse().unwrap()),
+        };
+        let now = "2026-03-02T10:00:00Z".parse().unwrap();
+        assert_eq!(
+            row_line("carrying", &row, now),
+            "carrying  100ms/recording.mp4 1.0 MiB of 4.0 MiB, 10m left"
+        );
+    }
+
+    #[test]
+    fn color_is_only_where_it_is_wanted() {
+        assert_eq!(paint(Tone::Bad, "x", false), "x");
+        assert_eq!(paint(Tone::Bad, "x", true), "\u{1b}[31mx\u{1b}[0m");
+    }
+}
