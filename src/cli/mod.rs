@@ -86,6 +86,8 @@ enum Command {
     Retry(retry::RetryArgs),
     /// Give up artifacts that are not archived yet
     Cancel(cancel::CancelArgs),
+    /// Show the whole journey on this machine: made-up providers, real parts, nothing to configure
+    Demo(demo::DemoArgs),
     /// Write a completion script for a shell
     Completions(completions::CompletionsArgs),
     /// Write the manual page
@@ -164,6 +166,7 @@ async fn perform(command: Command, context: Context) -> Result {
         Command::Failures(args) => failures::failures(args, context).await,
         Command::Retry(args) => retry::retry(args, context).await,
         Command::Cancel(args) => cancel::cancel(args, context).await,
+        Command::Demo(args) => demo::demo(args, context).await,
         Command::Completions(_) | Command::Man => Ok(()),
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 
 use super::events::{DemoEvent, Fate};
+use crate::model::manifest::event_name;
 use crate::model::{EventClass, Kind, Manifest, Record, RecordingId, State};
 use crate::store::{EventRecord, ProviderLoss};
 
@@ -22,6 +23,8 @@ pub struct Seen {
     pub losses: Vec<ProviderLoss>,
     /// Objects as the bucket gives them back, by key.
     pub objects: HashMap<String, Bytes>,
+    /// Multipart uploads that were begun and neither completed nor aborted.
+    pub open_uploads: usize,
 }
 
 /// What is not as it should be, in words; empty when all is well.
@@ -39,7 +42,17 @@ pub fn judge(events: &[DemoEvent], seen: &Seen) -> Vec<String> {
     }
     wrong.extend(judge_losses(events, seen));
     wrong.extend(judge_documents(seen));
+    if seen.open_uploads > 0 {
+        wrong.push(format!("{} uploads were left open", seen.open_uploads));
+    }
     wrong
+}
+
+/// By the provider's id; where it has none, by the type, which the demo sends once.
+fn is_same(event: &DemoEvent, record: &EventRecord) -> bool {
+    record.provider == event.provider
+        && record.event_id == event.event_id
+        && (event.event_id.is_some() || record.event_type == event.event_type)
 }
 
 /// An artifact of a recording, and which event announced it.
@@ -52,13 +65,13 @@ fn judge_events<'a>(
 ) -> Expectations<'a> {
     let mut expected = Expectations::new();
     for event in events {
-        let Some(event_id) = &event.event_id else {
+        if event.expected.class == EventClass::Handshake {
             continue;
-        };
+        }
         let found: Vec<_> = seen
             .events
             .iter()
-            .filter(|record| record.event_id.as_ref() == Some(event_id))
+            .filter(|record| is_same(event, record))
             .collect();
         let [record] = found.as_slice() else {
             wrong.push(format!(
@@ -121,10 +134,16 @@ fn judge_record(record: &Record, expected: Option<(&str, &Fate)>, seen: &Seen) -
 fn judge_losses(events: &[DemoEvent], seen: &Seen) -> Vec<String> {
     let mut wrong = Vec::new();
     for event in events {
+        let names: Vec<_> = seen
+            .events
+            .iter()
+            .filter(|record| is_same(event, record))
+            .map(|record| event_name(record.event_id.as_deref(), record.id))
+            .collect();
         let is_reported = seen
             .losses
             .iter()
-            .any(|loss| Some(&loss.failure.event_id) == event.event_id.as_ref());
+            .any(|loss| names.contains(&loss.failure.event_id));
         let is_expected = matches!(
             event.expected.class,
             EventClass::Failure | EventClass::ArtifactsAndFailure
@@ -204,6 +223,7 @@ mod tests {
             name: "100ms/x",
             provider: Provider::Hms,
             event_id: Some("e".to_owned()),
+            event_type: None,
             headers: vec![],
             body: String::new(),
             expected: Expected { class, artifacts },
@@ -297,6 +317,7 @@ mod tests {
             records,
             losses: losses.into_iter().collect(),
             objects,
+            open_uploads: 0,
         }
     }
 
@@ -363,6 +384,9 @@ mod tests {
             .objects
             .insert("folder/event-e.json".to_owned(), leak.into());
         check(&world, "holds a signed URL");
+        let mut world = good();
+        world.open_uploads = 1;
+        check(&world, "1 uploads were left open");
     }
 
     #[test]
