@@ -147,14 +147,14 @@ fn success(data: Fields, mut shelf: Shelf, kind: Kind, name: &str) -> Says {
         ("hls_vod_recording_path", main.clone()),
         ("chat_recording_path", chat),
     ] {
-        if data.text(path).is_some()
-            && let Some(lookup) = remint(data, path)
+        if let Some(path) = data.text(path)
+            && let Some(lookup) = remint(data, Some(path))
         {
             shelf.put_lookup(lookup, file);
         }
     }
     if shelf.is_empty() {
-        let Some(lookup) = remint(data, "recording_path") else {
+        let Some(lookup) = remint(data, data.text("recording_path")) else {
             return Says::unreadable("the event names neither a file nor an id to ask for one");
         };
         shelf.put_lookup(lookup, main);

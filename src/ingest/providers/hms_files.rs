@@ -15,14 +15,14 @@ pub(super) fn composite(data: Fields, life: Life, shelf: &mut Shelf) {
     let recording = data.first_location(&["recording_presigned_url", "URL", "location"]);
     let file = File::new("recording.mp4", Kind::Video, Format::Mp4)
         .sized(data.size_bytes("size"))
-        .with_remint(remint(data, "recording_path"));
+        .with_remint(remint(data, data.text("recording_path")));
     shelf.put(recording, file, life);
     chat(data, life, shelf);
 }
 
 fn chat(data: Fields, life: Life, shelf: &mut Shelf) {
     let file = File::new("chat.csv", Kind::Chat, Format::Csv)
-        .with_remint(remint(data, "chat_recording_path"));
+        .with_remint(remint(data, data.text("chat_recording_path")));
     shelf.put(data.location("chat_recording_presigned_url"), file, life);
 }
 
@@ -31,7 +31,7 @@ pub(super) fn single(data: Fields, life: Life, shelf: &mut Shelf, file: &File) -
     let sized = file
         .clone()
         .sized(data.size_bytes("size"))
-        .with_remint(remint(data, "recording_path"));
+        .with_remint(remint(data, data.text("recording_path")));
     shelf.put(data.location("recording_presigned_url"), sized, life);
     file.name.clone()
 }
@@ -79,7 +79,7 @@ pub(super) fn hls(data: Fields, life: Life, shelf: &mut Shelf) {
             .map(|id| asset_lookup(&id, Kind::Video, &name));
         let file = File::new(name, Kind::Video, Format::Mp4)
             .sized(layer.size_bytes("size"))
-            .with_remint(asset.or_else(|| remint(data, "hls_vod_recording_path")));
+            .with_remint(asset.or_else(|| remint(data, layer.text("recording_path"))));
         shelf.put(layer.location("recording_presigned_url"), file, life);
     }
     for thumbnail in data.list("recording_thumbnails") {
@@ -120,7 +120,7 @@ fn vod(data: Fields, life: Life, shelf: &mut Shelf) {
         .filter(|_| is_archive);
     let file = File::new(format!("hls.{}", format.extension()), Kind::Hls, format)
         .sized(size)
-        .with_remint(remint(data, "hls_vod_recording_path"));
+        .with_remint(remint(data, data.text("hls_vod_recording_path")));
     // On 100ms's own storage the playlist is a plain CDN address, of which no life is documented.
     let is_signed = is_archive;
     shelf.put(url, file, Life { is_signed, ..life });
@@ -162,7 +162,7 @@ pub(super) fn transcription(data: Fields, life: Life, shelf: &mut Shelf) {
         let asset = data.text(&format!("{prefix}_asset_id"));
         let asset = asset.map(|id| asset_lookup(&id, kind, name));
         let file = File::new(name, kind, format)
-            .with_remint(asset.or_else(|| remint(data, &format!("{prefix}_path"))));
+            .with_remint(asset.or_else(|| remint(data, data.text(&format!("{prefix}_path")))));
         shelf.put(
             data.location(&format!("{prefix}_presigned_url")),
             file,
@@ -172,9 +172,9 @@ pub(super) fn transcription(data: Fields, life: Life, shelf: &mut Shelf) {
 }
 
 /// How a fresh URL can be had where no asset id is told: by way of the recording's or session's assets,
-/// among which the storage path in the field `path` says which one is meant.
-pub(super) fn remint(data: Fields, path: &str) -> Option<Lookup> {
-    let id = |id: String| match data.text(path) {
+/// among which the storage path says which one is meant.
+pub(super) fn remint(data: Fields, path: Option<String>) -> Option<Lookup> {
+    let id = |id: String| match &path {
         Some(path) => format!("{id}#{path}"),
         None => id,
     };
