@@ -641,3 +641,35 @@ async fn no_credentials_at_all_are_denied_before_the_first_call() {
     assert_eq!(error.class(), Class::UploadDenied);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn buckets_are_made_listed_and_told_apart() {
+    let s3 = TestS3::start().await;
+    let client = s3.client();
+    client
+        .create_bucket()
+        .bucket("another")
+        .send()
+        .await
+        .unwrap();
+    let again = client
+        .create_bucket()
+        .bucket("another")
+        .send()
+        .await
+        .unwrap_err();
+    assert!(again.into_service_error().is_bucket_already_owned_by_you());
+    let listed = client.list_buckets().send().await.unwrap();
+    let names: Vec<_> = listed.buckets().iter().filter_map(|b| b.name()).collect();
+    assert_eq!(names, ["another", BUCKET]);
+    // The AWS command line can't list buckets that have no date.
+    assert!(listed.buckets().iter().all(|b| b.creation_date().is_some()));
+    put(&*s3.store().await, "here", b"x").await;
+    let other = client
+        .list_objects_v2()
+        .bucket("another")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(other.key_count(), Some(0));
+}
