@@ -632,7 +632,7 @@ async fn threat_22_a_browser_page_gets_nothing() {
 }
 
 #[tokio::test]
-async fn no_credentials_at_all_are_denied_before_the_first_call() {
+async fn an_endpoint_that_is_no_url_is_told_before_the_first_call() {
     let folder = tempfile::tempdir().unwrap();
     let server = start_embedded(folder.path()).await;
     let mut settings = direct_settings(&server);
