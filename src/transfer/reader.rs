@@ -195,7 +195,7 @@ impl<'a> Reader<'a> {
             tokio::time::sleep(delay).await;
             match self.source.open(&self.rest()).await {
                 Ok(opened) => return self.go_on(opened, cause),
-                Err(error) if error.is_transient() => cause = error,
+                Err(error) if is_passing(&error) => cause = error,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -249,6 +249,11 @@ impl<'a> Reader<'a> {
 /// Whether the rest of the content may still be had.
 fn is_cut(error: &Error) -> bool {
     error.is_transient() && error.class() == Class::Unreachable
+}
+
+/// Whether another try to resume may meet a better origin.
+fn is_passing(error: &Error) -> bool {
+    error.is_transient() && matches!(error.class(), Class::Unreachable | Class::Throttled)
 }
 
 fn delay(resumes: u32, asked: Option<Duration>) -> Option<Duration> {

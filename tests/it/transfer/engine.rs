@@ -73,13 +73,15 @@ impl Case {
 }
 
 async fn play(cases: Vec<Case>) {
-    for case in cases {
-        let world = World::new().await;
+    let world = World::new().await;
+    for (number, case) in cases.into_iter().enumerate() {
         let name = case.name;
+        let path = format!("/case-{number}");
         world
             .origin
-            .serve("/file", case.content.clone(), case.behaviour);
-        let mut job = world.job("/file", case.format);
+            .serve(&path, case.content.clone(), case.behaviour);
+        let mut job = world.job(&path, case.format);
+        job.key = format!("case-{number}/file");
         job.size_bytes = case.told;
         let result = world.carry(&job).await;
         match case.end {
@@ -109,7 +111,7 @@ async fn play(cases: Vec<Case>) {
             }
         }
         if let Some(count) = case.requests {
-            assert_eq!(world.origin.requests("/file").len(), count, "{name}");
+            assert_eq!(world.origin.requests(&path).len(), count, "{name}");
         }
     }
 }

@@ -38,12 +38,15 @@ pub fn small_parts() -> TransferSettings {
     }
 }
 
+/// Bytes done and in all, as progress told them.
+type Told = Arc<Mutex<Vec<(u64, Option<u64>)>>>;
+
 pub struct World {
     pub origin: TestOrigin,
     pub store: Arc<Scripted>,
     pub engine: Engine,
     pub ledger: TestLedger,
-    pub told: Arc<Mutex<Vec<(u64, Option<u64>)>>>,
+    pub told: Told,
     _s3: EmbeddedS3,
     _folder: tempfile::TempDir,
 }
