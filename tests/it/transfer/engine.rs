@@ -736,3 +736,14 @@ async fn progress_begins_at_nothing_ends_at_all_and_is_not_a_flood() {
     assert!(told.windows(2).all(|pair| pair[0].0 <= pair[1].0));
     assert!(told.len() <= most, "{} of {most}", told.len());
 }
+
+#[tokio::test]
+async fn one_connection_is_enough_to_resume_and_to_read_twice() {
+    let world = World::new().await.in_single_file();
+    world.origin.serve("/cut", mp4(8 * MIB), cut_once(6 * MIB));
+    let closed = framed(Framing::Close);
+    world.origin.serve("/text", "what was said\n", closed);
+    world.carry(&world.job("/cut", Format::Mp4)).await.unwrap();
+    world.carry(&world.job("/text", Format::Txt)).await.unwrap();
+    assert_eq!(world.origin.log().len(), 4);
+}

@@ -1,7 +1,5 @@
 //! What the source accepts of an origin, and what it never asks.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -9,10 +7,9 @@ use recording_harvester::error::{Class, Error, Result};
 use recording_harvester::model::api::{ApiRequest, Method};
 use recording_harvester::signed_url::SignedUrl;
 use recording_harvester::source::guard::{Guard, GuardSettings};
-use recording_harvester::source::http::{HttpSettings, HttpSource};
 use recording_harvester::source::{ByteRange, OpenRequest, Opened, Source};
 
-use super::{loopback_source, source_behind};
+use super::{loopback_source, single_file_source, source_behind};
 use crate::harness::origin::{
     Behaviour, Fault, Framing, LAST_MODIFIED, Ranges, TestOrigin, Validator,
 };
@@ -472,16 +469,7 @@ async fn our_own_listeners_are_no_origins_under_any_name() {
 async fn a_host_has_only_so_many_connections_at_once() {
     let origin = TestOrigin::start().await;
     origin.serve("/a", content(), Behaviour::default());
-    let settings = HttpSettings {
-        per_host: 1,
-        ..HttpSettings::default()
-    };
-    let guard = Guard::new(GuardSettings {
-        allow_networks: vec!["127.0.0.0/8".parse().unwrap()],
-        allow_http: true,
-        forbidden: Vec::<SocketAddr>::new(),
-    });
-    let source = HttpSource::new(Arc::new(guard), settings).unwrap();
+    let source = single_file_source();
     let asked = request(&origin.url("/a"));
     let first = source.open(&asked).await.unwrap();
     let mut second = Box::pin(source.open(&asked));

@@ -23,7 +23,7 @@ use recording_harvester::signed_url::SignedUrl;
 use recording_harvester::transfer::{Engine, Ledger, TransferSettings};
 use tokio_util::sync::CancellationToken;
 
-use super::loopback_source;
+use super::{loopback_source, single_file_source};
 use crate::harness::origin::TestOrigin;
 
 pub const MIB: u64 = 1024 * 1024;
@@ -92,6 +92,13 @@ impl World {
             _s3: s3,
             _folder: folder,
         }
+    }
+
+    /// The same world, with one connection to a host at a time.
+    pub fn in_single_file(mut self) -> World {
+        let source = Arc::new(single_file_source());
+        self.engine = Engine::new(source, self.store.clone(), small_parts());
+        self
     }
 
     /// A job for what the origin serves under `path`.
