@@ -2,6 +2,7 @@
 
 mod engine;
 mod source;
+mod wire;
 mod world;
 
 use std::sync::Arc;
