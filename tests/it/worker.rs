@@ -685,3 +685,44 @@ async fn f58_a_manifest_whose_answer_was_lost_is_found_and_noted() {
         assert_eq!(names, ["event-m24.json", "manifest.json"]);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_archive_hands_back_and_the_next_run_goes_on_at_once() {
+    let world = World::start().await;
+    let stalled = Answer::stalled(vec![7; 1000]);
+    let whole = Answer::file(vec![7; 1000]);
+    world.api.script("/a.bin", [stalled, whole]);
+    let jobs = world
+        .record("m25", vec![file("a.bin", &world.url("/a.bin"))])
+        .await;
+    let (worker, interrupt) = (world.worker(), world.never());
+    let (records, ()) = tokio::join!(worker.run_jobs(jobs.clone(), interrupt.clone()), async {
+        world.api.wait_for(1).await;
+        interrupt.cancel();
+    });
+    let records = records.unwrap();
+    let file = records
+        .iter()
+        .find(|record| record.name == "a.bin")
+        .unwrap();
+    assert_eq!((file.state, file.attempts), (State::Pending, 0));
+
+    let records = worker.run_jobs(jobs, world.never()).await.unwrap();
+    assert!(records.iter().all(|record| record.state == State::Archived));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f67_a_store_that_fails_does_not_hang_the_drain() {
+    let world = World::start().await;
+    let stalled = Answer::stalled(vec![7; 1000]);
+    world.api.script("/a.bin", [stalled]);
+    world
+        .record("m26", vec![file("a.bin", &world.url("/a.bin"))])
+        .await;
+    let running = world.run(world.worker());
+    world.api.wait_for(1).await;
+    world.sqlite.close().await;
+    world.bell.notify_one();
+    // It fails to read the queue now, and to settle what it was carrying.
+    running.stop().await;
+}

@@ -43,6 +43,7 @@ const DAILY_SOURCE: &str = "daily-eu";
 
 pub struct World {
     pub store: Arc<dyn JobStore>,
+    pub sqlite: Arc<SqliteStore>,
     pub objects: Arc<dyn ObjectStore>,
     pub api: TestApi,
     pub bell: Arc<Notify>,
@@ -112,8 +113,10 @@ impl World {
             forbidden: Vec::new(),
         });
         let source = HttpSource::new(Arc::new(guard), HttpSettings::default()).unwrap();
+        let sqlite = Arc::new(store);
         World {
-            store: Arc::new(store),
+            store: Arc::clone(&sqlite) as Arc<dyn JobStore>,
+            sqlite,
             objects: Arc::new(objects),
             api: TestApi::start().await,
             bell: Arc::new(Notify::new()),
