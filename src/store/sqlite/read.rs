@@ -152,7 +152,9 @@ pub(super) async fn stats(pool: &SqlitePool) -> Result<Stats> {
             .filter(|(of, _)| *of == state)
             .for_each(|(_, count)| *count = number);
     }
+    // What has no deadline waits at the end of time.
     let least: Option<i64> = sqlx::query_scalar(sql::LEAST_LATEST_START)
+        .bind(millis(Timestamp::MAX))
         .fetch_one(&mut *conn)
         .await
         .map_err(|cause| error::from("read the store", cause))?;
