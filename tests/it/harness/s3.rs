@@ -5,11 +5,11 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, ResponseChecksumValidation};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
@@ -195,12 +195,7 @@ impl TestS3 {
         self.server().credentials()
     }
 
-    /// The credentials file in AWS profile format.
-    pub fn credentials_file(&self) -> PathBuf {
-        self.folder.path().join("credentials")
-    }
-
-    /// The server's folder; content lies under `BUCKET` in it.
+    /// The server's folder: content lies under `BUCKET` in it, `credentials` is the AWS profile file.
     pub fn root(&self) -> &Path {
         self.folder.path()
     }
@@ -321,6 +316,7 @@ pub fn raw_client(endpoint: &str, credentials: &StaticCredentials) -> aws_sdk_s3
         .credentials_provider(credentials)
         .http_client(aws_smithy_http_client::Builder::new().build_http())
         .force_path_style(true)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
         .build();
     aws_sdk_s3::Client::from_conf(config)
 }

@@ -12,7 +12,7 @@ use recording_harvester::object::{
 use secrecy::SecretString;
 
 use super::moto::Moto;
-use crate::harness::s3::{direct_settings, payload, start_embedded};
+use crate::harness::s3::{BUCKET, direct_settings, payload, raw_client, start_embedded};
 
 const PART: usize = 5 << 20;
 
@@ -242,12 +242,18 @@ async fn a_multipart_upload_becomes_the_whole_object(server: &Server) {
         // moto answers with the composite form even when the full object's was asked for.
         assert_eq!(head.crc64nvme, Some(encode_crc64nvme(whole.crc64nvme)));
     }
-    let (got, _) = store
-        .get("multi/a", whole.size_bytes)
-        .await
-        .unwrap()
-        .unwrap();
-    assert!(got == content);
+    // Not through the store, which would refuse the wrong checksum that moto tells of a multipart object.
+    let raw = raw_client(
+        server.settings.endpoint.as_deref().unwrap(),
+        server.settings.credentials.as_ref().unwrap(),
+    );
+    let get = raw
+        .get_object()
+        .bucket(BUCKET)
+        .key("multi/a")
+        .range("bytes=0-");
+    let got = get.send().await.unwrap().body.collect().await.unwrap();
+    assert!(got.to_vec() == content);
     if server.is_strict {
         let again = store
             .complete(
@@ -441,8 +447,11 @@ async fn wrong_parts_are_refused(server: &Server) {
     };
     let (id, parts) = upload(&*store, "bad/parts", &[b"too small", b"the end"]).await;
     refused(&parts, &id, 16, "EntityTooSmall").await;
-    let swapped: Vec<_> = parts.iter().rev().cloned().collect();
-    refused(&swapped, &id, 16, "InvalidPartOrder").await;
+    if server.is_strict {
+        // moto looks at the sizes before it looks at the order.
+        let swapped: Vec<_> = parts.iter().rev().cloned().collect();
+        refused(&swapped, &id, 16, "InvalidPartOrder").await;
+    }
     let mut foreign = parts[..1].to_vec();
     foreign[0].etag = "\"0123456789abcdef0123456789abcdef\"".to_owned();
     refused(&foreign, &id, 9, "InvalidPart").await;
