@@ -7,8 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
 use super::api::{api_key, get, segment, unknown_call};
-use super::draft::{Draft, File, Life, Says, Shelf, body_key, format_of, lookup, loss};
+use super::draft::{Draft, Says, body_key, lookup, loss};
 use super::fields::{Fields, Location};
+use super::shelf::{File, Life, Shelf, format_of};
 use crate::error::{Class, Error, Result};
 use crate::ingest::Delivery;
 use crate::model::api::{ApiRequest, Credentials};
@@ -60,6 +61,11 @@ pub(super) fn read(event: Fields, delivery: &Delivery<'_>) -> Draft {
 fn recording(payload: Fields) -> Recording {
     let input = payload.object("input");
     let info = payload.object("info");
+    let started_at = payload.time("start_ts").or_else(|| info.time("startTs"));
+    let duration = payload
+        .number("duration")
+        .and_then(|seconds| SignedDuration::try_from_secs_f64(seconds).ok());
+    let ended_at = || started_at?.checked_add(duration?).ok();
     Recording {
         recording_id: payload
             .text("recording_id")
@@ -68,8 +74,8 @@ fn recording(payload: Fields) -> Recording {
         session_id: payload.first_text(&["mtg_session_id", "mtgSessionId"]),
         room_id: payload.text("room_id"),
         room_name: payload.text("room_name"),
-        started_at: payload.time("start_ts").or_else(|| info.time("startTs")),
-        ended_at: info.time("endTs"),
+        started_at,
+        ended_at: info.time("endTs").or_else(ended_at),
     }
 }
 

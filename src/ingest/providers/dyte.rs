@@ -6,11 +6,9 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
-use super::draft::{
-    Draft, File, Life, Says, Shelf, body_key, extension_of, format_of, header_id, lookup, loss,
-    path_format,
-};
+use super::draft::{Draft, Says, body_key, header_id, lookup, loss};
 use super::fields::{Fields, Location};
+use super::shelf::{File, Life, Shelf, extension_of, format_of, path_format};
 use crate::ingest::Delivery;
 use crate::model::key::safe;
 use crate::model::{Format, Kind, Lookup, Provider, Recording};

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use super::api::{api_key, api_secret, get, segment, unknown_call};
-use super::draft::{File, Life, Shelf, format_of};
 use super::dyte::{DOCUMENTED_LIFE, Profile, RecordingNames, recording_files, summary_file};
 use super::fields::Fields;
+use super::shelf::{File, Life, Shelf, format_of};
 use crate::error::{Class, Error, Result};
 use crate::model::api::{ApiRequest, Credentials};
 use crate::model::{Artifact, Format, Kind, Lookup, Provider};

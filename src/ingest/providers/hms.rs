@@ -6,13 +6,15 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::draft::{
-    Draft, File, Life, Says, Shelf, body_key, format_of, lookup, loss, path_format,
-};
+use super::draft::{Draft, Says, body_key, loss};
 use super::fields::{Fields, Location};
+use super::hms_files::{
+    TRANSCRIPTION_FILES, composite, hls, remint, single, stream_file, track_file, track_kind,
+    transcription,
+};
+use super::shelf::{File, Life, Shelf, path_format};
 use crate::ingest::Delivery;
-use crate::model::key::safe;
-use crate::model::{Format, Kind, Lookup, ProviderFailure, Recording};
+use crate::model::{Format, Kind, ProviderFailure, Recording};
 
 /// Published are 24 hours (recording.success), 12 hours (the older documentation of the same URLs) and a
 /// setting: the shortest counts, and only when the URL itself is silent.
@@ -91,7 +93,7 @@ fn says(event_type: Option<&str>, data: Fields, documented: Option<Timestamp>) -
         }
         "transcription.failure" => {
             transcription(data, signed, &mut shelf);
-            let failure = transcription_loss(data, &shelf);
+            let failure = transcription_loss(data);
             shelf.into_says(vec![failure])
         }
         "recording.failed" => {
@@ -145,14 +147,14 @@ fn success(data: Fields, mut shelf: Shelf, kind: Kind, name: &str) -> Says {
         ("hls_vod_recording_path", main.clone()),
         ("chat_recording_path", chat),
     ] {
-        if data.text(path).is_some()
-            && let Some(lookup) = remint(data, path)
+        if let Some(path) = data.text(path)
+            && let Some(lookup) = remint(data, Some(path))
         {
             shelf.put_lookup(lookup, file);
         }
     }
     if shelf.is_empty() {
-        let Some(lookup) = remint(data, "recording_path") else {
+        let Some(lookup) = remint(data, data.text("recording_path")) else {
             return Says::unreadable("the event names neither a file nor an id to ask for one");
         };
         shelf.put_lookup(lookup, main);
@@ -206,170 +208,8 @@ fn hls_failed(data: Fields) -> Says {
     failed(data, Shelf::default(), kind, "hls")
 }
 
-/// The recording and the chat of an SFU or browser recording.
-fn composite(data: Fields, life: Life, shelf: &mut Shelf) {
-    // `URL` and `location` are deprecated doubles; `location` can also be a storage path.
-    let recording = data.first_location(&["recording_presigned_url", "URL", "location"]);
-    let file = File::new("recording.mp4", Kind::Video, Format::Mp4)
-        .sized(data.size_bytes("size"))
-        .with_remint(remint(data, "recording_path"));
-    shelf.put(recording, file, life);
-    chat(data, life, shelf);
-}
-
-fn chat(data: Fields, life: Life, shelf: &mut Shelf) {
-    let file = File::new("chat.csv", Kind::Chat, Format::Csv)
-        .with_remint(remint(data, "chat_recording_path"));
-    shelf.put(data.location("chat_recording_presigned_url"), file, life);
-}
-
-/// A recording of one stream or track.
-fn single(data: Fields, life: Life, shelf: &mut Shelf, file: &File) -> String {
-    let sized = file
-        .clone()
-        .sized(data.size_bytes("size"))
-        .with_remint(remint(data, "recording_path"));
-    shelf.put(data.location("recording_presigned_url"), sized, life);
-    file.name.clone()
-}
-
-/// Streams are MP4 whatever their type, also those of sound alone.
-fn stream_file(data: Fields) -> File {
-    File::new(
-        named("stream", data.text("stream_id"), "mp4"),
-        Kind::Video,
-        Format::Mp4,
-    )
-}
-
-fn track_file(data: Fields) -> File {
-    File::new(
-        named("track", data.text("track_id"), "webm"),
-        track_kind(data),
-        Format::Webm,
-    )
-}
-
-fn track_kind(data: Fields) -> Kind {
-    match data.text("track_type").as_deref() {
-        Some("audio") => Kind::Audio,
-        _ => Kind::Video,
-    }
-}
-
-fn named(what: &str, id: Option<String>, extension: &str) -> String {
-    match id {
-        Some(id) => format!("{what}-{}.{extension}", safe(&id)),
-        None => format!("{what}.{extension}"),
-    }
-}
-
-fn hls(data: Fields, life: Life, shelf: &mut Shelf) {
-    vod(data, life, shelf);
-    for (index, layer) in data.list("recording_single_files").enumerate() {
-        let number = layer
-            .text("layer")
-            .map_or(index.to_string(), |layer| safe(&layer));
-        let name = format!("layer-{number}{}.mp4", dimensions(layer));
-        let asset = layer
-            .text("asset_id")
-            .map(|id| asset_lookup(&id, Kind::Video, &name));
-        let file = File::new(name, Kind::Video, Format::Mp4)
-            .sized(layer.size_bytes("size"))
-            .with_remint(asset.or_else(|| remint(data, "hls_vod_recording_path")));
-        shelf.put(layer.location("recording_presigned_url"), file, life);
-    }
-    for thumbnail in data.list("recording_thumbnails") {
-        let url = thumbnail.location("url");
-        let format = match format_of(&url) {
-            Some(Format::Jpg) => Format::Jpg,
-            _ => Format::Png,
-        };
-        let offset = thumbnail
-            .text("offset")
-            .map(|offset| format!("-{}s", safe(&offset)));
-        let name = format!(
-            "thumbnail{}{}.{}",
-            offset.unwrap_or_default(),
-            dimensions(thumbnail),
-            format.extension()
-        );
-        shelf.put(url, File::new(name, Kind::Thumbnail, format), life);
-    }
-    chat(data, life, shelf);
-}
-
-/// The playlist, or the ZIP of playlists and segments.
-fn vod(data: Fields, life: Life, shelf: &mut Shelf) {
-    let url = data.first_location(&[
-        "hls_vod_recording_presigned_url",
-        "recording_hls_vod_playlist_location",
-    ]);
-    let path = data.text("hls_vod_recording_path");
-    let format = format_of(&url)
-        .or_else(|| path_format(path.as_deref()?))
-        .filter(|format| [Format::Zip, Format::M3u8].contains(format))
-        .unwrap_or(Format::Bin);
-    // Of an archive it is the length; of a playlist it counts the segments too.
-    let is_archive = format == Format::Zip;
-    let size = data
-        .size_bytes("hls_vod_recording_size")
-        .filter(|_| is_archive);
-    let file = File::new(format!("hls.{}", format.extension()), Kind::Hls, format)
-        .sized(size)
-        .with_remint(remint(data, "hls_vod_recording_path"));
-    // On 100ms's own storage the playlist is a plain CDN address, of which no life is documented.
-    let is_signed = is_archive;
-    shelf.put(url, file, Life { is_signed, ..life });
-}
-
-fn dimensions(file: Fields) -> String {
-    match (file.size_bytes("width"), file.size_bytes("height")) {
-        (Some(width), Some(height)) => format!("-{width}x{height}"),
-        _ => String::new(),
-    }
-}
-
-/// A transcription's files: field prefix, name, kind and format. The kind comes from the field, since the
-/// paths are documented with wrong extensions.
-const TRANSCRIPTION_FILES: [(&str, &str, Kind, Format); 4] = [
-    ("summary_json", "summary.json", Kind::Summary, Format::Json),
-    (
-        "transcript_json",
-        "transcript.json",
-        Kind::Transcript,
-        Format::Json,
-    ),
-    (
-        "transcript_srt",
-        "transcript.srt",
-        Kind::Transcript,
-        Format::Srt,
-    ),
-    (
-        "transcript_txt",
-        "transcript.txt",
-        Kind::Transcript,
-        Format::Txt,
-    ),
-];
-
-fn transcription(data: Fields, life: Life, shelf: &mut Shelf) {
-    for (prefix, name, kind, format) in TRANSCRIPTION_FILES {
-        let asset = data.text(&format!("{prefix}_asset_id"));
-        let asset = asset.map(|id| asset_lookup(&id, kind, name));
-        let file = File::new(name, kind, format)
-            .with_remint(asset.or_else(|| remint(data, &format!("{prefix}_path"))));
-        shelf.put(
-            data.location(&format!("{prefix}_presigned_url")),
-            file,
-            life,
-        );
-    }
-}
-
 /// The loss of a failed transcription is what was announced (by an asset id) and is not there.
-fn transcription_loss(data: Fields, shelf: &Shelf) -> ProviderFailure {
+fn transcription_loss(data: Fields) -> ProviderFailure {
     let is_missing =
         |prefix: &str| data.location(&format!("{prefix}_presigned_url")) == Location::Missing;
     let missing: Vec<_> = TRANSCRIPTION_FILES
@@ -377,10 +217,13 @@ fn transcription_loss(data: Fields, shelf: &Shelf) -> ProviderFailure {
         .filter(|(prefix, ..)| is_missing(prefix))
         .map(|(_, name, ..)| *name)
         .collect();
-    // A kind of which some files are here would be taken for saved as soon as those are.
-    let kind = [Kind::Transcript, Kind::Summary]
-        .into_iter()
-        .find(|kind| !shelf.has(*kind));
+    // Where only the summary is missing, a later transcript would be no cure.
+    let is_summary_alone = missing == ["summary.json"];
+    let kind = if is_summary_alone {
+        Kind::Summary
+    } else {
+        Kind::Transcript
+    };
     let message = data
         .first_text(&["error_message", "error"])
         .unwrap_or_else(|| match missing.is_empty() {
@@ -393,28 +236,7 @@ fn transcription_loss(data: Fields, shelf: &Shelf) -> ProviderFailure {
     loss(
         data.first_text(&["error_type", "error_code"]),
         Some(message),
-        kind,
+        Some(kind),
         loss_key(data, "transcription"),
     )
-}
-
-/// How a fresh URL can be had where no asset id is told: by way of the recording's or session's assets,
-/// among which the storage path in the field `path` says which one is meant.
-fn remint(data: Fields, path: &str) -> Option<Lookup> {
-    let id = |id: String| match data.text(path) {
-        Some(path) => format!("{id}#{path}"),
-        None => id,
-    };
-    let recording = data
-        .text("recording_id")
-        .map(|r| lookup("hms-recording", id(r)));
-    recording.or_else(|| {
-        data.text("session_id")
-            .map(|s| lookup("hms-session", id(s)))
-    })
-}
-
-/// The call for one asset's URL. Its answer does not say what the asset is, so the id does.
-pub(super) fn asset_lookup(id: &str, kind: Kind, name: &str) -> Lookup {
-    lookup("hms-asset", format!("{id}#{}/{name}", kind.as_str()))
 }

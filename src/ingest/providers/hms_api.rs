@@ -11,9 +11,10 @@ use secrecy::SecretString;
 use serde_json::json;
 
 use super::api::{api_key, api_secret, get, segment, unknown_call};
-use super::draft::{File, Life, Shelf, hash, path_format};
+use super::draft::hash;
 use super::fields::Fields;
-use super::hms::asset_lookup;
+use super::hms_files::asset_lookup;
+use super::shelf::{File, Life, Shelf, path_format};
 use crate::error::Result;
 use crate::model::api::{ApiRequest, Credentials};
 use crate::model::{Artifact, Format, Kind, Lookup, Provider};

@@ -6,10 +6,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::draft::{
-    Draft, File, Life, Says, Shelf, body_key, extension_of, header_id, lookup, loss,
-};
+use super::draft::{Draft, Says, body_key, header_id, lookup, loss};
 use super::fields::{Fields, Location};
+use super::shelf::{File, Life, Shelf, extension_of};
 use super::transcript;
 use crate::ingest::Delivery;
 use crate::model::{Format, Kind, Lookup, Recording};
@@ -136,7 +135,7 @@ fn failed(data: Fields) -> Says {
     Says::loss(loss(
         data.first_text(&["error_code", "error"]),
         data.first_text(&["error_message", "message", "error"]),
-        Some(Kind::Video),
+        None,
         "bot",
     ))
 }
@@ -148,7 +147,7 @@ fn status_change(data: Fields) -> Says {
         Some(code) if LOST_CODES.contains(&code.as_str()) => Says::loss(loss(
             status.text("error_type").or(Some(code.clone())),
             status.text("error_message").or(Some(code)),
-            Some(Kind::Video),
+            None,
             "bot",
         )),
         Some(_) => Says::Nothing,

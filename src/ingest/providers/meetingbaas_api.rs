@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use secrecy::SecretString;
 
 use super::api::{api_key, get, segment, unknown_call};
-use super::draft::Shelf;
 use super::fields::Fields;
+use super::shelf::Shelf;
 use super::{meetingbaas, transcript};
 use crate::error::Result;
 use crate::model::api::{ApiRequest, Credentials};

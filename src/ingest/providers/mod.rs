@@ -17,8 +17,10 @@ mod dyte_api;
 mod fields;
 mod hms;
 mod hms_api;
+mod hms_files;
 mod meetingbaas;
 mod meetingbaas_api;
+mod shelf;
 mod transcript;
 
 use fields::Fields;

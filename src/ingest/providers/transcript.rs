@@ -5,8 +5,8 @@
 
 use serde_json::Value;
 
-use super::draft::{File, Shelf};
 use super::fields::Fields;
+use super::shelf::{File, Shelf};
 use crate::model::{Format, Kind};
 
 /// A cue is closed when it would become longer than this, in characters: two lines on a screen.
