@@ -8,6 +8,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)] // A program for people at a terminal.
 
 use std::net::SocketAddr;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
@@ -15,6 +16,7 @@ use recording_harvester::cli::demo::events;
 use recording_harvester::cli::demo::media::Library;
 use recording_harvester::cli::demo::origin::{Origin, OriginSettings, Pace};
 use recording_harvester::clock::{Clock, SystemClock};
+use recording_harvester::error::{Error, Result};
 
 /// Serves sample recordings under signed URLs and prints an event that names them.
 #[derive(Parser)]
@@ -40,8 +42,17 @@ struct Args {
 }
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+async fn main() -> ExitCode {
+    match serve(Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", error.full_message());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve(args: Args) -> Result<()> {
     if args.list {
         for name in events::names() {
             println!("{name}");
@@ -86,6 +97,7 @@ async fn main() -> anyhow::Result<()> {
         origin.base_url(),
         origin.api_key()
     );
-    tokio::signal::ctrl_c().await?;
-    Ok(())
+    tokio::signal::ctrl_c()
+        .await
+        .map_err(|error| Error::internal("wait for Ctrl-C").with_source(error))
 }

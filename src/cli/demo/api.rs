@@ -11,7 +11,7 @@ use super::presign::Presigner;
 /// How long Daily's links live when nobody asks for longer.
 const DAILY_LINK_LIFE: Duration = Duration::from_secs(3600);
 
-/// How long MeetingBaaS's v1 links live, by its guide.
+/// How long MeetingBaaS's links live, by the guides of both versions: the shorter.
 const MEETINGBAAS_LINK_LIFE: Duration = Duration::from_secs(2 * 3600);
 
 /// The answer to a call; `None` when `path` is no call of any provider's API.
@@ -33,7 +33,7 @@ pub(super) fn answer(
             _,
             "access-link",
         ] => true,
-        ["bots", "meeting_data"] => false,
+        ["bots", "meeting_data"] | ["v2", "bots", _] => false,
         _ => return None,
     };
     let (presented, expected) = if is_daily {
@@ -64,6 +64,7 @@ pub(super) fn answer(
             "transcription": transcription(id, &daily),
             "summary": {"format": "txt", "link": daily(format!("/daily/bp/{id}/summary.txt"))},
         }),
+        ["v2", "bots", bot] => bot_v2(bot, presigner, now),
         _ => {
             let bot = query
                 .split('&')
@@ -85,6 +86,28 @@ fn transcription(job: &str, link: &dyn Fn(String) -> String) -> Vec<Value> {
             })
         })
         .collect()
+}
+
+fn bot_v2(bot: &str, presigner: &Presigner, now: Timestamp) -> Value {
+    let link = |file: &str| {
+        let path = format!("/meetingbaas/v2/{bot}/fresh/{file}");
+        presigner.sign(&path, now, MEETINGBAAS_LINK_LIFE)
+    };
+    json!({
+        "success": true,
+        "data": {
+            "bot_id": bot,
+            "status": "completed",
+            "video": link("video.mp4"),
+            "audio": link("output.flac"),
+            "transcription": link("output_transcription.json"),
+            "raw_transcription": link("raw_transcription.json"),
+            "diarization": link("diarization.jsonl"),
+            "chat_messages": null,
+            "artifacts_deleted": false,
+            "duration_seconds": 1800,
+        },
+    })
 }
 
 fn meeting_data(bot: &str, presigner: &Presigner, now: Timestamp) -> Value {

@@ -325,6 +325,21 @@ const REALTIMEKIT: Sample = Sample {
     ..HMS
 };
 
+/// What a MeetingBaaS bot of version 2 leaves.
+const BOT_FILES: &[(&str, &str)] = &[
+    ("recording.mp4", "/meetingbaas/v2/bot/video.mp4"),
+    ("audio.flac", "/meetingbaas/v2/bot/output.flac"),
+    ("diarization.jsonl", "/meetingbaas/v2/bot/diarization.jsonl"),
+    (
+        "transcript-raw.json",
+        "/meetingbaas/v2/bot/raw_transcription.json",
+    ),
+    (
+        "transcript.json",
+        "/meetingbaas/v2/bot/output_transcription.json",
+    ),
+];
+
 /// Each type of event of each provider once, and the cases that go wrong.
 const SAMPLES: &[Sample] = &[
     Sample {
@@ -520,19 +535,16 @@ const SAMPLES: &[Sample] = &[
         name: "meetingbaas/v2-bot.completed",
         text: sample!("meetingbaas/v2-bot.completed"),
         meeting: 25,
-        archived: &[
-            ("recording.mp4", "/meetingbaas/v2/bot/video.mp4"),
-            ("audio.flac", "/meetingbaas/v2/bot/output.flac"),
-            ("diarization.jsonl", "/meetingbaas/v2/bot/diarization.jsonl"),
-            (
-                "transcript-raw.json",
-                "/meetingbaas/v2/bot/raw_transcription.json",
-            ),
-            (
-                "transcript.json",
-                "/meetingbaas/v2/bot/output_transcription.json",
-            ),
-        ],
+        archived: BOT_FILES,
+        ..MEETINGBAAS
+    },
+    Sample {
+        // Its URLs are dead, and the provider's API is asked for fresh ones.
+        name: "meetingbaas/v2-bot.completed-expired",
+        text: sample!("meetingbaas/v2-bot.completed"),
+        meeting: 28,
+        age: EXPIRED_AGE,
+        archived: BOT_FILES,
         ..MEETINGBAAS
     },
     Sample {
