@@ -260,6 +260,14 @@ async fn next(events: &mut Receiver<ProgressEvent>) -> ProgressEvent {
     }
 }
 
+/// What is lost, and what waits for a bucket that refuses. An interrupted artifact only waits for a next run.
+fn needs_a_person(record: &Record, class: Class) -> bool {
+    match record.state.is_settled() {
+        true => record.state != State::Archived,
+        false => class == Class::UploadDenied,
+    }
+}
+
 /// Bars on stderr, and with `--json` a record a line on stdout as each settles.
 struct Screen<'a> {
     terminal: Terminal,
@@ -305,7 +313,7 @@ impl<'a> Screen<'a> {
                     self.tell(record)?;
                 }
             }
-            if let Some(class) = record.class.filter(|_| record.state != State::Archived) {
+            if let Some(class) = record.class.filter(|class| needs_a_person(record, *class)) {
                 self.advise(record, class);
             }
         }

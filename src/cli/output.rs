@@ -130,12 +130,12 @@ impl Output {
         match failure {
             Failure::Told => 1,
             Failure::Usage(message) => {
-                self.tell(Class::Invalid, message, None);
+                self.tell(Class::Invalid, "", message, None);
                 2
             }
             Failure::Failed(error) => {
                 let action = has_advice(error.class()).then(|| error.class().action());
-                self.tell(error.class(), &error.full_message(), action);
+                self.tell(error.class(), FAILED_TO, &error.full_message(), action);
                 1
             }
         }
@@ -146,11 +146,11 @@ impl Output {
     /// # Errors
     /// As [`line`](Output::line).
     pub fn error(&mut self, error: &Error) -> Result {
-        self.tell(error.class(), &error.full_message(), None);
+        self.tell(error.class(), FAILED_TO, &error.full_message(), None);
         Ok(())
     }
 
-    fn tell(&mut self, class: Class, message: &str, action: Option<&str>) {
+    fn tell(&mut self, class: Class, intro: &str, message: &str, action: Option<&str>) {
         let message = without_queries(message);
         if self.is_json {
             let error = serde_json::json!({
@@ -159,13 +159,17 @@ impl Output {
             // What stdout does not take any more is still said on stderr.
             let _ = self.json(&error);
         }
-        self.stderr.say(Tone::Bad, &format!("error: {message}"));
+        self.stderr
+            .say(Tone::Bad, &format!("error: {intro}{message}"));
         if let Some(action) = action {
             self.stderr
                 .say(Tone::Quiet, &format!("  {class}: {action}"));
         }
     }
 }
+
+/// What every error's message fits after.
+const FAILED_TO: &str = "failed to ";
 
 /// The advice of the other classes is about an event or the worker, not about a command.
 fn has_advice(class: Class) -> bool {

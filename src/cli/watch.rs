@@ -61,11 +61,13 @@ async fn follow(
     shutdown: &CancellationToken,
 ) -> Result {
     let mut was_connected = false;
+    let mut is_missed = false;
     let mut wait = FIRST_WAIT;
     loop {
         let attempt = async {
             let response = connect(client, admin).await?;
             was_connected = true;
+            is_missed = false;
             wait = FIRST_WAIT;
             read(response, screen).await
         };
@@ -77,7 +79,10 @@ async fn follow(
             },
             () = shutdown.cancelled() => return Ok(()),
         }
-        screen.output.note("the worker went away, waiting for it");
+        if !is_missed {
+            is_missed = true;
+            screen.output.note("the worker went away, waiting for it");
+        }
         tokio::select! {
             () = tokio::time::sleep(wait) => wait = (wait * 2).min(MAX_WAIT),
             () = shutdown.cancelled() => return Ok(()),

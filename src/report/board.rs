@@ -190,6 +190,16 @@ pub fn settled(record: &Record) -> (Tone, String) {
     (tone, text)
 }
 
+/// How many of how many are safe: `2 of 3, 1 lost`.
+pub fn counts(totals: &Totals) -> String {
+    let all = totals.archived + totals.lost + totals.open;
+    let lost = match totals.lost {
+        0 => String::new(),
+        lost => format!(", {lost} lost"),
+    };
+    format!("{} of {all}{lost}", totals.archived)
+}
+
 /// The totals, in one line.
 pub fn totals_line(totals: &Totals, now: Timestamp) -> String {
     let mut text = format!("{} archived", totals.archived);
@@ -234,18 +244,36 @@ pub fn duration(length: SignedDuration) -> String {
     shown.join(" ")
 }
 
+const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+
 /// A number of bytes in a unit that people read: `13.3 MiB`.
 pub fn bytes(count: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let unit = unit_of(count);
+    format!("{} {}", in_unit(count, unit), UNITS[unit])
+}
+
+/// A part of a number of bytes, both in the unit of the whole: `1.5/13.3 MiB`.
+pub fn bytes_of(done: u64, total: u64) -> String {
+    let unit = unit_of(total.max(done));
+    let (done, total) = (in_unit(done, unit), in_unit(total, unit));
+    format!("{done}/{total} {}", UNITS[unit])
+}
+
+fn unit_of(count: u64) -> usize {
     let mut value = count as f64;
     let mut unit = 0;
+    // What would be shown as 1024.0 is 1.0 of the next.
     while value >= 1023.95 && unit + 1 < UNITS.len() {
         value /= 1024.0;
         unit += 1;
     }
+    unit
+}
+
+fn in_unit(count: u64, unit: usize) -> String {
     match unit {
-        0 => format!("{count} B"),
-        _ => format!("{value:.1} {}", UNITS[unit]),
+        0 => count.to_string(),
+        _ => format!("{:.1}", count as f64 / 1024f64.powi(unit as i32)),
     }
 }
 
@@ -402,6 +430,8 @@ pub(crate) mod tests {
         ] {
             assert_eq!(bytes(count), text);
         }
+        assert_eq!(bytes_of(1_572_864, 13_933_649), "1.5/13.3 MiB");
+        assert_eq!(bytes_of(7, 974), "7/974 B");
     }
 
     #[test]

@@ -4,9 +4,10 @@
 //! progress at most every few seconds.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use jiff::{SignedDuration, Timestamp};
 
 use super::board::{self, Board, Change, Row, Tone};
@@ -146,9 +147,12 @@ impl Terminal {
             if self.bars.len() >= MAX_BARS {
                 return;
             }
-            let bar = self.stderr.bars.insert(0, ProgressBar::no_length());
-            bar.set_prefix(row.label.clone());
-            bar.set_position(row.done);
+            // Dressed before it is shown: what is added is drawn at once.
+            let bar = ProgressBar::no_length()
+                .with_style(style(UNKNOWN_LENGTH))
+                .with_prefix(row.label.clone())
+                .with_position(row.done);
+            let bar = self.stderr.bars.insert(0, bar);
             // What an earlier attempt carried is not this one's speed.
             bar.reset_eta();
             self.bars.insert(id, bar);
@@ -161,8 +165,7 @@ impl Terminal {
                 bar.set_length(total);
                 bar.set_style(style(KNOWN_LENGTH));
             }
-            None => bar.set_style(style(UNKNOWN_LENGTH)),
-            Some(_) => {}
+            _ => {}
         }
         bar.set_position(row.done);
         bar.set_message(board::time_left(row.deadline, now).unwrap_or_default());
@@ -196,37 +199,41 @@ impl Terminal {
         }
         let stderr = &self.stderr;
         let bar = self.total.get_or_insert_with(|| {
-            let bar = stderr.bars.add(ProgressBar::new(0));
-            bar.set_style(style(TOTAL));
-            bar.set_prefix("total");
-            bar
+            let bar = ProgressBar::new(0).with_style(style(KNOWN_LENGTH));
+            stderr.bars.add(bar)
         });
         let totals = self.board.totals();
         bar.set_length(totals.bytes_total);
         bar.set_position(totals.bytes_done);
-        bar.set_message(board::totals_line(&totals, now));
+        bar.set_prefix(board::counts(&totals));
+        bar.set_message(board::time_left(totals.next_deadline, now).unwrap_or_default());
     }
 }
 
-const KNOWN_LENGTH: &str = "{prefix:<32!} {wide_bar} {binary_bytes:>11}/{binary_total_bytes:<11} {binary_bytes_per_sec:>13} eta {eta:>4} {msg}";
+/// Fits into 80 columns with room for the bar.
+const KNOWN_LENGTH: &str =
+    "{prefix:<20!} {wide_bar} {size:>16} {binary_bytes_per_sec:>12} {eta:>4} {msg}";
 const UNKNOWN_LENGTH: &str =
-    "{prefix:<32!} {spinner} {binary_bytes:>11} {binary_bytes_per_sec:>13} {msg}";
-const TOTAL: &str = "{prefix:<32!} {wide_bar} {binary_bytes:>11}/{binary_total_bytes:<11} {binary_bytes_per_sec:>13} eta {eta:>4} {msg}";
+    "{prefix:<20!} {spinner} {binary_bytes:>10} {binary_bytes_per_sec:>12} {msg}";
 
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
         .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .with_key(
+            "size",
+            |state: &ProgressState, text: &mut dyn fmt::Write| {
+                let total = state.len().unwrap_or_default();
+                // A bar has nobody to tell that it can't be drawn.
+                let _ = text.write_str(&board::bytes_of(state.pos(), total));
+            },
+        )
         .progress_chars("=> ")
 }
 
 fn row_line(verb: &str, row: &Row, now: Timestamp) -> String {
     let mut line = format!("{verb:<9} {}", row.label);
     match row.total {
-        Some(total) => line.push_str(&format!(
-            " {} of {}",
-            board::bytes(row.done),
-            board::bytes(total)
-        )),
+        Some(total) => line.push_str(&format!(" {}", board::bytes_of(row.done, total))),
         None => line.push_str(&format!(" {}", board::bytes(row.done))),
     }
     if let Some(left) = board::time_left(row.deadline, now) {
@@ -241,7 +248,7 @@ mod tests {
 
     #[test]
     fn every_template_is_understood() {
-        for template in [KNOWN_LENGTH, UNKNOWN_LENGTH, TOTAL] {
+        for template in [KNOWN_LENGTH, UNKNOWN_LENGTH] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
     }
@@ -257,7 +264,7 @@ mod tests {
         let now = "2026-03-02T10:00:00Z".parse().unwrap();
         assert_eq!(
             row_line("carrying", &row, now),
-            "carrying  100ms/recording.mp4 1.0 MiB of 4.0 MiB, 10m left"
+            "carrying  100ms/recording.mp4 1.0/4.0 MiB, 10m left"
         );
     }
 
