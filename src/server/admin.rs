@@ -9,7 +9,6 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -21,8 +20,9 @@ use secrecy::SecretString;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::api::{self, Refusal};
+use super::api;
 use super::health::healthz;
+use super::refusal::{Refusal, within_time};
 use crate::clock::SharedClock;
 use crate::error::{Class, Error, Result};
 use crate::ingest::signature;
@@ -33,9 +33,6 @@ use crate::store::{JobStore, Stats};
 /// The header that every request to `/api/*` carries, with any value. A page of another origin can't send
 /// it without a preflight, which is never answered.
 pub const API_HEADER: &str = "x-harvester";
-
-/// For an answer of the store, before the operator is told that it does not answer.
-pub(super) const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Everything that the operator's listener shows and does.
 pub struct Admin {
@@ -125,7 +122,7 @@ async fn render_metrics(State(admin): State<Arc<Admin>>) -> Result<Response, Ref
 }
 
 async fn stats(admin: &Admin) -> Result<Stats, Refusal> {
-    api::within_time(admin.store.stats()).await
+    within_time(admin.store.stats()).await
 }
 
 async fn require_token(

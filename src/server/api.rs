@@ -2,39 +2,25 @@
 //!
 //! Answers are JSON; a refusal is `{"error":{"class","message"}}`. Nothing changes by GET.
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
 use axum::middleware::from_fn;
-use axum::response::sse::{Event, KeepAlive, Sse};
-use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use futures::stream::{self, Stream, StreamExt};
-use http_body_util::{BodyExt, Limited};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use super::admin::{self, Admin, STORE_TIMEOUT};
-use crate::error::{Class, Error};
+use super::admin::{self, Admin};
+use super::live;
+use super::refusal::{Refusal, read_json, within_time};
+use crate::error::Class;
 use crate::model::manifest::{ProviderFailureRecord, RecordingRecord};
-use crate::model::{ProgressEvent, Provider, Record, RecordingId, State as JobState};
+use crate::model::{Provider, Record, RecordingId, State as JobState};
 use crate::store::{EventRecord, Filter, ProviderLoss, Selection};
-
-/// Bytes of a request body.
-const BODY_LIMIT_BYTES: usize = 64 * 1024;
-
-/// For a whole request body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Rows of an answer, when the request does not say.
 const PAGE_DEFAULT: usize = 1000;
@@ -42,17 +28,7 @@ const PAGE_DEFAULT: usize = 1000;
 /// Rows of an answer at most.
 const PAGE_MAX: usize = 10_000;
 
-/// Live streams at once.
-const STREAMS_MAX: usize = 64;
-
-/// How often a quiet stream says that it lives.
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
 pub(super) fn router(admin: &Arc<Admin>) -> Router<Arc<Admin>> {
-    let streams = Streams {
-        admin: Arc::clone(admin),
-        room: Arc::new(Semaphore::new(STREAMS_MAX)),
-    };
     Router::new()
         .route("/events", get(events))
         .route("/recordings/{id}", get(recording))
@@ -60,11 +36,7 @@ pub(super) fn router(admin: &Arc<Admin>) -> Router<Arc<Admin>> {
         .route("/failures", get(failures))
         .route("/retry", post(retry))
         .route("/cancel", post(cancel))
-        .merge(
-            Router::new()
-                .route("/progress", get(progress))
-                .with_state(streams),
-        )
+        .merge(live::router(admin))
         .fallback(async || Refusal::not_found("no such page"))
         .layer(from_fn(admin::require_api_header))
 }
@@ -315,132 +287,6 @@ async fn cancel(State(admin): State<Arc<Admin>>, body: Body) -> Result<Json<Canc
     let cancelled = within_time(admin.store.cancel(&ids, admin.clock.now())).await?;
     tracing::info!(jobs = cancelled.len(), "cancelled by the operator");
     Ok(Json(Cancelled { cancelled }))
-}
-
-#[derive(Clone)]
-struct Streams {
-    admin: Arc<Admin>,
-    room: Arc<Semaphore>,
-}
-
-/// Server-sent events: first what is going on, then what happens, as JSON of the progress events.
-async fn progress(
-    State(streams): State<Streams>,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
-    let permit = streams.room.try_acquire_owned().map_err(|_| {
-        let message = format!("{STREAMS_MAX} live streams are open already");
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Class::Throttled, message)
-    })?;
-    // Subscribed before the snapshot: an event may come twice, but none is missed.
-    let live = streams.admin.progress.subscribe();
-    let snapshot = streams.admin.progress.snapshot();
-    let events = stream::iter(snapshot).chain(follow(live, permit));
-    let shutdown = streams.admin.shutdown.clone();
-    let events = events
-        .take_until(shutdown.cancelled_owned())
-        .filter_map(async |event| Event::default().json_data(event).ok().map(Ok));
-    Ok(Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
-}
-
-/// What happens from now on. A reader that falls behind by more than the channel holds is dropped: it may
-/// come back and begin with a fresh snapshot, and the work never waits for it.
-fn follow(
-    live: Receiver<ProgressEvent>,
-    permit: OwnedSemaphorePermit,
-) -> impl Stream<Item = ProgressEvent> {
-    stream::unfold((live, permit), async |(mut live, permit)| {
-        match live.recv().await {
-            Ok(event) => Some((event, (live, permit))),
-            Err(RecvError::Lagged(missed)) => {
-                tracing::debug!(missed, "dropped a slow reader of the progress stream");
-                None
-            }
-            Err(RecvError::Closed) => None,
-        }
-    })
-}
-
-async fn read_json<T: serde::de::DeserializeOwned>(body: Body) -> Result<T, Refusal> {
-    let read = Limited::new(body, BODY_LIMIT_BYTES).collect();
-    let body = match tokio::time::timeout(BODY_TIMEOUT, read).await {
-        Err(_) => {
-            let message = format!("the body took longer than {BODY_TIMEOUT:?}");
-            return Err(Refusal::new(
-                StatusCode::REQUEST_TIMEOUT,
-                Class::Invalid,
-                message,
-            ));
-        }
-        Ok(Err(_)) => {
-            let message = format!("the body is cut or longer than {BODY_LIMIT_BYTES} bytes");
-            return Err(Refusal::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                Class::Invalid,
-                message,
-            ));
-        }
-        Ok(Ok(body)) => body.to_bytes(),
-    };
-    serde_json::from_slice(&body)
-        .map_err(|error| Refusal::invalid(format!("the body is not understood: {error}")))
-}
-
-/// The store's answer, or a refusal when it does not come.
-pub(super) async fn within_time<T>(
-    answer: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Refusal> {
-    match tokio::time::timeout(STORE_TIMEOUT, answer).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => {
-            tracing::error!(error = %error.full_message(), "the store failed the admin listener");
-            Err(Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                error.class(),
-                error.to_string(),
-            ))
-        }
-        Err(_) => {
-            let message = format!("the store did not answer within {STORE_TIMEOUT:?}");
-            Err(Refusal::new(
-                StatusCode::SERVICE_UNAVAILABLE,
-                Class::Internal,
-                message,
-            ))
-        }
-    }
-}
-
-/// An answer that is no success.
-#[derive(Debug)]
-pub(super) struct Refusal {
-    status: StatusCode,
-    class: Class,
-    message: String,
-}
-
-impl Refusal {
-    pub(super) fn new(status: StatusCode, class: Class, message: impl Into<String>) -> Refusal {
-        Refusal {
-            status,
-            class,
-            message: message.into(),
-        }
-    }
-
-    pub(super) fn not_found(message: &str) -> Refusal {
-        Refusal::new(StatusCode::NOT_FOUND, Class::Gone, message)
-    }
-
-    fn invalid(message: String) -> Refusal {
-        Refusal::new(StatusCode::BAD_REQUEST, Class::Invalid, message)
-    }
-}
-
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let error = serde_json::json!({"error": {"class": self.class, "message": self.message}});
-        (self.status, Json(error)).into_response()
-    }
 }
 
 #[cfg(test)]

@@ -9,3 +9,6 @@ pub mod webhook;
 
 mod api;
 mod health;
+mod live;
+mod refusal;
+mod rejection;

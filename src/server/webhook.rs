@@ -24,6 +24,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::health::healthz;
+use super::rejection::Rejection;
 use crate::clock::SharedClock;
 use crate::error::{Error, Result};
 use crate::ingest::{self, Delivery, signature};
@@ -53,9 +54,6 @@ const HANDSHAKE_LIMIT_BYTES: usize = 256;
 
 /// An id header that is longer is no id.
 const ID_HEADER_LIMIT_BYTES: usize = 256;
-
-/// Seconds after which the provider may try again.
-const RETRY_AFTER: &str = "5";
 
 /// A configured source, as the listener has to know it.
 #[derive(Clone, Debug)]
@@ -349,94 +347,6 @@ fn log_event(
         _ => {
             tracing::info!(source = name, class, event_type, %event, jobs, duplicate = recorded.is_duplicate, "event recorded");
         }
-    }
-}
-
-/// Why a delivery was not taken.
-#[derive(Debug)]
-enum Rejection {
-    UnknownSource,
-    Unauthorized,
-    TooLarge,
-    TooSlow,
-    Cut,
-    Unparseable(Error),
-    Overloaded,
-    NotStored(Error),
-}
-
-impl Rejection {
-    /// Every failed check looks the same from outside: without a valid secret there is no other answer.
-    fn unless_unauthorized(self, is_authentic: bool) -> Rejection {
-        if is_authentic {
-            self
-        } else {
-            Rejection::Unauthorized
-        }
-    }
-
-    /// The label in the metrics.
-    fn reason(&self) -> &'static str {
-        match self {
-            Rejection::UnknownSource => "unknown_source",
-            Rejection::Unauthorized => "unauthorized",
-            Rejection::TooLarge => "too_large",
-            Rejection::TooSlow => "too_slow",
-            Rejection::Cut => "cut",
-            Rejection::Unparseable(_) => "unparseable",
-            Rejection::Overloaded => "overloaded",
-            Rejection::NotStored(_) => "not_stored",
-        }
-    }
-
-    fn status(&self) -> StatusCode {
-        match self {
-            Rejection::UnknownSource => StatusCode::NOT_FOUND,
-            Rejection::Unauthorized => StatusCode::UNAUTHORIZED,
-            Rejection::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Rejection::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Rejection::Cut | Rejection::Unparseable(_) => StatusCode::BAD_REQUEST,
-            Rejection::Overloaded | Rejection::NotStored(_) => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-
-    /// What the sender is told. Nothing of what it sent, and nothing of what is inside.
-    fn words(&self) -> &'static str {
-        match self {
-            Rejection::UnknownSource => "no such source\n",
-            Rejection::Unauthorized => "not authorized\n",
-            Rejection::TooLarge => "the body is too large\n",
-            Rejection::TooSlow => "the body took too long\n",
-            Rejection::Cut => "the body was cut short\n",
-            Rejection::Unparseable(_) => "the body is not a JSON object\n",
-            Rejection::Overloaded | Rejection::NotStored(_) => {
-                "the event can't be stored now, send it again\n"
-            }
-        }
-    }
-
-    fn log(&self, name: &str) {
-        let reason = self.reason();
-        match self {
-            Rejection::NotStored(error) => {
-                tracing::error!(source = name, reason, error = %error.full_message(), "an event was not stored, its sender was told to try again");
-            }
-            Rejection::Unparseable(error) => {
-                tracing::info!(source = name, reason, error = %error.full_message(), "webhook refused");
-            }
-            Rejection::Overloaded => tracing::warn!(source = name, reason, "webhook refused"),
-            _ => tracing::info!(source = name, reason, "webhook refused"),
-        }
-    }
-}
-
-impl IntoResponse for Rejection {
-    fn into_response(self) -> Response {
-        let status = self.status();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            return (status, [(header::RETRY_AFTER, RETRY_AFTER)], self.words()).into_response();
-        }
-        (status, self.words()).into_response()
     }
 }
 

@@ -159,6 +159,15 @@ impl HttpSource {
                 )
             })?
             .map_err(send_error)?;
+        // The resolver and the URL were judged; this is the last belt.
+        if let Some(address) = response.remote_addr()
+            && let Err(reason) = self.guard.judge_address(address.ip())
+        {
+            return Err(Error::new(
+                Class::Refused,
+                format!("the origin is {reason}"),
+            ));
+        }
         Ok((response, permit))
     }
 

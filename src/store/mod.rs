@@ -38,14 +38,18 @@ pub trait JobStore: Send + Sync + 'static {
     /// session's first event where the session is known already. An artifact whose `identity` the
     /// recording has already becomes no second job: a job that is not archived takes over the fresh
     /// origin, remint and deadline (keeping its checkpoint), and one that is `expired`, `failed` or
-    /// `cancelled` goes back to `pending`. A taken name gets a number (`recording-2.mp4`).
+    /// `cancelled` goes back to `pending`; an event that is older (by its own time) than the one that announced the
+    /// artifact last brings nothing fresh, nor does an unusable origin. A lookup that has been answered is asked
+    /// again only when it found nothing or what it found was lost. A taken name gets a number (`recording-2.mp4`).
     /// An artifact with [`Origin::Unusable`](crate::model::Origin::Unusable) becomes a `failed` job.
-    /// A provider failure with the `loss_key` of an earlier one of the recording is stored once.
+    /// A provider failure with the `loss_key` of an earlier one of the recording is stored once; one that an
+    /// archived artifact of a later event cures already is withdrawn at once.
     async fn record(&self, event: NewEvent) -> Result<Recorded>;
 
     /// Leases due jobs to `worker`, least slack first (earliest latest-start, session-signed
     /// ones first among equals, then oldest). Due is: `pending` with `next_attempt_at` not after now,
     /// or `running` with a lease that has run out. Counts the attempt and gives a new fencing token.
+    /// A job that was leased 20 times in a row without a word from its worker becomes `failed` (`internal`) instead.
     async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>>;
 
     /// Extends leases to `until`; answers with the jobs whose lease is lost (stale or cancelled).
@@ -61,7 +65,8 @@ pub trait JobStore: Send + Sync + 'static {
 
     /// Ends the attempt. `Archived` also erases the origin (its secret is of no more use) and the
     /// checkpoint, and withdraws provider failures that it cures; `Retry` with `is_counted: false`
-    /// gives the attempt back.
+    /// gives the attempt back. A job that was given a fresh origin during the attempt does not end by the
+    /// old one's failure: it goes back to `pending`, due at once.
     async fn settle(&self, lease: &Lease, outcome: &Outcome, now: Timestamp) -> Result<Written>;
 
     /// Ends a lookup job: the artifacts that the answer named become jobs of the same recording by

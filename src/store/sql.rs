@@ -1,17 +1,18 @@
 //! The statements, in one place. Lists go in as one JSON text, so that a batch of any length is one statement.
 //!
-//! Only the functions that take JSON apart differ between the engines.
+//! Only the functions that take JSON apart differ between the engines. (`jsonb_each` hands out parsed rows,
+//! where `json_each` would write each as text for `->>` to parse again: half of an insert's time.)
 
 /// Earlier receipts of these `[source, dedupe_key]` pairs.
 pub(super) const RECEIPTS: &str = "
 SELECT e.source, e.dedupe_key, e.id, e.recording_id, e.job_ids
-FROM json_each($1) AS wanted
+FROM jsonb_each($1) AS wanted
 JOIN events e ON e.source = wanted.value ->> 0 AND e.dedupe_key = wanted.value ->> 1";
 
 /// Recordings of these `[source, recording_key]` pairs.
 pub(super) const RECORDINGS_BY_KEY: &str = "
 SELECT r.*
-FROM json_each($1) AS wanted
+FROM jsonb_each($1) AS wanted
 JOIN recordings r ON r.source = wanted.value ->> 0 AND r.recording_key = wanted.value ->> 1";
 
 pub(super) const RECORDING_BY_ID: &str = "SELECT * FROM recordings WHERE id = $1";
@@ -19,7 +20,7 @@ pub(super) const RECORDING_BY_ID: &str = "SELECT * FROM recordings WHERE id = $1
 /// The folder date of the first recording of each of these `[source, session_id]` pairs.
 pub(super) const SESSION_DATES: &str = "
 SELECT r.source, r.session_id, r.folder_date
-FROM json_each($1) AS wanted
+FROM jsonb_each($1) AS wanted
 JOIN recordings r ON r.source = wanted.value ->> 0 AND r.session_id = wanted.value ->> 1
 ORDER BY r.id";
 
@@ -44,7 +45,7 @@ SELECT value ->> 'id', value ->> 'source', value ->> 'provider', value ->> 'reco
     value ->> 'provider_id', value ->> 'bot_id', value ->> 'session_id', value ->> 'room_id',
     value ->> 'room_name', value ->> 'started_at', value ->> 'ended_at', value ->> 'folder_date',
     value ->> 'folder', 1, value ->> 'open_jobs', value ->> 'created_at'
-FROM json_each($1)";
+FROM jsonb_each($1)";
 
 pub(super) const UPDATE_RECORDING: &str = "
 UPDATE recordings SET provider_id = $2, bot_id = $3, session_id = $4, room_id = $5, room_name = $6,
@@ -65,7 +66,7 @@ SELECT value ->> 'id', value ->> 'source', value ->> 'provider', value ->> 'dedu
     value ->> 'event_id', value ->> 'event_type', value ->> 'class', value ->> 'alert',
     value ->> 'event_time', value ->> 'received_at', value ->> 'recording_id', value ->> 'job_ids',
     value ->> 'raw', value ->> 'raw_encoding'
-FROM json_each($1)";
+FROM jsonb_each($1)";
 
 pub(super) const INSERT_JOBS: &str = "
 INSERT INTO jobs (
@@ -79,7 +80,7 @@ SELECT value ->> 'id', value ->> 'recording_id', value ->> 'identity', value ->>
     value ->> 'announced_size', value ->> 'announced_by', value ->> 'announced_at',
     value ->> 'found_by', value ->> 'now', value ->> 'class', value ->> 'message',
     value ->> 'now', value ->> 'now'
-FROM json_each($1)";
+FROM jsonb_each($1)";
 
 /// An archived job is announced again: nothing to do but to know it.
 pub(super) const ANNOUNCE_ARCHIVED: &str = "
@@ -108,7 +109,7 @@ INSERT INTO provider_failures (
 SELECT value ->> 'id', value ->> 'recording_id', value ->> 'event_id', value ->> 'event_name',
     value ->> 'loss_key', value ->> 'class', value ->> 'code', value ->> 'message',
     value ->> 'kind', value ->> 'at', value ->> 'received_at', value ->> 'withdrawn_at'
-FROM json_each($1)";
+FROM jsonb_each($1)";
 
 pub(super) const WITHDRAW_FAILURE: &str =
     "UPDATE provider_failures SET withdrawn_at = $2 WHERE id = $1 AND withdrawn_at IS NULL";

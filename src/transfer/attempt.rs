@@ -336,7 +336,9 @@ impl<'a> Attempt<'a> {
         url: &SignedUrl,
         first: &ObjectDigest,
     ) -> Result<(), Stop> {
-        let mut reader = self.open(url, None).await?;
+        let max_bytes = self.engine.settings.max_object_bytes;
+        let source = &*self.engine.source;
+        let mut reader = Reader::open_again(source, url, self.allow_hosts, max_bytes).await?;
         let mut digest = PartDigest::new();
         while let Some(chunk) = reader.next().await? {
             digest.update(&chunk);

@@ -2,7 +2,8 @@
 //!
 //! A part's whole share is taken at once, before its first byte is read, and is held until the bucket
 //! has acknowledged the part. A transfer that waits for a share holds only shares whose parts are
-//! already on their way up, so those come back by themselves and nobody waits in a circle.
+//! already on their way up, so those come back by themselves. Who holds a share waits for nothing else
+//! without a limit, so nobody waits in a circle.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

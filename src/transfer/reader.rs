@@ -27,6 +27,10 @@ const RESUME_DELAY: Duration = Duration::from_millis(100);
 /// A longer Retry-After is for the scheduler: a connection to the bucket is waiting.
 const MAX_RESUME_DELAY: Duration = Duration::from_secs(10);
 
+/// How long opening may take for who holds memory already: a connection that is waited for may be held
+/// by another transfer that waits for that memory.
+const REOPEN_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Why carrying stopped.
 pub(super) enum Stop {
     /// For good, or until the scheduler says otherwise.
@@ -76,15 +80,7 @@ impl<'a> Reader<'a> {
     ) -> Result<Reader<'a>> {
         let opened = match opened {
             Some(opened) => *opened,
-            None => {
-                let request = OpenRequest {
-                    url: url.clone(),
-                    range: None,
-                    validator: None,
-                    allow_hosts: allow_hosts.to_vec(),
-                };
-                source.open(&request).await?
-            }
+            None => source.open(&whole(url, allow_hosts)).await?,
         };
         if let Some(length) = opened.length.filter(|length| *length > max_bytes) {
             return Err(too_large(&format!("{length} bytes"), max_bytes));
@@ -104,6 +100,18 @@ impl<'a> Reader<'a> {
             resumes: 0,
             resumed_at: 0,
         })
+    }
+
+    /// Opens the origin once more, for who holds memory already.
+    pub(super) async fn open_again(
+        source: &'a dyn Source,
+        url: &'a SignedUrl,
+        allow_hosts: &'a [String],
+        max_bytes: u64,
+    ) -> Result<Reader<'a>> {
+        let opened = reopen(source, &whole(url, allow_hosts)).await?;
+        let opened = Some(Box::new(opened));
+        Reader::open(source, url, allow_hosts, max_bytes, opened).await
     }
 
     /// The length of the whole, once known.
@@ -182,6 +190,8 @@ impl<'a> Reader<'a> {
             self.resumes = 0;
         }
         self.resumed_at = self.position;
+        // The cut body must not keep the connection that its own continuation may wait for.
+        self.body = futures::stream::empty().boxed();
         loop {
             self.resumes += 1;
             let Some(delay) = delay(self.resumes, cause.retry_after()) else {
@@ -193,9 +203,9 @@ impl<'a> Reader<'a> {
                 "resuming a cut body"
             );
             tokio::time::sleep(delay).await;
-            match self.source.open(&self.rest()).await {
+            match reopen(self.source, &self.rest()).await {
                 Ok(opened) => return self.go_on(opened, cause),
-                Err(error) if error.is_transient() => cause = error,
+                Err(error) if is_passing(&error) => cause = error,
                 Err(error) => return Err(error.into()),
             }
         }
@@ -246,9 +256,37 @@ impl<'a> Reader<'a> {
     }
 }
 
+fn whole(url: &SignedUrl, allow_hosts: &[String]) -> OpenRequest {
+    OpenRequest {
+        url: url.clone(),
+        range: None,
+        validator: None,
+        allow_hosts: allow_hosts.to_vec(),
+    }
+}
+
+async fn reopen(source: &dyn Source, request: &OpenRequest) -> Result<Opened> {
+    tokio::time::timeout(REOPEN_TIMEOUT, source.open(request))
+        .await
+        .unwrap_or_else(|_| {
+            Err(Error::transient(
+                Class::Unreachable,
+                format!(
+                    "the origin could not be opened again within {} s",
+                    REOPEN_TIMEOUT.as_secs()
+                ),
+            ))
+        })
+}
+
 /// Whether the rest of the content may still be had.
 fn is_cut(error: &Error) -> bool {
     error.is_transient() && error.class() == Class::Unreachable
+}
+
+/// Whether another try to resume may meet a better origin.
+fn is_passing(error: &Error) -> bool {
+    error.is_transient() && matches!(error.class(), Class::Unreachable | Class::Throttled)
 }
 
 fn delay(resumes: u32, asked: Option<Duration>) -> Option<Duration> {

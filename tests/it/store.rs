@@ -1,9 +1,11 @@
 //! The store's contract, as cases that every back end runs, and what only SQLite promises.
 
 mod build;
-mod contract;
 mod cures;
+mod fresh;
+mod intake;
 mod leases;
+mod operator;
 mod random;
 mod sealing;
 mod sqlite;

@@ -2,6 +2,7 @@
 
 mod engine;
 mod source;
+mod wire;
 mod world;
 
 use std::sync::Arc;
@@ -18,6 +19,20 @@ pub fn loopback_source(forbidden: Vec<std::net::SocketAddr>) -> HttpSource {
         forbidden,
     });
     source_behind(guard)
+}
+
+/// As [`loopback_source`], with one connection to a host at a time.
+pub fn single_file_source() -> HttpSource {
+    let guard = Guard::new(GuardSettings {
+        allow_networks: vec!["127.0.0.0/8".parse().unwrap()],
+        allow_http: true,
+        forbidden: Vec::new(),
+    });
+    let settings = HttpSettings {
+        per_host: 1,
+        ..HttpSettings::default()
+    };
+    HttpSource::new(Arc::new(guard), settings).unwrap()
 }
 
 /// A source behind `guard`, whose patience is short.

@@ -16,6 +16,7 @@ use serde_json::json;
 use world::{TRANSCRIPT, World, artifact, file, transcript};
 
 use crate::harness::api::Answer;
+use crate::harness::s3::{Fault, Kind as FaultKind, Op};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_event_ends_with_its_artifacts_archived_and_the_manifest_last() {
@@ -127,7 +128,9 @@ async fn a_daily_transcript_is_looked_up_with_the_sources_credentials() {
     );
     assert!(records.iter().all(|record| record.state == State::Archived));
     let asked = world.api.asked();
+    assert_eq!(asked[0].method, "GET");
     assert_eq!(asked[0].header("authorization"), "Bearer key-canary");
+    assert!(asked[0].body.is_empty());
     assert!(
         world
             .events()
@@ -574,15 +577,15 @@ async fn f18_an_origin_that_recovers_is_retried_until_it_does() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f62_an_object_store_that_is_down_is_waited_for_and_burns_no_attempts() {
-    let mut world = World::start().await;
-    world.stop_s3().await;
+    let world = World::start().await;
+    world.stop_s3();
     let jobs = world.record("m20", Vec::new()).await;
     let running = world.run(world.worker());
     world
         .wait_for(|event| world::kind_of(event) == "retrying")
         .await;
     assert_eq!(world.records(&jobs).await[0].attempts, 0);
-    world.start_s3().await;
+    world.s3.heal();
     world.wait_for_seal().await;
     running.stop().await;
     let record = &world.records(&jobs).await[0];
@@ -638,4 +641,88 @@ async fn two_workers_share_a_queue_and_each_manifest_is_whole() {
             .unwrap();
         assert_eq!(manifest["artifacts"].as_array().unwrap().len(), 2);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f55_an_upload_that_fails_while_the_bucket_answers_is_the_jobs_own_trouble_and_counts() {
+    let world = World::start().await;
+    world
+        .s3
+        .fail(Fault::always(Op::PutObject, FaultKind::InternalError));
+    let jobs = world.record("m23", Vec::new()).await;
+    let running = world.run(world.worker());
+    world
+        .wait_for(|event| world::kind_of(event) == "settled")
+        .await;
+    running.stop().await;
+    let record = &world.records(&jobs).await[0];
+    let end = (record.state, record.class, record.attempts);
+    assert_eq!(end, (State::Failed, Some(Class::UploadFailed), 4));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f58_a_manifest_whose_answer_was_lost_is_found_and_noted() {
+    for lost in [FaultKind::ResetAfter, FaultKind::InternalError] {
+        let world = World::start().await;
+        // The first object is the event itself.
+        world.s3.fail(Fault {
+            op: Op::PutObject,
+            after: 1,
+            times: 2,
+            kind: lost,
+        });
+        world.record("m24", Vec::new()).await;
+        let running = world.run(world.worker());
+        world.wait_for_seal().await;
+        let unsealed = world.store.unsealed(10).await.unwrap();
+        running.stop().await;
+        assert_eq!(unsealed, []);
+        let keys = world.s3.keys().await;
+        let names: Vec<_> = keys
+            .iter()
+            .map(|key| key.rsplit_once('/').unwrap().1)
+            .collect();
+        assert_eq!(names, ["event-m24.json", "manifest.json"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_interrupted_archive_hands_back_and_the_next_run_goes_on_at_once() {
+    let world = World::start().await;
+    let stalled = Answer::stalled(vec![7; 1000]);
+    let whole = Answer::file(vec![7; 1000]);
+    world.api.script("/a.bin", [stalled, whole]);
+    let jobs = world
+        .record("m25", vec![file("a.bin", &world.url("/a.bin"))])
+        .await;
+    let (worker, interrupt) = (world.worker(), world.never());
+    let (records, ()) = tokio::join!(worker.run_jobs(jobs.clone(), interrupt.clone()), async {
+        world.api.wait_for(1).await;
+        interrupt.cancel();
+    });
+    let records = records.unwrap();
+    let file = records
+        .iter()
+        .find(|record| record.name == "a.bin")
+        .unwrap();
+    assert_eq!((file.state, file.attempts), (State::Pending, 0));
+
+    let records = worker.run_jobs(jobs, world.never()).await.unwrap();
+    assert!(records.iter().all(|record| record.state == State::Archived));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f67_a_store_that_fails_does_not_hang_the_drain() {
+    let world = World::start().await;
+    let stalled = Answer::stalled(vec![7; 1000]);
+    world.api.script("/a.bin", [stalled]);
+    world
+        .record("m26", vec![file("a.bin", &world.url("/a.bin"))])
+        .await;
+    let running = world.run(world.worker());
+    world.api.wait_for(1).await;
+    world.sqlite.close().await;
+    world.bell.notify_one();
+    // It fails to read the queue now, and to settle what it was carrying.
+    running.stop().await;
 }

@@ -179,3 +179,104 @@ fn invalid_part() -> s3s::S3Error {
         "One or more of the specified parts could not be found. The part may not have been uploaded, or the specified entity tag may not match the part's entity tag."
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object::embedded::checksum::{Expected, Hasher};
+    use crate::object::embedded::disk::Description;
+    use crate::object::embedded::uploads::UploadMeta;
+    use jiff::Timestamp;
+
+    fn part(number: u32, size_bytes: u64) -> PartMeta {
+        let mut hasher = Hasher::new(&Expected::default());
+        hasher.update(&vec![0; usize::try_from(size_bytes).unwrap()]);
+        PartMeta {
+            number,
+            size_bytes,
+            etag: format!("etag-{number}"),
+            checksums: hasher.finish().checksums,
+            last_modified: Timestamp::UNIX_EPOCH,
+            file: String::new(),
+        }
+    }
+
+    fn upload(parts: Vec<PartMeta>) -> Upload {
+        let meta = UploadMeta {
+            id: String::new(),
+            bucket: String::new(),
+            key: String::new(),
+            initiated: Timestamp::UNIX_EPOCH,
+            algorithm: Algorithm::Crc64nvme,
+            is_algorithm_named: true,
+            is_composite: false,
+            description: Description::default(),
+        };
+        Upload::new(meta, parts)
+    }
+
+    fn ask(numbers: &[i32]) -> Vec<CompletedPart> {
+        let part = |number: &i32| CompletedPart {
+            part_number: Some(*number),
+            e_tag: Some(ETag::Strong(format!("etag-{number}"))),
+            ..CompletedPart::default()
+        };
+        numbers.iter().map(part).collect()
+    }
+
+    #[test]
+    fn each_rule_of_the_list_has_its_own_code() {
+        let upload = upload(vec![
+            part(1, PART_MIN_BYTES),
+            part(2, PART_MIN_BYTES - 1),
+            part(5, 3),
+        ]);
+        let cases: [(&[i32], Result<u64, &str>); 9] = [
+            (&[1], Ok(PART_MIN_BYTES)),
+            (&[1, 5], Ok(PART_MIN_BYTES + 3)),
+            (&[1, 2], Ok(2 * PART_MIN_BYTES - 1)),
+            (&[], Err("MalformedXML")),
+            (&[1, 2, 5], Err("EntityTooSmall")),
+            (&[5, 1], Err("InvalidPartOrder")),
+            (&[1, 1], Err("InvalidPartOrder")),
+            (&[1, 3], Err("InvalidPart")),
+            (&[0], Err("InvalidArgument")),
+        ];
+        for (numbers, expected) in cases {
+            let sealed = seal(&upload, &ask(numbers), &Claim::default());
+            let sealed = sealed.map(|whole| whole.size_bytes);
+            let sealed = sealed.map_err(|error| error.code().as_str().to_owned());
+            assert_eq!(sealed, expected.map_err(str::to_owned), "{numbers:?}");
+        }
+    }
+
+    #[test]
+    fn what_the_client_says_of_the_whole_has_to_be_true() {
+        let upload = upload(vec![part(1, 10)]);
+        let whole = seal(&upload, &ask(&[1]), &Claim::default()).unwrap();
+        let right = Claim {
+            checksums: whole.checksums.clone(),
+            is_composite: Some(false),
+            size_bytes: Some(10),
+        };
+        assert_eq!(seal(&upload, &ask(&[1]), &right).unwrap(), whole);
+        let other = Checksums::from([(Algorithm::Crc64nvme, "AAAAAAAAAAA=".to_owned())]);
+        let wrong = [
+            Claim {
+                checksums: other,
+                ..right.clone()
+            },
+            Claim {
+                size_bytes: Some(11),
+                ..right.clone()
+            },
+            Claim {
+                is_composite: Some(true),
+                ..right
+            },
+        ];
+        for claim in wrong {
+            assert!(seal(&upload, &ask(&[1]), &claim).is_err(), "{claim:?}");
+        }
+    }
+}

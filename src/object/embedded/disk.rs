@@ -13,6 +13,7 @@ use std::io;
 use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::SystemTime;
 
 use jiff::Timestamp;
 use s3s::{S3Result, s3_error};
@@ -109,6 +110,12 @@ impl Disk {
 
     pub(super) fn buckets(&self) -> Vec<String> {
         self.read().keys().cloned().collect()
+    }
+
+    /// When a bucket's folder was made, where the file system tells.
+    pub(super) fn created(&self, bucket: &str) -> Option<SystemTime> {
+        let folder = self.root.join(bucket).metadata().ok()?;
+        folder.created().or_else(|_| folder.modified()).ok()
     }
 
     pub(super) fn has_bucket(&self, bucket: &str) -> bool {

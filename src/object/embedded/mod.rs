@@ -39,8 +39,11 @@ use crate::error::{Class, Error, Result};
 /// How long `stop` waits for requests that are being answered.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// How long `start` waits for an earlier server in this folder to let go of it.
-const LOCK_PATIENCE: Duration = Duration::from_secs(3);
+/// A server that was just dropped holds its folder for a moment longer: `start` tries as often as this.
+const LOCK_ATTEMPTS: u32 = 30;
+
+/// And pauses in between.
+const LOCK_PAUSE: Duration = Duration::from_millis(100);
 
 /// Where the server keeps its files and listens.
 #[derive(Clone, Debug)]
@@ -153,13 +156,12 @@ fn is_bucket_name(name: &str) -> bool {
         && !name.contains("..")
 }
 
-/// A server that was just dropped holds its folder for a moment longer.
 async fn open_patiently(
     settings: &EmbeddedSettings,
     clock: &SharedClock,
 ) -> Result<(Service, StaticCredentials)> {
-    let started = tokio::time::Instant::now();
-    loop {
+    let folder = settings.root.display();
+    for _ in 0..LOCK_ATTEMPTS {
         let (root, bucket, clock) = (
             settings.root.clone(),
             settings.bucket.clone(),
@@ -171,28 +173,17 @@ async fn open_patiently(
         })?;
         match opened {
             Ok(opened) => return Ok(opened),
-            Err(error)
-                if error.kind() == io::ErrorKind::WouldBlock
-                    && started.elapsed() < LOCK_PATIENCE =>
-            {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let text = format!(
-                    "open the embedded object store in {}: another process uses it",
-                    settings.root.display()
-                );
-                return Err(Error::new(Class::UploadDenied, text));
+                tokio::time::sleep(LOCK_PAUSE).await;
             }
             Err(error) => {
-                let text = format!(
-                    "open the embedded object store in {}",
-                    settings.root.display()
-                );
+                let text = format!("open the embedded object store in {folder}");
                 return Err(Error::new(Class::UploadDenied, text).with_source(error));
             }
         }
     }
+    let text = format!("open the embedded object store in {folder}: another process uses it");
+    Err(Error::new(Class::UploadDenied, text))
 }
 
 fn open(

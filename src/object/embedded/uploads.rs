@@ -57,6 +57,17 @@ pub(super) struct Upload {
     noting: Arc<Mutex<()>>,
 }
 
+impl Upload {
+    pub(super) fn new(meta: UploadMeta, parts: Vec<PartMeta>) -> Upload {
+        Upload {
+            meta,
+            parts: parts.into_iter().map(|part| (part.number, part)).collect(),
+            is_completing: false,
+            noting: Arc::default(),
+        }
+    }
+}
+
 /// All open uploads.
 #[derive(Debug)]
 pub(super) struct Uploads {
@@ -92,12 +103,7 @@ impl Uploads {
         fs::create_dir(&folder).map_err(io_error)?;
         files::write_document(&self.scratch, &folder, NOTE, &meta).map_err(io_error)?;
         files::sync_folder(&self.folder).map_err(io_error)?;
-        let upload = Upload {
-            parts: BTreeMap::new(),
-            is_completing: false,
-            noting: Arc::default(),
-            meta,
-        };
+        let upload = Upload::new(meta, Vec::new());
         self.lock().insert(upload.meta.id.clone(), upload);
         Ok(())
     }
@@ -221,31 +227,25 @@ impl Drop for Completion<'_> {
 
 fn recover(folder: &Path) -> io::Result<Upload> {
     let meta: UploadMeta = files::read_document(&folder.join(NOTE))?;
-    let mut parts = BTreeMap::new();
+    let mut parts: Vec<PartMeta> = Vec::new();
     let mut contents = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         match path.extension().and_then(|e| e.to_str()) {
             Some("json") if !path.ends_with(NOTE) => {
-                let part: PartMeta = files::read_document(&path)?;
-                parts.insert(part.number, part);
+                parts.push(files::read_document(&path)?);
             }
             Some("part") => contents.push(path),
             _ => {}
         }
     }
     for path in contents {
-        let is_noted = parts.values().any(|part| path.ends_with(&part.file));
+        let is_noted = parts.iter().any(|part| path.ends_with(&part.file));
         if !is_noted {
             files::remove_file(&path)?;
         }
     }
-    Ok(Upload {
-        meta,
-        parts,
-        is_completing: false,
-        noting: Arc::default(),
-    })
+    Ok(Upload::new(meta, parts))
 }
 
 fn no_such_upload() -> s3s::S3Error {

@@ -1,18 +1,14 @@
-//! From the claim to the end of an attempt. Each function runs inside a transaction of the writer.
+//! Leases: taking them, keeping them, writing under them. Each function runs inside a transaction of the writer.
 
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
-use super::record::Ids;
-use super::{rows, shelf};
+use super::rows;
+use super::settle::give_up;
 use crate::error::{Class, Error, Result};
 use crate::model::artifact::is_small;
-use crate::model::{
-    Archived, Artifact, Checkpoint, JobId, Kind, Lease, Outcome, RecordingId, State,
-};
-use crate::store::cure;
-use crate::store::intake::{Announcement, Change, Shelf};
+use crate::model::{Artifact, Checkpoint, JobId, Lease, RecordingId, State};
 use crate::store::stored::{clean, from_origin, length, millis, to_json};
 use crate::store::{Claim, Claimed, Written, sql};
 
@@ -168,181 +164,6 @@ pub(super) async fn checkpoint(
     Ok(written(rows::execute(conn, query).await?.rows_affected()))
 }
 
-/// Ends an attempt.
-pub(super) async fn settle(
-    conn: &mut SqliteConnection,
-    lease: Lease,
-    outcome: Outcome,
-    now: Timestamp,
-) -> Result<Written> {
-    let Some(row) = leased_row(conn, &lease).await? else {
-        return Ok(Written::Stale);
-    };
-    check_move(State::Running, outcome.state())?;
-    let recording_id = rows::id(&row, "recording_id")?;
-    // Its URL is dead, but a fresh one came meanwhile: it begins anew with that.
-    let has_fresh_origin = rows::get::<i64>(&row, "has_fresh_origin")? != 0;
-    match &outcome {
-        Outcome::Archived(archived) => {
-            archive(conn, lease.job, archived, now).await?;
-            withdraw_cured(conn, &row, recording_id, now).await?;
-        }
-        Outcome::Retry {
-            at,
-            class,
-            message,
-            is_counted,
-        } => {
-            let at = if has_fresh_origin { now.min(*at) } else { *at };
-            requeue(conn, lease.job, at, *class, message, *is_counted, now).await?;
-        }
-        Outcome::Expired { message } if has_fresh_origin => {
-            requeue(conn, lease.job, now, Class::Expired, message, true, now).await?;
-        }
-        Outcome::Failed { class, message } if has_fresh_origin => {
-            requeue(conn, lease.job, now, *class, message, true, now).await?;
-        }
-        Outcome::Expired { message } => {
-            let class = Some(Class::Expired);
-            give_up(conn, lease.job, State::Expired, class, message, now).await?;
-        }
-        Outcome::Failed { class, message } => {
-            give_up(conn, lease.job, State::Failed, Some(*class), message, now).await?;
-        }
-    }
-    touch(conn, recording_id).await?;
-    Ok(Written::Yes)
-}
-
-async fn archive(
-    conn: &mut SqliteConnection,
-    job: JobId,
-    archived: &Archived,
-    now: Timestamp,
-) -> Result<()> {
-    let query = sqlx::query(sql::ARCHIVE_JOB)
-        .bind(job.to_string())
-        .bind(&archived.key)
-        .bind(length(archived.size_bytes))
-        .bind(&archived.crc64nvme)
-        .bind(archived.sha256.as_deref())
-        .bind(archived.etag.as_deref())
-        .bind(archived.version_id.as_deref())
-        .bind(millis(now));
-    rows::execute(conn, query).await?;
-    Ok(())
-}
-
-async fn requeue(
-    conn: &mut SqliteConnection,
-    job: JobId,
-    at: Timestamp,
-    class: Class,
-    message: &str,
-    is_counted: bool,
-    now: Timestamp,
-) -> Result<()> {
-    let query = sqlx::query(sql::REQUEUE_JOB)
-        .bind(job.to_string())
-        .bind(millis(at))
-        .bind(class.as_str())
-        .bind(clean(message))
-        .bind(i64::from(!is_counted))
-        .bind(millis(now));
-    rows::execute(conn, query).await?;
-    Ok(())
-}
-
-/// Ends a job without an object.
-pub(super) async fn give_up(
-    conn: &mut SqliteConnection,
-    job: JobId,
-    state: State,
-    class: Option<Class>,
-    message: &str,
-    now: Timestamp,
-) -> Result<()> {
-    let query = sqlx::query(sql::GIVE_UP_JOB)
-        .bind(job.to_string())
-        .bind(state.as_str())
-        .bind(class.map(Class::as_str))
-        .bind(clean(message))
-        .bind(millis(now));
-    rows::execute(conn, query).await?;
-    Ok(())
-}
-
-/// Withdraws the losses that this artifact, just archived, cures.
-async fn withdraw_cured(
-    conn: &mut SqliteConnection,
-    job: &SqliteRow,
-    recording_id: RecordingId,
-    now: Timestamp,
-) -> Result<()> {
-    let saved = shelf::saved(job)?;
-    if saved.is_inline || saved.kind == Kind::Event {
-        return Ok(());
-    }
-    let here = rows::facts(job)?;
-    let query = sqlx::query(sql::LOSSES_TO_CURE)
-        .bind(recording_id.to_string())
-        .bind(rows::get::<String>(job, "source")?)
-        .bind(here.room_name.clone());
-    for row in rows::all(conn, query).await? {
-        let loss = shelf::loss(&row)?;
-        let of: RecordingId = rows::id(&row, "recording_id")?;
-        let is_elsewhere = of != recording_id;
-        if is_elsewhere && !cure::is_about(&rows::facts(&row)?, loss.at, &here) {
-            continue;
-        }
-        if cure::cures(&saved, &loss) {
-            shelf::withdraw(conn, rows::id(&row, "id")?, now).await?;
-            if is_elsewhere {
-                touch(conn, of).await?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Ends a lookup: what it found becomes jobs, and it is a job no more.
-pub(super) async fn resolve(
-    conn: &mut SqliteConnection,
-    lease: Lease,
-    found: Vec<Artifact>,
-    now: Timestamp,
-) -> Result<Written> {
-    let Some(row) = leased_row(conn, &lease).await? else {
-        return Ok(Written::Stale);
-    };
-    let recording_id: RecordingId = rows::id(&row, "recording_id")?;
-    let identity: String = rows::get(&row, "identity")?;
-    let announcement = Announcement {
-        event: rows::optional_id(&row, "announced_by")?,
-        at: now,
-        found_by: Some(lease.job),
-    };
-    let mut shelf = shelf_of(conn, recording_id).await?;
-    shelf.jobs.retain(|job| job.id != lease.job);
-    shelf.change = Change::Altered;
-    shelf.changed_at = now;
-    let mut ids = Ids::default();
-    for artifact in found {
-        shelf.announce(artifact, announcement, &mut || ids.fresh(now));
-    }
-    let delete = sqlx::query(sql::DELETE_JOB).bind(lease.job.to_string());
-    rows::execute(conn, delete).await?;
-    let keep = sqlx::query(sql::KEEP_ANSWER)
-        .bind(recording_id.to_string())
-        .bind(identity)
-        .bind(lease.job.to_string())
-        .bind(millis(now));
-    rows::execute(conn, keep).await?;
-    shelf::write_recordings(conn, &[&mut shelf]).await?;
-    shelf::write_contents(conn, &[&mut shelf]).await?;
-    Ok(Written::Yes)
-}
-
 /// Replaces a running job's origin.
 pub(super) async fn reorigin(
     conn: &mut SqliteConnection,
@@ -405,20 +226,15 @@ pub(super) async fn job_row(conn: &mut SqliteConnection, job: JobId) -> Result<S
         .ok_or_else(|| crate::store::stored::damaged(format!("job {job} is not there")))
 }
 
-async fn leased_row(conn: &mut SqliteConnection, lease: &Lease) -> Result<Option<SqliteRow>> {
+/// The row of a running job under its current lease.
+pub(super) async fn leased_row(
+    conn: &mut SqliteConnection,
+    lease: &Lease,
+) -> Result<Option<SqliteRow>> {
     let query = sqlx::query(sql::JOB_BY_LEASE)
         .bind(lease.job.to_string())
         .bind(lease.token);
     rows::optional(conn, query).await
-}
-
-async fn shelf_of(conn: &mut SqliteConnection, recording: RecordingId) -> Result<Shelf> {
-    let query = sqlx::query(sql::RECORDING_BY_ID).bind(recording.to_string());
-    let row = rows::all(conn, query).await?;
-    let mut shelves = shelf::load(conn, row).await?;
-    shelves
-        .pop()
-        .ok_or_else(|| crate::store::stored::damaged(format!("recording {recording} is not there")))
 }
 
 fn written(rows: u64) -> Written {

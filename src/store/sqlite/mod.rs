@@ -26,6 +26,7 @@ mod plans;
 mod read;
 mod record;
 mod rows;
+mod settle;
 mod shelf;
 mod writer;
 
@@ -127,7 +128,7 @@ impl JobStore for SqliteStore {
     async fn settle(&self, lease: &Lease, outcome: &Outcome, now: Timestamp) -> Result<Written> {
         let (lease, outcome) = (lease.clone(), outcome.clone());
         self.writer
-            .write(move |conn| Box::pin(lease::settle(conn, lease, outcome, now)))
+            .write(move |conn| Box::pin(settle::settle(conn, lease, outcome, now)))
             .await
     }
 
@@ -139,7 +140,7 @@ impl JobStore for SqliteStore {
     ) -> Result<Written> {
         let lease = lease.clone();
         self.writer
-            .write(move |conn| Box::pin(lease::resolve(conn, lease, found, now)))
+            .write(move |conn| Box::pin(settle::resolve(conn, lease, found, now)))
             .await
     }
 

@@ -105,13 +105,23 @@ fn create_private(path: &Path) -> Result<()> {
         .create_new(true)
         .mode(0o600)
         .open(path);
-    match made {
-        Ok(_) => Ok(()),
+    let created = match made {
+        Ok(_) => sync_folders(path),
         Err(cause) if cause.kind() == ErrorKind::AlreadyExists => Ok(()),
-        Err(cause) => {
-            Err(Error::internal(format!("create the store {}", path.display())).with_source(cause))
-        }
+        Err(cause) => Err(cause),
+    };
+    created.map_err(|cause| {
+        Error::internal(format!("create the store {}", path.display())).with_source(cause)
+    })
+}
+
+/// SQLite syncs what is in the file; that the file and its folder are there is ours to sync.
+fn sync_folders(path: &Path) -> std::io::Result<()> {
+    let folders = path.ancestors().skip(1).take(2);
+    for folder in folders.filter(|folder| !folder.as_os_str().is_empty()) {
+        File::open(folder)?.sync_all()?;
     }
+    Ok(())
 }
 
 /// What the first bytes tell, before SQLite touches the file: that it is a database, and whole.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
-use super::{lease, rows};
+use super::{lease, rows, settle};
 use crate::error::{Class, Result};
 use crate::model::Record;
 use crate::model::{JobId, RecordingId, State};
@@ -51,7 +51,7 @@ pub(super) async fn cancel(
         }
         let message = "cancelled by an operator";
         let class: Option<Class> = None;
-        lease::give_up(conn, job, State::Cancelled, class, message, now).await?;
+        settle::give_up(conn, job, State::Cancelled, class, message, now).await?;
         lease::touch(conn, recording).await?;
         records.push(rows::record(&lease::job_row(conn, job).await?)?);
     }

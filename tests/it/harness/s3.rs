@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -195,12 +195,7 @@ impl TestS3 {
         self.server().credentials()
     }
 
-    /// The credentials file in AWS profile format.
-    pub fn credentials_file(&self) -> PathBuf {
-        self.folder.path().join("credentials")
-    }
-
-    /// The server's folder; content lies under `BUCKET` in it.
+    /// The server's folder: content lies under `BUCKET` in it, `credentials` is the AWS profile file.
     pub fn root(&self) -> &Path {
         self.folder.path()
     }

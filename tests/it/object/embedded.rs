@@ -632,7 +632,7 @@ async fn threat_22_a_browser_page_gets_nothing() {
 }
 
 #[tokio::test]
-async fn no_credentials_at_all_are_denied_before_the_first_call() {
+async fn an_endpoint_that_is_no_url_is_told_before_the_first_call() {
     let folder = tempfile::tempdir().unwrap();
     let server = start_embedded(folder.path()).await;
     let mut settings = direct_settings(&server);
@@ -640,4 +640,36 @@ async fn no_credentials_at_all_are_denied_before_the_first_call() {
     let error = S3Store::connect(settings).await.unwrap_err();
     assert_eq!(error.class(), Class::UploadDenied);
     server.stop().await;
+}
+
+#[tokio::test]
+async fn buckets_are_made_listed_and_told_apart() {
+    let s3 = TestS3::start().await;
+    let client = s3.client();
+    client
+        .create_bucket()
+        .bucket("another")
+        .send()
+        .await
+        .unwrap();
+    let again = client
+        .create_bucket()
+        .bucket("another")
+        .send()
+        .await
+        .unwrap_err();
+    assert!(again.into_service_error().is_bucket_already_owned_by_you());
+    let listed = client.list_buckets().send().await.unwrap();
+    let names: Vec<_> = listed.buckets().iter().filter_map(|b| b.name()).collect();
+    assert_eq!(names, ["another", BUCKET]);
+    // The AWS command line can't list buckets that have no date.
+    assert!(listed.buckets().iter().all(|b| b.creation_date().is_some()));
+    put(&*s3.store().await, "here", b"x").await;
+    let other = client
+        .list_objects_v2()
+        .bucket("another")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(other.key_count(), Some(0));
 }

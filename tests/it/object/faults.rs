@@ -46,6 +46,25 @@ impl WriteEndOf {
 }
 
 #[tokio::test]
+async fn f54_a_lost_answer_to_create_leaves_an_upload_that_can_be_found_and_aborted() {
+    let s3 = TestS3::start().await;
+    let store = s3.store().await;
+    s3.fail(Fault::once(Op::CreateUpload, Kind::ResetAfter));
+    let id = store
+        .create_upload("r/a", &Attributes::default())
+        .await
+        .unwrap();
+    let open = s3.open_uploads().await;
+    assert_eq!(open.len(), 2, "the SDK began a second one");
+    for orphan in open.iter().filter(|upload| upload.upload_id != id) {
+        store.abort(&orphan.key, &orphan.upload_id).await.unwrap();
+    }
+    let left = store.list_uploads("r/").await.unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].upload_id, id);
+}
+
+#[tokio::test]
 async fn f55_one_refused_or_cut_part_is_sent_again_by_itself() {
     let s3 = TestS3::start().await;
     let store = s3.store().await;

@@ -20,6 +20,7 @@ pub struct Moto {
 
 impl Moto {
     /// `None`, loudly, when moto is not installed. With `HARVESTER_REQUIRE=all` that fails instead.
+    #[expect(clippy::print_stderr, reason = "a skipped test has to be seen")]
     pub async fn start() -> Option<Moto> {
         let port = free_port();
         let spawned = Command::new("moto_server")

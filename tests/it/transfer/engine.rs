@@ -73,13 +73,15 @@ impl Case {
 }
 
 async fn play(cases: Vec<Case>) {
-    for case in cases {
-        let world = World::new().await;
+    let world = World::new().await;
+    for (number, case) in cases.into_iter().enumerate() {
         let name = case.name;
+        let path = format!("/case-{number}");
         world
             .origin
-            .serve("/file", case.content.clone(), case.behaviour);
-        let mut job = world.job("/file", case.format);
+            .serve(&path, case.content.clone(), case.behaviour);
+        let mut job = world.job(&path, case.format);
+        job.key = format!("case-{number}/file");
         job.size_bytes = case.told;
         let result = world.carry(&job).await;
         match case.end {
@@ -109,7 +111,7 @@ async fn play(cases: Vec<Case>) {
             }
         }
         if let Some(count) = case.requests {
-            assert_eq!(world.origin.requests("/file").len(), count, "{name}");
+            assert_eq!(world.origin.requests(&path).len(), count, "{name}");
         }
     }
 }
@@ -733,4 +735,15 @@ async fn progress_begins_at_nothing_ends_at_all_and_is_not_a_flood() {
     assert_eq!(told.last(), Some(&(size, Some(size))));
     assert!(told.windows(2).all(|pair| pair[0].0 <= pair[1].0));
     assert!(told.len() <= most, "{} of {most}", told.len());
+}
+
+#[tokio::test]
+async fn one_connection_is_enough_to_resume_and_to_read_twice() {
+    let world = World::new().await.in_single_file();
+    world.origin.serve("/cut", mp4(8 * MIB), cut_once(6 * MIB));
+    let closed = framed(Framing::Close);
+    world.origin.serve("/text", "what was said\n", closed);
+    world.carry(&world.job("/cut", Format::Mp4)).await.unwrap();
+    world.carry(&world.job("/text", Format::Txt)).await.unwrap();
+    assert_eq!(world.origin.log().len(), 4);
 }

@@ -23,7 +23,7 @@ use recording_harvester::signed_url::SignedUrl;
 use recording_harvester::transfer::{Engine, Ledger, TransferSettings};
 use tokio_util::sync::CancellationToken;
 
-use super::loopback_source;
+use super::{loopback_source, single_file_source};
 use crate::harness::origin::TestOrigin;
 
 pub const MIB: u64 = 1024 * 1024;
@@ -38,12 +38,15 @@ pub fn small_parts() -> TransferSettings {
     }
 }
 
+/// Bytes done and in all, as progress told them.
+type Told = Arc<Mutex<Vec<(u64, Option<u64>)>>>;
+
 pub struct World {
     pub origin: TestOrigin,
     pub store: Arc<Scripted>,
     pub engine: Engine,
     pub ledger: TestLedger,
-    pub told: Arc<Mutex<Vec<(u64, Option<u64>)>>>,
+    pub told: Told,
     _s3: EmbeddedS3,
     _folder: tempfile::TempDir,
 }
@@ -89,6 +92,13 @@ impl World {
             _s3: s3,
             _folder: folder,
         }
+    }
+
+    /// The same world, with one connection to a host at a time.
+    pub fn in_single_file(mut self) -> World {
+        let source = Arc::new(single_file_source());
+        self.engine = Engine::new(source, self.store.clone(), small_parts());
+        self
     }
 
     /// A job for what the origin serves under `path`.

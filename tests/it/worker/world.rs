@@ -1,7 +1,6 @@
 //! Everything a worker needs, on loopback and in a temporary folder.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +13,6 @@ use recording_harvester::model::{
     Origin, ProgressEvent, Provider, Record, Recording, key,
 };
 use recording_harvester::object::ObjectStore;
-use recording_harvester::object::embedded::{EmbeddedS3, EmbeddedSettings};
 use recording_harvester::object::s3::{S3Settings, S3Store};
 use recording_harvester::schedule::retry::RetrySettings;
 use recording_harvester::signed_url::SignedUrl;
@@ -25,33 +23,33 @@ use recording_harvester::store::sqlite::SqliteStore;
 use recording_harvester::store::{Filter, JobStore, NewEvent};
 use recording_harvester::transfer::{Engine, TransferSettings};
 use recording_harvester::worker::{SourceAccess, Worker, WorkerSettings};
-use secrecy::ExposeSecret as _;
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::api::{Answer, TestApi};
+use crate::harness::s3::{self, BUCKET, Fault, Op, TestS3};
 
 pub const TRANSCRIPT: &str = "WEBVTT\n\n00:00.000 --> 00:01.000\nhello\n";
 
 /// No wait in these tests is longer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-const BUCKET: &str = "archive";
+const MISSING_BUCKET: &str = "forgotten";
 
 /// The source's name differs from the provider's, so that mixing them up shows.
 const DAILY_SOURCE: &str = "daily-eu";
 
 pub struct World {
     pub store: Arc<dyn JobStore>,
+    pub sqlite: Arc<SqliteStore>,
     pub objects: Arc<dyn ObjectStore>,
     pub api: TestApi,
     pub bell: Arc<Notify>,
     source: Arc<dyn Source>,
     watched: Arc<Watched>,
-    s3: Option<EmbeddedS3>,
-    s3_settings: EmbeddedSettings,
+    pub s3: TestS3,
     _folder: tempfile::TempDir,
 }
 
@@ -90,89 +88,56 @@ impl Running {
 
 impl World {
     pub async fn start() -> World {
-        World::with_bucket(BUCKET).await
+        World::archiving_in(BUCKET).await
     }
 
     /// All that a worker needs but the bucket that it archives in.
     pub async fn without_bucket() -> World {
-        World::with_bucket("another").await
+        World::archiving_in(MISSING_BUCKET).await
     }
 
-    async fn with_bucket(bucket: &str) -> World {
+    async fn archiving_in(bucket: &str) -> World {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&folder.path().join("harvester.db"))
             .await
             .unwrap();
-        let mut s3_settings = EmbeddedSettings {
-            root: folder.path().join("s3"),
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        let s3 = TestS3::start().await;
+        let settings = S3Settings {
             bucket: bucket.to_owned(),
+            ..s3.settings()
         };
-        let s3 = EmbeddedS3::start(s3_settings.clone(), Arc::new(SystemClock))
-            .await
-            .unwrap();
-        s3_settings.listen = s3.address();
-        let objects = S3Store::connect(S3Settings {
-            bucket: BUCKET.to_owned(),
-            region: None,
-            endpoint: Some(s3.endpoint()),
-            path_style: true,
-            credentials: Some(s3.credentials()),
-            slowest_bytes_per_second: 64 * 1024,
-        })
-        .await
-        .unwrap();
+        let objects = S3Store::connect(settings).await.unwrap();
         let guard = Guard::new(GuardSettings {
             allow_networks: vec!["127.0.0.0/8".parse().unwrap()],
             allow_http: true,
-            forbidden: vec![s3.address()],
+            forbidden: Vec::new(),
         });
         let source = HttpSource::new(Arc::new(guard), HttpSettings::default()).unwrap();
+        let sqlite = Arc::new(store);
         World {
-            store: Arc::new(store),
+            store: Arc::clone(&sqlite) as Arc<dyn JobStore>,
+            sqlite,
             objects: Arc::new(objects),
             api: TestApi::start().await,
             bell: Arc::new(Notify::new()),
             source: Arc::new(source),
             watched: Arc::default(),
-            s3: Some(s3),
-            s3_settings,
+            s3,
             _folder: folder,
         }
     }
 
-    /// Makes the bucket, as an operator would.
+    /// Makes the bucket that was missing, as an operator would.
     pub async fn create_bucket(&self) {
-        let s3 = self.s3.as_ref().unwrap();
-        let key = s3.credentials();
-        let credentials = aws_sdk_s3::config::Credentials::new(
-            key.access_key,
-            key.secret_key.expose_secret(),
-            None,
-            None,
-            "test",
-        );
-        let config = aws_sdk_s3::Config::builder()
-            .behavior_version_latest()
-            .region(aws_sdk_s3::config::Region::new("us-east-1"))
-            .endpoint_url(s3.endpoint())
-            .force_path_style(true)
-            .credentials_provider(credentials)
-            .build();
-        let client = aws_sdk_s3::Client::from_conf(config);
-        client.create_bucket().bucket(BUCKET).send().await.unwrap();
+        let create = self.s3.client().create_bucket();
+        create.bucket(MISSING_BUCKET).send().await.unwrap();
     }
 
     /// The object store goes down.
-    pub async fn stop_s3(&mut self) {
-        self.s3.take().unwrap().stop().await;
-    }
-
-    /// The object store is back where it was.
-    pub async fn start_s3(&mut self) {
-        let settings = self.s3_settings.clone();
-        let s3 = EmbeddedS3::start(settings, Arc::new(SystemClock)).await;
-        self.s3 = Some(s3.unwrap());
+    pub fn stop_s3(&self) {
+        for op in [Op::PutObject, Op::HeadObject, Op::HeadBucket] {
+            self.s3.fail(Fault::always(op, s3::Kind::ResetBefore));
+        }
     }
 
     pub fn worker(&self) -> Worker {

@@ -38,6 +38,7 @@ impl Service {
             .into_iter()
             .filter(|name| name.starts_with(&prefix))
             .map(|name| Bucket {
+                creation_date: self.disk.created(&name).map(Into::into),
                 name: Some(name),
                 ..Bucket::default()
             })

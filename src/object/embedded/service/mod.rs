@@ -175,12 +175,8 @@ fn checksum_type(is_composite: bool) -> ChecksumType {
 }
 
 /// Of what was computed, what S3 would keep: the algorithm that the client used, or CRC64NVME.
-fn kept(computed: &Checksums, expected: &Expected) -> Checksums {
-    let chosen = expected
-        .algorithms()
-        .first()
-        .copied()
-        .unwrap_or(Algorithm::Crc64nvme);
+fn kept(computed: &Checksums, used: Option<&Algorithm>) -> Checksums {
+    let chosen = used.copied().unwrap_or(Algorithm::Crc64nvme);
     let value = computed.get(&chosen).cloned();
     value.map(|value| (chosen, value)).into_iter().collect()
 }

@@ -14,7 +14,7 @@ use super::{
     Service, check_key, check_metadata, checksum_type, expected, io_error, kept, size,
     timestamp_seconds, with_checksums,
 };
-use crate::object::embedded::checksum::Algorithm;
+use crate::object::embedded::checksum::{Algorithm, Checksums};
 use crate::object::embedded::conditions::{ReadConditions, WriteConditions, strong};
 use crate::object::embedded::disk::{Description, ObjectMeta};
 use crate::object::embedded::receive::receive;
@@ -31,7 +31,7 @@ impl Service {
         request: S3Request<PutObjectInput>,
     ) -> S3Result<PutObjectOutput> {
         let expected = expected!(request)?;
-        let algorithms = expected!(request)?;
+        let algorithms = expected.algorithms();
         let trailers = request.trailing_headers;
         let input = request.input;
         self.check_bucket(&input.bucket)?;
@@ -56,7 +56,7 @@ impl Service {
             key: input.key,
             size_bytes: digested.size_bytes,
             etag: format!("{:016x}-{}", digested.crc64nvme, digested.size_bytes),
-            checksums: kept(&digested.checksums, &algorithms),
+            checksums: kept(&digested.checksums, algorithms.first()),
             is_composite: false,
             parts: None,
             last_modified: self.clock.now(),
@@ -115,18 +115,15 @@ impl Service {
         };
         conditions.check(&object)?;
         let (span, content_range) = span(input.range.as_ref(), object.size_bytes)?;
-        let is_whole = content_range.is_none();
-        let shows_checksums = is_whole && input.checksum_mode.is_some_and(is_enabled);
-        let checksums = shows_checksums
-            .then(|| object.checksums.clone())
-            .unwrap_or_default();
+        let mode = input.checksum_mode.filter(|_| content_range.is_none());
+        let (checksums, checksum_type) = shown_checksums(&object, mode.as_ref());
         let description = object.description.clone();
         Ok(with_checksums!(
             &checksums,
             HeadObjectOutput {
                 accept_ranges: Some("bytes".to_owned()),
                 cache_control: description.cache_control,
-                checksum_type: shows_checksums.then(|| checksum_type(object.is_composite)),
+                checksum_type,
                 content_disposition: description.content_disposition,
                 content_encoding: description.content_encoding,
                 content_language: description.content_language,
@@ -157,11 +154,8 @@ impl Service {
         };
         conditions.check(&object)?;
         let (span, content_range) = span(input.range.as_ref(), object.size_bytes)?;
-        let is_whole = content_range.is_none();
-        let shows_checksums = is_whole && input.checksum_mode.is_some_and(is_enabled);
-        let checksums = shows_checksums
-            .then(|| object.checksums.clone())
-            .unwrap_or_default();
+        let mode = input.checksum_mode.filter(|_| content_range.is_none());
+        let (checksums, checksum_type) = shown_checksums(&object, mode.as_ref());
         let description = object.description.clone();
         Ok(with_checksums!(
             &checksums,
@@ -169,7 +163,7 @@ impl Service {
                 accept_ranges: Some("bytes".to_owned()),
                 body: Some(content(file, &span)?),
                 cache_control: description.cache_control,
-                checksum_type: shows_checksums.then(|| checksum_type(object.is_composite)),
+                checksum_type,
                 content_disposition: description.content_disposition,
                 content_encoding: description.content_encoding,
                 content_language: description.content_language,
@@ -271,8 +265,16 @@ fn content(mut file: File, span: &Span<u64>) -> S3Result<StreamingBlob> {
     Ok(StreamingBlob::wrap(stream))
 }
 
-fn is_enabled(mode: ChecksumMode) -> bool {
-    mode.as_str() == ChecksumMode::ENABLED
+/// Checksums are told only when asked for, and only with the whole object.
+fn shown_checksums(
+    object: &ObjectMeta,
+    mode: Option<&ChecksumMode>,
+) -> (Checksums, Option<ChecksumType>) {
+    if mode.map(ChecksumMode::as_str) != Some(ChecksumMode::ENABLED) {
+        return (Checksums::new(), None);
+    }
+    let form = checksum_type(object.is_composite);
+    (object.checksums.clone(), Some(form))
 }
 
 fn default_type() -> Option<String> {

@@ -84,10 +84,6 @@ impl Service {
             .meta;
         check_algorithm(&upload, &expected)?;
         expected.announced.push(upload.algorithm);
-        let algorithms = Expected {
-            announced: vec![upload.algorithm],
-            ..Expected::default()
-        };
         let scratch = self.disk.scratch();
         let (content, digested) = receive(
             input.body,
@@ -97,7 +93,7 @@ impl Service {
             &scratch,
         )
         .await?;
-        let shown = kept(&digested.checksums, &algorithms);
+        let shown = kept(&digested.checksums, Some(&upload.algorithm));
         let part = PartMeta {
             number,
             size_bytes: digested.size_bytes,

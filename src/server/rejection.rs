@@ -1,0 +1,97 @@
+//! Why a webhook is not answered with 200: the status, the words, the label and the log line.
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::error::Error;
+
+/// Seconds after which the provider may try again.
+const RETRY_AFTER: &str = "5";
+
+/// Why a delivery was not taken.
+#[derive(Debug)]
+pub(super) enum Rejection {
+    UnknownSource,
+    Unauthorized,
+    TooLarge,
+    TooSlow,
+    Cut,
+    Unparseable(Error),
+    Overloaded,
+    NotStored(Error),
+}
+
+impl Rejection {
+    /// Every failed check looks the same from outside: without a valid secret there is no other answer.
+    pub(super) fn unless_unauthorized(self, is_authentic: bool) -> Rejection {
+        if is_authentic {
+            self
+        } else {
+            Rejection::Unauthorized
+        }
+    }
+
+    /// The label in the metrics.
+    pub(super) fn reason(&self) -> &'static str {
+        match self {
+            Rejection::UnknownSource => "unknown_source",
+            Rejection::Unauthorized => "unauthorized",
+            Rejection::TooLarge => "too_large",
+            Rejection::TooSlow => "too_slow",
+            Rejection::Cut => "cut",
+            Rejection::Unparseable(_) => "unparseable",
+            Rejection::Overloaded => "overloaded",
+            Rejection::NotStored(_) => "not_stored",
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Rejection::UnknownSource => StatusCode::NOT_FOUND,
+            Rejection::Unauthorized => StatusCode::UNAUTHORIZED,
+            Rejection::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Rejection::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Rejection::Cut | Rejection::Unparseable(_) => StatusCode::BAD_REQUEST,
+            Rejection::Overloaded | Rejection::NotStored(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// What the sender is told. Nothing of what it sent, and nothing of what is inside.
+    fn words(&self) -> &'static str {
+        match self {
+            Rejection::UnknownSource => "no such source\n",
+            Rejection::Unauthorized => "not authorized\n",
+            Rejection::TooLarge => "the body is too large\n",
+            Rejection::TooSlow => "the body took too long\n",
+            Rejection::Cut => "the body was cut short\n",
+            Rejection::Unparseable(_) => "the body is not a JSON object\n",
+            Rejection::Overloaded | Rejection::NotStored(_) => {
+                "the event can't be stored now, send it again\n"
+            }
+        }
+    }
+
+    pub(super) fn log(&self, name: &str) {
+        let reason = self.reason();
+        match self {
+            Rejection::NotStored(error) => {
+                tracing::error!(source = name, reason, error = %error.full_message(), "an event was not stored, its sender was told to try again");
+            }
+            Rejection::Unparseable(error) => {
+                tracing::info!(source = name, reason, error = %error.full_message(), "webhook refused");
+            }
+            Rejection::Overloaded => tracing::warn!(source = name, reason, "webhook refused"),
+            _ => tracing::info!(source = name, reason, "webhook refused"),
+        }
+    }
+}
+
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        let status = self.status();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            return (status, [(header::RETRY_AFTER, RETRY_AFTER)], self.words()).into_response();
+        }
+        (status, self.words()).into_response()
+    }
+}

@@ -1,0 +1,278 @@
+//! The same artifact again: fresh origins, unusable ones, answered lookups.
+
+use recording_harvester::error::Class;
+use recording_harvester::model::{EventClass, Origin, State};
+use recording_harvester::store::Written;
+
+use super::build::*;
+use super::{Backend, on_every_backend};
+
+on_every_backend! {
+    a_fresh_event_gives_a_waiting_job_its_origin_and_wakes_a_lost_one,
+    a_fresh_event_changes_nothing_about_an_archived_job,
+    an_older_event_that_comes_late_brings_no_fresh_origin,
+    a_fresh_origin_during_an_attempt_survives_its_failure,
+    an_unusable_artifact_is_a_failed_job_until_a_usable_one_comes,
+    an_answered_lookup_becomes_its_artifacts_and_leaves_the_records,
+    an_answered_lookup_is_asked_again_only_for_what_was_lost,
+}
+
+async fn a_fresh_event_gives_a_waiting_job_its_origin_and_wakes_a_lost_one(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let first = store
+        .record(event("e1", "r1").with(video("v", Some(100))).received(0))
+        .await
+        .unwrap();
+    let mut fresh = video("v", Some(7200));
+    fresh.origin = url("v", "second");
+    let second = store
+        .record(event("e2", "r1").with(fresh.clone()).received(10))
+        .await
+        .unwrap();
+    assert_eq!(second.jobs[0], first.jobs[0]);
+    let claimed = claim_one(&*store, 20).await;
+    assert_eq!(claimed.job.origin, fresh.origin);
+    assert_eq!(claimed.record.deadline, Some(at(7200)));
+
+    for (number, outcome) in [expired(), failed(Class::Denied)].into_iter().enumerate() {
+        let claimed = match number {
+            0 => claimed.clone(),
+            _ => claim_one(&*store, 200).await,
+        };
+        assert_eq!(
+            store
+                .settle(&claimed.lease, &outcome, at(30))
+                .await
+                .unwrap(),
+            Written::Yes
+        );
+        assert_eq!(
+            states(&*store).await,
+            [format!("recording.mp4 {}", outcome.state())]
+        );
+        let again = event(&format!("again-{number}"), "r1")
+            .with(fresh.clone())
+            .received(100 + number as i64);
+        let woken = store.record(again).await.unwrap();
+        assert_eq!(woken.jobs[0], first.jobs[0]);
+        let record = record_of(&*store, first.jobs[0]).await;
+        assert_eq!(
+            (record.state, record.attempts, record.class),
+            (State::Pending, 0, None)
+        );
+    }
+}
+
+async fn a_fresh_event_changes_nothing_about_an_archived_job(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let first = store
+        .record(event("e1", "r1").with(video("v", Some(100))).received(0))
+        .await
+        .unwrap();
+    archive_all(&*store, 1).await;
+    let before = record_of(&*store, first.jobs[0]).await;
+    assert_eq!(before.state, State::Archived);
+    let second = store
+        .record(event("e2", "r1").with(video("v", Some(9000))).received(10))
+        .await
+        .unwrap();
+    assert!(!second.jobs.contains(&first.jobs[0]));
+    assert_eq!(record_of(&*store, first.jobs[0]).await, before);
+}
+
+async fn an_older_event_that_comes_late_brings_no_fresh_origin(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let mut newer = video("v", Some(7200));
+    newer.origin = url("v", "newer");
+    store
+        .record(event("e2", "r1").time(0).with(newer.clone()).received(1))
+        .await
+        .unwrap();
+    store
+        .record(
+            event("e1", "r1")
+                .time(-60)
+                .with(video("v", Some(60)))
+                .received(2),
+        )
+        .await
+        .unwrap();
+    let claimed = claim_one(&*store, 3).await;
+    assert_eq!(claimed.job.origin, newer.origin);
+    assert_eq!(claimed.job.deadline, newer.deadline);
+}
+
+async fn a_fresh_origin_during_an_attempt_survives_its_failure(backend: &dyn Backend) {
+    let store = backend.open().await;
+    store
+        .record(event("e1", "r1").with(video("v", Some(10))).received(0))
+        .await
+        .unwrap();
+    let running = claim_one(&*store, 1).await;
+    let mut fresh = video("v", Some(7200));
+    fresh.origin = url("v", "second");
+    store
+        .record(event("e2", "r1").with(fresh.clone()).received(5))
+        .await
+        .unwrap();
+    assert_eq!(states(&*store).await, ["recording.mp4 running"]);
+    assert_eq!(
+        store
+            .settle(&running.lease, &expired(), at(11))
+            .await
+            .unwrap(),
+        Written::Yes
+    );
+    let next = claim_one(&*store, 12).await;
+    assert_eq!(next.job.origin, fresh.origin);
+    assert_eq!(
+        store.settle(&next.lease, &expired(), at(13)).await.unwrap(),
+        Written::Yes
+    );
+    assert_eq!(states(&*store).await, ["recording.mp4 expired"]);
+}
+
+async fn an_unusable_artifact_is_a_failed_job_until_a_usable_one_comes(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let mut unusable = video("v", None);
+    unusable.origin = Origin::Unusable(Class::Invalid, "`ftp:` is no http(s) URL".to_owned());
+    let recorded = store
+        .record(event("e1", "r1").with(unusable.clone()).received(0))
+        .await
+        .unwrap();
+    let record = record_of(&*store, recorded.jobs[0]).await;
+    assert_eq!(
+        (record.state, record.class),
+        (State::Failed, Some(Class::Invalid))
+    );
+    assert_eq!(record.message.as_deref(), Some("`ftp:` is no http(s) URL"));
+    assert_eq!(record.action.as_deref(), Some(Class::Invalid.action()));
+
+    store
+        .record(event("e2", "r1").with(video("v", Some(60))).received(1))
+        .await
+        .unwrap();
+    assert_eq!(
+        record_of(&*store, recorded.jobs[0]).await.state,
+        State::Pending
+    );
+    store
+        .record(event("e3", "r1").with(unusable).received(2))
+        .await
+        .unwrap();
+    let claimed = claim_one(&*store, 3).await;
+    assert_eq!(
+        claimed.job.origin,
+        url("v", "first"),
+        "the usable origin is kept"
+    );
+}
+
+async fn an_answered_lookup_becomes_its_artifacts_and_leaves_the_records(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let asked = event("e1", "r1")
+        .class(EventClass::Lookup)
+        .with(lookup("r1"));
+    let recorded = store.record(asked.received(0)).await.unwrap();
+    let only = Some(vec![recorded.jobs[0]]);
+    let mut claim = claim_at(1, true, 8);
+    claim.only = only;
+    let claimed = store.claim(claim).await.unwrap().remove(0);
+    assert!(matches!(claimed.job.origin, Origin::Lookup(_)));
+    let found = vec![video("v", Some(60)), transcript("t")];
+    assert_eq!(
+        store
+            .resolve(&claimed.lease, found.clone(), at(2))
+            .await
+            .unwrap(),
+        Written::Yes
+    );
+    assert_eq!(
+        states(&*store).await,
+        ["recording.mp4 pending", "transcript.json pending"]
+    );
+    assert_eq!(
+        store.resolve(&claimed.lease, found, at(2)).await.unwrap(),
+        Written::Stale
+    );
+    assert_eq!(
+        store
+            .settle(&claimed.lease, &expired(), at(2))
+            .await
+            .unwrap(),
+        Written::Stale
+    );
+    archive_all(&*store, 3).await;
+    let contents = store
+        .contents(recorded.recording_id.unwrap())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(
+        contents
+            .artifacts
+            .iter()
+            .all(|record| record.state == State::Archived)
+    );
+    assert_eq!(contents.artifacts.len(), 3);
+}
+
+async fn an_answered_lookup_is_asked_again_only_for_what_was_lost(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let ask = |key: &str| {
+        event(key, "r1")
+            .class(EventClass::Lookup)
+            .with(lookup("r1"))
+    };
+    store.record(ask("e1").received(0)).await.unwrap();
+    let answer = async |seconds: i64| {
+        for claimed in store.claim(claim_at(seconds, true, 8)).await.unwrap() {
+            let written = match claimed.job.origin {
+                Origin::Lookup(_) => {
+                    let found = vec![video("v", Some(60))];
+                    store.resolve(&claimed.lease, found, at(seconds)).await
+                }
+                _ => {
+                    store
+                        .settle(&claimed.lease, &archived(&claimed.job.key), at(seconds))
+                        .await
+                }
+            };
+            assert_eq!(written.unwrap(), Written::Yes);
+        }
+    };
+    answer(1).await;
+    let running = claim_one(&*store, 2).await;
+    store.record(ask("e2").received(2)).await.unwrap();
+    assert_eq!(
+        states(&*store).await,
+        ["recording.mp4 running"],
+        "its artifact is on its way"
+    );
+    assert_eq!(
+        store
+            .settle(&running.lease, &expired(), at(3))
+            .await
+            .unwrap(),
+        Written::Yes
+    );
+
+    store.record(ask("e3").received(4)).await.unwrap();
+    assert_eq!(
+        states(&*store).await,
+        ["recording-2.mp4 pending", "recording.mp4 expired"]
+    );
+    answer(5).await;
+    assert_eq!(
+        states(&*store).await,
+        ["recording.mp4 pending"],
+        "the answer woke the lost one"
+    );
+    archive_all(&*store, 6).await;
+    store.record(ask("e4").received(7)).await.unwrap();
+    assert_eq!(
+        states(&*store).await,
+        ["recording.mp4 archived"],
+        "nothing is left to ask for"
+    );
+}

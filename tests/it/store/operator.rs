@@ -1,0 +1,184 @@
+//! An operator's words: list, retry, cancel.
+
+use recording_harvester::error::Class;
+use recording_harvester::model::State;
+use recording_harvester::store::{Filter, Selection, Written};
+
+use super::build::*;
+use super::{Backend, on_every_backend};
+
+on_every_backend! {
+    retry_wakes_what_its_selection_names,
+    cancel_ends_open_jobs_and_takes_the_lease_away,
+    lists_and_events_filter,
+}
+
+async fn retry_wakes_what_its_selection_names(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let mut jobs = Vec::new();
+    for (number, outcome) in [failed(Class::Gone), failed(Class::Denied), expired()]
+        .iter()
+        .enumerate()
+    {
+        let new = event(&format!("e{number}"), &format!("r{number}")).with(video("v", Some(3600)));
+        let recorded = store.record(new.received(0)).await.unwrap();
+        let claimed = claim_one(&*store, 1).await;
+        assert_eq!(
+            store.settle(&claimed.lease, outcome, at(2)).await.unwrap(),
+            Written::Yes
+        );
+        jobs.push((recorded.jobs[0], recorded.recording_id.unwrap()));
+    }
+    let stopped = store
+        .record(event("e9", "r9").with(video("v", None)).received(0))
+        .await
+        .unwrap();
+    store.cancel(&[stopped.jobs[0].0], at(3)).await.unwrap();
+
+    let woken = store
+        .retry(&Selection::Class(Class::Denied), at(4))
+        .await
+        .unwrap();
+    assert_eq!(
+        woken.iter().map(|record| record.id).collect::<Vec<_>>(),
+        [jobs[1].0]
+    );
+    assert_eq!(
+        (woken[0].state, woken[0].attempts, woken[0].class),
+        (State::Pending, 0, None)
+    );
+    let claimed = claim_one(&*store, 5).await;
+    assert_eq!(
+        (claimed.job.attempts, claimed.job.first_attempt_at),
+        (1, at(5))
+    );
+
+    let woken = store
+        .retry(&Selection::Ids(vec![jobs[0].1.0]), at(6))
+        .await
+        .unwrap();
+    assert_eq!(
+        woken.iter().map(|record| record.id).collect::<Vec<_>>(),
+        [jobs[0].0],
+        "by its recording"
+    );
+    let woken = store.retry(&Selection::All, at(7)).await.unwrap();
+    assert_eq!(
+        woken.iter().map(|record| record.id).collect::<Vec<_>>(),
+        [jobs[2].0],
+        "not the cancelled one"
+    );
+    let woken = store
+        .retry(&Selection::Ids(vec![stopped.jobs[0].0]), at(8))
+        .await
+        .unwrap();
+    assert_eq!(woken[0].state, State::Pending);
+    assert_eq!(store.retry(&Selection::All, at(9)).await.unwrap(), []);
+    assert_eq!(
+        store
+            .retry(&Selection::Ids(vec![uuid::Uuid::nil()]), at(9))
+            .await
+            .unwrap(),
+        []
+    );
+}
+
+async fn cancel_ends_open_jobs_and_takes_the_lease_away(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let recorded = store
+        .record(event("e1", "r1").with(video("v", Some(60))).received(0))
+        .await
+        .unwrap();
+    let claimed = claim_one(&*store, 1).await;
+    let ended = store
+        .cancel(&[recorded.recording_id.unwrap().0], at(2))
+        .await
+        .unwrap();
+    assert_eq!(ended.len(), 2, "the video and the event");
+    assert!(ended.iter().all(|record| record.state == State::Cancelled));
+    assert_eq!(
+        store
+            .heartbeat(std::slice::from_ref(&claimed.lease), at(90))
+            .await
+            .unwrap(),
+        [claimed.lease.job]
+    );
+    assert_eq!(
+        store
+            .settle(&claimed.lease, &archived("k"), at(3))
+            .await
+            .unwrap(),
+        Written::Stale
+    );
+    assert_eq!(store.claim(claim_at(999, false, 9)).await.unwrap().len(), 0);
+    assert_eq!(
+        store.cancel(&[recorded.jobs[0].0], at(4)).await.unwrap(),
+        [],
+        "it has settled"
+    );
+}
+
+async fn lists_and_events_filter(backend: &dyn Backend) {
+    let store = backend.open().await;
+    for number in 0..3 {
+        let new = event(&format!("e{number}"), &format!("r{number}")).with(video("v", Some(3600)));
+        store.record(new.received(number * 10)).await.unwrap();
+    }
+    let claimed = claim_one(&*store, 100).await;
+    let list = async |filter: Filter| store.list(&filter).await.unwrap();
+    let running = list(Filter {
+        states: vec![State::Running],
+        ..Filter::default()
+    })
+    .await;
+    assert_eq!(
+        running.iter().map(|record| record.id).collect::<Vec<_>>(),
+        [claimed.lease.job]
+    );
+    assert_eq!(
+        list(Filter {
+            since: Some(at(20)),
+            ..Filter::default()
+        })
+        .await
+        .len(),
+        3,
+        "two new, one changed"
+    );
+    let other = Some(recording_harvester::model::Provider::Daily);
+    assert_eq!(
+        list(Filter {
+            provider: other,
+            ..Filter::default()
+        })
+        .await,
+        []
+    );
+    let both = vec![State::Pending, State::Running];
+    assert_eq!(
+        list(Filter {
+            states: both,
+            ..Filter::default()
+        })
+        .await
+        .len(),
+        6
+    );
+    let by_recording = Filter {
+        ids: vec![running[0].recording_id.0],
+        ..Filter::default()
+    };
+    assert_eq!(list(by_recording).await.len(), 2);
+    let ids: Vec<_> = records(&*store)
+        .await
+        .iter()
+        .map(|record| record.id)
+        .collect();
+    assert!(ids.is_sorted(), "oldest first");
+    let events = store.events(Some(at(10)), 1).await.unwrap();
+    assert_eq!(events.len(), 1);
+    assert_eq!(events[0].event_id.as_deref(), Some("e1"));
+    let stats = store.stats().await.unwrap();
+    assert_eq!(stats.jobs[..2], [(State::Pending, 5), (State::Running, 1)]);
+    assert!(stats.least_latest_start.is_some());
+}

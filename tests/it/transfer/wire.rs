@@ -1,0 +1,136 @@
+//! The engine against an S3 server that fails on the wire, as the SDK meets it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use recording_harvester::error::{Class, Result};
+use recording_harvester::model::progress::Emit;
+use recording_harvester::model::{Archived, Format, Origin};
+use recording_harvester::signed_url::SignedUrl;
+use recording_harvester::transfer::Engine;
+use tokio_util::sync::CancellationToken;
+
+use super::loopback_source;
+use super::world::{MIB, TestLedger, job, mp4, small_parts};
+use crate::harness::origin::{Behaviour, TestOrigin};
+use crate::harness::s3::{Fault, Kind, Op, TestS3};
+
+/// Carries a file of `size` bytes while `fault` lasts; whatever happens, no upload is left open.
+async fn carry(s3: &TestS3, origin: &TestOrigin, size: u64, fault: Fault) -> Result<Archived> {
+    s3.fail(fault);
+    let path = format!("/{:?}-{:?}-{size}", fault.op, fault.kind);
+    origin.serve(&path, mp4(size), Behaviour::default());
+    let mut job = job(Origin::Url(SignedUrl::new(origin.url(&path))), Format::Mp4);
+    job.key = format!("wire{path}/recording.mp4");
+    let source = Arc::new(loopback_source(Vec::new()));
+    let store = s3.store_within(Duration::from_secs(2)).await;
+    let engine = Engine::new(source, store, small_parts());
+    let emit: Emit = Arc::new(|_| ());
+    let ledger = TestLedger::default();
+    let cancel = CancellationToken::new();
+    let carrying = engine.carry(&job, &[], &ledger, &emit, &cancel);
+    let result = tokio::time::timeout(Duration::from_secs(90), carrying)
+        .await
+        .expect("every wait ends");
+    s3.heal();
+    let left = s3.open_uploads().await;
+    assert!(left.is_empty(), "{fault:?} left {left:?}");
+    match &result {
+        Ok(archived) => {
+            assert_eq!(archived.key, job.key, "{fault:?}");
+            let bytes = s3.object(&job.key).await.unwrap();
+            assert!(bytes == mp4(size), "{fault:?}: the bytes differ");
+        }
+        Err(_) => assert_eq!(s3.object(&job.key).await, None, "{fault:?}"),
+    }
+    result
+}
+
+#[tokio::test]
+async fn faults_that_pass_end_in_the_whole_object() {
+    let s3 = TestS3::start().await;
+    let origin = TestOrigin::start().await;
+    let large = 7 * MIB;
+    let small = 90_000;
+    let cases = [
+        (large, Fault::times(Op::UploadPart, 3, Kind::SlowDown)),
+        (large, Fault::times(Op::UploadPart, 3, Kind::InternalError)),
+        (large, Fault::once(Op::UploadPart, Kind::ResetBefore)),
+        (large, Fault::once(Op::UploadPart, Kind::ResetAfter)),
+        (large, Fault::once(Op::UploadPart, Kind::Stall)),
+        (large, Fault::times(Op::Complete, 3, Kind::SlowDown)),
+        (large, Fault::once(Op::Complete, Kind::ErrorIn200)),
+        (large, Fault::once(Op::Complete, Kind::ResetBefore)),
+        (large, Fault::once(Op::Complete, Kind::ResetAfter)),
+        (large, Fault::once(Op::Complete, Kind::CutXml)),
+        (large, Fault::once(Op::Complete, Kind::AbortedUpload)),
+        (large, Fault::once(Op::CreateUpload, Kind::InternalError)),
+        (large, Fault::once(Op::HeadObject, Kind::SlowDown)),
+        (small, Fault::times(Op::PutObject, 3, Kind::SlowDown)),
+        (small, Fault::once(Op::PutObject, Kind::ResetBefore)),
+        (small, Fault::once(Op::PutObject, Kind::ResetAfter)),
+        (small, Fault::once(Op::PutObject, Kind::Stall)),
+    ];
+    for (size, fault) in cases {
+        let archived = carry(&s3, &origin, size, fault).await;
+        archived.unwrap_or_else(|e| panic!("{fault:?}: {}", e.full_message()));
+    }
+}
+
+#[tokio::test]
+async fn faults_that_stay_end_in_their_class() {
+    let s3 = TestS3::start().await;
+    let origin = TestOrigin::start().await;
+    let large = 7 * MIB;
+    let small = 90_000;
+    let cases = [
+        (large, Op::UploadPart, Kind::SlowDown, Class::UploadFailed),
+        (
+            large,
+            Op::UploadPart,
+            Kind::AccessDenied,
+            Class::UploadDenied,
+        ),
+        (
+            large,
+            Op::CreateUpload,
+            Kind::AccessDenied,
+            Class::UploadDenied,
+        ),
+        (
+            large,
+            Op::Complete,
+            Kind::InternalError,
+            Class::UploadFailed,
+        ),
+        (
+            small,
+            Op::PutObject,
+            Kind::AccessDenied,
+            Class::UploadDenied,
+        ),
+        (
+            small,
+            Op::PutObject,
+            Kind::InternalError,
+            Class::UploadFailed,
+        ),
+        (
+            small,
+            Op::HeadObject,
+            Kind::AccessDenied,
+            Class::UploadDenied,
+        ),
+    ];
+    for (size, op, kind, class) in cases {
+        let error = carry(&s3, &origin, size, Fault::always(op, kind)).await;
+        let error = error.expect_err("the fault stays");
+        assert_eq!(
+            error.class(),
+            class,
+            "{op:?} {kind:?}: {}",
+            error.full_message()
+        );
+        assert_eq!(error.is_transient(), class == Class::UploadFailed);
+    }
+}
