@@ -60,7 +60,7 @@ struct Global {
     /// Log more (repeat for still more)
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
-    /// Log less
+    /// Log less, and leave out notes
     #[arg(short, long, global = true, action = ArgAction::Count)]
     quiet: u8,
     /// When to use colour
@@ -110,7 +110,7 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return explain(&error),
     };
-    let mut output = Output::new(cli.global.json, cli.global.color);
+    let mut output = Output::new(cli.global.json, cli.global.color, cli.global.quiet > 0);
     let own_level = match cli.command {
         Command::Run(_) => Level::INFO,
         _ => Level::WARN,
@@ -133,7 +133,7 @@ fn explain(error: &clap::Error) -> ExitCode {
     let is_json = std::env::args_os().any(|argument| argument == "--json");
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
-    let mut output = Output::new(is_json, Color::Auto);
+    let mut output = Output::new(is_json, Color::Auto, false);
     ExitCode::from(output.fail(&Failure::Usage(text.to_owned())))
 }
 

@@ -37,6 +37,7 @@ pub struct Output {
     pub stderr: Stderr,
     is_colored: bool,
     is_closed: bool,
+    is_quiet: bool,
 }
 
 /// When to use colour.
@@ -63,13 +64,14 @@ impl Color {
 }
 
 impl Output {
-    /// The process's own.
-    pub fn new(is_json: bool, color: Color) -> Output {
+    /// The process's own; a quiet one drops notes.
+    pub fn new(is_json: bool, color: Color, is_quiet: bool) -> Output {
         Output {
             is_json,
             stderr: Stderr::new(color.is_on(io::stderr().is_terminal())),
             is_colored: color.is_on(io::stdout().is_terminal()),
             is_closed: false,
+            is_quiet,
         }
     }
 
@@ -95,6 +97,11 @@ impl Output {
         }
     }
 
+    /// Whether nobody reads stdout any more.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
+    }
+
     /// A line for a person in the colour of its tone.
     ///
     /// # Errors
@@ -116,6 +123,9 @@ impl Output {
 
     /// A note for a person, on stderr.
     pub fn note(&self, text: &str) {
+        if self.is_quiet {
+            return;
+        }
         self.stderr.say(Tone::Quiet, text);
     }
 

@@ -83,6 +83,9 @@ async fn follow(
             },
             () = shutdown.cancelled() => return Ok(()),
         }
+        if screen.output.is_closed() {
+            return Ok(());
+        }
         if !is_missed {
             is_missed = true;
             screen.output.note("the worker went away, waiting for it");
@@ -159,6 +162,9 @@ async fn read(response: reqwest::Response, screen: &mut Screen<'_>) -> Result {
             if let Some(event) = event(&line) {
                 screen.show(&event)?;
             }
+        }
+        if screen.output.is_closed() {
+            return Ok(());
         }
     }
 }

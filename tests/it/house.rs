@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use recording_harvester::config::{self, Layers};
+
 /// Known to everybody.
 const BASE: &[&str] = &["model", "error", "clock", "signed_url"];
 
@@ -96,6 +98,63 @@ fn no_file_names_a_path_of_somebodys_machine() {
         .flat_map(|(path, text)| check_machine_paths(&path, &text))
         .collect();
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+/// The keys come from the error about one that there is not, so that a new key can't be forgotten here.
+#[test]
+fn the_example_and_the_readme_tell_every_key() {
+    let example = fs::read_to_string(root().join("deploy/harvester.example.toml")).unwrap();
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let layers = Layers {
+        file: Some(root().join("deploy/harvester.example.toml")),
+        ..Layers::default()
+    };
+    config::load(&layers).unwrap();
+    for section in [
+        "",
+        "admin",
+        "archive",
+        "sources.daily",
+        "guard",
+        "limits",
+        "store",
+    ] {
+        for key in keys_of(section) {
+            let is_section = !keys_of(&key).is_empty() || key == "sources";
+            let line = format!("{key} = ");
+            assert!(
+                is_section || example.contains(&line),
+                "the example lacks {section} {key}"
+            );
+            let name = match section {
+                "" => key.clone(),
+                "sources.daily" => format!("sources.NAME.{key}"),
+                section => format!("{section}.{key}"),
+            };
+            assert!(
+                is_section || readme.contains(&format!("`{name}`")),
+                "the README lacks {name}"
+            );
+        }
+    }
+}
+
+/// The keys of a section, as the configuration's own error names them.
+fn keys_of(section: &str) -> Vec<String> {
+    let nonsense = match section {
+        "" => "nonsense".to_owned(),
+        section => format!("{section}.nonsense"),
+    };
+    let layers = Layers {
+        flags: vec![(nonsense, "x".to_owned())],
+        ..Layers::default()
+    };
+    let message = config::load(&layers).unwrap_err().to_string();
+    let Some((_, keys)) = message.split_once("expected") else {
+        return Vec::new();
+    };
+    let quoted = keys.split('`').skip(1).step_by(2);
+    quoted.map(str::to_owned).collect()
 }
 
 #[test]
