@@ -28,7 +28,7 @@ use crate::store::{Filter, JobStore, NewEvent, Selection};
 use crate::worker::Worker;
 
 /// A person waits: parts on their way get this long after Ctrl-C.
-const GRACE: Duration = Duration::from_secs(5);
+const GRACE: Duration = Duration::from_secs(2);
 
 /// Arguments of `archive`.
 #[derive(clap::Args, Debug)]
@@ -182,7 +182,7 @@ async fn work(
         }
     };
     screen.finish(&records)?;
-    if shutdown.is_cancelled() {
+    if records.iter().any(|record| !record.state.is_settled()) && shutdown.is_cancelled() {
         output.warn("interrupted; the same command goes on where this one stopped");
     }
     Ok(records.iter().all(|record| record.state == State::Archived))

@@ -66,6 +66,10 @@ async fn follow(
     loop {
         let attempt = async {
             let response = connect(client, admin).await?;
+            let address = admin.listen;
+            screen
+                .output
+                .note(&format!("watching the worker at {address}"));
             was_connected = true;
             is_missed = false;
             wait = FIRST_WAIT;

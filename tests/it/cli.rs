@@ -1,5 +1,7 @@
 //! The real binary: arguments, exit codes, what stands where.
 
+mod journey;
+
 use std::net::TcpListener;
 use std::path::Path;
 
@@ -125,6 +127,76 @@ fn the_environment_overrides_the_file_and_a_flag_both() {
         "{}",
         ended.err
     );
+}
+
+#[test]
+fn inspect_takes_several_inputs_at_once_and_says_which_are_wrong() {
+    let folder = tempfile::tempdir().unwrap();
+    let sample = include_str!("../../fixtures/events/100ms/recording.success.json");
+    let sample = sample.replace("{{ORIGIN}}", "https://origin.example.com");
+    std::fs::write(folder.path().join("event.json"), &sample).unwrap();
+    let url = "https://b.s3.amazonaws.com/a.mp4?X-Amz-Algorithm=AWS4-HMAC-SHA256\
+               &X-Amz-Date=20260302T103320Z&X-Amz-Expires=60&X-Amz-Signature=canary";
+    let now = "2026-03-02T10:40:00Z";
+    let arguments = [
+        "inspect",
+        "--json",
+        "--now",
+        now,
+        "event.json",
+        url,
+        "-",
+        "missing.json",
+    ];
+    let stdin = format!("{sample}\n{sample} not json");
+    let ended = run_with(folder.path(), &arguments, &[], &stdin);
+    assert_eq!(ended.code, 1, "{}", ended.err);
+    assert!(!ended.out.contains("canary") && !ended.err.contains("canary"));
+    let told = lines(&ended.out);
+    assert_eq!(told.len(), 6, "{}", ended.out);
+    for event in [&told[0], &told[2], &told[3]] {
+        assert_eq!(event["provider"], "100ms");
+        assert_eq!(event["class"], "artifacts");
+        assert_eq!(event["artifacts"][0]["name"], "recording.mp4");
+        assert!(!event["artifacts"][0]["url"].as_str().unwrap().contains('?'));
+    }
+    assert_eq!(told[1]["deadline"], "2026-03-02T10:34:20Z");
+    assert_eq!(told[1]["verdict"], "allowed");
+    for error in [&told[4], &told[5]] {
+        assert_eq!(error["error"]["class"], "invalid");
+    }
+    assert!(ended.err.contains("missing.json"), "{}", ended.err);
+
+    let ended = run(folder.path(), &["inspect", "event.json", "--now", now]);
+    assert_eq!((ended.code, ended.err.as_str()), (0, ""));
+    assert!(
+        ended.out.starts_with("100ms  recording.success  artifacts"),
+        "{}",
+        ended.out
+    );
+    assert!(!folder.path().join("harvester-data").exists());
+}
+
+#[test]
+fn what_inspect_can_not_read_is_invalid() {
+    let folder = tempfile::tempdir().unwrap();
+    let deep = "[".repeat(100_000);
+    for stdin in [
+        "",
+        "not json",
+        "[]",
+        "{}",
+        "#EXTM3U\n",
+        "{\"a\":1",
+        "\u{0}",
+        &deep,
+    ] {
+        let ended = run_with(folder.path(), &["inspect", "--json", "-"], &[], stdin);
+        assert_eq!(ended.code, 1, "{stdin:.20}: {}", ended.err);
+        let told = lines(&ended.out);
+        assert_eq!(told.len(), 1, "{stdin:.20}");
+        assert_eq!(told[0]["error"]["class"], "invalid", "{stdin:.20}");
+    }
 }
 
 #[test]

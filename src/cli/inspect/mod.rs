@@ -5,7 +5,6 @@ use std::ffi::OsString;
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::input::{self, Input};
 use super::output::{Failure, Output, Result};
@@ -16,8 +15,9 @@ use crate::error::Error;
 use crate::ingest::inspect::{self, EventDescription, UrlDescription};
 use crate::ingest::{self, Delivery};
 use crate::model::{Event, Layout, Provider};
-use crate::report::board::printable;
 use crate::signed_url::SignedUrl;
+
+mod words;
 
 /// Arguments of `inspect`.
 #[derive(clap::Args, Debug)]
@@ -94,7 +94,7 @@ pub(super) fn inspect(args: InspectArgs, context: Context) -> Result {
             .map_err(Failure::from)
             .and_then(|input| describe(&input, &args.sender, &config, now));
         match described {
-            Ok(description) => tell(&description, &mut output)?,
+            Ok(description) => tell(&description, now, &mut output)?,
             Err(Failure::Failed(error)) => {
                 is_all_valid = false;
                 output.error(&error)?;
@@ -162,41 +162,13 @@ fn describe_url(url: &SignedUrl, sender: &Sender, config: &Config) -> UrlDescrip
     inspect::describe_url(url.expose(), refusal.as_deref())
 }
 
-fn tell(description: &Description, output: &mut Output) -> Result {
+fn tell(description: &Description, now: Timestamp, output: &mut Output) -> Result {
     if output.is_json {
         return output.json(description);
     }
     let fields = serde_json::to_value(description)
         .map_err(|error| Error::internal("describe the input").with_source(error))?;
-    let fields = fields.as_object().into_iter().flatten();
-    for (name, value) in fields.filter(|(_, value)| is_worth_telling(value)) {
-        match value {
-            Value::Array(items) => {
-                output.line(&format!("{name}:"))?;
-                for item in items {
-                    output.line(&format!("  - {}", in_words(item)))?;
-                }
-            }
-            value => output.line(&format!("{name}: {}", in_words(value)))?,
-        }
-    }
-    output.line("")
-}
-
-fn is_worth_telling(value: &Value) -> bool {
-    !value.is_null() && value.as_array().is_none_or(|items| !items.is_empty())
-}
-
-fn in_words(value: &Value) -> String {
-    match value {
-        Value::String(text) => printable(text),
-        Value::Object(fields) => {
-            let fields = fields.iter().filter(|(_, value)| is_worth_telling(value));
-            let fields: Vec<_> = fields
-                .map(|(name, value)| format!("{name} {}", in_words(value)))
-                .collect();
-            fields.join(", ")
-        }
-        other => printable(&other.to_string()),
-    }
+    words::lines(&fields, now)
+        .iter()
+        .try_for_each(|line| output.line(line))
 }
