@@ -5,6 +5,7 @@ mod cli;
 mod harness;
 mod house;
 mod ingest;
+mod kill;
 mod object;
 mod server;
 mod store;

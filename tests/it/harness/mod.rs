@@ -1,5 +1,6 @@
 //! The world of the tests: an origin, an object store and providers' APIs that misbehave on script.
 
 pub mod api;
+pub mod binary;
 pub mod origin;
 pub mod s3;

@@ -1,0 +1,125 @@
+//! The real program as a child process: started, spoken to, killed.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+/// A start or an end that takes longer has failed.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A `harvester run` on a folder of its own, with every port chosen by the system.
+pub struct Running {
+    child: Child,
+    pub webhooks: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+/// Writes a configuration that lets the program fetch from loopback.
+pub fn configure(folder: &Path, more: &str) -> PathBuf {
+    let data = folder.join("data");
+    let config = format!(
+        r#"
+listen = "127.0.0.1:0"
+data_dir = "{data}"
+{more}
+[admin]
+listen = "127.0.0.1:0"
+[archive]
+embedded_listen = "127.0.0.1:0"
+[guard]
+allow_http = true
+allow_networks = ["127.0.0.0/8"]
+"#,
+        data = data.display()
+    );
+    let path = folder.join("harvester.toml");
+    std::fs::write(&path, config).unwrap();
+    path
+}
+
+/// The program with this configuration; what it says on stderr is added to `folder/log`.
+pub fn harvester(config: &Path, arguments: &[&str]) -> Command {
+    let log = config.with_file_name("log");
+    let log = std::fs::OpenOptions::new()
+        .append(true)
+        .create(true)
+        .open(log)
+        .unwrap();
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("harvester"));
+    command
+        .env_clear()
+        .arg("--config")
+        .arg(config)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(log)
+        .kill_on_drop(true);
+    command
+}
+
+/// Runs a command to its end; gives what it printed and its exit code.
+pub async fn finish(config: &Path, arguments: &[&str]) -> (String, Option<i32>) {
+    let output = tokio::time::timeout(PATIENCE, harvester(config, arguments).output());
+    let output = output.await.expect("the command ends in time").unwrap();
+    (
+        String::from_utf8(output.stdout).unwrap(),
+        output.status.code(),
+    )
+}
+
+/// All records, as `list --json` tells them.
+pub async fn records(config: &Path) -> Vec<Value> {
+    let (printed, code) = finish(config, &["--json", "list"]).await;
+    assert_eq!(code, Some(0));
+    printed
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+impl Running {
+    pub async fn start(config: &Path, flags: &[&str]) -> Running {
+        let arguments = [&["--json"], flags, &["run"]].concat();
+        let mut child = harvester(config, &arguments).spawn().unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let first = tokio::time::timeout(PATIENCE, lines.next_line());
+        let first = first.await.expect("the program starts in time").unwrap();
+        let first = first.expect("the program says where it listens; see its log");
+        let said: Value = serde_json::from_str(&first).unwrap();
+        let address = |key: &str| said[key].as_str().unwrap().parse().unwrap();
+        Running {
+            child,
+            webhooks: address("listen"),
+            admin: address("admin"),
+        }
+    }
+
+    pub fn webhook(&self, source: &str) -> String {
+        format!("http://{}/webhooks/{source}", self.webhooks)
+    }
+
+    /// SIGKILL: nothing in the process runs after it.
+    pub async fn kill(mut self) {
+        self.child.start_kill().unwrap();
+        self.child.wait().await.unwrap();
+    }
+
+    /// SIGTERM; gives the exit code.
+    pub async fn terminate(mut self) -> Option<i32> {
+        let id = self.child.id().expect("it has not ended");
+        let id = rustix::process::Pid::from_raw(i32::try_from(id).unwrap()).unwrap();
+        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait());
+        ended
+            .await
+            .expect("the program ends in time")
+            .unwrap()
+            .code()
+    }
+}

@@ -1,0 +1,207 @@
+//! The real program, killed at random moments: what was acknowledged ends archived or reported.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::time::Duration;
+
+use recording_harvester::source::client::local_client;
+use serde_json::{Value, json};
+
+use crate::harness::binary::{self, Running};
+use crate::harness::origin::{Behaviour, Fault, TestOrigin};
+use crate::harness::s3;
+
+/// Kills, each after a random time.
+const KILLS: u32 = 14;
+
+/// Events posted in each life.
+const EVENTS_PER_LIFE: u32 = 6;
+
+/// What one kill may leave half-done is finished within this.
+const PATIENCE: Duration = Duration::from_secs(90);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_survives_kill_9_at_any_moment() {
+    let seed = seed();
+    eprintln!("seed {seed} (set HARVESTER_SEED to replay)");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let folder = tempfile::tempdir().unwrap();
+    let config = binary::configure(folder.path(), "");
+    let origin = TestOrigin::start().await;
+    let mut world = World::new(origin);
+    let mut acknowledged = Vec::new();
+    for life in 0..KILLS {
+        let running = Running::start(&config, &[]).await;
+        let url = running.webhook("100ms");
+        let posting = post_all(&url, world.events(life));
+        let pause = Duration::from_millis(random.u64(5..700));
+        let (posted, ()) = tokio::join!(posting, async {
+            tokio::time::sleep(pause).await;
+            running.kill().await;
+        });
+        acknowledged.extend(posted);
+    }
+    assert!(
+        !acknowledged.is_empty(),
+        "seed {seed}: some life was long enough for a webhook"
+    );
+
+    let last = Running::start(&config, &[]).await;
+    settled(&config, seed).await;
+    assert_eq!(last.terminate().await, Some(0), "seed {seed}");
+
+    let records = binary::records(&config).await;
+    let bucket = s3::start_embedded(&folder.path().join("data/s3")).await;
+    let objects = s3::raw_client(&bucket.endpoint(), &bucket.credentials());
+    for event in acknowledged {
+        for (name, content) in &world.expected[&event] {
+            let record = find(&records, &event, name);
+            let state = record["state"].as_str().unwrap();
+            match content {
+                None => assert_eq!((state, &record["class"]), ("failed", &json!("corrupt"))),
+                Some(content) => {
+                    assert_eq!(state, "archived", "seed {seed}: {record}");
+                    let key = record["key"].as_str().unwrap();
+                    let object = objects
+                        .get_object()
+                        .bucket(s3::BUCKET)
+                        .key(key)
+                        .send()
+                        .await;
+                    let bytes = object.unwrap().body.collect().await.unwrap().into_bytes();
+                    assert!(bytes == content.as_slice(), "seed {seed}: {key} differs");
+                }
+            }
+        }
+        let session = records_folder(&records, &event);
+        for document in ["manifest.json", "report.json"] {
+            let key = format!("{session}/{document}");
+            let object = objects
+                .get_object()
+                .bucket(s3::BUCKET)
+                .key(&key)
+                .send()
+                .await;
+            assert!(object.is_ok(), "seed {seed}: {key} is missing");
+        }
+    }
+}
+
+/// What the origin serves, and what is expected of each event.
+struct World {
+    origin: TestOrigin,
+    /// Per event: artifact names with their bytes, or `None` for one that can't be saved.
+    expected: HashMap<String, Vec<(&'static str, Option<Vec<u8>>)>>,
+}
+
+impl World {
+    fn new(origin: TestOrigin) -> World {
+        World {
+            origin,
+            expected: HashMap::new(),
+        }
+    }
+
+    /// Events with a large recording that takes a moment, and a chat that is an error page.
+    fn events(&mut self, life: u32) -> Vec<(String, Value)> {
+        (0..EVENTS_PER_LIFE)
+            .map(|number| self.event(&format!("e{life}-{number}")))
+            .collect()
+    }
+
+    fn event(&mut self, id: &str) -> (String, Value) {
+        let large = id.ends_with("-0");
+        let recording = mp4(if large { 14 << 20 } else { 300 << 10 }, id);
+        let path = format!("/{id}.mp4");
+        let trickle = Fault::Trickle(recording.len() / 8, Duration::from_millis(40));
+        self.origin
+            .serve(&path, recording.clone(), Behaviour::fault(trickle));
+        let page = format!("/{id}.csv");
+        self.origin
+            .serve(&page, "<html>Sorry</html>", Behaviour::default());
+        let event = json!({
+            "version": "2.0", "id": id, "type": "recording.success",
+            "timestamp": "2026-03-02T10:33:20Z",
+            "data": {
+                "session_id": id,
+                "recording_presigned_url": self.origin.url(&path),
+                "chat_recording_presigned_url": self.origin.url(&page),
+            },
+        });
+        let expected = vec![("recording.mp4", Some(recording)), ("chat.csv", None)];
+        self.expected.insert(id.to_owned(), expected);
+        (id.to_owned(), event)
+    }
+}
+
+/// A box structure that passes as a recording, different for each `id`.
+fn mp4(size: usize, id: &str) -> Vec<u8> {
+    let mut bytes = include_bytes!("../../fixtures/media/recording.mp4").to_vec();
+    let free = size.saturating_sub(bytes.len()).max(id.len() + 8);
+    bytes.extend(u32::try_from(free).unwrap().to_be_bytes());
+    bytes.extend(b"free");
+    bytes.extend(id.bytes());
+    bytes.resize(bytes.len() + free - 8 - id.len(), 7);
+    bytes
+}
+
+/// Posts until the program is gone; gives the events that were answered 200.
+async fn post_all(url: &str, events: Vec<(String, Value)>) -> Vec<String> {
+    let client = local_client(Some(Duration::from_secs(10))).unwrap();
+    let mut acknowledged = Vec::new();
+    for (id, event) in events {
+        match client.post(url).body(event.to_string()).send().await {
+            Ok(answer) if answer.status() == 200 => acknowledged.push(id),
+            Ok(answer) => panic!("{id}: {}", answer.status()),
+            Err(_) => break,
+        }
+    }
+    acknowledged
+}
+
+/// Waits until nothing is pending or running.
+async fn settled(config: &Path, seed: u64) {
+    let waited = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let records = binary::records(config).await;
+            let is_open =
+                |record: &Value| matches!(record["state"].as_str(), Some("pending" | "running"));
+            if !records.iter().any(is_open) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    });
+    if waited.await.is_err() {
+        let open: Vec<_> = binary::records(config).await;
+        panic!("seed {seed}: not settled within {PATIENCE:?}: {open:#?}");
+    }
+}
+
+fn find<'a>(records: &'a [Value], event: &str, name: &str) -> &'a Value {
+    let matches = |record: &&Value| {
+        record["name"] == name
+            && record["key"]
+                .as_str()
+                .unwrap()
+                .contains(&format!("/{event}/"))
+    };
+    records
+        .iter()
+        .find(matches)
+        .unwrap_or_else(|| panic!("{event}/{name} was acknowledged and is gone"))
+}
+
+fn records_folder(records: &[Value], event: &str) -> String {
+    let key = find(records, event, "recording.mp4")["key"]
+        .as_str()
+        .unwrap();
+    key.rsplit_once('/').unwrap().0.to_owned()
+}
+
+fn seed() -> u64 {
+    match std::env::var("HARVESTER_SEED") {
+        Ok(seed) => seed.parse().expect("HARVESTER_SEED is a number"),
+        Err(_) => fastrand::u64(..),
+    }
+}
