@@ -77,10 +77,7 @@ pub async fn finish(config: &Path, arguments: &[&str]) -> (String, Option<i32>) 
 pub async fn records(config: &Path) -> Vec<Value> {
     let (printed, code) = finish(config, &["--json", "list"]).await;
     assert_eq!(code, Some(0));
-    printed
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+    serde_json::from_str(&printed).unwrap()
 }
 
 impl Running {
