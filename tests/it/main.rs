@@ -7,6 +7,7 @@ mod house;
 mod ingest;
 mod kill;
 mod object;
+mod secrets;
 mod server;
 mod store;
 mod transfer;
