@@ -64,7 +64,7 @@ async fn what_was_acknowledged_survives_kill_9_at_any_moment() {
                     let key = record["key"].as_str().unwrap();
                     let object = objects
                         .get_object()
-                        .bucket(s3::BUCKET)
+                        .bucket("archive")
                         .key(key)
                         .send()
                         .await;
@@ -78,7 +78,7 @@ async fn what_was_acknowledged_survives_kill_9_at_any_moment() {
             let key = format!("{session}/{document}");
             let object = objects
                 .get_object()
-                .bucket(s3::BUCKET)
+                .bucket("archive")
                 .key(&key)
                 .send()
                 .await;
