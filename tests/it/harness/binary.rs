@@ -16,7 +16,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Running {
     child: Child,
     pub webhooks: SocketAddr,
-    #[expect(dead_code, reason = "for tests that ask the admin listener")]
     pub admin: SocketAddr,
 }
 
