@@ -43,7 +43,7 @@ pub trait JobStore: Send + Sync + 'static {
     /// `cancelled` goes back to `pending`; an event that is older (by its own time) than the one that announced the
     /// artifact last brings nothing fresh, nor does an unusable origin. A lookup that has been answered is asked
     /// again only when it found nothing or what it found was lost. A taken name gets a number (`recording-2.mp4`).
-    /// An artifact with [`Origin::Unusable`](crate::model::Origin::Unusable) becomes a `failed` job.
+    /// An artifact with [`Origin::Unusable`] becomes a `failed` job.
     /// A provider failure with the `loss_key` of an earlier one of the recording is stored once; one that an
     /// archived artifact of a later event cures already is withdrawn at once.
     async fn record(&self, event: NewEvent) -> Result<Recorded>;

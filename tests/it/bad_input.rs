@@ -209,6 +209,7 @@ async fn an_older_event_asked_for_by_hand_is_about_what_it_names_too() {
     assert_eq!((video_of(&told), code), (json!("archived"), Some(0)));
 }
 
+// A 404 is asked again for about a minute: `schedule::retry` and the worker's tests have that.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_origin_that_has_nothing_ends_in_a_class_and_exit_code_1() {
     let folder = tempfile::tempdir().unwrap();
@@ -216,13 +217,11 @@ async fn an_origin_that_has_nothing_ends_in_a_class_and_exit_code_1() {
     let origin = TestOrigin::start().await;
     origin.serve("/empty.mp4", "", Behaviour::default());
     origin.serve("/403.mp4", MEDIA, Behaviour::status(403));
-    origin.serve("/404.mp4", MEDIA, Behaviour::status(404));
     origin.serve("/410.mp4", MEDIA, Behaviour::status(410));
     origin.serve("/page.mp4", "<html>Sorry</html>", Behaviour::default());
     let archiving = [
         ("empty", "corrupt"),
         ("403", "denied"),
-        ("404", "gone"),
         ("410", "gone"),
         ("page", "corrupt"),
     ];
@@ -349,6 +348,7 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+#[expect(clippy::print_stderr, reason = "what is not tested is said")]
 async fn f68_a_full_disk_is_503_until_there_is_space_and_then_all_goes_on_by_itself() {
     let folder = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(folder.path(), "16m") else {
