@@ -47,6 +47,8 @@ pub struct World {
     pub engine: Engine,
     pub ledger: TestLedger,
     pub told: Told,
+    /// Bytes that an earlier attempt had left, or why none of them were of use.
+    pub resumed: Arc<Mutex<Vec<(u64, Option<String>)>>>,
     _s3: EmbeddedS3,
     _folder: tempfile::TempDir,
 }
@@ -89,6 +91,7 @@ impl World {
             store,
             ledger: TestLedger::default(),
             told: Arc::default(),
+            resumed: Arc::default(),
             _s3: s3,
             _folder: folder,
         }
@@ -114,10 +117,13 @@ impl World {
     /// Carries, and checks what must hold however it ends.
     pub async fn carry_until(&self, job: &Job, cancel: &CancellationToken) -> Result<Archived> {
         let told = self.told.clone();
-        let emit: Emit = Arc::new(move |event| {
-            if let ProgressEvent::Bytes { done, total, .. } = event {
-                told.lock().unwrap().push((done, total));
+        let resumed = self.resumed.clone();
+        let emit: Emit = Arc::new(move |event| match event {
+            ProgressEvent::Bytes { done, total, .. } => told.lock().unwrap().push((done, total)),
+            ProgressEvent::Resumed { done, message, .. } => {
+                resumed.lock().unwrap().push((done, message));
             }
+            _ => {}
         });
         let carrying = self.engine.carry(job, &[], &self.ledger, &emit, cancel);
         let result = tokio::time::timeout(Duration::from_secs(60), carrying)
@@ -270,6 +276,11 @@ impl Scripted {
 
     pub fn is_script_played(&self) -> bool {
         self.script.lock().unwrap().is_empty()
+    }
+
+    /// From now on all goes well.
+    pub fn forget_script(&self) {
+        self.script.lock().unwrap().clear();
     }
 
     fn next(&self, op: Op) -> Option<Trouble> {
