@@ -251,7 +251,7 @@ impl Attempt {
         Outcome::Retry {
             at: self.worker.clock.now(),
             class: Class::Internal,
-            message: "go on: the worker was stopped, the next one continues".to_owned(),
+            message: "stopped with the worker; the next start goes on with it".to_owned(),
             is_counted: false,
         }
     }

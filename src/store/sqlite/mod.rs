@@ -69,10 +69,10 @@ impl SqliteStore {
 
     /// As [`open`](SqliteStore::open), with options.
     pub async fn open_with(path: &Path, options: &SqliteOptions) -> Result<SqliteStore> {
-        let (conn, readers) = open::open(path, options).await?;
+        let (writer, readers) = open::open(path, options).await?;
         Ok(SqliteStore {
             path: path.to_owned(),
-            writer: Writer::start(conn),
+            writer,
             readers,
         })
     }

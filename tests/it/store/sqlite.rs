@@ -427,3 +427,25 @@ async fn one_event_that_cannot_be_stored_fails_alone() {
     assert_eq!(store.events(None, 99).await.unwrap().len(), 19);
     assert_eq!(records(&*store).await.len(), 38, "no job of the failed one");
 }
+
+#[tokio::test]
+async fn f68_the_writer_goes_on_after_sqlite_itself_rolled_a_transaction_back() {
+    let backend = Sqlite::new();
+    let store = SqliteStore::open(&backend.path()).await.unwrap();
+    let mut other = raw(&backend.path()).await;
+    // What a full disk does to a commit, without a full disk.
+    let trap = "CREATE TRIGGER trap BEFORE INSERT ON events WHEN NEW.dedupe_key = 'bad'
+        BEGIN SELECT raise(ROLLBACK, 'the disk is gone'); END";
+    run(&mut other, trap).await.unwrap();
+    let new = |key: &str| event(key, key).with(video(key, Some(60))).received(0);
+    store.record(new("before")).await.unwrap();
+    for _ in 0..3 {
+        assert!(store.record(new("bad")).await.is_err());
+    }
+    store.record(new("after")).await.unwrap();
+    archive_all(&store, 2).await;
+    assert_eq!(store.events(None, 99).await.unwrap().len(), 2);
+    run(&mut other, "DROP TRIGGER trap").await.unwrap();
+    store.record(new("bad")).await.unwrap();
+    store.close().await;
+}
