@@ -96,6 +96,25 @@ impl Board {
                 row.total = total.or(row.total);
                 Change::Row(*id)
             }
+            ProgressEvent::Resumed {
+                id,
+                done,
+                total,
+                message,
+            } => {
+                let row = self.rows.get_mut(id);
+                let label = row.map_or_else(
+                    || id.to_string(),
+                    |row| {
+                        row.done = *done;
+                        row.label.clone()
+                    },
+                );
+                Change::Line(
+                    Tone::Quiet,
+                    resumed(&label, *done, *total, message.as_deref()),
+                )
+            }
             ProgressEvent::Retrying {
                 id,
                 class,
@@ -168,6 +187,15 @@ fn row(record: &Record) -> Row {
         total: record.size_bytes,
         deadline: record.deadline,
     }
+}
+
+/// What became of an earlier attempt's parts, in one line.
+fn resumed(label: &str, done: u64, total: Option<u64>, why: Option<&str>) -> String {
+    if let Some(why) = why {
+        return format!("restarted {label} from zero: {}", printable(why));
+    }
+    let of = total.map_or_else(String::new, |total| format!(" of {}", bytes(total)));
+    format!("resumed   {label} at {}{of}", bytes(done))
 }
 
 /// What to call an artifact.

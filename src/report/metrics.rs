@@ -216,6 +216,7 @@ impl Metrics {
         match event {
             ProgressEvent::Started { record } => self.started(record),
             ProgressEvent::Bytes { id, done, .. } => self.moved(*id, *done),
+            ProgressEvent::Resumed { id, done, .. } => self.resumed(*id, *done),
             ProgressEvent::Retrying { id, class, .. } => {
                 self.ended(*id);
                 let stage = stage(*class);
@@ -268,6 +269,13 @@ impl Metrics {
         // What is read goes straight on, so one number serves both.
         self.bytes_downloaded.inc_by(gained);
         self.bytes_uploaded.inc_by(gained);
+    }
+
+    /// What is in the bucket already does not move again.
+    fn resumed(&self, id: JobId, done: u64) {
+        if let Some(transfer) = self.transfers().get_mut(&id) {
+            transfer.bytes_done = done;
+        }
     }
 
     fn settled(&self, record: &Record) {

@@ -88,7 +88,10 @@ impl Progress {
                     active.insert(record.id, transfer);
                 }
             }
-            ProgressEvent::Bytes { id, done, total } => {
+            ProgressEvent::Bytes { id, done, total }
+            | ProgressEvent::Resumed {
+                id, done, total, ..
+            } => {
                 if let Some(transfer) = active.get_mut(id) {
                     transfer.done = *done;
                     transfer.total = total.or(transfer.total);
