@@ -267,9 +267,9 @@ fn profiled(command: &Command) -> anyhow::Result<Command> {
         "-e",
         "task-clock",
         "-F",
-        "999",
+        "199",
         "--call-graph",
-        "dwarf,16384",
+        "dwarf,8192",
         "-o",
     ])
     .arg(data)
