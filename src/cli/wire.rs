@@ -198,6 +198,7 @@ impl House {
                         base_url: source.base_url,
                     },
                     allow_hosts: source.allow_hosts,
+                    pace: Arc::default(),
                 };
                 (name, access)
             })

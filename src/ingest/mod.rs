@@ -80,6 +80,11 @@ pub fn lookup_answer(
     providers::lookup_answer(provider, lookup, response, recording, now)
 }
 
+/// Whether `lookup` asks for one file by its own id or path, so that an answer with one file is about it.
+pub fn names_one_file(lookup: &Lookup) -> bool {
+    providers::names_one_file(lookup)
+}
+
 /// Which of the artifacts that a re-mint `found` is the one that a job called `name` is about: the same kind and
 /// format, and the same name where several are. Its origin replaces the job's; it can be a
 /// [`Lookup`](crate::model::Origin::Lookup) again (100ms lists assets before it signs one), which is then to be asked

@@ -28,9 +28,12 @@ mod attempt;
 mod destination;
 mod lease;
 mod lookup;
+mod pace;
 mod seal;
 mod settle;
 mod shift;
+
+pub use pace::{ApiPace, PaceSettings};
 
 /// How a worker works.
 #[derive(Clone, Debug)]
@@ -60,6 +63,8 @@ pub struct SourceAccess {
     pub credentials: Credentials,
     /// Hosts that its URLs may name; empty means any public one.
     pub allow_hosts: Vec<String>,
+    /// How fast its API may be asked, by everybody together.
+    pub pace: Arc<ApiPace>,
 }
 
 /// Everything that a worker needs.

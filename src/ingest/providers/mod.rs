@@ -103,6 +103,10 @@ pub(super) fn lookup_answer(
     Ok(found)
 }
 
+pub(super) fn names_one_file(lookup: &Lookup) -> bool {
+    lookup.call.starts_with("hms-") && lookup.id.contains('#')
+}
+
 pub(super) fn remint_match<'a>(
     found: &'a [Artifact],
     name: &str,

@@ -152,7 +152,7 @@ impl World {
                 api_secret: None,
                 base_url: Some(self.api.url()),
             },
-            allow_hosts: Vec::new(),
+            ..SourceAccess::default()
         };
         self.worker_with(HashMap::from([(DAILY_SOURCE.to_owned(), access)]))
     }
