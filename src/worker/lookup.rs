@@ -174,7 +174,10 @@ mod tests {
                 "https://cdn.example/b.mp4?sig=3",
             ),
         ];
-        assert_eq!(matching(&dead, &anything(), answer).unwrap().name, "recording-3.mp4");
+        assert_eq!(
+            matching(&dead, &anything(), answer).unwrap().name,
+            "recording-3.mp4"
+        );
     }
 
     #[test]
@@ -184,12 +187,18 @@ mod tests {
             found("layer-0.mp4", Kind::Video, "https://cdn.example/1"),
             found("recording.mp4", Kind::Video, "https://cdn.example/2"),
         ];
-        assert_eq!(matching(&dead, &anything(), by_name).unwrap().name, "recording.mp4");
+        assert_eq!(
+            matching(&dead, &anything(), by_name).unwrap().name,
+            "recording.mp4"
+        );
         let by_sort = vec![
             found("sound.mp4", Kind::Audio, "https://cdn.example/1"),
             found("other.mp4", Kind::Video, "https://cdn.example/2"),
         ];
-        assert_eq!(matching(&dead, &anything(), by_sort).unwrap().name, "other.mp4");
+        assert_eq!(
+            matching(&dead, &anything(), by_sort).unwrap().name,
+            "other.mp4"
+        );
     }
 
     #[test]
@@ -199,7 +208,10 @@ mod tests {
             found("a.mp4", Kind::Video, "https://cdn.example/1"),
             found("b.mp4", Kind::Video, "https://cdn.example/2"),
         ];
-        assert_eq!(matching(&dead, &anything(), answer).unwrap_err().class(), Class::Gone);
+        assert_eq!(
+            matching(&dead, &anything(), answer).unwrap_err().class(),
+            Class::Gone
+        );
     }
 
     fn anything() -> Lookup {
