@@ -181,6 +181,11 @@ fn validate_source(name: &str, source: &SourceConfig) -> Result<()> {
     if let Some(url) = &source.base_url {
         validate_http_url(&format!("sources.{name}.base_url"), url)?;
     }
+    if source.reconcile.is_some() && source.api_key.is_none() {
+        return refuse(format!(
+            "sources.{name}.reconcile is set: set sources.{name}.api_key as well"
+        ));
+    }
     for host in &source.allow_hosts {
         let plain = host.strip_prefix("*.").unwrap_or(host);
         if plain.is_empty() || plain.contains(['*', '/', ':', '@', '?']) {

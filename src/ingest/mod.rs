@@ -10,7 +10,9 @@ use crate::model::api::{ApiRequest, ApiResponse, Credentials};
 use crate::model::{Artifact, Event, Format, Kind, Lookup, Provider, Recording};
 
 pub mod adhoc;
+pub mod hooks;
 pub mod inspect;
+pub mod list;
 pub mod providers;
 pub mod signature;
 

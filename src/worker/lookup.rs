@@ -89,7 +89,7 @@ fn has_credentials(access: &SourceAccess) -> bool {
 }
 
 /// `ingest` does not know how the operator named the source; advice has to.
-fn name_the_source(error: Error, source: &str) -> Error {
+pub(super) fn name_the_source(error: Error, source: &str) -> Error {
     let message = error
         .full_message()
         .replace("sources.<name>", &format!("sources.{source}"));

@@ -29,9 +29,11 @@ mod destination;
 mod lease;
 mod lookup;
 mod pace;
+pub mod reconcile;
 mod seal;
 mod settle;
 mod shift;
+pub mod walk;
 
 pub use pace::{ApiPace, PaceSettings};
 

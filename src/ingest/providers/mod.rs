@@ -18,6 +18,8 @@ mod fields;
 mod hms;
 mod hms_api;
 mod hms_files;
+pub(super) mod hooks;
+pub(super) mod list;
 mod meetingbaas;
 mod meetingbaas_api;
 mod shelf;
