@@ -17,6 +17,7 @@ use crate::error::Error;
 use output::{Color, Failure, Output, Result};
 
 mod archive;
+mod backfill;
 mod cancel;
 mod completions;
 pub mod demo;
@@ -86,6 +87,8 @@ enum Command {
     Retry(retry::RetryArgs),
     /// Give up artifacts that are not archived yet
     Cancel(cancel::CancelArgs),
+    /// Ask a provider what exists, and archive what is missing
+    Backfill(backfill::BackfillArgs),
     /// Show the whole journey on this machine: made-up providers, real parts, nothing to configure
     Demo(demo::DemoArgs),
     /// Write a completion script for a shell
@@ -166,6 +169,7 @@ async fn perform(command: Command, context: Context) -> Result {
         Command::Failures(args) => failures::failures(args, context).await,
         Command::Retry(args) => retry::retry(args, context).await,
         Command::Cancel(args) => cancel::cancel(args, context).await,
+        Command::Backfill(args) => backfill::backfill(args, context).await,
         Command::Demo(args) => demo::demo(args, context).await,
         Command::Completions(_) | Command::Man => Ok(()),
     }

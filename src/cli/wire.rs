@@ -27,6 +27,8 @@ use crate::source::http::{HttpSettings, HttpSource};
 use crate::store::JobStore;
 use crate::store::sqlite::SqliteStore;
 use crate::transfer::{Engine, TransferSettings};
+use crate::worker::reconcile::{Reconciled, Reconciler};
+use crate::worker::walk::{Subject, Walker};
 use crate::worker::{SourceAccess, Worker, WorkerSettings};
 
 /// The bucket of the embedded server.
@@ -188,21 +190,50 @@ impl House {
     }
 
     fn access(&self) -> HashMap<String, SourceAccess> {
-        let sources = self.config.resolved_sources().into_iter();
-        sources
-            .map(|(name, (_, source))| {
-                let access = SourceAccess {
-                    credentials: Credentials {
-                        api_key: source.api_key,
-                        api_secret: source.api_secret,
-                        base_url: source.base_url,
-                    },
-                    allow_hosts: source.allow_hosts,
-                    pace: Arc::default(),
-                };
-                (name, access)
-            })
+        let subjects = subjects(&self.config).into_iter();
+        subjects
+            .map(|(name, subject)| (name, subject.access))
             .collect()
+    }
+
+    /// What finds the recordings that no webhook told of; `None` when no source asks for it. Its calls and those of
+    /// `worker` come out of one budget.
+    pub fn reconciler(&self, worker: &Worker) -> Option<Reconciler> {
+        let sources: Vec<_> = self
+            .config
+            .resolved_sources()
+            .into_iter()
+            .filter_map(|(name, (provider, source))| {
+                let access = worker.access.get(&name).cloned().unwrap_or_default();
+                Some(Reconciled {
+                    every: source.reconcile?.0,
+                    reactivate_webhook: source.reactivate_webhook,
+                    subject: Subject {
+                        name,
+                        provider,
+                        access,
+                    },
+                })
+            })
+            .collect();
+        if sources.is_empty() {
+            return None;
+        }
+        let metrics = Arc::clone(&self.metrics);
+        let store: Arc<dyn JobStore> = self.store.clone();
+        Some(Reconciler {
+            walker: Walker {
+                store: Some(Arc::clone(&store)),
+                source: Arc::clone(&worker.source),
+                clock: Arc::clone(&self.clock),
+                layout: self.layout.clone(),
+            },
+            store,
+            name: worker.settings.name.clone(),
+            sources,
+            bell: Arc::clone(&self.bell),
+            on_found: Arc::new(move |source, class| metrics.event_received(source, class)),
+        })
     }
 
     fn emit(&self) -> Emit {
@@ -311,6 +342,43 @@ impl Destination {
             server.stop().await;
         }
     }
+}
+
+/// The sources by name, as those know them who ask their APIs.
+pub(super) fn subjects(config: &Config) -> HashMap<String, Subject> {
+    let sources = config.resolved_sources().into_iter();
+    sources
+        .map(|(name, (provider, source))| {
+            let access = SourceAccess {
+                credentials: Credentials {
+                    api_key: source.api_key,
+                    api_secret: source.api_secret,
+                    base_url: source.base_url,
+                },
+                allow_hosts: source.allow_hosts,
+                pace: Arc::default(),
+            };
+            let subject = Subject {
+                name: name.clone(),
+                provider,
+                access,
+            };
+            (name, subject)
+        })
+        .collect()
+}
+
+/// For commands that only ask APIs.
+///
+/// # Errors
+/// `internal` when TLS can't be set up.
+pub(super) fn api_source(config: &Config, clock: &SharedClock) -> Result<Arc<dyn Source>> {
+    let guard = House::guard(config, &[]);
+    let settings = HttpSettings {
+        clock: Arc::clone(clock),
+        ..HttpSettings::default()
+    };
+    Ok(Arc::new(HttpSource::new(Arc::new(guard), settings)?))
 }
 
 /// The store for a command that only reads or changes what is there; `None` when there is none yet.

@@ -16,7 +16,7 @@ use super::walk::{Purpose, Standing, Subject, Walked, Walker, sliding_window};
 use crate::error::{Error, Result};
 use crate::ingest::hooks::{self, Hook, HookState};
 use crate::model::EventClass;
-use crate::store::WalkTurn;
+use crate::store::{JobStore, WalkTurn};
 
 /// A walk that does not show up for this long has died with its worker.
 const LEASE: SignedDuration = SignedDuration::from_mins(2);
@@ -43,6 +43,8 @@ pub type OnFound = Arc<dyn Fn(&str, EventClass) + Send + Sync>;
 pub struct Reconciler {
     /// Walks.
     pub walker: Walker,
+    /// Whose turn it is, and how far the walks came.
+    pub store: Arc<dyn JobStore>,
     /// The name under which walks are held.
     pub name: String,
     /// The sources.
@@ -117,7 +119,7 @@ impl Reconciler {
             lost = self.renew(source) => Err(lost),
         };
         let reached = walked.is_ok().then_some(began);
-        let store = &self.walker.store;
+        let store = &self.store;
         store
             .end_walk(&source.subject.name, &self.name, reached)
             .await?;
@@ -158,7 +160,7 @@ impl Reconciler {
 
     async fn turn(&self, source: &Reconciled, now: Timestamp) -> Result<WalkTurn> {
         let until = now.saturating_add(LEASE).unwrap_or(Timestamp::MAX);
-        let store = &self.walker.store;
+        let store = &self.store;
         store
             .begin_walk(&source.subject.name, &self.name, now, until)
             .await

@@ -38,8 +38,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// Everything that a walk needs.
 #[derive(Clone)]
 pub struct Walker {
-    /// What is known, and where jobs go.
-    pub store: Arc<dyn JobStore>,
+    /// What is known, and where jobs go. Without one nothing is known, which does for a dry run.
+    pub store: Option<Arc<dyn JobStore>>,
     /// For the calls.
     pub source: Arc<dyn Source>,
     /// What time it is.
@@ -275,8 +275,11 @@ impl Walk<'_> {
             .iter()
             .map(|found| recording_key(&found.event))
             .collect();
-        let store = &self.walker.store;
-        let known = Known::of(store.known(&self.subject.name, &keys).await?);
+        let known = match &self.walker.store {
+            Some(store) => store.known(&self.subject.name, &keys).await?,
+            None => Vec::new(),
+        };
+        let known = Known::of(known);
         let mut news = 0;
         for (found, recording_key) in found.into_iter().zip(&keys) {
             let known = known.recording(recording_key);
@@ -374,7 +377,12 @@ impl Walk<'_> {
         let raw = Bytes::from(event.redacted.clone());
         let now = self.walker.clock.now();
         let new = NewEvent::found(&self.subject.name, event, raw, &self.walker.layout, now);
-        self.walker.store.record(new).await
+        self.store()?.record(new).await
+    }
+
+    fn store(&self) -> Result<&Arc<dyn JobStore>> {
+        let store = self.walker.store.as_ref();
+        store.ok_or_else(|| Error::internal("record what was found: there is no store"))
     }
 
     async fn wake(&self, event: &Event, known: &[KnownArtifact]) -> Result<Vec<JobId>> {
@@ -388,8 +396,7 @@ impl Walk<'_> {
             .collect();
         let selection = crate::store::Selection::Ids(ids);
         let woken = self
-            .walker
-            .store
+            .store()?
             .retry(&selection, self.walker.clock.now())
             .await?;
         Ok(woken.iter().map(|record| record.id).collect())
