@@ -29,7 +29,7 @@ use crate::store::sqlite::SqliteStore;
 use crate::transfer::{Engine, TransferSettings};
 use crate::worker::reconcile::{Reconciled, Reconciler};
 use crate::worker::walk::{Subject, Walker};
-use crate::worker::{SourceAccess, Worker, WorkerSettings};
+use crate::worker::{ApiPace, PaceSettings, SourceAccess, Worker, WorkerSettings};
 
 /// The bucket of the embedded server.
 const EMBEDDED_BUCKET: &str = "archive";
@@ -356,7 +356,7 @@ pub(super) fn subjects(config: &Config) -> HashMap<String, Subject> {
                     base_url: source.base_url,
                 },
                 allow_hosts: source.allow_hosts,
-                pace: Arc::default(),
+                pace: Arc::new(ApiPace::new(pace(source.api_rate))),
             };
             let subject = Subject {
                 name: name.clone(),
@@ -366,6 +366,14 @@ pub(super) fn subjects(config: &Config) -> HashMap<String, Subject> {
             (name, subject)
         })
         .collect()
+}
+
+fn pace(api_rate: Option<u32>) -> PaceSettings {
+    let usual = PaceSettings::default();
+    PaceSettings {
+        spacing: api_rate.map_or(usual.spacing, |rate| Duration::from_secs(1) / rate.max(1)),
+        ..usual
+    }
 }
 
 /// For commands that only ask APIs.

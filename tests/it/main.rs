@@ -7,6 +7,7 @@ mod house;
 mod ingest;
 mod kill;
 mod object;
+mod reconcile;
 mod server;
 mod store;
 mod transfer;

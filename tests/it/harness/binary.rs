@@ -65,7 +65,18 @@ pub fn harvester(config: &Path, arguments: &[&str]) -> Command {
 
 /// Runs a command to its end; gives what it printed and its exit code.
 pub async fn finish(config: &Path, arguments: &[&str]) -> (String, Option<i32>) {
-    let output = tokio::time::timeout(PATIENCE, harvester(config, arguments).output());
+    finish_in(config, arguments, &[]).await
+}
+
+/// The same with these variables in its environment.
+pub async fn finish_in(
+    config: &Path,
+    arguments: &[&str],
+    env: &[(&str, String)],
+) -> (String, Option<i32>) {
+    let mut command = harvester(config, arguments);
+    command.envs(env.iter().map(|(name, value)| (*name, value)));
+    let output = tokio::time::timeout(PATIENCE, command.output());
     let output = output.await.expect("the command ends in time").unwrap();
     (
         String::from_utf8(output.stdout).unwrap(),
@@ -82,8 +93,15 @@ pub async fn records(config: &Path) -> Vec<Value> {
 
 impl Running {
     pub async fn start(config: &Path, flags: &[&str]) -> Running {
+        Running::start_in(config, flags, &[]).await
+    }
+
+    /// The same with these variables in its environment.
+    pub async fn start_in(config: &Path, flags: &[&str], env: &[(&str, String)]) -> Running {
         let arguments = [&["--json"], flags, &["run"]].concat();
-        let mut child = harvester(config, &arguments).spawn().unwrap();
+        let mut command = harvester(config, &arguments);
+        command.envs(env.iter().map(|(name, value)| (*name, value)));
+        let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let first = tokio::time::timeout(PATIENCE, lines.next_line());
         let first = first.await.expect("the program starts in time").unwrap();
