@@ -40,7 +40,7 @@ impl World {
         let config = binary::configure(folder.path(), &more);
         let text = std::fs::read_to_string(&config).unwrap();
         let bucket = format!(
-            "[archive]\nbucket = \"{BUCKET}\"\nendpoint = \"{}\"\n",
+            "[archive]\nbucket = \"{BUCKET}\"\nregion = \"us-east-1\"\nendpoint = \"{}\"\n",
             s3.endpoint()
         );
         std::fs::write(&config, text.replace("[archive]\n", &bucket)).unwrap();

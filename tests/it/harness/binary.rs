@@ -78,6 +78,10 @@ pub async fn finish_in(
     command.envs(env.iter().map(|(name, value)| (*name, value)));
     let output = tokio::time::timeout(PATIENCE, command.output());
     let output = output.await.expect("the command ends in time").unwrap();
+    // `output` has taken stderr away from the log.
+    let log = config.with_file_name("log");
+    let mut log = std::fs::OpenOptions::new().append(true).open(log).unwrap();
+    std::io::Write::write_all(&mut log, &output.stderr).unwrap();
     (
         String::from_utf8(output.stdout).unwrap(),
         output.status.code(),
