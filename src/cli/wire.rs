@@ -102,10 +102,11 @@ impl House {
     /// # Errors
     /// `upload_denied` without credentials or region; `invalid` when the embedded server's port is taken.
     pub async fn destination(&self, embedded: Embedded) -> Result<Destination> {
-        match &self.config.archive.bucket {
-            Some(bucket) => self.real_bucket(bucket).await,
-            None => self.embedded_bucket(embedded).await,
-        }
+        let places = Places {
+            config: &self.config,
+            clock: &self.clock,
+        };
+        places.destination(embedded).await
     }
 
     /// A worker that carries to `destination`. `listeners` are the addresses of this process that no
@@ -244,6 +245,24 @@ impl House {
             stream(event);
         })
     }
+}
+
+/// Where recordings can go: all that connecting has to know.
+pub(super) struct Places<'a> {
+    /// The settings.
+    pub(super) config: &'a Config,
+    /// For the embedded server.
+    pub(super) clock: &'a SharedClock,
+}
+
+impl Places<'_> {
+    /// As [`House::destination`].
+    pub(super) async fn destination(&self, embedded: Embedded) -> Result<Destination> {
+        match &self.config.archive.bucket {
+            Some(bucket) => self.real_bucket(bucket).await,
+            None => self.embedded_bucket(embedded).await,
+        }
+    }
 
     async fn real_bucket(&self, bucket: &str) -> Result<Destination> {
         let archive = &self.config.archive;
@@ -286,7 +305,7 @@ impl House {
             listen,
             bucket: EMBEDDED_BUCKET.to_owned(),
         };
-        let server = EmbeddedS3::start(settings, Arc::clone(&self.clock))
+        let server = EmbeddedS3::start(settings, Arc::clone(self.clock))
             .await
             .map_err(|error| {
                 let why = error.full_message();

@@ -182,13 +182,10 @@ impl Reconciler {
     }
 
     async fn look_at_hooks(&self, source: &Reconciled) -> Result<()> {
-        let subject = &source.subject;
-        let (provider, access) = (subject.provider, &subject.access);
-        let Some(request) = hooks::hooks_request(provider, &access.credentials)? else {
+        let Some(hooks) = self.walker.hooks(&source.subject).await? else {
             return Ok(());
         };
-        let response = lookup::call(self.walker.source.as_ref(), access, &request).await?;
-        for hook in hooks::hooks_answer(provider, &response)? {
+        for hook in hooks {
             if hook.state == HookState::Failed {
                 self.revive(source, &hook).await?;
             }

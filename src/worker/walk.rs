@@ -15,6 +15,7 @@ use super::{SourceAccess, lookup};
 use crate::clock::SharedClock;
 use crate::error::{Class, Error, Result};
 use crate::ingest;
+use crate::ingest::hooks::{self, Hook};
 use crate::ingest::list::{self, Found, Page, Window};
 use crate::model::{Event, JobId, Layout, Origin, Provider, State, key};
 use crate::source::Source;
@@ -161,6 +162,45 @@ impl Walker {
             Some(error) if answered == 0 => Err(name_the_source(error, &subject.name)),
             _ => Ok(walked),
         }
+    }
+
+    /// Asks for a page and forgets it: whether the API takes our credentials. The time that it says it is.
+    ///
+    /// # Errors
+    /// As the first list's page, when none is answered.
+    pub async fn probe(&self, subject: &Subject) -> Result<Option<Timestamp>> {
+        let now = self.clock.now();
+        let window = Window {
+            since: now,
+            until: now,
+        };
+        let (provider, access) = (subject.provider, &subject.access);
+        let mut refusal = None;
+        for name in list::lists(provider) {
+            let request =
+                list::list_request(provider, name, None, &window, &access.credentials, now)?;
+            let response = lookup::call(self.source.as_ref(), access, &request).await?;
+            match list::list_answer(provider, name, None, &window, &response, now) {
+                Ok(_) => return Ok(response.date),
+                Err(error) => {
+                    refusal.get_or_insert(error);
+                }
+            }
+        }
+        Err(refusal.unwrap_or_else(|| Error::invalid("ask an API that has no list")))
+    }
+
+    /// The webhooks of `subject` as its provider sees them; `None` where it has no call for that.
+    ///
+    /// # Errors
+    /// As the call and its answer.
+    pub async fn hooks(&self, subject: &Subject) -> Result<Option<Vec<Hook>>> {
+        let (provider, access) = (subject.provider, &subject.access);
+        let Some(request) = hooks::hooks_request(provider, &access.credentials)? else {
+            return Ok(None);
+        };
+        let response = lookup::call(self.source.as_ref(), access, &request).await?;
+        hooks::hooks_answer(provider, &response).map(Some)
     }
 }
 

@@ -92,6 +92,7 @@ mod tests {
         let response = ApiResponse {
             status: 200,
             retry_after: None,
+            date: None,
             body: body.to_owned().into(),
         };
         let hooks = answer(Provider::Daily, &response).unwrap();
