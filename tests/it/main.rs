@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one module a room, `harness` is their world.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod bad_input;
 mod cli;
 mod harness;
 mod house;
@@ -8,6 +9,7 @@ mod ingest;
 mod kill;
 mod object;
 mod reconcile;
+mod secrets;
 mod server;
 mod store;
 mod transfer;

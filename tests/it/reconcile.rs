@@ -52,9 +52,9 @@ impl World {
         }
     }
 
-    fn env(&self) -> Vec<(&'static str, String)> {
+    fn env(&self) -> [(&'static str, String); 2] {
         let credentials = self.s3.credentials();
-        vec![
+        [
             ("AWS_ACCESS_KEY_ID", credentials.access_key.clone()),
             (
                 "AWS_SECRET_ACCESS_KEY",
@@ -64,11 +64,26 @@ impl World {
     }
 
     async fn run(&self) -> Running {
-        Running::start_in(&self.config, &[], &self.env()).await
+        let env = self.env();
+        Running::start_with(
+            &self.config,
+            &[],
+            &env.each_ref().map(|(name, value)| (*name, value.as_str())),
+        )
+        .await
     }
 
     async fn finish(&self, arguments: &[&str]) -> (String, Option<i32>) {
-        binary::finish_in(&self.config, arguments, &self.env()).await
+        self.finish_in(arguments, &self.env()).await
+    }
+
+    async fn finish_in(
+        &self,
+        arguments: &[&str],
+        env: &[(&str, String); 2],
+    ) -> (String, Option<i32>) {
+        let env = env.each_ref().map(|(name, value)| (*name, value.as_str()));
+        binary::finish_with(&self.config, arguments, &env).await
     }
 
     /// What the program has said on stderr so far.

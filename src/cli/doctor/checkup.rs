@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_clock_is_judged_in_both_directions() {
-        let at = |second| Timestamp::from_second(1_000_000 + second).unwrap();
+        let at = |second: i64| Timestamp::from_second(1_000_000 + second).unwrap();
         let mut checkup = Checkup::default();
         checkup.clock("clock", "S3", Some(at(-59)), at(0));
         checkup.clock("clock", "S3", None, at(0));

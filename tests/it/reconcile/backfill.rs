@@ -253,3 +253,25 @@ async fn what_can_not_be_asked_is_said_with_what_to_do() {
     }
     assert!(!world.log().contains("canary"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f74_after_the_store_is_lost_finished_objects_are_recognised_by_their_content() {
+    let world = World::start("").await;
+    world.daily.with(|daily| daily.add_recordings(3));
+    let backfill = ["--json", "backfill", "daily", "--since", "7d"];
+    assert_eq!(world.finish(&backfill).await.1, Some(0), "{}", world.log());
+    let (before, _) = world.bucket();
+    std::fs::remove_dir_all(world.folder.path().join("data")).unwrap();
+    let (printed, code) = world.finish(&backfill).await;
+    assert_eq!(code, Some(0), "{}", world.log());
+    assert_eq!(statuses(&printed), vec!["new"; 3]);
+    let (mut after, _) = world.bucket();
+    // A manifest of a store that is gone is not overwritten: the new one has a number.
+    after.retain(|key, _| !key.contains("/manifest-"));
+    let keys = |objects: &std::collections::BTreeMap<String, Vec<u8>>| -> Vec<String> {
+        objects.keys().cloned().collect()
+    };
+    assert_eq!(keys(&after), keys(&before));
+    let records = binary::records(&world.config).await;
+    assert!(records.iter().all(|record| record["state"] == "archived"));
+}

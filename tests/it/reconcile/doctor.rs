@@ -193,8 +193,7 @@ async fn a_missing_bucket_a_wrong_secret_key_and_a_store_that_is_down_are_told()
     let world = healthy().await;
     let mut env = world.env();
     env[1].1 = "wrong-secret-canary".to_owned();
-    let (printed, code) =
-        crate::harness::binary::finish_in(&world.config, &["--json", "doctor"], &env).await;
+    let (printed, code) = world.finish_in(&["--json", "doctor"], &env).await;
     assert_eq!(code, Some(1));
     let document: Value = serde_json::from_str(&printed).unwrap();
     let line = check(document["checks"].as_array().unwrap(), "bucket.put");

@@ -12,7 +12,6 @@ use recording_harvester::ingest::list::Window;
 use recording_harvester::ingest::{Delivery, lookup_answer, lookup_request, parse};
 use recording_harvester::model::api::Credentials;
 use recording_harvester::model::{Archived, Kind, Layout, Origin, Outcome, Provider, State, key};
-use recording_harvester::source::Source;
 use recording_harvester::source::guard::{Guard, GuardSettings};
 use recording_harvester::source::http::{HttpSettings, HttpSource};
 use recording_harvester::store::sqlite::SqliteStore;
