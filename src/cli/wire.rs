@@ -30,7 +30,7 @@ use crate::store::sqlite::{Seat, SqliteStore};
 use crate::transfer::{Engine, TransferSettings};
 use crate::worker::reconcile::{Reconciled, Reconciler};
 use crate::worker::walk::{Subject, Walker};
-use crate::worker::{ApiPace, PaceSettings, SourceAccess, Worker, WorkerSettings};
+use crate::worker::{ApiPace, OnRemint, PaceSettings, SourceAccess, Worker, WorkerSettings};
 
 /// The bucket of the embedded server.
 const EMBEDDED_BUCKET: &str = "archive";
@@ -206,7 +206,15 @@ impl House {
     fn access(&self) -> HashMap<String, SourceAccess> {
         let subjects = subjects(&self.config).into_iter();
         subjects
-            .map(|(name, subject)| (name, subject.access))
+            .map(|(name, subject)| {
+                let (metrics, source) = (Arc::clone(&self.metrics), name.clone());
+                let count = move |is_fresh| metrics.reminted(&source, is_fresh);
+                let access = SourceAccess {
+                    on_remint: OnRemint(Some(Arc::new(count))),
+                    ..subject.access
+                };
+                (name, access)
+            })
             .collect()
     }
 
@@ -389,6 +397,7 @@ pub(super) fn subjects(config: &Config) -> HashMap<String, Subject> {
                 },
                 allow_hosts: source.allow_hosts,
                 pace: Arc::new(ApiPace::new(pace(source.api_rate))),
+                on_remint: OnRemint::default(),
             };
             let subject = Subject {
                 name: name.clone(),

@@ -111,7 +111,8 @@ impl Attempt {
         }
     }
 
-    /// Carries the file; asks for a fresh URL at most once, before or after trying the one we have.
+    /// Carries the file. A fresh URL is asked for at most once instead of one that is dead, and at most once more ahead
+    /// of time.
     async fn carry(&mut self) -> Result<Archived, Failure> {
         let mut call = lookup::remint_call(&self.worker, &self.job);
         let can_remint = call.is_some();
@@ -191,6 +192,15 @@ impl Attempt {
 
     /// Replaces the URL by a fresh one.
     async fn remint(&mut self, call: &Lookup) -> Result<()> {
+        let reminted = self.try_remint(call).await;
+        let access = self.worker.access.get(&self.job.source);
+        if let Some(count) = access.and_then(|access| access.on_remint.0.as_ref()) {
+            count(reminted.is_ok());
+        }
+        reminted
+    }
+
+    async fn try_remint(&mut self, call: &Lookup) -> Result<()> {
         let found = self.ask(call).await?;
         let mut fresh = lookup::matching(&self.job, call, found)?;
         // 100ms lists assets before it signs one: what was listed is asked for in turn, once.

@@ -67,6 +67,18 @@ pub struct SourceAccess {
     pub allow_hosts: Vec<String>,
     /// How fast its API may be asked, by everybody together.
     pub pace: Arc<ApiPace>,
+    /// Who counts its fresh URLs.
+    pub on_remint: OnRemint,
+}
+
+/// Hears of each fresh URL that was asked for: whether there was one.
+#[derive(Clone, Default)]
+pub struct OnRemint(pub Option<Arc<dyn Fn(bool) + Send + Sync>>);
+
+impl std::fmt::Debug for OnRemint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnRemint")
+    }
 }
 
 /// Everything that a worker needs.

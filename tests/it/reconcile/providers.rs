@@ -56,6 +56,7 @@ impl World {
                 at_once: 4,
                 spacing: Duration::ZERO,
             })),
+            ..SourceAccess::default()
         };
         World {
             walker: Walker {
