@@ -29,7 +29,7 @@ use crate::store::JobStore;
 use crate::store::sqlite::{Seat, SqliteStore};
 use crate::transfer::{Engine, TransferSettings};
 use crate::worker::reconcile::{Reconciled, Reconciler};
-use crate::worker::walk::{Subject, Walker};
+use crate::worker::walk::{Absent, Subject, Walker};
 use crate::worker::{ApiPace, OnRemint, PaceSettings, SourceAccess, Worker, WorkerSettings};
 
 /// The bucket of the embedded server.
@@ -234,6 +234,7 @@ impl House {
                         name,
                         provider,
                         access,
+                        absent: Absent::default(),
                     },
                 })
             })
@@ -403,6 +404,7 @@ pub(super) fn subjects(config: &Config) -> HashMap<String, Subject> {
                 name: name.clone(),
                 provider,
                 access,
+                absent: Absent::default(),
             };
             (name, subject)
         })

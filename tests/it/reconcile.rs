@@ -274,3 +274,25 @@ async fn a_webhook_that_daily_switched_off_is_told_and_switched_on_only_if_allow
         assert!(!world.log().contains("canary"));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_has_expired_is_told_and_the_walk_is_made_when_it_is_good_again() {
+    let world = World::start("reconcile = \"1s\"").await;
+    world.daily.with(|daily| {
+        daily.add_recordings(3);
+        // For the first walk the key is no good, whichever list is asked for.
+        daily.faults = vec![
+            ("/recordings".to_owned(), 401),
+            ("/transcript".to_owned(), 401),
+        ];
+    });
+    let running = world.run().await;
+    world.archived(3).await;
+    assert_eq!(running.terminate().await, Some(0));
+    let log = world.log();
+    assert!(
+        log.contains("failed to reconcile") && log.contains("status 401"),
+        "{log}"
+    );
+    assert!(!log.contains("canary"));
+}

@@ -16,7 +16,9 @@ use recording_harvester::source::guard::{Guard, GuardSettings};
 use recording_harvester::source::http::{HttpSettings, HttpSource};
 use recording_harvester::store::sqlite::SqliteStore;
 use recording_harvester::store::{Claim, Filter, JobStore, NewEvent};
-use recording_harvester::worker::walk::{Purpose, Sighting, Standing, Subject, Walked, Walker};
+use recording_harvester::worker::walk::{
+    Absent, Purpose, Sighting, Standing, Subject, Walked, Walker,
+};
 use recording_harvester::worker::{ApiPace, PaceSettings, SourceAccess};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
@@ -69,6 +71,7 @@ impl World {
                 name: provider.as_str().to_owned(),
                 provider,
                 access,
+                absent: Absent::default(),
             },
             api,
             store,
