@@ -178,4 +178,12 @@ impl ObjectStore for S3Store {
     async fn check_bucket(&self) -> Result<()> {
         self.head_bucket().await
     }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        self.delete_object(key).await
+    }
+
+    async fn server_time(&self, missing_key: &str) -> Result<Option<jiff::Timestamp>> {
+        self.date_of_refusal(missing_key).await
+    }
 }

@@ -337,6 +337,10 @@ impl Scripted {
 
 #[async_trait]
 impl ObjectStore for Scripted {
+    async fn delete(&self, key: &str) -> Result<()> {
+        self.store.delete(key).await
+    }
+
     async fn put(
         &self,
         key: &str,
