@@ -31,6 +31,7 @@ mod lookup;
 mod seal;
 mod settle;
 mod shift;
+mod sweep;
 
 /// How a worker works.
 #[derive(Clone, Debug)]

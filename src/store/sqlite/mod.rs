@@ -9,7 +9,7 @@ use sqlx::SqlitePool;
 
 use super::{
     Claim, Claimed, EventRecord, Filter, JobStore, NewEvent, ProviderLoss, Recorded, Selection,
-    Stats, Written, sql,
+    Stats, UploadOwner, Written, sql,
 };
 use crate::error::{Class, Result};
 use crate::model::manifest::RecordingContents;
@@ -216,6 +216,10 @@ impl JobStore for SqliteStore {
                 })
             })
             .await
+    }
+
+    async fn upload_owners(&self, keys: &[String]) -> Result<Vec<UploadOwner>> {
+        read::upload_owners(&self.readers, keys).await
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>> {
