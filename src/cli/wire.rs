@@ -40,7 +40,7 @@ const PROGRESS_CAPACITY: usize = 1024;
 const SLOWEST_UPLOAD_BYTES_PER_SECOND: u64 = 32 * 1024;
 
 /// Small artifacts at once, in a lane of their own: each is one request in and one out.
-const SMALL_TRANSFERS: u32 = 8;
+const SMALL_TRANSFERS: u32 = 32;
 
 /// What the commands share: the state, and who hears of what happens to it.
 pub struct House {

@@ -121,8 +121,9 @@ async fn lanes_that_break_lose_nothing() {
         let content = mp4(24 * MIB + random.u64(..MIB));
         let path = format!("/cut-{number}");
         let at = random.usize(1 << 20..8 << 20);
-        let behaviour = Behaviour::fault_at_first(
-            6,
+        let behaviour = // Fewer than the resumes that may bring nothing: a reset takes what was not read yet along.
+            Behaviour::fault_at_first(
+            4,
             match number % 2 {
                 0 => Fault::CutAfter(at),
                 _ => Fault::ResetAfter(at),
