@@ -152,6 +152,11 @@ impl Board {
         }
     }
 
+    /// Forgets what has not settled: a stream that begins again tells what is still under way.
+    pub fn forget_open(&mut self) {
+        self.rows.clear();
+    }
+
     /// The row of an artifact that has not settled.
     pub fn row(&self, id: JobId) -> Option<&Row> {
         self.rows.get(&id)
@@ -350,6 +355,19 @@ pub(crate) mod tests {
 
     fn now() -> Timestamp {
         "2026-03-02T10:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn what_a_lost_stream_left_open_is_not_counted_twice() {
+        let mut board = Board::default();
+        let started = ProgressEvent::Started {
+            record: record("recording.mp4"),
+        };
+        board.apply(&started, now());
+        board.forget_open();
+        assert_eq!(totals_line(&board.totals(), now()), "0 archived");
+        board.apply(&started, now());
+        assert_eq!(board.totals().open, 1);
     }
 
     #[test]
