@@ -11,14 +11,14 @@ use uuid::Uuid;
 
 use super::Context;
 use crate::clock::SharedClock;
-use crate::config::Config;
+use crate::config::{ArchiveConfig, Config};
 use crate::error::{Class, Error, Result};
 use crate::model::api::Credentials;
 use crate::model::progress::Emit;
 use crate::model::{Layout, key};
 use crate::object::ObjectStore;
 use crate::object::embedded::{self, EmbeddedS3, EmbeddedSettings};
-use crate::object::s3::{S3Settings, S3Store};
+use crate::object::s3::{Retention, S3Settings, S3Store, UploadOptions};
 use crate::report::metrics::Metrics;
 use crate::report::progress::Progress;
 use crate::schedule::retry::RetrySettings;
@@ -42,7 +42,7 @@ const PROGRESS_CAPACITY: usize = 1024;
 const SLOWEST_UPLOAD_BYTES_PER_SECOND: u64 = 32 * 1024;
 
 /// Small artifacts at once, in a lane of their own: each is one request in and one out.
-const SMALL_TRANSFERS: u32 = 8;
+const SMALL_TRANSFERS: u32 = 32;
 
 /// What the commands share: the state, and who hears of what happens to it.
 pub struct House {
@@ -138,13 +138,19 @@ impl House {
         let transfer = TransferSettings {
             memory_bytes: limits.memory.0,
             lanes: limits.lanes,
+            all_lanes: limits.all_lanes,
+            surge: limits.surge,
             max_object_bytes: limits.max_object.0,
+            prefix: self.config.archive.prefix.trim_matches('/').to_owned(),
+            sha256: self.config.archive.sha256,
+            disposition: self.config.archive.disposition.clone(),
             ..TransferSettings::default()
         };
         let objects = Arc::clone(&destination.objects);
         Ok(Worker {
             store: self.store.clone(),
-            engine: Engine::new(Arc::clone(&source), Arc::clone(&objects), transfer),
+            engine: Engine::new(Arc::clone(&source), Arc::clone(&objects), transfer)
+                .with_clock(Arc::clone(&self.clock)),
             source,
             objects,
             clock: Arc::clone(&self.clock),
@@ -296,7 +302,8 @@ impl Places<'_> {
             credentials: None,
             slowest_bytes_per_second: SLOWEST_UPLOAD_BYTES_PER_SECOND,
         })
-        .await?;
+        .await?
+        .with_options(upload_options(archive), Arc::clone(self.clock));
         let mut description = format!("s3://{bucket}/{}", archive.prefix.trim_matches('/'));
         if let Some(endpoint) = &archive.endpoint {
             description.push_str(&format!(" at {endpoint}"));
@@ -453,6 +460,21 @@ pub(super) async fn existing_store(context: &Context) -> Result<Option<Arc<dyn J
         return Ok(None);
     }
     Ok(Some(Arc::new(SqliteStore::open(&path).await?)))
+}
+
+fn upload_options(archive: &ArchiveConfig) -> UploadOptions {
+    let prefix = archive.prefix.trim_matches('/');
+    let slash = if prefix.is_empty() { "" } else { "/" };
+    UploadOptions {
+        storage_class: archive.storage_class.clone(),
+        kms_key_id: archive.kms_key_id.clone(),
+        tags: archive.tag_pairs(),
+        retention: archive.lock_mode.as_deref().map(|mode| Retention {
+            is_compliance: mode == "compliance",
+            days: archive.lock_days,
+        }),
+        probe_key: format!("{prefix}{slash}.harvester-probe"),
+    }
 }
 
 fn embedded_client(

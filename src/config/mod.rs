@@ -135,6 +135,23 @@ pub struct ArchiveConfig {
     pub path_style: Option<bool>,
     /// How keys are made.
     pub template: String,
+    /// The storage class of recordings, such as `STANDARD_IA`; else the bucket's own.
+    pub storage_class: Option<String>,
+    /// The key of SSE-KMS; else the bucket's own encryption.
+    pub kms_key_id: Option<String>,
+    /// Tags of what is uploaded, as `key=value`.
+    #[serde(deserialize_with = "lenient::words")]
+    pub tags: Vec<String>,
+    /// Content-Disposition of recordings: `attachment` or `inline`, with the file's name.
+    pub disposition: Option<String>,
+    /// Object lock of recordings: `governance` or `compliance`; with `lock_days`.
+    pub lock_mode: Option<String>,
+    /// For how long recordings are locked.
+    #[serde(deserialize_with = "lenient::number")]
+    pub lock_days: u32,
+    /// Whether to compute SHA-256 as well, which costs more than all the rest of a transfer.
+    #[serde(deserialize_with = "lenient::boolean")]
+    pub sha256: bool,
     /// Where the embedded S3 server listens.
     pub embedded_listen: SocketAddr,
 }
@@ -148,6 +165,13 @@ impl Default for ArchiveConfig {
             endpoint: None,
             path_style: None,
             template: crate::model::key::DEFAULT_TEMPLATE.to_owned(),
+            storage_class: None,
+            kms_key_id: None,
+            tags: Vec::new(),
+            disposition: None,
+            lock_mode: None,
+            lock_days: 0,
+            sha256: false,
             embedded_listen: SocketAddr::from(([127, 0, 0, 1], 8082)),
         }
     }
@@ -207,9 +231,15 @@ pub struct LimitsConfig {
     /// Connections to one origin host at once.
     #[serde(deserialize_with = "lenient::number")]
     pub per_host: u32,
-    /// Parts of one artifact on their way at once.
+    /// Connections to the origin for one artifact, where more of them are faster.
     #[serde(deserialize_with = "lenient::number")]
     pub lanes: u32,
+    /// Connections beyond the first of each artifact, all transfers together.
+    #[serde(deserialize_with = "lenient::number")]
+    pub all_lanes: u32,
+    /// How many more there may be for URLs that are about to die.
+    #[serde(deserialize_with = "lenient::number")]
+    pub surge: u32,
     /// Bytes held in memory by all transfers together.
     pub memory: ByteSize,
     /// A larger object is refused.
@@ -220,8 +250,10 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         LimitsConfig {
             transfers: 8,
-            per_host: 16,
-            lanes: 4,
+            per_host: 32,
+            lanes: 24,
+            all_lanes: 64,
+            surge: 32,
             memory: ByteSize(256 << 20),
             max_object: ByteSize(64 << 30),
         }

@@ -75,6 +75,8 @@ impl Config {
             ("transfers", self.limits.transfers),
             ("per_host", self.limits.per_host),
             ("lanes", self.limits.lanes),
+            ("all_lanes", self.limits.all_lanes),
+            ("surge", self.limits.surge),
         ] {
             if !(1..=MAX_AT_ONCE).contains(&value) {
                 return refuse(format!("limits.{name} must be from 1 to {MAX_AT_ONCE}"));
@@ -117,6 +119,50 @@ impl Config {
 }
 
 impl ArchiveConfig {
+    /// The tags as pairs.
+    pub fn tag_pairs(&self) -> Vec<(String, String)> {
+        let pairs = self.tags.iter().filter_map(|tag| tag.split_once('='));
+        pairs
+            .map(|(key, value)| (key.trim().to_owned(), value.trim().to_owned()))
+            .collect()
+    }
+
+    fn validate_options(&self) -> Result<()> {
+        let is_tag = |tag: &String| {
+            tag.split_once('=').is_some_and(|(key, value)| {
+                (1..=128).contains(&key.trim().len()) && value.len() <= 256
+            })
+        };
+        if self.tags.len() > 10 || !self.tags.iter().all(is_tag) {
+            return refuse("archive.tags holds up to ten of the form \"key=value\"");
+        }
+        if !matches!(
+            self.disposition.as_deref(),
+            None | Some("attachment" | "inline")
+        ) {
+            return refuse("archive.disposition is \"attachment\" or \"inline\"");
+        }
+        match (self.lock_mode.as_deref(), self.lock_days) {
+            (None, 0) | (Some("governance" | "compliance"), 1..) => {}
+            (None, _) | (_, 0) => {
+                return refuse("archive.lock_mode and archive.lock_days go together");
+            }
+            _ => return refuse("archive.lock_mode is \"governance\" or \"compliance\""),
+        }
+        let needs_bucket = [
+            ("storage_class", self.storage_class.is_some()),
+            ("kms_key_id", self.kms_key_id.is_some()),
+            ("tags", !self.tags.is_empty()),
+            ("lock_mode", self.lock_mode.is_some()),
+        ];
+        match needs_bucket.iter().find(|(_, is_set)| *is_set) {
+            Some((name, _)) if self.bucket.is_none() => refuse(format!(
+                "archive.{name} needs archive.bucket: the embedded server has none of that"
+            )),
+            _ => Ok(()),
+        }
+    }
+
     fn validate(&self) -> Result<()> {
         if let Some(bucket) = &self.bucket
             && !is_bucket_name(bucket)
@@ -134,6 +180,7 @@ impl ArchiveConfig {
         if self.prefix.len() > 256 {
             return refuse("archive.prefix is longer than 256 characters");
         }
+        self.validate_options()?;
         let Some(endpoint) = &self.endpoint else {
             return Ok(());
         };
@@ -286,6 +333,10 @@ mod tests {
         check("listen = \"127.0.0.1:8081\"", "listen and admin.listen");
         check("[limits]\nmemory = \"1 MiB\"", "limits.memory");
         check("[limits]\nlanes = 0", "limits.lanes");
+        check("[archive]\ntags = [\"team\"]", "archive.tags");
+        check("[archive]\ntags = [\"a=b\"]", "archive.bucket");
+        check("[archive]\ndisposition = \"no\"", "archive.disposition");
+        check("[archive]\nlock_days = 3", "archive.lock_mode");
         check("[limits]\nmax_object = 0", "limits.max_object");
         check("[store]\nurl = \"postgres://u:p@h/d\"", "store.url");
         check("[sources.mine]\n", "sources.mine.provider is missing");

@@ -30,6 +30,11 @@ pub struct Attributes {
     pub content_type: String,
     /// User metadata (`x-amz-meta-*`): ASCII keys and values.
     pub metadata: Vec<(String, String)>,
+    /// Content-Disposition.
+    pub disposition: Option<String>,
+    /// Whether it is one of our own documents, which are read and written again: no storage class that
+    /// must be thawed, no retention.
+    pub is_rewritten: bool,
 }
 
 /// When a write may happen.
@@ -155,7 +160,8 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// ListMultipartUploads under a prefix, all pages.
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<ListedUpload>>;
 
-    /// HeadBucket: is it there, and may we.
+    /// HeadBucket: is it there, and may we. Where uploads have options, an upload with them is begun and
+    /// aborted as well, which leaves nothing.
     async fn check_bucket(&self) -> Result<()>;
 
     /// DeleteObject; an object that does not exist is fine.

@@ -100,6 +100,9 @@ pub trait JobStore: Send + Sync + 'static {
         report_etag: Option<&str>,
     ) -> Result<()>;
 
+    /// The jobs that have a checkpoint or one of `keys`: whose multipart uploads those in the bucket may be.
+    async fn upload_owners(&self, keys: &[String]) -> Result<Vec<UploadOwner>>;
+
     /// When the next pending job is due or the next lease runs out; `None` when there is nothing to wait for.
     async fn next_due(&self) -> Result<Option<Timestamp>>;
 
@@ -277,6 +280,19 @@ pub enum Written {
     Yes,
     /// The lease is not the current one: nothing was written.
     Stale,
+}
+
+/// A job that may have begun a multipart upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadOwner {
+    /// The job.
+    pub job: JobId,
+    /// Its key.
+    pub key: String,
+    /// Where it stands.
+    pub state: State,
+    /// The upload that its checkpoint names.
+    pub upload_id: Option<String>,
 }
 
 /// Which records to list. Empty: all.

@@ -226,6 +226,10 @@ pub(super) const LIST_OF: &str = job_columns!(
      ORDER BY j.id"
 );
 
+pub(super) const UPLOAD_OWNERS: &str = "
+SELECT id, key, state, checkpoint FROM jobs
+WHERE checkpoint IS NOT NULL OR key IN (SELECT value FROM json_each($1))";
+
 pub(super) const LEASE_JOB: &str = "
 UPDATE jobs SET state = 'running', attempts = attempts + 1, first_attempt_at = coalesce(first_attempt_at, $2),
     lease_token = lease_token + 1, lease_until = $3, leased_by = $4,

@@ -359,7 +359,15 @@ impl<'a> Attempt<'a> {
                 .into_iter()
                 .map(|(key, value)| (key.to_owned(), value))
                 .collect(),
+            disposition: self.disposition(),
+            is_rewritten: false,
         }
+    }
+
+    /// The name is ours: letters, digits, dots and dashes.
+    fn disposition(&self) -> Option<String> {
+        let kind = self.engine.settings.disposition.as_ref()?;
+        Some(format!("{kind}; filename=\"{}\"", self.job.name))
     }
 
     fn told(&self, archived: Archived) -> Archived {

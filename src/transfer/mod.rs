@@ -65,10 +65,15 @@ pub struct TransferSettings {
     pub all_lanes: u32,
     /// How many more there may be for URLs that are about to die.
     pub surge: u32,
+    /// Under which all keys of ours lie.
+    pub prefix: String,
     /// A larger object is refused, declared or real.
     pub max_object_bytes: u64,
-    /// Whether to compute SHA-256 as well.
+    /// Whether to compute SHA-256 as well. It needs the bytes in order: one lane, and no going on in the
+    /// middle after a stop.
     pub sha256: bool,
+    /// Content-Disposition of recordings: `attachment` or `inline`; the file name is added.
+    pub disposition: Option<String>,
 }
 
 impl Default for TransferSettings {
@@ -79,8 +84,10 @@ impl Default for TransferSettings {
             lanes: 24,
             all_lanes: 64,
             surge: 32,
+            prefix: String::new(),
             max_object_bytes: 64 * 1024 * 1024 * 1024,
             sha256: false,
+            disposition: None,
         }
     }
 }
@@ -140,6 +147,11 @@ impl Engine {
     pub fn with_clock(mut self, clock: SharedClock) -> Engine {
         self.clock = clock;
         self
+    }
+
+    /// Under which all keys of ours lie.
+    pub fn prefix(&self) -> &str {
+        &self.settings.prefix
     }
 
     /// The memory that transfers hold.

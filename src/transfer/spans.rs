@@ -147,7 +147,7 @@ mod tests {
         spans.take(0);
         assert_eq!(spans.take(1), Some(run(52, 101)));
         assert_eq!(spans.run(0), Some(run(1, 52)));
-        assert_eq!(spans.take(2), Some(run(77, 101)));
+        assert_eq!(spans.take(2), Some(run(27, 52)));
         assert!(Spans::new(4, &BTreeSet::new()).take(0).is_some());
     }
 

@@ -33,6 +33,7 @@ pub mod reconcile;
 mod seal;
 mod settle;
 mod shift;
+mod sweep;
 pub mod walk;
 
 pub use pace::{ApiPace, PaceSettings};

@@ -321,6 +321,8 @@ impl Sealer<'_> {
                 RECORDING_METADATA_KEY.to_owned(),
                 self.recording.to_string(),
             )],
+            is_rewritten: true,
+            ..Attributes::default()
         };
         let objects = &self.worker.objects;
         match objects

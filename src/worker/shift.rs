@@ -13,7 +13,7 @@ use super::attempt::{Attempt, Ended};
 use super::destination::Destination;
 use super::lease::{self, Leases};
 use super::settle::{Facts, settle_panicked};
-use super::{Worker, seal};
+use super::{Worker, seal, sweep};
 use crate::error::{Error, Result};
 use crate::model::{JobId, Lease, Record, RecordingId};
 use crate::schedule::{self, Lanes};
@@ -38,6 +38,7 @@ pub(super) async fn background(worker: &Worker, shutdown: &CancellationToken) {
         Arc::clone(&shift.settled),
         stop_sealing.clone(),
     ));
+    sealer.spawn(sweep::keep(worker.clone(), shutdown.clone()));
     shift.work(shutdown).await;
     shift.drain().await;
     stop_sealing.cancel();

@@ -203,3 +203,60 @@ fn seed() -> u64 {
         Err(_) => fastrand::u64(..),
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_killed_in_the_middle_transfers_only_what_was_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = binary::configure(folder.path(), "");
+    let origin = TestOrigin::start().await;
+    let size = 48 << 20;
+    let mut random = fastrand::Rng::with_seed(size as u64);
+    let content: Vec<u8> = std::iter::repeat_with(|| random.u8(..))
+        .take(size)
+        .collect();
+    let slow = Behaviour::fault(Fault::Trickle(64 * 1024, Duration::from_millis(3)));
+    origin.serve("/big.bin", content.clone(), slow);
+    let url = origin.url("/big.bin");
+    let mut child = binary::harvester(&config, &["archive", &url])
+        .spawn()
+        .unwrap();
+    let noted = tokio::time::timeout(PATIENCE, async {
+        loop {
+            let records = binary::records(&config).await;
+            let big = records.iter().find(|record| record["name"] == "big.bin");
+            if big.is_some_and(|big| big["bytes_done"].as_u64().unwrap_or(0) >= 16 << 20) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    noted.await.expect("a checkpoint is noted");
+    child.kill().await.unwrap();
+    let before = origin.requests("/big.bin").len();
+
+    let (_, code) = binary::finish(&config, &["archive", &url]).await;
+    let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("resumed"), "{log}");
+    let asked: usize = origin.requests("/big.bin")[before..]
+        .iter()
+        .map(|request| {
+            let range = request.header("range").expect("only ranges are asked for");
+            let (start, last) = range["bytes=".len()..].split_once('-').unwrap();
+            let end = last.parse().map_or(size, |last: usize| last + 1);
+            end - start.parse::<usize>().unwrap()
+        })
+        .sum();
+    assert!(asked <= size - (16 << 20), "{asked} of {size} bytes again");
+    let records = binary::records(&config).await;
+    let big = records
+        .iter()
+        .find(|record| record["name"] == "big.bin")
+        .unwrap();
+    let bucket = s3::start_embedded(&folder.path().join("data/s3")).await;
+    let objects = s3::raw_client(&bucket.endpoint(), &bucket.credentials());
+    let key = big["key"].as_str().unwrap();
+    let object = objects.get_object().bucket(BUCKET).key(key).send().await;
+    let bytes = object.unwrap().body.collect().await.unwrap().into_bytes();
+    assert!(bytes == content.as_slice(), "{key} differs");
+}

@@ -17,6 +17,7 @@ use serde_json::json;
 use world::{TRANSCRIPT, World, artifact, file, transcript};
 
 use crate::harness::api::Answer;
+use crate::harness::origin::{Behaviour, Fault as OriginFault, TestOrigin};
 use crate::harness::s3::{Fault, Kind as FaultKind, Op};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -475,6 +476,7 @@ async fn f82_a_manifest_whose_note_was_lost_is_replaced_and_another_ones_is_left
         let earlier = Attributes {
             content_type: "application/json".to_owned(),
             metadata: vec![("harvester-recording".to_owned(), owner)],
+            ..Attributes::default()
         };
         let key = format!("{folder}/manifest.json");
         let empty = Payload::default();
@@ -725,4 +727,39 @@ async fn f67_a_store_that_fails_does_not_hang_the_drain() {
     world.bell.notify_one();
     // It fails to read the queue now, and to settle what it was carrying.
     running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f54_the_sweep_aborts_our_orphans_and_nothing_of_anybody_else() {
+    let world = World::start().await;
+    let origin = TestOrigin::start().await;
+    let slow = Behaviour::fault(OriginFault::Trickle(64 * 1024, Duration::from_millis(5)));
+    origin.serve("/a.bin", vec![7; 64 << 20], slow);
+    let mut large = artifact("a.bin", Kind::Video, Format::Bin, &origin.url("/a.bin"));
+    large.size_bytes = None;
+    let jobs = world.record("m30", vec![large]).await;
+    let running = world.run(world.worker());
+    let is_moving = |event: &ProgressEvent| matches!(event, ProgressEvent::Bytes { done, .. } if *done > 20 << 20);
+    world.wait_for(is_moving).await;
+    // An operator cancels: the lease is lost, and who has lost it leaves the bucket alone.
+    let ids: Vec<_> = jobs.iter().map(|job| job.0).collect();
+    world.store.cancel(&ids, SystemClock.now()).await.unwrap();
+    running.stop().await;
+    assert_eq!(world.s3.open_uploads().await.len(), 1);
+
+    let foreign = world
+        .objects
+        .create_upload("backup/disk.img", &Attributes::default())
+        .await
+        .unwrap();
+    let running = world.run(world.worker());
+    let swept = tokio::time::timeout(Duration::from_secs(20), async {
+        while world.s3.open_uploads().await.len() > 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    swept.await.expect("the orphan is aborted at start");
+    running.stop().await;
+    let left = world.s3.open_uploads().await;
+    assert_eq!(left[0].upload_id, foreign);
 }

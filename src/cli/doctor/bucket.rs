@@ -230,6 +230,9 @@ fn attributes() -> Attributes {
     Attributes {
         content_type: "text/plain".to_owned(),
         metadata: Vec::new(),
+        disposition: None,
+        // It is removed at once, which retention would forbid.
+        is_rewritten: true,
     }
 }
 

@@ -8,9 +8,12 @@
 mod body;
 mod classify;
 mod connect;
+mod options;
 mod read;
 mod write;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,9 +22,11 @@ use bytes::Bytes;
 use secrecy::SecretString;
 
 use self::classify::Call;
+pub use self::options::{Retention, UploadOptions};
 use super::{
     Attributes, Condition, ListedPart, ListedUpload, ObjectInfo, ObjectStore, Payload, WriteEnd,
 };
+use crate::clock::{SharedClock, SystemClock};
 use crate::error::Result;
 use crate::model::job::FinishedPart;
 
@@ -58,12 +63,24 @@ pub struct S3Settings {
 }
 
 /// A bucket behind the S3 API. Clones share one connection pool.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct S3Store {
     client: Client,
     bucket: String,
     slowest_bytes_per_second: u64,
     attempt_limit: Duration,
+    options: UploadOptions,
+    clock: SharedClock,
+    /// Whether it was seen that the store does not know `If-None-Match` on writes.
+    lacks_conditions: Arc<AtomicBool>,
+}
+
+impl std::fmt::Debug for S3Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("S3Store")
+            .field("bucket", &self.bucket)
+            .finish_non_exhaustive()
+    }
 }
 
 impl S3Store {
@@ -78,7 +95,18 @@ impl S3Store {
             bucket: settings.bucket,
             slowest_bytes_per_second: settings.slowest_bytes_per_second.max(1),
             attempt_limit: DEFAULT_ATTEMPT_LIMIT,
+            options: UploadOptions::default(),
+            clock: Arc::new(SystemClock),
+            lacks_conditions: Arc::default(),
         })
+    }
+
+    /// The same bucket with these options for what is uploaded; `clock` tells from when on it is retained.
+    #[must_use]
+    pub fn with_options(mut self, options: UploadOptions, clock: SharedClock) -> S3Store {
+        self.options = options;
+        self.clock = clock;
+        self
     }
 
     /// Another time limit for an attempt that carries no payload. A part's limit is this and the time
@@ -121,7 +149,11 @@ impl ObjectStore for S3Store {
         attributes: &Attributes,
         condition: Option<&Condition>,
     ) -> Result<WriteEnd> {
-        self.put_object(key, payload, attributes, condition).await
+        let write = move |condition: Option<Condition>| async move {
+            let condition = condition.as_ref();
+            self.put_object(key, payload, attributes, condition).await
+        };
+        self.under_condition(key, condition, write).await
     }
 
     async fn create_upload(&self, key: &str, attributes: &Attributes) -> Result<String> {
@@ -155,8 +187,12 @@ impl ObjectStore for S3Store {
             size_bytes,
             crc64nvme,
         };
-        self.complete_multipart_upload(key, upload_id, parts, whole, condition)
-            .await
+        let write = move |condition: Option<Condition>| async move {
+            let condition = condition.as_ref();
+            self.complete_multipart_upload(key, upload_id, parts, whole, condition)
+                .await
+        };
+        self.under_condition(key, condition, write).await
     }
 
     async fn abort(&self, key: &str, upload_id: &str) -> Result<()> {
@@ -176,7 +212,8 @@ impl ObjectStore for S3Store {
     }
 
     async fn check_bucket(&self) -> Result<()> {
-        self.head_bucket().await
+        self.head_bucket().await?;
+        self.probe_options().await
     }
 
     async fn delete(&self, key: &str) -> Result<()> {

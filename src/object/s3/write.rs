@@ -1,5 +1,6 @@
 //! The calls that change the bucket.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_sdk_s3::config::http::HttpResponse;
@@ -21,20 +22,61 @@ pub(super) struct Whole {
 }
 
 impl S3Store {
+    /// Writes under a condition, also where the store does not know conditions: then it is looked first
+    /// whether something is there. Two writers at the same instant could both find nothing; the keys of
+    /// different jobs differ, so it would take a stranger.
+    pub(super) async fn under_condition<W, F>(
+        &self,
+        key: &str,
+        condition: Option<&Condition>,
+        write: W,
+    ) -> Result<WriteEnd>
+    where
+        W: Fn(Option<Condition>) -> F,
+        F: Future<Output = Result<WriteEnd, Failed>>,
+    {
+        let is_absent = condition == Some(&Condition::Absent);
+        if !is_absent || !self.lacks_conditions.load(Ordering::Relaxed) {
+            match write(condition.cloned()).await {
+                Err(failed) if is_absent && failed.may_lack_conditions => {}
+                end => return end.map_err(|failed| failed.error),
+            }
+        }
+        if self.head_object(key).await?.is_some() {
+            return Ok(WriteEnd::Taken);
+        }
+        let end = write(None).await.map_err(|failed| failed.error)?;
+        if !self.lacks_conditions.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                bucket = self.bucket,
+                "the object store does not know If-None-Match: it is looked before each write instead"
+            );
+        }
+        Ok(end)
+    }
+
     pub(super) async fn put_object(
         &self,
         key: &str,
         payload: &Payload,
         attributes: &Attributes,
         condition: Option<&Condition>,
-    ) -> Result<WriteEnd> {
+    ) -> Result<WriteEnd, Failed> {
         let (if_none_match, if_match) = headers(condition);
+        let options = self.headers(attributes);
         let sent = self
             .client
             .put_object()
             .bucket(&self.bucket)
             .key(key)
             .set_content_type(content_type(attributes))
+            .set_content_disposition(attributes.disposition.clone())
+            .set_storage_class(options.storage_class)
+            .set_server_side_encryption(options.encryption)
+            .set_ssekms_key_id(options.kms_key_id)
+            .set_tagging(options.tagging)
+            .set_object_lock_mode(options.lock_mode)
+            .set_object_lock_retain_until_date(options.retain_until)
             .set_metadata(Some(attributes.metadata.iter().cloned().collect()))
             .content_length(length(payload.size_bytes)?)
             .checksum_crc64_nvme(encode_crc64nvme(payload.crc64nvme))
@@ -56,12 +98,20 @@ impl S3Store {
         key: &str,
         attributes: &Attributes,
     ) -> Result<String> {
+        let options = self.headers(attributes);
         let created = self
             .client
             .create_multipart_upload()
             .bucket(&self.bucket)
             .key(key)
             .set_content_type(content_type(attributes))
+            .set_content_disposition(attributes.disposition.clone())
+            .set_storage_class(options.storage_class)
+            .set_server_side_encryption(options.encryption)
+            .set_ssekms_key_id(options.kms_key_id)
+            .set_tagging(options.tagging)
+            .set_object_lock_mode(options.lock_mode)
+            .set_object_lock_retain_until_date(options.retain_until)
             .set_metadata(Some(attributes.metadata.iter().cloned().collect()))
             .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
             .checksum_type(ChecksumType::FullObject)
@@ -116,7 +166,7 @@ impl S3Store {
         parts: &[FinishedPart],
         whole: Whole,
         condition: Option<&Condition>,
-    ) -> Result<WriteEnd> {
+    ) -> Result<WriteEnd, Failed> {
         let (if_none_match, if_match) = headers(condition);
         let sent = self
             .client
@@ -189,12 +239,12 @@ fn conditional_end<E>(
     call: Call<'_>,
     error: SdkError<E, HttpResponse>,
     condition: Option<&Condition>,
-) -> Result<WriteEnd>
+) -> Result<WriteEnd, Failed>
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     let Some(refusal) = Refusal::of(&error) else {
-        return Err(failure(call, error));
+        return Err(failure(call, error).into());
     };
     // S3 answers 404 NoSuchKey when `If-Match` names an object that has gone.
     let has_gone = matches!(condition, Some(Condition::Matches(_))) && refusal.is("NoSuchKey");
@@ -206,7 +256,32 @@ where
     if refusal.is_conflict() || refusal.is_no_such_upload() || is_unreadable_success {
         return Ok(WriteEnd::Unclear);
     }
-    Err(refusal.into_error(call))
+    // Stores that do not know the header say so in many ways; whether it was that shows without it.
+    let may_lack_conditions = refusal.status == 501
+        || (refusal.status == 400
+            && ["NotImplemented", "InvalidArgument", "InvalidRequest"]
+                .iter()
+                .any(|code| refusal.is(code)));
+    Err(Failed {
+        error: refusal.into_error(call),
+        may_lack_conditions,
+    })
+}
+
+/// A write that failed.
+pub(super) struct Failed {
+    error: Error,
+    /// Whether it could be that the store does not know conditions.
+    may_lack_conditions: bool,
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Failed {
+        Failed {
+            error,
+            may_lack_conditions: false,
+        }
+    }
 }
 
 /// The values of `If-None-Match` and `If-Match`.

@@ -9,7 +9,7 @@ use sqlx::SqlitePool;
 
 use super::{
     Claim, Claimed, EventRecord, Filter, JobStore, KnownArtifact, NewEvent, ProviderLoss, Recorded,
-    Selection, Stats, WalkTurn, Written, sql,
+    Selection, Stats, UploadOwner, WalkTurn, Written, sql,
 };
 use crate::error::{Class, Result};
 use crate::model::manifest::RecordingContents;
@@ -217,6 +217,10 @@ impl JobStore for SqliteStore {
                 })
             })
             .await
+    }
+
+    async fn upload_owners(&self, keys: &[String]) -> Result<Vec<UploadOwner>> {
+        read::upload_owners(&self.readers, keys).await
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>> {

@@ -8,6 +8,7 @@ use super::{error, rows};
 use crate::error::Result;
 use crate::model::manifest::{RecordingContents, event_name};
 use crate::model::{EventClass, EventId, Provider, Record, RecordingId, State};
+use crate::store::UploadOwner;
 use crate::store::stored::{count, instant, millis, to_json, to_raw};
 use crate::store::{EventRecord, Filter, ProviderLoss, Stats, sql};
 
@@ -68,6 +69,12 @@ async fn contents_in(
         manifest_etag: rows::get(&row, "manifest_etag")?,
         report_etag: rows::get(&row, "report_etag")?,
     }))
+}
+
+pub(super) async fn upload_owners(pool: &SqlitePool, keys: &[String]) -> Result<Vec<UploadOwner>> {
+    let query = sqlx::query(sql::UPLOAD_OWNERS).bind(to_json(&keys)?);
+    let found = rows::all(&mut *reader(pool).await?, query).await?;
+    found.iter().map(rows::upload_owner).collect()
 }
 
 pub(super) async fn next_due(pool: &SqlitePool) -> Result<Option<Timestamp>> {

@@ -15,6 +15,7 @@ use crate::model::manifest::{ProviderFailureRecord, Record, RecordingRecord};
 use crate::model::{
     Checkpoint, Deadline, DeadlineFrom, Format, Job, Kind, Lookup, Provider, Recording, State,
 };
+use crate::store::UploadOwner;
 use crate::store::stored::{self, count, damaged, json, to_json, to_origin};
 
 type Statement<'q> = Query<'q, Sqlite, SqliteArguments>;
@@ -277,6 +278,19 @@ pub(super) fn job(row: &SqliteRow) -> Result<Job> {
         checkpoint: checkpoint
             .map(|text| json::<Checkpoint>("a checkpoint", text))
             .transpose()?,
+    })
+}
+
+pub(super) fn upload_owner(row: &SqliteRow) -> Result<UploadOwner> {
+    let checkpoint: Option<&str> = get(row, "checkpoint")?;
+    let checkpoint = checkpoint
+        .map(|text| json::<Checkpoint>("a checkpoint", text))
+        .transpose()?;
+    Ok(UploadOwner {
+        job: id(row, "id")?,
+        key: get(row, "key")?,
+        state: named(row, "state", State::parse)?,
+        upload_id: checkpoint.map(|checkpoint| checkpoint.upload_id),
     })
 }
 

@@ -92,6 +92,8 @@ pub struct Behaviour {
     pub fault: Fault,
     /// Requests that meet the fault; later ones are answered well.
     pub fault_times: u32,
+    /// What the very first request meets instead.
+    pub first: Option<Fault>,
     /// Requests that are answered before the URL counts as expired (S3's 403).
     pub valid_for_requests: Option<u32>,
     /// When it counts as expired: checked as a request begins, as S3 does.
@@ -107,6 +109,7 @@ impl Default for Behaviour {
             framing: Framing::Length,
             fault: Fault::None,
             fault_times: u32::MAX,
+            first: None,
             valid_for_requests: None,
             valid_until: None,
             headers: Vec::new(),
@@ -256,9 +259,10 @@ async fn serve(mut stream: TcpStream, world: &Mutex<World>) -> std::io::Result<(
                     <Expires>2026-03-02T10:33:20Z</Expires></Error>";
         return respond(&mut stream, "403 Forbidden", &[], body.as_bytes()).await;
     }
-    let fault = match number <= behaviour.fault_times {
-        true => behaviour.fault.clone(),
-        false => Fault::None,
+    let fault = match &behaviour.first {
+        Some(first) if number == 1 => first.clone(),
+        _ if number <= behaviour.fault_times => behaviour.fault.clone(),
+        _ => Fault::None,
     };
     match &fault {
         Fault::Hang => {

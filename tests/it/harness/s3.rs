@@ -71,6 +71,10 @@ pub enum Kind {
     Stall,
     /// The upload is aborted behind the caller's back, then the request goes through.
     AbortedUpload,
+    /// 501 if the request has a condition, as from a store that knows none; else it goes through.
+    NoConditions,
+    /// A byte of the request's body is another one when it arrives.
+    FlippedByte,
 }
 
 /// A scripted fault: lets `after` requests of the operation pass, then spoils `times` of them.
@@ -386,6 +390,19 @@ async fn answer(
         }
         Some(Kind::CutXml) => forward(request, backend).await.map(cut),
         Some(Kind::Stall) => std::future::pending().await,
+        Some(Kind::NoConditions) => match request.headers().contains_key("if-none-match") {
+            true => Ok(refusal(501, "NotImplemented")),
+            false => forward(request, backend).await,
+        },
+        Some(Kind::FlippedByte) => {
+            let (head, body) = request.into_parts();
+            let mut bytes = body.collect().await.unwrap_or_default().to_bytes().to_vec();
+            let middle = bytes.len() / 2;
+            if let Some(byte) = bytes.get_mut(middle) {
+                *byte ^= 1;
+            }
+            forward(Request::from_parts(head, Full::new(bytes.into())), backend).await
+        }
         Some(Kind::AbortedUpload) => {
             let id = seen.upload_id.unwrap_or_default();
             backend

@@ -91,6 +91,7 @@ fn attributes() -> Attributes {
     Attributes {
         content_type: "video/mp4".to_owned(),
         metadata: vec![("harvester-job".to_owned(), "0190-abc".to_owned())],
+        ..Attributes::default()
     }
 }
 

@@ -180,6 +180,7 @@ async fn a_restart_keeps_objects_and_open_uploads() {
     let attributes = Attributes {
         content_type: "text/vtt".to_owned(),
         metadata: vec![("harvester-job".to_owned(), "j".to_owned())],
+        ..Attributes::default()
     };
     let end = store
         .put("a/b", &payload(b"kept"), &attributes, None)

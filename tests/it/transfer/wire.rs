@@ -73,6 +73,11 @@ async fn faults_that_pass_end_in_the_whole_object() {
         (large, Fault::once(Op::Complete, Kind::AbortedUpload)),
         (large, Fault::once(Op::CreateUpload, Kind::InternalError)),
         (large, Fault::once(Op::HeadObject, Kind::SlowDown)),
+        (large, Fault::always(Op::Complete, Kind::NoConditions)),
+        (large, Fault::once(Op::UploadPart, Kind::BadDigest)),
+        (large, Fault::once(Op::UploadPart, Kind::FlippedByte)),
+        (small, Fault::once(Op::PutObject, Kind::FlippedByte)),
+        (small, Fault::always(Op::PutObject, Kind::NoConditions)),
         (small, Fault::times(Op::PutObject, 3, Kind::SlowDown)),
         (small, Fault::once(Op::PutObject, Kind::ResetBefore)),
         (small, Fault::once(Op::PutObject, Kind::ResetAfter)),
@@ -92,6 +97,13 @@ async fn faults_that_stay_end_in_their_class() {
     let small = 90_000;
     let cases = [
         (large, Op::UploadPart, Kind::SlowDown, Class::UploadFailed),
+        (
+            large,
+            Op::UploadPart,
+            Kind::FlippedByte,
+            Class::UploadFailed,
+        ),
+        (small, Op::PutObject, Kind::FlippedByte, Class::UploadFailed),
         (
             large,
             Op::UploadPart,
@@ -139,5 +151,34 @@ async fn faults_that_stay_end_in_their_class() {
             error.full_message()
         );
         assert_eq!(error.is_transient(), class == Class::UploadFailed);
+    }
+}
+
+#[tokio::test]
+async fn where_conditions_are_unknown_somebody_elses_object_is_still_not_overwritten() {
+    let s3 = TestS3::start().await;
+    let origin = TestOrigin::start().await;
+    let store = s3.store_within(Duration::from_secs(2)).await;
+    for (size, op) in [(90_000, Op::PutObject), (7 * MIB, Op::Complete)] {
+        let path = format!("/taken-{size}");
+        origin.serve(&path, mp4(size), Behaviour::default());
+        let mut job = job(Origin::Url(SignedUrl::new(origin.url(&path))), Format::Mp4);
+        job.key = format!("taken/{size}.mp4");
+        let other = crate::harness::s3::payload(b"somebody else's");
+        s3.fail(Fault::always(op, Kind::NoConditions));
+        let end = store
+            .put(&job.key, &other, &Default::default(), None)
+            .await
+            .unwrap();
+        assert_eq!(end, recording_harvester::object::WriteEnd::Done);
+        let source = Arc::new(loopback_source(Vec::new()));
+        let engine = Engine::new(source, store.clone(), small_parts());
+        let (ledger, cancel) = (TestLedger::default(), CancellationToken::new());
+        let emit: Emit = Arc::new(|_| ());
+        let archived = engine.carry(&job, &[], &ledger, &emit, &cancel).await;
+        assert_eq!(archived.unwrap().key, format!("taken/{size}-2.mp4"));
+        let kept = s3.object(&job.key).await.unwrap();
+        assert_eq!(kept, b"somebody else's");
+        s3.heal();
     }
 }

@@ -41,6 +41,9 @@ pub fn small_parts() -> TransferSettings {
 /// Bytes done and in all, as progress told them.
 type Told = Arc<Mutex<Vec<(u64, Option<u64>)>>>;
 
+/// Bytes that need not be transferred again, or why none.
+type Resumed = Arc<Mutex<Vec<(u64, Option<String>)>>>;
+
 pub struct World {
     pub origin: TestOrigin,
     pub store: Arc<Scripted>,
@@ -48,7 +51,7 @@ pub struct World {
     pub ledger: TestLedger,
     pub told: Told,
     /// Bytes that an earlier attempt had left, or why none of them were of use.
-    pub resumed: Arc<Mutex<Vec<(u64, Option<String>)>>>,
+    pub resumed: Resumed,
     _s3: EmbeddedS3,
     _folder: tempfile::TempDir,
 }
@@ -133,9 +136,9 @@ impl World {
         let mut left = self.store.store.list_uploads("").await.unwrap();
         // What the ledger names is for the next attempt.
         left.retain(|upload| {
-            !noted
+            noted
                 .as_ref()
-                .is_some_and(|noted| noted.upload_id == upload.upload_id)
+                .is_none_or(|noted| noted.upload_id != upload.upload_id)
         });
         assert!(left.is_empty(), "an upload was left behind: {left:?}");
         assert_eq!(self.engine.budget().held_bytes(), 0);

@@ -118,6 +118,32 @@ fn size(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
+/// Refuses what an upload asks for beyond its content: a promise that is not kept would be worse.
+macro_rules! refuse_options {
+    ($input:expr) => {{
+        let is_standard = $input
+            .storage_class
+            .as_ref()
+            .is_none_or(|class| class.as_str() == StorageClass::STANDARD);
+        if !is_standard {
+            return Err(s3_error!(
+                InvalidStorageClass,
+                "The embedded server has the storage class STANDARD only"
+            ));
+        }
+        let has_options = $input.tagging.is_some()
+            || $input.server_side_encryption.is_some()
+            || $input.object_lock_mode.is_some()
+            || $input.object_lock_legal_hold_status.is_some();
+        if has_options {
+            return Err(s3_error!(
+                NotImplemented,
+                "The embedded server has no tags, no encryption and no object lock"
+            ));
+        }
+    }};
+}
+
 /// Reads the checksum headers of an input that has them all.
 macro_rules! expected {
     ($request:expr) => {{
@@ -133,6 +159,7 @@ macro_rules! expected {
     }};
 }
 use expected;
+use refuse_options;
 
 /// Fills the checksum fields of an output that has them all.
 macro_rules! with_checksums {

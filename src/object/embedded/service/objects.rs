@@ -11,8 +11,8 @@ use tokio::io::AsyncReadExt as _;
 use tokio_util::io::ReaderStream;
 
 use super::{
-    Service, check_key, check_metadata, checksum_type, expected, io_error, kept, size,
-    timestamp_seconds, with_checksums,
+    Service, check_key, check_metadata, checksum_type, expected, io_error, kept, refuse_options,
+    size, timestamp_seconds, with_checksums,
 };
 use crate::object::embedded::checksum::{Algorithm, Checksums};
 use crate::object::embedded::conditions::{ReadConditions, WriteConditions, strong};
@@ -37,6 +37,7 @@ impl Service {
         self.check_bucket(&input.bucket)?;
         check_key(&input.key)?;
         check_metadata(&input.metadata)?;
+        refuse_options!(input);
         let conditions = WriteConditions {
             if_none_match: input.if_none_match,
             if_match: input.if_match,

@@ -8,7 +8,8 @@ use s3s::{S3Request, S3Result, s3_error};
 use tempfile::NamedTempFile;
 
 use super::{
-    Service, check_key, check_metadata, checksum_type, expected, io_error, kept, with_checksums,
+    Service, check_key, check_metadata, checksum_type, expected, io_error, kept, refuse_options,
+    with_checksums,
 };
 use crate::object::embedded::checksum::{Algorithm, Expected};
 use crate::object::embedded::complete::{Claim, PART_NUMBER_MAX, Whole, seal};
@@ -26,6 +27,7 @@ impl Service {
         self.check_bucket(&input.bucket)?;
         check_key(&input.key)?;
         check_metadata(&input.metadata)?;
+        refuse_options!(input);
         let named = input
             .checksum_algorithm
             .as_ref()

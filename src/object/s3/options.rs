@@ -1,0 +1,141 @@
+//! What uploads are made with beyond their content, by configuration, and the probe that tells at start
+//! whether the bucket takes it.
+
+use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::types::{ObjectLockMode, ServerSideEncryption, StorageClass};
+use jiff::{SignedDuration, Timestamp};
+
+use super::S3Store;
+use crate::error::Result;
+use crate::object::{Attributes, ObjectStore as _};
+
+/// How objects are stored.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct UploadOptions {
+    /// Such as `STANDARD_IA`.
+    pub storage_class: Option<String>,
+    /// SSE-KMS with this key.
+    pub kms_key_id: Option<String>,
+    /// Tags.
+    pub tags: Vec<(String, String)>,
+    /// Object lock.
+    pub retention: Option<Retention>,
+    /// Under which key an upload is begun and aborted to see whether the bucket takes these options.
+    pub probe_key: String,
+}
+
+/// How long an object can't be deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Whether nobody at all can (COMPLIANCE), or only who has the right to (GOVERNANCE).
+    pub is_compliance: bool,
+    /// From the upload on.
+    pub days: u32,
+}
+
+/// The options of one upload, as the SDK wants them.
+#[derive(Default)]
+pub(super) struct Headers {
+    pub(super) storage_class: Option<StorageClass>,
+    pub(super) encryption: Option<ServerSideEncryption>,
+    pub(super) kms_key_id: Option<String>,
+    pub(super) tagging: Option<String>,
+    pub(super) lock_mode: Option<ObjectLockMode>,
+    pub(super) retain_until: Option<DateTime>,
+}
+
+impl UploadOptions {
+    fn are_set(&self) -> bool {
+        self.storage_class.is_some()
+            || self.kms_key_id.is_some()
+            || !self.tags.is_empty()
+            || self.retention.is_some()
+    }
+
+    /// The options for an object with `attributes` that is written at `now`.
+    fn headers(&self, attributes: &Attributes, now: Timestamp) -> Headers {
+        let is_kept = !attributes.is_rewritten;
+        let retention = self.retention.filter(|_| is_kept);
+        Headers {
+            storage_class: self
+                .storage_class
+                .as_deref()
+                .filter(|_| is_kept)
+                .map(StorageClass::from),
+            encryption: self
+                .kms_key_id
+                .as_ref()
+                .map(|_| ServerSideEncryption::AwsKms),
+            kms_key_id: self.kms_key_id.clone(),
+            tagging: (!self.tags.is_empty()).then(|| query(&self.tags)),
+            lock_mode: retention.map(|retention| match retention.is_compliance {
+                true => ObjectLockMode::Compliance,
+                false => ObjectLockMode::Governance,
+            }),
+            retain_until: retention.map(|retention| {
+                let kept = SignedDuration::from_hours(24 * i64::from(retention.days));
+                let until = now.saturating_add(kept).unwrap_or(Timestamp::MAX);
+                DateTime::from_secs(until.as_second())
+            }),
+        }
+    }
+}
+
+impl S3Store {
+    pub(super) fn headers(&self, attributes: &Attributes) -> Headers {
+        self.options.headers(attributes, self.clock.now())
+    }
+
+    /// Begins an upload with the options and aborts it.
+    pub(super) async fn probe_options(&self) -> Result<()> {
+        if !self.options.are_set() {
+            return Ok(());
+        }
+        let key = &self.options.probe_key;
+        let id = self.create_upload(key, &Attributes::default()).await?;
+        self.abort(key, &id).await
+    }
+}
+
+/// Tags travel as a URL query.
+fn query(tags: &[(String, String)]) -> String {
+    let mut pairs = url::form_urlencoded::Serializer::new(String::new());
+    for (key, value) in tags {
+        pairs.append_pair(key, value);
+    }
+    pairs.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_documents_are_neither_frozen_nor_locked() {
+        let options = UploadOptions {
+            storage_class: Some("GLACIER".to_owned()),
+            kms_key_id: Some("key".to_owned()),
+            tags: vec![("team".to_owned(), "a & b".to_owned())],
+            retention: Some(Retention {
+                is_compliance: true,
+                days: 2,
+            }),
+            probe_key: String::new(),
+        };
+        let now = Timestamp::from_second(1_000).unwrap();
+        let recording = options.headers(&Attributes::default(), now);
+        assert_eq!(recording.storage_class, Some(StorageClass::Glacier));
+        assert_eq!(recording.lock_mode, Some(ObjectLockMode::Compliance));
+        let until = DateTime::from_secs(1_000 + 2 * 86_400);
+        assert_eq!(recording.retain_until, Some(until));
+        assert_eq!(recording.tagging.as_deref(), Some("team=a+%26+b"));
+        let manifest = Attributes {
+            is_rewritten: true,
+            ..Attributes::default()
+        };
+        let manifest = options.headers(&manifest, now);
+        assert_eq!(manifest.storage_class, None);
+        assert_eq!(manifest.lock_mode, None);
+        assert_eq!(manifest.kms_key_id.as_deref(), Some("key"));
+    }
+}
