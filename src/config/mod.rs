@@ -157,11 +157,19 @@ impl Default for ArchiveConfig {
 pub struct SourceConfig {
     /// Whose events come here; may be left out when the source has a provider's name.
     pub provider: Option<Provider>,
-    /// Shared secrets, any of which the header must carry; several for rotation.
+    /// Secrets that deliveries are signed with, or carry; any will do, several for rotation.
     #[serde(deserialize_with = "lenient::secrets")]
     pub secrets: Vec<SecretString>,
-    /// The header that carries the secret, when not the provider's own.
+    /// The header that carries the secret itself, when the provider does not sign.
     pub header: Option<String>,
+    /// The key that the provider signs with: PEM, `well-known`, or the address of an answer that holds it.
+    pub public_key: Option<String>,
+    /// Networks that deliveries may come from; empty means any.
+    #[serde(deserialize_with = "lenient::networks")]
+    pub allow_senders: Vec<IpNet>,
+    /// Whether everyone may post events, also on a listener that others can reach.
+    #[serde(deserialize_with = "lenient::boolean")]
+    pub insecure: bool,
     /// The provider's API key, for lookups and fresh URLs.
     #[serde(deserialize_with = "lenient::secret")]
     pub api_key: Option<SecretString>,

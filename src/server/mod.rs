@@ -4,6 +4,7 @@
 //! own port: what the public can reach never serves the operator's routes.
 
 pub mod admin;
+pub mod keys;
 pub mod listen;
 pub mod webhook;
 
@@ -12,3 +13,4 @@ mod health;
 mod live;
 mod refusal;
 mod rejection;
+mod streak;

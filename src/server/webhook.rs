@@ -19,15 +19,18 @@ use axum::routing::{get, post};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use jiff::Timestamp;
-use secrecy::SecretString;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use super::health::healthz;
+use super::keys::KeyRing;
+use super::listen::Peer;
 use super::rejection::Rejection;
+use super::streak::{self, Streak};
 use crate::clock::SharedClock;
 use crate::error::{Error, Result};
-use crate::ingest::{self, Delivery, signature};
+use crate::ingest::signature::{Check, Claim, Presented, Proof, Refusal};
+use crate::ingest::{self, Delivery};
 use crate::model::{Event, EventClass, Layout, Provider};
 use crate::report::metrics::{Metrics, UNKNOWN_SOURCE};
 use crate::store::{JobStore, NewEvent, Recorded};
@@ -58,57 +61,55 @@ const ID_HEADER_LIMIT_BYTES: usize = 256;
 /// A configured source, as the listener has to know it.
 #[derive(Clone, Debug)]
 pub struct WebhookSource {
-    /// Whose events come here.
-    pub provider: Provider,
-    /// Any of these in the header lets a delivery in. None: everyone is let in, which only a loopback
-    /// listener may offer (see [`WebhookSource::check`]).
-    pub secrets: Vec<SecretString>,
-    /// The header that carries the secret, when not the provider's own.
-    pub header: Option<String>,
+    provider: Provider,
+    check: Check,
+    keys: Option<Arc<KeyRing>>,
+    streak: Arc<Streak>,
 }
 
 impl WebhookSource {
-    /// Whether deliveries to this source can be told from forged ones on such a listener.
-    ///
-    /// # Errors
-    /// `invalid`, naming the setting, without secrets on an address that others can reach, and for secrets
-    /// without a header where the provider has none of its own.
-    pub fn check(&self, name: &str, is_loopback: bool) -> Result<()> {
-        if self.secrets.is_empty() && !is_loopback {
-            return Err(Error::invalid(format!(
-                "listen on a public address: set sources.{name}.secrets, or anyone can post events to it"
-            )));
-        }
-        if !self.secrets.is_empty() && self.headers().is_empty() {
-            return Err(Error::invalid(format!(
-                "check deliveries of {}: set sources.{name}.header to the header that carries the secret",
-                self.provider
-            )));
-        }
-        Ok(())
-    }
-
-    fn headers(&self) -> Vec<&str> {
-        match (&self.header, self.provider) {
-            (Some(header), _) => vec![header],
-            (None, Provider::MeetingBaas) => vec!["x-meeting-baas-api-key", "x-mb-secret"],
-            (None, _) => Vec::new(),
+    /// A source of `provider` whose deliveries `check` has to let in.
+    pub fn new(provider: Provider, check: Check) -> WebhookSource {
+        WebhookSource {
+            provider,
+            check,
+            keys: None,
+            streak: Arc::default(),
         }
     }
 
-    fn is_authentic(&self, headers: &HeaderMap) -> bool {
-        self.secrets.is_empty()
-            || self
-                .headers()
-                .into_iter()
-                .filter_map(|name| headers.get(name))
-                .any(|value| signature::is_shared_secret(value.as_bytes(), &self.secrets))
+    /// With `keys` to check signatures with, where the check asks for fetched ones
+    /// ([`Check::key_url`]).
+    #[must_use]
+    pub fn with_keys(mut self, keys: Arc<KeyRing>) -> WebhookSource {
+        self.keys = Some(keys);
+        self
     }
 
     /// Daily checks a new endpoint before anyone can know its secret, and gives up the endpoint
     /// unless it gets its 200.
     fn has_unsigned_handshake(&self) -> bool {
         self.provider == Provider::Daily
+    }
+
+    /// Whether the body proves what the headers claim. A wrong signature may be one of a key that the
+    /// provider has just changed, so the key is fetched anew first, now and then.
+    async fn prove<'a>(
+        &'a self,
+        claim: &Claim<'a>,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<Proof<'a>, Rejection> {
+        let Some(ring) = &self.keys else {
+            return claim.finish(body, &[]).map_err(Rejection::Unauthorized);
+        };
+        let keys = ring.current(now).await.ok_or(Rejection::NoKey)?;
+        match claim.finish(body, &keys) {
+            Err(Refusal::Wrong) => {}
+            decided => return decided.map_err(Rejection::Unauthorized),
+        }
+        let keys = ring.renewed(now).await.unwrap_or(keys);
+        claim.finish(body, &keys).map_err(Rejection::Unauthorized)
     }
 }
 
@@ -177,6 +178,9 @@ async fn receive(
         Err(rejection) => {
             metrics.webhook_rejected(name, rejection.reason());
             rejection.log(name);
+            if let (Rejection::Unauthorized(_), Some((_, source))) = (&rejection, known) {
+                streak::refused(&source.streak, name, source.provider, metrics);
+            }
             rejection.into_response()
         }
     }
@@ -191,31 +195,62 @@ async fn take(
     let intake = &shared.intake;
     let (head, body) = request.into_parts();
     check_announced_size(&head.headers, intake.body_limit_bytes)?;
-    let is_authentic = source.is_authentic(&head.headers);
-    let limit_bytes = match (is_authentic, source.has_unsigned_handshake()) {
-        (true, _) => intake.body_limit_bytes,
-        (false, true) => HANDSHAKE_LIMIT_BYTES,
-        (false, false) => return Err(Rejection::Unauthorized),
+    let received_at = intake.clock.now();
+    let headers: Vec<_> = plain(&head.headers).collect();
+    let claim = source.check.begin(&Presented {
+        headers: &headers,
+        peer: head.extensions.get::<Peer>().map(|peer| peer.0.ip()),
+        now: received_at,
+    });
+    let limit_bytes = match &claim {
+        Ok(_) => intake.body_limit_bytes,
+        Err(_) if source.has_unsigned_handshake() => HANDSHAKE_LIMIT_BYTES,
+        Err(refusal) => return Err(Rejection::Unauthorized(*refusal)),
     };
     let read = read_body(body, limit_bytes, &shared.bodies);
-    let (raw, _memory) = match tokio::time::timeout(intake.body_timeout, read).await {
+    let read = match tokio::time::timeout(intake.body_timeout, read).await {
         Ok(read) => read,
         Err(_) => Err(Rejection::TooSlow),
-    }
-    .map_err(|rejection| rejection.unless_unauthorized(is_authentic))?;
+    };
+    // Every failed check looks the same from outside: without a proof there is no other answer.
+    let ((raw, _memory), proof) = match (read, &claim) {
+        (Ok(read), Ok(claim)) => {
+            let proof = source.prove(claim, &read.0, received_at).await;
+            (read, proof)
+        }
+        (Ok(read), Err(refusal)) => (read, Err(Rejection::Unauthorized(*refusal))),
+        (Err(rejection), Ok(_)) => return Err(rejection),
+        (Err(_), Err(refusal)) => return Err(Rejection::Unauthorized(*refusal)),
+    };
+    let unproven = match proof {
+        Ok(_) => None,
+        Err(rejection) if raw.len() <= HANDSHAKE_LIMIT_BYTES && source.has_unsigned_handshake() => {
+            Some(rejection)
+        }
+        Err(rejection) => return Err(rejection),
+    };
     let id_header = id_header(source.provider, &head.headers);
-    let received_at = intake.clock.now();
-    let event = understand(source.provider, raw.clone(), id_header, received_at)
-        .await
-        .map_err(|rejection| rejection.unless_unauthorized(is_authentic))?;
+    let event = match (
+        understand(source.provider, raw.clone(), id_header, received_at).await,
+        unproven,
+    ) {
+        (Ok(event), None) => event,
+        (Ok(event), Some(_)) if event.class == EventClass::Handshake => event,
+        (_, Some(rejection)) => return Err(rejection),
+        (Err(rejection), None) => return Err(rejection),
+    };
     if event.class == EventClass::Handshake {
         tracing::info!(source = name, "answered an endpoint check");
         return Ok(event.class);
     }
-    if !is_authentic {
-        return Err(Rejection::Unauthorized);
-    }
+    streak::accepted(&source.streak, name, &intake.metrics);
     commit(intake, name, event, raw, received_at).await
+}
+
+fn plain(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
+    headers
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_bytes()))
 }
 
 /// Refuses a body that says itself that it is too large, before a byte of it is read.
@@ -353,59 +388,6 @@ fn log_event(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn source(provider: Provider, secrets: &[&str], header: Option<&str>) -> WebhookSource {
-        WebhookSource {
-            provider,
-            secrets: secrets.iter().map(|secret| (*secret).into()).collect(),
-            header: header.map(str::to_owned),
-        }
-    }
-
-    #[test]
-    fn a_source_that_could_not_tell_forged_events_is_refused() {
-        let open = source(Provider::Hms, &[], None);
-        assert!(open.check("x", true).is_ok());
-        let error = open.check("x", false).unwrap_err();
-        assert!(error.to_string().contains("sources.x.secrets"), "{error}");
-        let mute = source(Provider::Hms, &["s"], None);
-        let error = mute.check("x", true).unwrap_err();
-        assert!(error.to_string().contains("sources.x.header"), "{error}");
-        assert!(
-            source(Provider::Hms, &["s"], Some("x-key"))
-                .check("x", false)
-                .is_ok()
-        );
-        assert!(
-            source(Provider::MeetingBaas, &["s"], None)
-                .check("x", false)
-                .is_ok()
-        );
-    }
-
-    #[test]
-    fn the_secret_counts_only_in_its_header() {
-        let headers = |name: &'static str, value: &'static str| {
-            HeaderMap::from_iter([(
-                axum::http::HeaderName::from_static(name),
-                axum::http::HeaderValue::from_static(value),
-            )])
-        };
-        let baas = source(Provider::MeetingBaas, &["old", "new"], None);
-        let own = source(Provider::MeetingBaas, &["old"], Some("X-Own"));
-        for (source, headers, expected) in [
-            (&baas, headers("x-meeting-baas-api-key", "old"), true),
-            (&baas, headers("x-meeting-baas-api-key", "new"), true),
-            (&baas, headers("x-mb-secret", "new"), true),
-            (&baas, headers("x-mb-secret", "newer"), false),
-            (&baas, headers("authorization", "new"), false),
-            (&baas, HeaderMap::new(), false),
-            (&own, headers("x-own", "old"), true),
-            (&own, headers("x-mb-secret", "old"), false),
-        ] {
-            assert_eq!(source.is_authentic(&headers), expected, "{headers:?}");
-        }
-    }
 
     #[test]
     fn memory_for_bodies_runs_out_instead_of_growing() {
