@@ -10,7 +10,7 @@ use super::wire::House;
 use crate::clock::SharedClock;
 use crate::config::{Config, SourceConfig};
 use crate::error::{Class, Error, Result};
-use crate::ingest::signature::{Trust, provider_check};
+use crate::ingest::signature::{Trust, custom_check, provider_check};
 use crate::model::api::{ApiRequest, Method};
 use crate::server::keys::{FetchKeys, KeyRing};
 use crate::server::webhook::WebhookSource;
@@ -29,9 +29,13 @@ pub(super) fn webhook_sources(
     let mut fetch = None;
     let mut sources = HashMap::new();
     for (name, (provider, source)) in config.resolved_sources() {
-        let check = provider_check(&name, provider, &trust(&source), is_loopback)?;
+        let trust = trust(&source);
+        let check = match source.definition() {
+            Some(definition) => custom_check(&name, &definition.scheme, &trust, is_loopback)?,
+            None => provider_check(&name, provider, &trust, is_loopback)?,
+        };
         let key_url = check.key_url().map(str::to_owned);
-        let mut source = WebhookSource::new(provider, check);
+        let mut source = WebhookSource::new(source.adapter(provider), check);
         if let Some(url) = key_url {
             let fetch = match &fetch {
                 Some(fetch) => Arc::clone(fetch),

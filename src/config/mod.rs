@@ -17,11 +17,13 @@ use serde::Deserialize;
 
 use crate::model::Provider;
 
+mod definition;
 mod lenient;
 mod load;
 mod size;
 mod validate;
 
+pub use definition::DefinitionSetting;
 pub use load::{Layers, load};
 pub use size::ByteSize;
 pub use validate::MIN_MEMORY_BYTES;
@@ -78,7 +80,7 @@ impl Config {
         self.sources
             .iter()
             .filter_map(|(name, source)| {
-                let provider = source.provider.or_else(|| Provider::parse(name))?;
+                let provider = source.provider_under(name)?;
                 Some((name.clone(), (provider, source.clone())))
             })
             .collect()
@@ -155,8 +157,11 @@ impl Default for ArchiveConfig {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceConfig {
-    /// Whose events come here; may be left out when the source has a provider's name.
+    /// Whose events come here; may be left out when the source has a provider's name, or a definition.
+    #[serde(deserialize_with = "definition::provider")]
     pub provider: Option<Provider>,
+    /// What the events of a provider of one's own say: a file, or the tables themselves.
+    pub definition: Option<DefinitionSetting>,
     /// Secrets that deliveries are signed with, or carry; any will do, several for rotation.
     #[serde(deserialize_with = "lenient::secrets")]
     pub secrets: Vec<SecretString>,

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use secrecy::ExposeSecret;
 
-use super::{ArchiveConfig, Config, SourceConfig, load};
+use super::{ArchiveConfig, Config, SourceConfig, definition, load};
 use crate::error::{Error, Result};
 use crate::model::{Layout, Provider};
 
@@ -155,10 +155,11 @@ fn validate_source(name: &str, source: &SourceConfig) -> Result<()> {
             name.escape_debug()
         ));
     }
-    let provider = source.provider.or_else(|| Provider::parse(name));
+    definition::validate(name, source)?;
+    let provider = source.provider_under(name);
     if provider.is_none_or(|provider| provider == Provider::Adhoc) {
         return refuse(format!(
-            "sources.{name}.provider is missing: one of 100ms, meetingbaas, daily, dyte, realtimekit"
+            "sources.{name}.provider is missing: one of 100ms, meetingbaas, daily, dyte, realtimekit, or custom with a definition"
         ));
     }
     if source

@@ -30,7 +30,7 @@ use super::streak::{self, Streak};
 use crate::clock::SharedClock;
 use crate::error::{Error, Result};
 use crate::ingest::signature::{Check, Claim, Presented, Proof, Refusal};
-use crate::ingest::{self, Delivery};
+use crate::ingest::{Adapter, Delivery, Reply};
 use crate::model::{Event, EventClass, Layout, Provider};
 use crate::report::metrics::{Metrics, UNKNOWN_SOURCE};
 use crate::store::{JobStore, NewEvent, Recorded};
@@ -61,17 +61,17 @@ const ID_HEADER_LIMIT_BYTES: usize = 256;
 /// A configured source, as the listener has to know it.
 #[derive(Clone, Debug)]
 pub struct WebhookSource {
-    provider: Provider,
+    adapter: Adapter,
     check: Check,
     keys: Option<Arc<KeyRing>>,
     streak: Arc<Streak>,
 }
 
 impl WebhookSource {
-    /// A source of `provider` whose deliveries `check` has to let in.
-    pub fn new(provider: Provider, check: Check) -> WebhookSource {
+    /// A source whose deliveries `check` has to let in and `adapter` reads.
+    pub fn new(adapter: Adapter, check: Check) -> WebhookSource {
         WebhookSource {
-            provider,
+            adapter,
             check,
             keys: None,
             streak: Arc::default(),
@@ -89,7 +89,7 @@ impl WebhookSource {
     /// Daily checks a new endpoint before anyone can know its secret, and gives up the endpoint
     /// unless it gets its 200.
     fn has_unsigned_handshake(&self) -> bool {
-        self.provider == Provider::Daily
+        self.adapter.provider() == Provider::Daily
     }
 
     /// Whether the body proves what the headers claim. A wrong signature may be one of a key that the
@@ -171,17 +171,34 @@ async fn receive(
     metrics.webhook_answered(began.elapsed());
     let name = known.map_or(UNKNOWN_SOURCE, |(name, _)| name);
     match answer {
-        Ok(class) => {
-            metrics.event_received(name, class);
-            StatusCode::OK.into_response()
+        Ok(taken) => {
+            metrics.event_received(name, taken.class);
+            taken.into_response()
         }
         Err(rejection) => {
             metrics.webhook_rejected(name, rejection.reason());
             rejection.log(name);
             if let (Rejection::Unauthorized(_), Some((_, source))) = (&rejection, known) {
-                streak::refused(&source.streak, name, source.provider, metrics);
+                streak::refused(&source.streak, name, source.adapter.provider(), metrics);
             }
             rejection.into_response()
+        }
+    }
+}
+
+/// A delivery that was accepted, and what it is answered with.
+struct Taken {
+    class: EventClass,
+    reply: Option<Reply>,
+}
+
+impl IntoResponse for Taken {
+    fn into_response(self) -> Response {
+        match self.reply {
+            None => StatusCode::OK.into_response(),
+            Some(reply) => {
+                ([(header::CONTENT_TYPE, reply.content_type)], reply.body).into_response()
+            }
         }
     }
 }
@@ -191,7 +208,7 @@ async fn take(
     name: &str,
     source: &WebhookSource,
     request: Request,
-) -> Result<EventClass, Rejection> {
+) -> Result<Taken, Rejection> {
     let intake = &shared.intake;
     let (head, body) = request.into_parts();
     check_announced_size(&head.headers, intake.body_limit_bytes)?;
@@ -222,6 +239,7 @@ async fn take(
         (Err(rejection), Ok(_)) => return Err(rejection),
         (Err(_), Err(refusal)) => return Err(Rejection::Unauthorized(*refusal)),
     };
+    let secret = proof.as_ref().ok().and_then(|proof| proof.secret);
     let unproven = match proof {
         Ok(_) => None,
         Err(rejection) if raw.len() <= HANDSHAKE_LIMIT_BYTES && source.has_unsigned_handshake() => {
@@ -229,9 +247,9 @@ async fn take(
         }
         Err(rejection) => return Err(rejection),
     };
-    let id_header = id_header(source.provider, &head.headers);
+    let id_header = id_header(&source.adapter, &head.headers);
     let event = match (
-        understand(source.provider, raw.clone(), id_header, received_at).await,
+        understand(&source.adapter, raw.clone(), id_header, received_at).await,
         unproven,
     ) {
         (Ok(event), None) => event,
@@ -241,10 +259,14 @@ async fn take(
     };
     if event.class == EventClass::Handshake {
         tracing::info!(source = name, "answered an endpoint check");
-        return Ok(event.class);
+        return Ok(Taken {
+            class: event.class,
+            reply: source.adapter.reply(&raw, secret),
+        });
     }
     streak::accepted(&source.streak, name, &intake.metrics);
-    commit(intake, name, event, raw, received_at).await
+    let class = commit(intake, name, event, raw, received_at).await?;
+    Ok(Taken { class, reply: None })
 }
 
 fn plain(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
@@ -299,28 +321,30 @@ fn reserve(bodies: &Arc<Semaphore>, units: usize) -> Result<OwnedSemaphorePermit
         .map_err(|_| Rejection::Overloaded)
 }
 
-fn id_header(provider: Provider, headers: &HeaderMap) -> Option<String> {
-    ingest::id_headers(provider)
-        .iter()
-        .filter_map(|name| headers.get(*name)?.to_str().ok())
+fn id_header(adapter: &Adapter, headers: &HeaderMap) -> Option<String> {
+    adapter
+        .id_headers()
+        .into_iter()
+        .filter_map(|name| headers.get(name)?.to_str().ok())
         .find(|id| !id.is_empty() && id.len() <= ID_HEADER_LIMIT_BYTES)
         .map(str::to_owned)
 }
 
 async fn understand(
-    provider: Provider,
+    adapter: &Adapter,
     raw: Bytes,
     id_header: Option<String>,
     received_at: Timestamp,
 ) -> Result<Event, Rejection> {
     let is_long = raw.len() > LONG_BODY_BYTES;
+    let adapter = adapter.clone();
     let parse = move || {
         let delivery = Delivery {
             body: &raw,
             id_header: id_header.as_deref(),
             received_at,
         };
-        ingest::parse(provider, &delivery).map_err(Rejection::Unparseable)
+        adapter.parse(&delivery).map_err(Rejection::Unparseable)
     };
     if !is_long {
         return parse();

@@ -15,7 +15,8 @@ const ROOMS: &[(&str, Option<&[&str]>)] = &[
     ("error", Some(&[])),
     ("clock", Some(&[])),
     ("signed_url", Some(&[])),
-    ("config", Some(&[])),
+    // What a source of one's own means is ingest's to say.
+    ("config", Some(&["ingest"])),
     ("ingest", Some(&[])),
     ("store", Some(&[])),
     ("schedule", Some(&[])),

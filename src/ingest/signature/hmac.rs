@@ -429,3 +429,8 @@ fn read_time(text: &str) -> Result<Timestamp, Refusal> {
 fn is_stale(at: Timestamp, now: Timestamp, tolerance: SignedDuration) -> bool {
     now.duration_since(at).abs() > tolerance
 }
+
+/// The key that `secret` stands for; `None` when it is not written so.
+pub fn hmac_key(secret: &SecretString, form: KeyForm) -> Option<hmac::Key> {
+    Key::new(secret, form).map(|key| key.key)
+}

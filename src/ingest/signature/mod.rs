@@ -17,7 +17,7 @@ mod rsa;
 mod rules;
 mod shared;
 
-pub use hmac::{Encoding, HmacScheme, KeyForm};
+pub use hmac::{Encoding, HmacScheme, KeyForm, hmac_key};
 pub use jwt::JwtScheme;
 pub use rsa::{PublicKey, read_key_answer, read_pem, well_known_keys};
 pub use rules::{Scheme, Trust, custom_check, provider_check};

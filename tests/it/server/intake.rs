@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use recording_harvester::clock::ManualClock;
+use recording_harvester::ingest::Adapter;
 use recording_harvester::ingest::signature::{Trust, provider_check};
 use recording_harvester::model::{EventClass, Layout, Provider, key};
 use recording_harvester::report::metrics::Metrics;
@@ -100,7 +101,7 @@ fn sources() -> HashMap<String, WebhookSource> {
             ..Trust::default()
         };
         WebhookSource::new(
-            provider,
+            Adapter::BuiltIn(provider),
             provider_check("x", provider, &trust, true).unwrap(),
         )
     };

@@ -12,6 +12,7 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use recording_harvester::clock::ManualClock;
 use recording_harvester::error::Error;
+use recording_harvester::ingest::Adapter;
 use recording_harvester::ingest::signature::{Trust, provider_check};
 use recording_harvester::model::Provider;
 use recording_harvester::server::keys::{FetchKeys, KeyRing};
@@ -36,7 +37,7 @@ fn daily_source() -> WebhookSource {
         ..Trust::default()
     };
     let check = provider_check("daily", Provider::Daily, &trust, false).unwrap();
-    WebhookSource::new(Provider::Daily, check)
+    WebhookSource::new(Adapter::BuiltIn(Provider::Daily), check)
 }
 
 fn daily_event(id: &str) -> String {
@@ -223,7 +224,8 @@ async fn a_fetched_key_is_kept_and_fetched_anew_when_it_may_have_changed() {
     };
     let check = provider_check("rtk", Provider::RealtimeKit, &trust, true).unwrap();
     let ring = KeyRing::new(check.key_url().unwrap(), well_known.clone());
-    let source = WebhookSource::new(Provider::RealtimeKit, check).with_keys(Arc::new(ring));
+    let source = WebhookSource::new(Adapter::BuiltIn(Provider::RealtimeKit), check)
+        .with_keys(Arc::new(ring));
     let clock = ManualClock::at(at(NOW));
     let world = World::with_source("rtk", source, Some(clock.clone())).await;
     let (old, new) = (
