@@ -58,10 +58,11 @@ impl Sender {
             };
             return Ok((name.clone(), source.adapter(*provider)));
         }
+        values::known_provider(self.provider, config)?;
         let recognised = self.provider.or_else(|| ingest::recognise(body));
         let Some(provider) = recognised else {
             let message = match serde_json::from_slice::<serde::de::IgnoredAny>(body) {
-                Ok(_) => "recognise the event: no provider's events look like this; name it with --provider".to_owned(),
+                Ok(_) => "recognise the event: no provider's events look like this; name it with --provider, or --source for one of your own".to_owned(),
                 Err(error) => format!("read the event: it is not JSON: {error}"),
             };
             return Err(Error::invalid(message).into());

@@ -61,10 +61,10 @@ impl JwtScheme {
         let signature = BASE64_URL_SAFE_NO_PAD
             .decode(signature)
             .map_err(|_| Refusal::Malformed)?;
-        let signers = keys
+        let mut signers = keys
             .iter()
             .filter(|key| hmac::verify(key.hmac(), signed.as_bytes(), &signature).is_ok());
-        let secret = signers.last().ok_or(Refusal::Wrong)?.secret();
+        let secret = signers.next().ok_or(Refusal::Wrong)?.secret();
         let claims = read_part(claims)?;
         self.check_claims(&claims, presented.now)?;
         let body_hash = claims[&self.body_claim].as_str().unwrap_or_default();

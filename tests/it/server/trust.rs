@@ -12,8 +12,8 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use recording_harvester::clock::ManualClock;
 use recording_harvester::error::Error;
-use recording_harvester::ingest::Adapter;
-use recording_harvester::ingest::signature::{Trust, provider_check};
+use recording_harvester::ingest::signature::{Trust, custom_check, provider_check};
+use recording_harvester::ingest::{Adapter, Definition};
 use recording_harvester::model::Provider;
 use recording_harvester::server::keys::{FetchKeys, KeyRing};
 use recording_harvester::server::webhook::WebhookSource;
@@ -256,4 +256,62 @@ async fn a_fetched_key_is_kept_and_fetched_anew_when_it_may_have_changed() {
     world.assert_counted(
         "harvester_webhooks_rejected_total{source=\"rtk\",reason=\"no_public_key\"} 2",
     );
+}
+
+fn zoom_source(secrets: &[&str]) -> WebhookSource {
+    let text = std::fs::read_to_string("deploy/sources/zoom.toml").unwrap();
+    let definition: Definition = toml::from_str(&text).unwrap();
+    let trust = Trust {
+        secrets: secrets.iter().map(|secret| (*secret).into()).collect(),
+        ..Trust::default()
+    };
+    let check = custom_check("zoom", &definition.scheme, &trust, false).unwrap();
+    WebhookSource::new(Adapter::Custom(Arc::new(definition)), check)
+}
+
+fn zoom_signed(secret: &str, body: &str) -> Vec<(&'static str, String)> {
+    let digest = hmac_hex(secret, &format!("v0:{NOW}:{body}"));
+    vec![
+        ("x-zm-request-timestamp", NOW.to_string()),
+        ("x-zm-signature", format!("v0={digest}")),
+    ]
+}
+
+fn hmac_hex(secret: &str, text: &str) -> String {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes());
+    hex::encode(hmac::sign(&key, text.as_bytes()))
+}
+
+#[tokio::test]
+async fn zooms_endpoint_check_is_answered_only_when_it_is_signed_and_signs_no_delivery() {
+    let world = World::with_source("zoom", zoom_source(&["old", "new"]), None).await;
+    let check = |token: &str| {
+        serde_json::json!({"event": "endpoint.url_validation", "event_ts": NOW * 1000, "payload": {"plainToken": token}})
+            .to_string()
+    };
+    let body = check("qgg8vlvZRS6UYooatFL8Aw");
+    for secret in ["old", "new"] {
+        let answer = world.send("zoom", &zoom_signed(secret, &body), &body).await;
+        assert_eq!(answer.status, 200);
+        assert_eq!(answer.header("content-type"), Some("application/json"));
+        let expected = serde_json::json!({
+            "plainToken": "qgg8vlvZRS6UYooatFL8Aw",
+            "encryptedToken": hmac_hex(secret, "qgg8vlvZRS6UYooatFL8Aw"),
+        });
+        assert_eq!(answer.json(), expected);
+    }
+    assert!(world.events().await.is_empty());
+    for headers in [vec![], zoom_signed("canary", &body)] {
+        let answer = world.send("zoom", &headers, &body).await;
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (401, "not authorized\n")
+        );
+    }
+    // Even signed: the answer to this would be the signature of a delivery.
+    let forging = check(&format!("v0:{NOW}:{{}}"));
+    let answer = world
+        .send("zoom", &zoom_signed("new", &forging), &forging)
+        .await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, ""));
 }

@@ -1,6 +1,6 @@
 //! The files that an event of a user-defined provider names.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::definition::{ArtifactTable, Choice, Definition, Span, is_one_of};
@@ -177,7 +177,7 @@ fn deadline(table: &ArtifactTable, url: &SignedUrl, place: At<'_>, at: Timestamp
 }
 
 fn end_of(Span(life): Span, at: Timestamp) -> Option<Timestamp> {
-    at.checked_add(SignedDuration::from(life)).ok()
+    at.checked_add(life).ok()
 }
 
 /// The `exp` of a JWT, which is read and not believed: only its maker could check it.
