@@ -123,3 +123,85 @@ pub(super) fn validate(name: &str, source: &SourceConfig) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Layers, load};
+
+    const DEFINITION: &str = "provider = \"acme-load\"\n[event]\ntype = \"$.t\"\n[[artifacts]]\ntypes = [\"x\"]\nurl = \"$.u\"\nkind = \"video\"\n";
+
+    fn load_beside(definition: &str, config: &str) -> Result<Config> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("sources")).unwrap();
+        std::fs::write(folder.path().join("sources/acme.toml"), definition).unwrap();
+        let file = folder.path().join("harvester.toml");
+        std::fs::write(&file, config).unwrap();
+        load(&Layers {
+            file: Some(file),
+            ..Layers::default()
+        })
+    }
+
+    #[test]
+    fn a_definition_is_found_beside_the_configuration_or_in_it() {
+        let in_file = "[sources.a]\nprovider = \"custom\"\ndefinition = \"sources/acme.toml\"\n";
+        let without_provider = "[sources.a]\ndefinition = \"sources/acme.toml\"\n";
+        let tables = DEFINITION.replace("[event]", "[sources.a.definition.event]");
+        let tables = tables.replace("[[artifacts]]", "[[sources.a.definition.artifacts]]");
+        let inline =
+            format!("[sources.a]\nprovider = \"custom\"\n[sources.a.definition]\n{tables}");
+        for config in [in_file, without_provider, &inline] {
+            let config = load_beside(DEFINITION, config).unwrap();
+            let (provider, source) = &config.resolved_sources()["a"];
+            assert_eq!(provider.as_str(), "acme-load");
+            assert_eq!(source.adapter(*provider).provider(), *provider);
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_definition_is_told_with_file_line_and_key() {
+        let with_file = "[sources.a]\nprovider = \"custom\"\ndefinition = \"sources/acme.toml\"\n";
+        for (definition, config, expected) in [
+            (
+                DEFINITION.replace("kind", "sort"),
+                with_file,
+                "acme.toml:7:",
+            ),
+            (
+                DEFINITION.replace("kind", "sort"),
+                with_file,
+                "unknown key `sort`",
+            ),
+            (DEFINITION.replace("$.u", "u"), with_file, "acme.toml:6:"),
+            (
+                DEFINITION.to_owned(),
+                "[sources.a]\nprovider = \"custom\"",
+                "sources.a.definition",
+            ),
+            (
+                DEFINITION.to_owned(),
+                "[sources.daily]\nprovider = \"daily\"\ndefinition = \"sources/acme.toml\"",
+                "sources.daily.provider = \"custom\"",
+            ),
+            (
+                DEFINITION.to_owned(),
+                "[sources.a]\nprovider = \"custom\"\ndefinition = \"missing.toml\"",
+                "read sources.a.definition",
+            ),
+            (
+                DEFINITION.to_owned(),
+                "[sources.a]\nprovider = \"zoom\"",
+                "unknown provider `zoom`",
+            ),
+            (
+                DEFINITION.to_owned(),
+                "[sources.a]\nprovider = \"custom\"\n[sources.a.definition]\ncolour = 1",
+                "harvester.toml:4:",
+            ),
+        ] {
+            let error = load_beside(&definition, config).unwrap_err().full_message();
+            assert!(error.contains(expected), "{config}: {error}");
+        }
+    }
+}

@@ -308,6 +308,7 @@ mod tests {
         for text in [
             "",
             "listen = \"0.0.0.0:80\"\n[sources.daily]\nsecrets = [\"s\"]",
+            "listen = \"0.0.0.0:80\"\n[sources.100ms]\ninsecure = true\n[sources.dyte]\npublic_key = \"well-known\"",
             "[admin]\nlisten = \"0.0.0.0:81\"\ntoken = \"t\"",
             "[archive]\nbucket = \"my-bucket.eu\"\nprefix = \"a/b\"\nendpoint = \"https://s3.example.com\"",
             "listen = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"",

@@ -9,6 +9,7 @@ pub mod listen;
 pub mod webhook;
 
 mod api;
+mod body;
 mod health;
 mod live;
 mod refusal;

@@ -10,18 +10,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
+use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
+use super::body::{BODY_UNITS, check_announced_size, read_body};
 use super::health::healthz;
 use super::keys::KeyRing;
 use super::listen::Peer;
@@ -44,10 +43,6 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// For a commit, by default: below the patience of the providers (MeetingBaaS waits 10 s).
 pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(8);
-
-/// All bodies that are in memory at once, in units of [`BODY_UNIT_BYTES`]: 64 MiB.
-const BODY_UNITS: usize = 64 * 1024;
-const BODY_UNIT_BYTES: usize = 1024;
 
 /// Longer bodies are parsed off the runtime's own threads: megabytes of JSON take tens of milliseconds.
 const LONG_BODY_BYTES: usize = 128 * 1024;
@@ -275,52 +270,6 @@ fn plain(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
         .map(|(name, value)| (name.as_str(), value.as_bytes()))
 }
 
-/// Refuses a body that says itself that it is too large, before a byte of it is read.
-fn check_announced_size(headers: &HeaderMap, limit_bytes: usize) -> Result<(), Rejection> {
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.parse::<u64>().ok());
-    match announced {
-        Some(length) if length > limit_bytes as u64 => Err(Rejection::TooLarge),
-        _ => Ok(()),
-    }
-}
-
-/// Reads a body of at most `limit_bytes`. Its memory is counted in `bodies` until the permit is dropped.
-async fn read_body(
-    body: Body,
-    limit_bytes: usize,
-    bodies: &Arc<Semaphore>,
-) -> Result<(Bytes, OwnedSemaphorePermit), Rejection> {
-    let mut body = body;
-    let mut raw = BytesMut::new();
-    let mut memory = reserve(bodies, 1)?;
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Rejection::Cut)?.into_data() else {
-            continue;
-        };
-        let length_bytes = raw.len() + data.len();
-        if length_bytes > limit_bytes {
-            return Err(Rejection::TooLarge);
-        }
-        let units = length_bytes.div_ceil(BODY_UNIT_BYTES);
-        if units > memory.num_permits() {
-            memory.merge(reserve(bodies, units - memory.num_permits())?);
-        }
-        raw.extend_from_slice(&data);
-    }
-    Ok((raw.freeze(), memory))
-}
-
-/// Sheds load instead of waiting: a body that waits for memory would keep its sender waiting too.
-fn reserve(bodies: &Arc<Semaphore>, units: usize) -> Result<OwnedSemaphorePermit, Rejection> {
-    let units = u32::try_from(units).map_err(|_| Rejection::TooLarge)?;
-    Arc::clone(bodies)
-        .try_acquire_many_owned(units)
-        .map_err(|_| Rejection::Overloaded)
-}
-
 fn id_header(adapter: &Adapter, headers: &HeaderMap) -> Option<String> {
     adapter
         .id_headers()
@@ -406,19 +355,5 @@ fn log_event(
         _ => {
             tracing::info!(source = name, class, event_type, %event, jobs, duplicate = recorded.is_duplicate, "event recorded");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn memory_for_bodies_runs_out_instead_of_growing() {
-        let bodies = Arc::new(Semaphore::new(4));
-        let first = reserve(&bodies, 3).unwrap();
-        assert!(matches!(reserve(&bodies, 2), Err(Rejection::Overloaded)));
-        drop(first);
-        assert!(reserve(&bodies, 4).is_ok());
     }
 }

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
+mod form;
 mod hmac;
 mod jwt;
 mod rsa;

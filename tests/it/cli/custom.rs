@@ -4,7 +4,11 @@
 use std::path::Path;
 use std::time::Duration;
 
+use aws_lc_rs::encoding::AsDer as _;
 use aws_lc_rs::hmac;
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::rsa::{KeyPair, KeySize};
+use aws_lc_rs::signature::{KeyPair as _, RSA_PKCS1_SHA256};
 use base64::Engine as _;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use recording_harvester::clock::{Clock, SystemClock};
@@ -283,4 +287,31 @@ async fn inspect_reads_events_of_defined_sources() {
     assert_eq!(code, Some(1), "the file is missing, which comes first");
     let (_, code) = binary::finish(&config, &["list", "--provider", "zomo"]).await;
     assert_eq!(code, Some(2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_public_key_is_fetched_through_the_guard() {
+    let key = KeyPair::generate(KeySize::Rsa2048).unwrap();
+    let der = key.public_key().as_der().unwrap();
+    let text = BASE64_STANDARD.encode(der.as_ref());
+    let pem = format!("-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----");
+    let origin = TestOrigin::start().await;
+    let answer = json!({"success": true, "data": {"publicKey": pem}}).to_string();
+    origin.serve("/keys", answer, Behaviour::default());
+    let folder = tempfile::tempdir().unwrap();
+    let sources = format!("[sources.dyte]\npublic_key = \"{}\"\n", origin.url("/keys"));
+    let config = binary::configure(folder.path(), &sources);
+    let running = Running::start(&config, &[]).await;
+    let body = r#"{"event":"meeting.started","meeting":{"id":"m1"}}"#;
+    let mut signature = vec![0; key.public_modulus_len()];
+    let random = SystemRandom::new();
+    key.sign(&RSA_PKCS1_SHA256, &random, body.as_bytes(), &mut signature)
+        .unwrap();
+    let headers = [("dyte-signature", BASE64_STANDARD.encode(&signature))];
+    for _ in 0..2 {
+        assert_eq!(post(&running, "dyte", body, &headers).await.0, 200);
+    }
+    assert_eq!(post(&running, "dyte", "{}", &headers).await.0, 401);
+    assert_eq!(origin.requests("/keys").len(), 1);
+    assert_eq!(running.terminate().await, Some(0));
 }

@@ -11,6 +11,7 @@ use serde_json::Value;
 mod definition;
 mod files;
 mod path;
+mod signing;
 mod template;
 
 pub use definition::Definition;

@@ -418,6 +418,7 @@ fn a_definition_that_can_not_work_is_refused_in_words() {
 }
 
 #[test]
+#[expect(clippy::print_stdout, reason = "a failed run tells its seed")]
 fn whatever_comes_is_read_without_a_panic() {
     let definition = with_artifact(
         "each = \"$..files[*]\"\nurl = \"@.link\"\nkind = \"video\"\nheader = { name = \"a\", value = \"{@.t}\", hosts = [\"h\"] }",
