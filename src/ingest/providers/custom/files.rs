@@ -9,11 +9,8 @@ use crate::ingest::providers::draft::lookup;
 use crate::ingest::providers::fields::{self, Location};
 use crate::ingest::providers::shelf::{File, Life, Shelf, extension_of};
 use crate::model::key::safe;
-use crate::model::{Deadline, DeadlineFrom, Format, Kind, Origin};
+use crate::model::{Deadline, DeadlineFrom, Format, Kind, Lookup, Origin};
 use crate::signed_url::{SignedUrl, UrlHeader, url_deadline};
-
-/// The call of a file whose URL would have to be asked for.
-pub(super) const CALL: &str = "custom";
 
 /// Puts every file that `event` names on the shelf. `at` is the event's time.
 pub(super) fn put_all(
@@ -72,7 +69,7 @@ fn put(table: &ArtifactTable, place: At<'_>, at: Timestamp, shelf: &mut Shelf) {
     match openable(table, url, place) {
         Ok(url) => shelf.push(identity, Origin::Url(url), deadline, file),
         Err(url) => {
-            let origin = Origin::Lookup(lookup(CALL, url.to_string()));
+            let origin = Origin::Lookup(lookup(Lookup::NO_CALL, url.to_string()));
             shelf.push(identity, origin, Deadline::NONE, file);
         }
     }
