@@ -19,6 +19,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use recording_harvester::clock::SystemClock;
+use recording_harvester::ingest::Adapter;
+use recording_harvester::ingest::signature::Check;
 use recording_harvester::model::{Layout, Provider, State, key};
 use recording_harvester::report::metrics::Metrics;
 use recording_harvester::server::listen::{self, HttpLimits};
@@ -151,11 +153,7 @@ async fn run(name: &str, durability: Durability, load: Load) -> anyhow::Result<M
 }
 
 fn intake(store: Arc<dyn JobStore>) -> anyhow::Result<Arc<Intake>> {
-    let source = WebhookSource {
-        provider: Provider::Hms,
-        secrets: Vec::new(),
-        header: None,
-    };
+    let source = WebhookSource::new(Adapter::BuiltIn(Provider::Hms), Check::open());
     Ok(Arc::new(Intake {
         store,
         layout: Layout::new("", key::DEFAULT_TEMPLATE)?,

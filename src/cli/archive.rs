@@ -102,8 +102,8 @@ fn understand(
     let now = clock.now();
     match input {
         Input::Event(body) => {
-            let (source, provider) = args.sender.of(&body, config)?;
-            let event = inspect::parse(&body, provider, now)?;
+            let (source, adapter) = args.sender.of(&body, config)?;
+            let event = inspect::parse(&body, &adapter, now)?;
             Ok(Understood {
                 source,
                 event,

@@ -24,6 +24,7 @@ pub(super) struct ListArgs {
 }
 
 pub(super) async fn list(args: ListArgs, mut context: Context) -> Result {
+    values::known_provider(args.provider, &context.config)?;
     let now = context.clock.now();
     let filter = Filter {
         states: args.states,

@@ -30,6 +30,7 @@ mod logging;
 pub mod output;
 mod retry;
 mod run;
+mod senders;
 mod signals;
 mod values;
 mod watch;

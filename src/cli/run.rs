@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::output::{Failure, Output, Result};
 use super::wire::{Destination, Embedded, House};
-use super::{Context, signals};
+use super::{Context, senders, signals};
+use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::error::Error;
 use crate::server::admin::{self, Admin};
@@ -67,7 +68,7 @@ async fn serve(role: Role, context: Context, shutdown: CancellationToken) -> Res
         clock,
     } = context;
     // Ports first: one that is taken should end the start before anything is opened or made.
-    let listeners = Listeners::bind(role, &config).await?;
+    let listeners = Listeners::bind(role, &config, &clock).await?;
     let house = House::open(&config, clock).await?;
     // Held until the end: one worker on one file.
     let _lock = match role.works() {
@@ -118,9 +119,9 @@ struct Public {
 }
 
 impl Listeners {
-    async fn bind(role: Role, config: &Config) -> Result<Listeners> {
+    async fn bind(role: Role, config: &Config, clock: &SharedClock) -> Result<Listeners> {
         let public = match role.receives() {
-            true => Some(Public::bind(config).await?),
+            true => Some(Public::bind(config, clock).await?),
             false => None,
         };
         Admin::check(config.admin.listen, config.admin.token.as_ref()).map_err(usage)?;
@@ -184,18 +185,9 @@ impl Listeners {
 }
 
 impl Public {
-    async fn bind(config: &Config) -> Result<Public> {
+    async fn bind(config: &Config, clock: &SharedClock) -> Result<Public> {
         let is_loopback = config.listen.ip().is_loopback();
-        let mut sources = HashMap::new();
-        for (name, (provider, source)) in config.resolved_sources() {
-            let source = WebhookSource {
-                provider,
-                secrets: source.secrets,
-                header: source.header,
-            };
-            source.check(&name, is_loopback).map_err(usage)?;
-            sources.insert(name, source);
-        }
+        let sources = senders::webhook_sources(config, clock, is_loopback).map_err(usage)?;
         let listener = listen::bind(config.listen, "listen").await?;
         Ok(Public {
             address: address(&listener)?,

@@ -2,6 +2,8 @@
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::output::Failure;
+use crate::config::Config;
 use crate::error::Class;
 use crate::model::{Provider, State};
 
@@ -48,8 +50,27 @@ pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
 }
 
 pub(super) fn provider(text: &str) -> Result<Provider, String> {
-    let names = || Provider::ALL.map(Provider::as_str).join(", ");
-    Provider::parse(text).ok_or_else(|| format!("expected one of {}", names()))
+    // Those of the configuration are not known yet; `known_provider` looks at them.
+    Provider::named(text).ok_or_else(|| format!("expected one of {}", built_in_names()))
+}
+
+fn built_in_names() -> String {
+    Provider::ALL.map(Provider::as_str).join(", ")
+}
+
+/// Refuses a provider that is neither built in nor defined by the configuration.
+pub(super) fn known_provider(provider: Option<Provider>, config: &Config) -> Result<(), Failure> {
+    let Some(Provider::Custom(name)) = provider else {
+        return Ok(());
+    };
+    let mut sources = config.resolved_sources().into_values();
+    if sources.any(|(defined, _)| Some(defined) == provider) {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!(
+        "there is no provider {name}: it is one of {}, or one that a source of the configuration defines",
+        built_in_names()
+    )))
 }
 
 pub(super) fn state(text: &str) -> Result<State, String> {

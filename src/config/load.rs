@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::Config;
+use super::{Config, definition};
 use crate::error::{Error, Result};
 
 /// The file that is read when none is named, if it is there.
@@ -29,9 +29,12 @@ pub struct Layers {
 /// # Errors
 /// `invalid`, naming file, line and key, or the variable, or the flag. No error repeats a secret.
 pub fn load(layers: &Layers) -> Result<Config> {
-    let mut table = match read_file(layers.file.as_deref())? {
-        Some((path, text)) => parse_file(&path, &text)?,
-        None => Table::new(),
+    let (mut table, folder) = match read_file(layers.file.as_deref())? {
+        Some((path, text)) => {
+            let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+            (parse_file(&path, &text)?, folder)
+        }
+        None => (Table::new(), PathBuf::new()),
     };
     for (name, value) in &layers.environment {
         let Some(keys) = environment_keys(name) else {
@@ -43,7 +46,10 @@ pub fn load(layers: &Layers) -> Result<Config> {
         let keys: Vec<_> = key.split('.').map(str::to_owned).collect();
         overlay(&mut table, &format!("--set {key}"), &keys, value)?;
     }
-    let config = read_table(table).map_err(Error::invalid)?;
+    let mut config = read_table(table).map_err(Error::invalid)?;
+    for (name, source) in &mut config.sources {
+        definition::resolve(name, source, &folder)?;
+    }
     config.validate()?;
     Ok(config)
 }
@@ -62,14 +68,15 @@ fn read_file(named: Option<&Path>) -> Result<Option<(PathBuf, String)>> {
 
 /// The file is read into the typed form first, since only that knows the lines of unknown keys.
 fn parse_file(path: &Path, text: &str) -> Result<Table> {
-    let explain = |error: toml::de::Error| {
-        // The error's own Display quotes the line, which may hold a secret.
-        let (line, column) = position(text, error.span().map_or(0, |span| span.start));
-        let message = plain(error.message());
-        Error::invalid(format!("{}:{line}:{column}: {message}", path.display()))
-    };
-    toml::from_str::<Config>(text).map_err(explain)?;
-    toml::from_str(text).map_err(explain)
+    toml::from_str::<Config>(text).map_err(|error| explain(path, text, &error))?;
+    toml::from_str(text).map_err(|error| explain(path, text, &error))
+}
+
+/// What is wrong with `text`, and where. The error's own Display quotes the line, which may hold a secret.
+pub(super) fn explain(path: &Path, text: &str, error: &toml::de::Error) -> Error {
+    let (line, column) = position(text, error.span().map_or(0, |span| span.start));
+    let message = plain(error.message());
+    Error::invalid(format!("{}:{line}:{column}: {message}", path.display()))
 }
 
 fn position(text: &str, offset: usize) -> (usize, usize) {

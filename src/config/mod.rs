@@ -17,12 +17,14 @@ use serde::Deserialize;
 
 use crate::model::Provider;
 
+mod definition;
 mod interval;
 mod lenient;
 mod load;
 mod size;
 mod validate;
 
+pub use definition::DefinitionSetting;
 pub use interval::Interval;
 pub use load::{Layers, load};
 pub use size::ByteSize;
@@ -80,7 +82,7 @@ impl Config {
         self.sources
             .iter()
             .filter_map(|(name, source)| {
-                let provider = source.provider.or_else(|| Provider::parse(name))?;
+                let provider = source.provider_under(name)?;
                 Some((name.clone(), (provider, source.clone())))
             })
             .collect()
@@ -181,13 +183,24 @@ impl Default for ArchiveConfig {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceConfig {
-    /// Whose events come here; may be left out when the source has a provider's name.
+    /// Whose events come here; may be left out when the source has a provider's name, or a definition.
+    #[serde(deserialize_with = "definition::provider")]
     pub provider: Option<Provider>,
-    /// Shared secrets, any of which the header must carry; several for rotation.
+    /// What the events of a provider of one's own say: a file, or the tables themselves.
+    pub definition: Option<DefinitionSetting>,
+    /// Secrets that deliveries are signed with, or carry; any will do, several for rotation.
     #[serde(deserialize_with = "lenient::secrets")]
     pub secrets: Vec<SecretString>,
-    /// The header that carries the secret, when not the provider's own.
+    /// The header that carries the secret itself, when the provider does not sign.
     pub header: Option<String>,
+    /// The key that the provider signs with: PEM, `well-known`, or the address of an answer that holds it.
+    pub public_key: Option<String>,
+    /// Networks that deliveries may come from; empty means any.
+    #[serde(deserialize_with = "lenient::networks")]
+    pub allow_senders: Vec<IpNet>,
+    /// Whether everyone may post events, also on a listener that others can reach.
+    #[serde(deserialize_with = "lenient::boolean")]
+    pub insecure: bool,
     /// The provider's API key, for lookups and fresh URLs.
     #[serde(deserialize_with = "lenient::secret")]
     pub api_key: Option<SecretString>,

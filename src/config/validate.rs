@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use secrecy::ExposeSecret;
 
-use super::{ArchiveConfig, Config, SourceConfig, load};
+use super::{ArchiveConfig, Config, SourceConfig, definition, load};
 use crate::error::{Error, Result};
 use crate::model::{Layout, Provider};
 
@@ -60,10 +60,12 @@ impl Config {
         if self.listen.ip().is_loopback() {
             return Ok(());
         }
-        for (name, (_, source)) in self.resolved_sources() {
-            if source.secrets.is_empty() {
+        for (name, (provider, source)) in self.resolved_sources() {
+            // These sign with a key that anyone can look up.
+            let has_own_key = matches!(provider, Provider::Dyte | Provider::RealtimeKit);
+            if source.secrets.is_empty() && !source.insecure && !has_own_key {
                 return refuse(format!(
-                    "listen is not loopback: set sources.{name}.secrets, so that not everybody can post events"
+                    "listen is not loopback: set sources.{name}.secrets, so that not everybody can post events (or sources.{name}.insecure = true)"
                 ));
             }
         }
@@ -200,10 +202,11 @@ fn validate_source(name: &str, source: &SourceConfig) -> Result<()> {
             name.escape_debug()
         ));
     }
-    let provider = source.provider.or_else(|| Provider::parse(name));
+    definition::validate(name, source)?;
+    let provider = source.provider_under(name);
     if provider.is_none_or(|provider| provider == Provider::Adhoc) {
         return refuse(format!(
-            "sources.{name}.provider is missing: one of 100ms, meetingbaas, daily, dyte, realtimekit"
+            "sources.{name}.provider is missing: one of 100ms, meetingbaas, daily, dyte, realtimekit, or custom with a definition"
         ));
     }
     if source
@@ -369,6 +372,7 @@ mod tests {
         for text in [
             "",
             "listen = \"0.0.0.0:80\"\n[sources.daily]\nsecrets = [\"s\"]",
+            "listen = \"0.0.0.0:80\"\n[sources.100ms]\ninsecure = true\n[sources.dyte]\npublic_key = \"well-known\"",
             "[admin]\nlisten = \"0.0.0.0:81\"\ntoken = \"t\"",
             "[archive]\nbucket = \"my-bucket.eu\"\nprefix = \"a/b\"\nendpoint = \"https://s3.example.com\"",
             "listen = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"",

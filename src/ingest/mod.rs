@@ -4,8 +4,10 @@
 //! fields), and what a field can't be used for is that artifact's failure, not the event's.
 
 use std::fmt;
+use std::sync::Arc;
 
 use jiff::Timestamp;
+use secrecy::SecretString;
 
 use crate::error::Result;
 use crate::model::api::{ApiRequest, ApiResponse, Credentials};
@@ -17,6 +19,8 @@ pub mod inspect;
 pub mod list;
 pub mod providers;
 pub mod signature;
+
+pub use providers::custom::{Definition, Reply};
 
 /// One delivery, as it came in. `Debug` leaves the body out: its URLs are signed.
 #[derive(Clone, Copy)]
@@ -40,13 +44,60 @@ impl fmt::Debug for Delivery<'_> {
     }
 }
 
+/// Who reads a source's deliveries: a provider that we know, or one that the configuration defines.
+#[derive(Clone, Debug)]
+pub enum Adapter {
+    /// A built-in provider's.
+    BuiltIn(Provider),
+    /// A definition's.
+    Custom(Arc<Definition>),
+}
+
+impl Adapter {
+    /// Whose deliveries it reads.
+    pub fn provider(&self) -> Provider {
+        match self {
+            Adapter::BuiltIn(provider) => *provider,
+            Adapter::Custom(definition) => definition.provider,
+        }
+    }
+
+    /// The names of the request headers that may carry the event's id.
+    pub fn id_headers(&self) -> Vec<&str> {
+        match self {
+            Adapter::BuiltIn(provider) => id_headers(*provider).to_vec(),
+            Adapter::Custom(definition) => definition.id_headers(),
+        }
+    }
+
+    /// Reads a delivery.
+    ///
+    /// # Errors
+    /// As [`parse`].
+    pub fn parse(&self, delivery: &Delivery<'_>) -> Result<Event> {
+        match self {
+            Adapter::BuiltIn(provider) => parse(*provider, delivery),
+            Adapter::Custom(definition) => definition.parse(delivery),
+        }
+    }
+
+    /// What an endpoint check, of class [`Handshake`](crate::model::EventClass::Handshake), is answered with;
+    /// `None` for the empty body. `secret` is the one that the check itself was signed with.
+    pub fn reply(&self, body: &[u8], secret: Option<&SecretString>) -> Option<Reply> {
+        match self {
+            Adapter::BuiltIn(_) => None,
+            Adapter::Custom(definition) => definition.reply(body, secret),
+        }
+    }
+}
+
 /// The name of the request header that may carry the provider's event id, per provider.
 pub fn id_headers(provider: Provider) -> &'static [&'static str] {
     match provider {
         Provider::MeetingBaas => &["svix-id", "webhook-id"],
         Provider::Dyte => &["dyte-uuid"],
         Provider::RealtimeKit => &["rtk-uuid"],
-        Provider::Hms | Provider::Daily | Provider::Adhoc => &[],
+        Provider::Hms | Provider::Daily | Provider::Adhoc | Provider::Custom(_) => &[],
     }
 }
 

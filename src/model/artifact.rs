@@ -152,6 +152,17 @@ pub struct Lookup {
     pub id: String,
 }
 
+impl Lookup {
+    /// The call of a file that an event names without what is needed to open it, where there is no API that could
+    /// be asked (user-defined providers).
+    pub const NO_CALL: &str = "none";
+
+    /// Whether there is anybody to ask.
+    pub fn has_call(&self) -> bool {
+        self.call != Lookup::NO_CALL
+    }
+}
+
 /// Where an artifact's bytes are.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Origin {

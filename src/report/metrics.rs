@@ -40,6 +40,11 @@ struct SourceReason {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfSource {
+    source: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct SourceKind {
     source: String,
     kind: &'static str,
@@ -79,6 +84,7 @@ pub struct Metrics {
     events_received: Family<SourceClass, Counter>,
     webhook_duration_seconds: Histogram,
     webhooks_rejected: Family<SourceReason, Counter>,
+    webhooks_refused_in_a_row: Family<OfSource, Gauge>,
     jobs: Family<InState, Gauge>,
     artifacts_archived: Family<SourceKind, Counter>,
     artifacts_failed: Family<SourceClass, Counter>,
@@ -102,6 +108,7 @@ impl Metrics {
                 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
             ]),
             webhooks_rejected: Family::default(),
+            webhooks_refused_in_a_row: Family::default(),
             jobs: Family::default(),
             artifacts_archived: Family::default(),
             artifacts_failed: Family::default(),
@@ -130,6 +137,11 @@ impl Metrics {
             "webhooks_rejected",
             "Webhooks that were not answered with 200",
             metrics.webhooks_rejected.clone(),
+        );
+        metrics.registry.register(
+            "webhooks_refused_in_a_row",
+            "Webhooks whose sender was not believed, since the last one that was",
+            metrics.webhooks_refused_in_a_row.clone(),
         );
         metrics
             .registry
@@ -217,6 +229,15 @@ impl Metrics {
                 reason,
             })
             .inc();
+    }
+
+    /// So many webhooks of a source were refused since the last one that was believed.
+    pub fn refused_in_a_row(&self, source: &str, count: u32) {
+        self.webhooks_refused_in_a_row
+            .get_or_create(&OfSource {
+                source: source.to_owned(),
+            })
+            .set(i64::from(count));
     }
 
     /// A webhook was answered after that time.

@@ -12,7 +12,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::Request;
 use futures::future::poll_fn;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -35,6 +37,10 @@ const ACCEPT_PAUSE_MAX: Duration = Duration::from_secs(1);
 /// at once would send a reset, and the sender of a body that is too large would often
 /// see that instead of the 413.
 const LINGER: Duration = Duration::from_secs(2);
+
+/// Whose connection a request came on: an extension of every request.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
 
 /// What one listener grants to the other side.
 #[derive(Clone, Debug, PartialEq)]
@@ -110,10 +116,11 @@ pub async fn serve(
             accepted = accept(&listener, &room) => accepted,
         };
         match accepted {
-            Ok((stream, permit)) => {
+            Ok((stream, peer, permit)) => {
                 pause = ACCEPT_PAUSE;
+                let router = router.clone();
                 let connection =
-                    serve_connection(stream, router.clone(), limits.clone(), shutdown.clone());
+                    serve_connection(stream, peer, router, limits.clone(), shutdown.clone());
                 connections.spawn(async move {
                     connection.await;
                     drop(permit);
@@ -150,13 +157,13 @@ pub async fn serve(
 async fn accept(
     listener: &TcpListener,
     room: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, OwnedSemaphorePermit)> {
+) -> io::Result<(TcpStream, Peer, OwnedSemaphorePermit)> {
     let permit = Arc::clone(room)
         .acquire_owned()
         .await
         .map_err(io::Error::other)?;
-    let (stream, _) = listener.accept().await?;
-    Ok((stream, permit))
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, Peer(peer), permit))
 }
 
 fn is_only_that_connection(error: &io::Error) -> bool {
@@ -178,6 +185,7 @@ fn note_panic(ended: std::result::Result<(), JoinError>) {
 
 async fn serve_connection(
     stream: TcpStream,
+    peer: Peer,
     router: Router,
     limits: HttpLimits,
     shutdown: CancellationToken,
@@ -187,7 +195,10 @@ async fn serve_connection(
         tracing::debug!(%error, "can't set TCP_NODELAY");
     }
     let stream = ImpatientWriter::new(stream, limits.write_timeout);
-    let service = service_fn(move |request| Box::pin(router.clone().oneshot(request)));
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        Box::pin(router.clone().oneshot(request))
+    });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header_timeout)

@@ -4,11 +4,14 @@
 //! own port: what the public can reach never serves the operator's routes.
 
 pub mod admin;
+pub mod keys;
 pub mod listen;
 pub mod webhook;
 
 mod api;
+mod body;
 mod health;
 mod live;
 mod refusal;
 mod rejection;
+mod streak;

@@ -4,6 +4,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::error::Error;
+use crate::ingest::signature::Refusal;
 
 /// Seconds after which the provider may try again.
 const RETRY_AFTER: &str = "5";
@@ -12,7 +13,9 @@ const RETRY_AFTER: &str = "5";
 #[derive(Debug)]
 pub(super) enum Rejection {
     UnknownSource,
-    Unauthorized,
+    Unauthorized(Refusal),
+    /// The provider's public key can't be had at the moment.
+    NoKey,
     TooLarge,
     TooSlow,
     Cut,
@@ -22,20 +25,12 @@ pub(super) enum Rejection {
 }
 
 impl Rejection {
-    /// Every failed check looks the same from outside: without a valid secret there is no other answer.
-    pub(super) fn unless_unauthorized(self, is_authentic: bool) -> Rejection {
-        if is_authentic {
-            self
-        } else {
-            Rejection::Unauthorized
-        }
-    }
-
     /// The label in the metrics.
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Rejection::UnknownSource => "unknown_source",
-            Rejection::Unauthorized => "unauthorized",
+            Rejection::Unauthorized(refusal) => refusal.as_str(),
+            Rejection::NoKey => "no_public_key",
             Rejection::TooLarge => "too_large",
             Rejection::TooSlow => "too_slow",
             Rejection::Cut => "cut",
@@ -48,11 +43,13 @@ impl Rejection {
     fn status(&self) -> StatusCode {
         match self {
             Rejection::UnknownSource => StatusCode::NOT_FOUND,
-            Rejection::Unauthorized => StatusCode::UNAUTHORIZED,
+            Rejection::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Rejection::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Rejection::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Rejection::Cut | Rejection::Unparseable(_) => StatusCode::BAD_REQUEST,
-            Rejection::Overloaded | Rejection::NotStored(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Rejection::NoKey | Rejection::Overloaded | Rejection::NotStored(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 
@@ -60,12 +57,12 @@ impl Rejection {
     fn words(&self) -> &'static str {
         match self {
             Rejection::UnknownSource => "no such source\n",
-            Rejection::Unauthorized => "not authorized\n",
+            Rejection::Unauthorized(_) => "not authorized\n",
             Rejection::TooLarge => "the body is too large\n",
             Rejection::TooSlow => "the body took too long\n",
             Rejection::Cut => "the body was cut short\n",
             Rejection::Unparseable(_) => "the body is not a JSON object\n",
-            Rejection::Overloaded | Rejection::NotStored(_) => {
+            Rejection::NoKey | Rejection::Overloaded | Rejection::NotStored(_) => {
                 "the event can't be stored now, send it again\n"
             }
         }
@@ -80,7 +77,9 @@ impl Rejection {
             Rejection::Unparseable(error) => {
                 tracing::info!(source = name, reason, error = %error.full_message(), "webhook refused");
             }
-            Rejection::Overloaded => tracing::warn!(source = name, reason, "webhook refused"),
+            Rejection::Overloaded | Rejection::NoKey => {
+                tracing::warn!(source = name, reason, "webhook refused")
+            }
             _ => tracing::info!(source = name, reason, "webhook refused"),
         }
     }

@@ -10,24 +10,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use bytes::{Bytes, BytesMut};
-use http_body_util::BodyExt;
+use bytes::Bytes;
 use jiff::Timestamp;
-use secrecy::SecretString;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
+use super::body::{BODY_UNITS, check_announced_size, read_body};
 use super::health::healthz;
+use super::keys::KeyRing;
+use super::listen::Peer;
 use super::rejection::Rejection;
+use super::streak::{self, Streak};
 use crate::clock::SharedClock;
 use crate::error::{Error, Result};
-use crate::ingest::{self, Delivery, signature};
+use crate::ingest::signature::{Check, Claim, Presented, Proof, Refusal};
+use crate::ingest::{Adapter, Delivery, Reply};
 use crate::model::{Event, EventClass, Layout, Provider};
 use crate::report::metrics::{Metrics, UNKNOWN_SOURCE};
 use crate::store::{JobStore, NewEvent, Recorded};
@@ -42,10 +44,6 @@ pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// For a commit, by default: below the patience of the providers (MeetingBaaS waits 10 s).
 pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// All bodies that are in memory at once, in units of [`BODY_UNIT_BYTES`]: 64 MiB.
-const BODY_UNITS: usize = 64 * 1024;
-const BODY_UNIT_BYTES: usize = 1024;
-
 /// Longer bodies are parsed off the runtime's own threads: megabytes of JSON take tens of milliseconds.
 const LONG_BODY_BYTES: usize = 128 * 1024;
 
@@ -58,57 +56,55 @@ const ID_HEADER_LIMIT_BYTES: usize = 256;
 /// A configured source, as the listener has to know it.
 #[derive(Clone, Debug)]
 pub struct WebhookSource {
-    /// Whose events come here.
-    pub provider: Provider,
-    /// Any of these in the header lets a delivery in. None: everyone is let in, which only a loopback
-    /// listener may offer (see [`WebhookSource::check`]).
-    pub secrets: Vec<SecretString>,
-    /// The header that carries the secret, when not the provider's own.
-    pub header: Option<String>,
+    adapter: Adapter,
+    check: Check,
+    keys: Option<Arc<KeyRing>>,
+    streak: Arc<Streak>,
 }
 
 impl WebhookSource {
-    /// Whether deliveries to this source can be told from forged ones on such a listener.
-    ///
-    /// # Errors
-    /// `invalid`, naming the setting, without secrets on an address that others can reach, and for secrets
-    /// without a header where the provider has none of its own.
-    pub fn check(&self, name: &str, is_loopback: bool) -> Result<()> {
-        if self.secrets.is_empty() && !is_loopback {
-            return Err(Error::invalid(format!(
-                "listen on a public address: set sources.{name}.secrets, or anyone can post events to it"
-            )));
-        }
-        if !self.secrets.is_empty() && self.headers().is_empty() {
-            return Err(Error::invalid(format!(
-                "check deliveries of {}: set sources.{name}.header to the header that carries the secret",
-                self.provider
-            )));
-        }
-        Ok(())
-    }
-
-    fn headers(&self) -> Vec<&str> {
-        match (&self.header, self.provider) {
-            (Some(header), _) => vec![header],
-            (None, Provider::MeetingBaas) => vec!["x-meeting-baas-api-key", "x-mb-secret"],
-            (None, _) => Vec::new(),
+    /// A source whose deliveries `check` has to let in and `adapter` reads.
+    pub fn new(adapter: Adapter, check: Check) -> WebhookSource {
+        WebhookSource {
+            adapter,
+            check,
+            keys: None,
+            streak: Arc::default(),
         }
     }
 
-    fn is_authentic(&self, headers: &HeaderMap) -> bool {
-        self.secrets.is_empty()
-            || self
-                .headers()
-                .into_iter()
-                .filter_map(|name| headers.get(name))
-                .any(|value| signature::is_shared_secret(value.as_bytes(), &self.secrets))
+    /// With `keys` to check signatures with, where the check asks for fetched ones
+    /// ([`Check::key_url`]).
+    #[must_use]
+    pub fn with_keys(mut self, keys: Arc<KeyRing>) -> WebhookSource {
+        self.keys = Some(keys);
+        self
     }
 
     /// Daily checks a new endpoint before anyone can know its secret, and gives up the endpoint
     /// unless it gets its 200.
     fn has_unsigned_handshake(&self) -> bool {
-        self.provider == Provider::Daily
+        self.adapter.provider() == Provider::Daily
+    }
+
+    /// Whether the body proves what the headers claim. A wrong signature may be one of a key that the
+    /// provider has just changed, so the key is fetched anew first, now and then.
+    async fn prove<'a>(
+        &'a self,
+        claim: &Claim<'a>,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<Proof<'a>, Rejection> {
+        let Some(ring) = &self.keys else {
+            return claim.finish(body, &[]).map_err(Rejection::Unauthorized);
+        };
+        let keys = ring.current(now).await.ok_or(Rejection::NoKey)?;
+        match claim.finish(body, &keys) {
+            Err(Refusal::Wrong) => {}
+            decided => return decided.map_err(Rejection::Unauthorized),
+        }
+        let keys = ring.renewed(now).await.unwrap_or(keys);
+        claim.finish(body, &keys).map_err(Rejection::Unauthorized)
     }
 }
 
@@ -170,14 +166,34 @@ async fn receive(
     metrics.webhook_answered(began.elapsed());
     let name = known.map_or(UNKNOWN_SOURCE, |(name, _)| name);
     match answer {
-        Ok(class) => {
-            metrics.event_received(name, class);
-            StatusCode::OK.into_response()
+        Ok(taken) => {
+            metrics.event_received(name, taken.class);
+            taken.into_response()
         }
         Err(rejection) => {
             metrics.webhook_rejected(name, rejection.reason());
             rejection.log(name);
+            if let (Rejection::Unauthorized(_), Some((_, source))) = (&rejection, known) {
+                streak::refused(&source.streak, name, source.adapter.provider(), metrics);
+            }
             rejection.into_response()
+        }
+    }
+}
+
+/// A delivery that was accepted, and what it is answered with.
+struct Taken {
+    class: EventClass,
+    reply: Option<Reply>,
+}
+
+impl IntoResponse for Taken {
+    fn into_response(self) -> Response {
+        match self.reply {
+            None => StatusCode::OK.into_response(),
+            Some(reply) => {
+                ([(header::CONTENT_TYPE, reply.content_type)], reply.body).into_response()
+            }
         }
     }
 }
@@ -187,105 +203,97 @@ async fn take(
     name: &str,
     source: &WebhookSource,
     request: Request,
-) -> Result<EventClass, Rejection> {
+) -> Result<Taken, Rejection> {
     let intake = &shared.intake;
     let (head, body) = request.into_parts();
     check_announced_size(&head.headers, intake.body_limit_bytes)?;
-    let is_authentic = source.is_authentic(&head.headers);
-    let limit_bytes = match (is_authentic, source.has_unsigned_handshake()) {
-        (true, _) => intake.body_limit_bytes,
-        (false, true) => HANDSHAKE_LIMIT_BYTES,
-        (false, false) => return Err(Rejection::Unauthorized),
+    let received_at = intake.clock.now();
+    let headers: Vec<_> = plain(&head.headers).collect();
+    let claim = source.check.begin(&Presented {
+        headers: &headers,
+        peer: head.extensions.get::<Peer>().map(|peer| peer.0.ip()),
+        now: received_at,
+    });
+    let limit_bytes = match &claim {
+        Ok(_) => intake.body_limit_bytes,
+        Err(_) if source.has_unsigned_handshake() => HANDSHAKE_LIMIT_BYTES,
+        Err(refusal) => return Err(Rejection::Unauthorized(*refusal)),
     };
     let read = read_body(body, limit_bytes, &shared.bodies);
-    let (raw, _memory) = match tokio::time::timeout(intake.body_timeout, read).await {
+    let read = match tokio::time::timeout(intake.body_timeout, read).await {
         Ok(read) => read,
         Err(_) => Err(Rejection::TooSlow),
-    }
-    .map_err(|rejection| rejection.unless_unauthorized(is_authentic))?;
-    let id_header = id_header(source.provider, &head.headers);
-    let received_at = intake.clock.now();
-    let event = understand(source.provider, raw.clone(), id_header, received_at)
-        .await
-        .map_err(|rejection| rejection.unless_unauthorized(is_authentic))?;
+    };
+    // Every failed check looks the same from outside: without a proof there is no other answer.
+    let ((raw, _memory), proof) = match (read, &claim) {
+        (Ok(read), Ok(claim)) => {
+            let proof = source.prove(claim, &read.0, received_at).await;
+            (read, proof)
+        }
+        (Ok(read), Err(refusal)) => (read, Err(Rejection::Unauthorized(*refusal))),
+        (Err(rejection), Ok(_)) => return Err(rejection),
+        (Err(_), Err(refusal)) => return Err(Rejection::Unauthorized(*refusal)),
+    };
+    let secret = proof.as_ref().ok().and_then(|proof| proof.secret);
+    let unproven = match proof {
+        Ok(_) => None,
+        Err(rejection) if raw.len() <= HANDSHAKE_LIMIT_BYTES && source.has_unsigned_handshake() => {
+            Some(rejection)
+        }
+        Err(rejection) => return Err(rejection),
+    };
+    let id_header = id_header(&source.adapter, &head.headers);
+    let event = match (
+        understand(&source.adapter, raw.clone(), id_header, received_at).await,
+        unproven,
+    ) {
+        (Ok(event), None) => event,
+        (Ok(event), Some(_)) if event.class == EventClass::Handshake => event,
+        (_, Some(rejection)) => return Err(rejection),
+        (Err(rejection), None) => return Err(rejection),
+    };
     if event.class == EventClass::Handshake {
         tracing::info!(source = name, "answered an endpoint check");
-        return Ok(event.class);
+        return Ok(Taken {
+            class: event.class,
+            reply: source.adapter.reply(&raw, secret),
+        });
     }
-    if !is_authentic {
-        return Err(Rejection::Unauthorized);
-    }
-    commit(intake, name, event, raw, received_at).await
+    streak::accepted(&source.streak, name, &intake.metrics);
+    let class = commit(intake, name, event, raw, received_at).await?;
+    Ok(Taken { class, reply: None })
 }
 
-/// Refuses a body that says itself that it is too large, before a byte of it is read.
-fn check_announced_size(headers: &HeaderMap, limit_bytes: usize) -> Result<(), Rejection> {
-    let announced = headers
-        .get(header::CONTENT_LENGTH)
-        .and_then(|value| value.to_str().ok())
-        .and_then(|value| value.parse::<u64>().ok());
-    match announced {
-        Some(length) if length > limit_bytes as u64 => Err(Rejection::TooLarge),
-        _ => Ok(()),
-    }
-}
-
-/// Reads a body of at most `limit_bytes`. Its memory is counted in `bodies` until the permit is dropped.
-async fn read_body(
-    body: Body,
-    limit_bytes: usize,
-    bodies: &Arc<Semaphore>,
-) -> Result<(Bytes, OwnedSemaphorePermit), Rejection> {
-    let mut body = body;
-    let mut raw = BytesMut::new();
-    let mut memory = reserve(bodies, 1)?;
-    while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Rejection::Cut)?.into_data() else {
-            continue;
-        };
-        let length_bytes = raw.len() + data.len();
-        if length_bytes > limit_bytes {
-            return Err(Rejection::TooLarge);
-        }
-        let units = length_bytes.div_ceil(BODY_UNIT_BYTES);
-        if units > memory.num_permits() {
-            memory.merge(reserve(bodies, units - memory.num_permits())?);
-        }
-        raw.extend_from_slice(&data);
-    }
-    Ok((raw.freeze(), memory))
-}
-
-/// Sheds load instead of waiting: a body that waits for memory would keep its sender waiting too.
-fn reserve(bodies: &Arc<Semaphore>, units: usize) -> Result<OwnedSemaphorePermit, Rejection> {
-    let units = u32::try_from(units).map_err(|_| Rejection::TooLarge)?;
-    Arc::clone(bodies)
-        .try_acquire_many_owned(units)
-        .map_err(|_| Rejection::Overloaded)
-}
-
-fn id_header(provider: Provider, headers: &HeaderMap) -> Option<String> {
-    ingest::id_headers(provider)
+fn plain(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
+    headers
         .iter()
-        .filter_map(|name| headers.get(*name)?.to_str().ok())
+        .map(|(name, value)| (name.as_str(), value.as_bytes()))
+}
+
+fn id_header(adapter: &Adapter, headers: &HeaderMap) -> Option<String> {
+    adapter
+        .id_headers()
+        .into_iter()
+        .filter_map(|name| headers.get(name)?.to_str().ok())
         .find(|id| !id.is_empty() && id.len() <= ID_HEADER_LIMIT_BYTES)
         .map(str::to_owned)
 }
 
 async fn understand(
-    provider: Provider,
+    adapter: &Adapter,
     raw: Bytes,
     id_header: Option<String>,
     received_at: Timestamp,
 ) -> Result<Event, Rejection> {
     let is_long = raw.len() > LONG_BODY_BYTES;
+    let adapter = adapter.clone();
     let parse = move || {
         let delivery = Delivery {
             body: &raw,
             id_header: id_header.as_deref(),
             received_at,
         };
-        ingest::parse(provider, &delivery).map_err(Rejection::Unparseable)
+        adapter.parse(&delivery).map_err(Rejection::Unparseable)
     };
     if !is_long {
         return parse();
@@ -347,72 +355,5 @@ fn log_event(
         _ => {
             tracing::info!(source = name, class, event_type, %event, jobs, duplicate = recorded.is_duplicate, "event recorded");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn source(provider: Provider, secrets: &[&str], header: Option<&str>) -> WebhookSource {
-        WebhookSource {
-            provider,
-            secrets: secrets.iter().map(|secret| (*secret).into()).collect(),
-            header: header.map(str::to_owned),
-        }
-    }
-
-    #[test]
-    fn a_source_that_could_not_tell_forged_events_is_refused() {
-        let open = source(Provider::Hms, &[], None);
-        assert!(open.check("x", true).is_ok());
-        let error = open.check("x", false).unwrap_err();
-        assert!(error.to_string().contains("sources.x.secrets"), "{error}");
-        let mute = source(Provider::Hms, &["s"], None);
-        let error = mute.check("x", true).unwrap_err();
-        assert!(error.to_string().contains("sources.x.header"), "{error}");
-        assert!(
-            source(Provider::Hms, &["s"], Some("x-key"))
-                .check("x", false)
-                .is_ok()
-        );
-        assert!(
-            source(Provider::MeetingBaas, &["s"], None)
-                .check("x", false)
-                .is_ok()
-        );
-    }
-
-    #[test]
-    fn the_secret_counts_only_in_its_header() {
-        let headers = |name: &'static str, value: &'static str| {
-            HeaderMap::from_iter([(
-                axum::http::HeaderName::from_static(name),
-                axum::http::HeaderValue::from_static(value),
-            )])
-        };
-        let baas = source(Provider::MeetingBaas, &["old", "new"], None);
-        let own = source(Provider::MeetingBaas, &["old"], Some("X-Own"));
-        for (source, headers, expected) in [
-            (&baas, headers("x-meeting-baas-api-key", "old"), true),
-            (&baas, headers("x-meeting-baas-api-key", "new"), true),
-            (&baas, headers("x-mb-secret", "new"), true),
-            (&baas, headers("x-mb-secret", "newer"), false),
-            (&baas, headers("authorization", "new"), false),
-            (&baas, HeaderMap::new(), false),
-            (&own, headers("x-own", "old"), true),
-            (&own, headers("x-mb-secret", "old"), false),
-        ] {
-            assert_eq!(source.is_authentic(&headers), expected, "{headers:?}");
-        }
-    }
-
-    #[test]
-    fn memory_for_bodies_runs_out_instead_of_growing() {
-        let bodies = Arc::new(Semaphore::new(4));
-        let first = reserve(&bodies, 3).unwrap();
-        assert!(matches!(reserve(&bodies, 2), Err(Rejection::Overloaded)));
-        drop(first);
-        assert!(reserve(&bodies, 4).is_ok());
     }
 }

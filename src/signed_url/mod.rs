@@ -14,12 +14,84 @@ pub use signature::{Scheme, Signature, read_signature, url_deadline};
 
 /// A URL exactly as it was received. It is sent byte for byte, and shown without its query.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub struct SignedUrl(String);
+pub struct SignedUrl {
+    url: String,
+    header: Option<Box<UrlHeader>>,
+}
+
+/// A header that a URL needs to be opened, such as a token that came with it. It is sent to the hosts that it is
+/// meant for and to no other, wherever a redirect leads; it is never shown.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct UrlHeader {
+    /// The header's name.
+    pub name: String,
+    value: String,
+    /// Who may see it: `host`, or `*.domain` for every host below one.
+    pub hosts: Vec<String>,
+}
+
+impl UrlHeader {
+    /// A header for `hosts`.
+    pub fn new(name: impl Into<String>, value: impl Into<String>, hosts: Vec<String>) -> UrlHeader {
+        UrlHeader {
+            name: name.into(),
+            value: value.into(),
+            hosts,
+        }
+    }
+
+    /// The secret: for the request and the store only.
+    pub fn expose(&self) -> &str {
+        &self.value
+    }
+
+    fn is_for(&self, host: &str) -> bool {
+        let host = host.trim_end_matches('.');
+        self.hosts
+            .iter()
+            .any(|allowed| match allowed.strip_prefix("*.") {
+                Some(domain) => host
+                    .len()
+                    .checked_sub(domain.len() + 1)
+                    .filter(|&at| at > 0)
+                    .and_then(|at| host.get(at..))
+                    .and_then(|end| end.strip_prefix('.'))
+                    .is_some_and(|end| end.eq_ignore_ascii_case(domain)),
+                None => host.eq_ignore_ascii_case(allowed),
+            })
+    }
+}
+
+impl fmt::Debug for UrlHeader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: [removed]", self.name)
+    }
+}
 
 impl SignedUrl {
     /// Keeps `url` as it is; says nothing about whether it is a usable one.
     pub fn new(url: impl Into<String>) -> Self {
-        SignedUrl(url.into())
+        SignedUrl {
+            url: url.into(),
+            header: None,
+        }
+    }
+
+    /// With a header that opening it needs.
+    #[must_use]
+    pub fn with_header(mut self, header: UrlHeader) -> Self {
+        self.header = Some(Box::new(header));
+        self
+    }
+
+    /// The header that opening it needs, to be stored with it.
+    pub fn header(&self) -> Option<&UrlHeader> {
+        self.header.as_deref()
+    }
+
+    /// The header to send to `host`: none to a host that it is not meant for.
+    pub fn header_for(&self, host: &str) -> Option<&UrlHeader> {
+        self.header().filter(|header| header.is_for(host))
     }
 
     /// Keeps `url` as it is, if it can be fetched at all: absolute, http or https, with a host.
@@ -33,7 +105,7 @@ impl SignedUrl {
 
     /// The whole URL, secret included: for the request line and the store only.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.url
     }
 
     /// The path without query, where a token in a path segment is hidden as in [`fmt::Display`]: what a fresh
@@ -57,7 +129,7 @@ impl fmt::Debug for SignedUrl {
 impl fmt::Display for SignedUrl {
     /// Without query, fragment and user info, and without tokens in the path.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&redact::shown(&self.0))
+        f.write_str(&redact::shown(&self.url))
     }
 }
 
@@ -152,6 +224,27 @@ mod tests {
             assert_eq!(url.to_string(), shown);
             assert_eq!(format!("{url:?}"), shown);
         }
+    }
+
+    #[test]
+    fn a_header_is_for_its_hosts_only_and_never_shown() {
+        let hosts = vec!["zoom.us".to_owned(), "*.zoom.us".to_owned()];
+        let url = SignedUrl::new("https://a.zoom.us/f");
+        let url = url.with_header(UrlHeader::new("authorization", "Bearer SECRET", hosts));
+        for (host, is_for) in [
+            ("zoom.us", true),
+            ("ZOOM.us.", true),
+            ("a.b.zoom.us", true),
+            ("evilzoom.us", false),
+            (".zoom.us", false),
+            ("zoom.us.evil.example", false),
+            ("us", false),
+            ("", false),
+            ("\u{fc}\u{fc}.us", false),
+        ] {
+            assert_eq!(url.header_for(host).is_some(), is_for, "{host}");
+        }
+        assert!(!format!("{url:?} {:?} {url}", url.header()).contains("SECRET"));
     }
 
     #[test]

@@ -137,7 +137,14 @@ impl HttpSource {
         } else {
             &self.origins
         };
-        let mut get = client.get(parsed);
+        // Looked up for the host of this very hop: a redirect elsewhere goes without.
+        let header = parsed
+            .host_str()
+            .and_then(|host| request.url.header_for(host));
+        let mut get = client.get(parsed.clone());
+        if let Some(header) = header {
+            get = get.header(&header.name, header_value(&header.name, header.expose())?);
+        }
         if let Some(range) = request.range {
             let end = range
                 .end
@@ -270,16 +277,7 @@ impl Source for HttpSource {
             Method::Post => self.apis.post(&request.url),
         };
         for (name, value) in &request.headers {
-            let mut value = http::HeaderValue::from_str(value.expose_secret()).map_err(|_| {
-                Error::new(
-                    Class::Denied,
-                    format!(
-                        "the credential for header {name} holds characters that no header may carry"
-                    ),
-                )
-            })?;
-            value.set_sensitive(true);
-            call = call.header(*name, value);
+            call = call.header(*name, header_value(name, value.expose_secret())?);
         }
         if let Some(body) = &request.body {
             call = call
@@ -297,6 +295,18 @@ impl Source for HttpSource {
             body: read_capped(response).await?,
         })
     }
+}
+
+/// A secret as the value of a header that no log repeats.
+fn header_value(name: &str, secret: &str) -> Result<http::HeaderValue> {
+    let mut value = http::HeaderValue::from_str(secret).map_err(|_| {
+        Error::new(
+            Class::Denied,
+            format!("the credential for header {name} holds characters that no header may carry"),
+        )
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Where a redirect leads; `None` for anything else.

@@ -222,7 +222,12 @@ impl Shelf {
         let job = &mut self.jobs[index];
         // Events may come out of order: an older one, or one whose URL is no good, is nothing fresh.
         let is_older = by.at < job.announced_at;
-        if is_older || matches!(artifact.origin, Origin::Unusable(..)) {
+        let is_no_good = match &artifact.origin {
+            Origin::Unusable(..) => true,
+            Origin::Lookup(lookup) => !lookup.has_call(),
+            Origin::Url(_) | Origin::Inline(_) => false,
+        };
+        if is_older || is_no_good {
             return None;
         }
         job.announced_by = by.event.or(job.announced_by);

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Class, Error, Result};
 use crate::model::{Lookup, Origin};
-use crate::signed_url::SignedUrl;
+use crate::signed_url::{SignedUrl, UrlHeader};
 
 /// An instant as milliseconds since 1970.
 pub(super) fn millis(at: Timestamp) -> i64 {
@@ -75,6 +75,8 @@ pub(super) fn damaged(what: String) -> Error {
 #[serde(rename_all = "snake_case")]
 enum StoredOrigin<'a> {
     Url(Cow<'a, str>),
+    /// A URL, and name, value and hosts of the header that it needs.
+    UrlWithHeader(Cow<'a, str>, Cow<'a, str>, Cow<'a, str>, Cow<'a, [String]>),
     Lookup(Cow<'a, Lookup>),
     Inline(Cow<'a, str>),
     Unusable(Class, Cow<'a, str>),
@@ -83,12 +85,25 @@ enum StoredOrigin<'a> {
 /// An origin as `(origin_kind, origin)`.
 pub(super) fn from_origin(origin: &Origin) -> Result<(&'static str, String)> {
     let (kind, stored) = match origin {
-        Origin::Url(url) => ("url", StoredOrigin::Url(clean(url.expose()))),
+        Origin::Url(url) => ("url", from_url(url)),
         Origin::Lookup(lookup) => ("lookup", StoredOrigin::Lookup(Cow::Borrowed(lookup))),
         Origin::Inline(text) => ("inline", StoredOrigin::Inline(Cow::Borrowed(text))),
         Origin::Unusable(class, why) => ("unusable", StoredOrigin::Unusable(*class, clean(why))),
     };
     Ok((kind, to_json(&stored)?))
+}
+
+fn from_url(url: &SignedUrl) -> StoredOrigin<'_> {
+    let text = clean(url.expose());
+    match url.header() {
+        None => StoredOrigin::Url(text),
+        Some(header) => StoredOrigin::UrlWithHeader(
+            text,
+            Cow::Borrowed(&header.name),
+            Cow::Borrowed(header.expose()),
+            Cow::Borrowed(&header.hosts),
+        ),
+    }
 }
 
 /// The origin of that text.
@@ -98,6 +113,10 @@ pub(super) fn to_origin(text: &str) -> Result<Origin> {
         .map_err(|_| damaged("an origin can't be read".to_owned()))?;
     Ok(match stored {
         StoredOrigin::Url(url) => Origin::Url(SignedUrl::new(url.into_owned())),
+        StoredOrigin::UrlWithHeader(url, name, value, hosts) => {
+            let header = UrlHeader::new(name, value, hosts.into_owned());
+            Origin::Url(SignedUrl::new(url.into_owned()).with_header(header))
+        }
         StoredOrigin::Lookup(lookup) => Origin::Lookup(lookup.into_owned()),
         StoredOrigin::Inline(text) => Origin::Inline(text.into_owned()),
         StoredOrigin::Unusable(class, why) => Origin::Unusable(class, why.into_owned()),
@@ -131,6 +150,11 @@ mod tests {
     fn origins_read_back() {
         for origin in [
             Origin::Url(SignedUrl::new("https://h/p?sig=%2F+x")),
+            Origin::Url(SignedUrl::new("https://h/p").with_header(UrlHeader::new(
+                "authorization",
+                "Bearer a.b.c",
+                vec!["h".into(), "*.h".into()],
+            ))),
             Origin::Lookup(Lookup {
                 call: "daily-recording".into(),
                 id: "r1".into(),

@@ -1,5 +1,6 @@
 //! The real binary: arguments, exit codes, what stands where.
 
+mod custom;
 mod journey;
 
 use std::net::TcpListener;

@@ -1,6 +1,5 @@
 //! The running parts of the demo: the webhook listener and the worker, and who posts to them.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +10,11 @@ use tokio_util::sync::CancellationToken;
 use super::SECRET;
 use super::events::DemoEvent;
 use crate::cli::output::Result;
+use crate::cli::senders;
 use crate::cli::wire::{Destination, House};
 use crate::error::Error;
 use crate::server::listen::{self, HttpLimits};
-use crate::server::webhook::{
-    self, BODY_LIMIT_BYTES, BODY_TIMEOUT, COMMIT_TIMEOUT, Intake, WebhookSource,
-};
+use crate::server::webhook::{self, BODY_LIMIT_BYTES, BODY_TIMEOUT, COMMIT_TIMEOUT, Intake};
 use crate::source::client;
 
 /// For the last transfers, which have all ended before.
@@ -44,7 +42,7 @@ impl Stage {
             .map_err(|error| Error::internal("learn the listener's address").with_source(error))?;
         let shutdown = shutdown.child_token();
         let mut tasks = JoinSet::new();
-        let router = webhook::router(Arc::new(intake(house)));
+        let router = webhook::router(Arc::new(intake(house)?));
         let limits = HttpLimits::default();
         tasks.spawn(listen::serve(listener, router, limits, shutdown.clone()));
         let worker = house.worker(destination, &[address], GRACE)?;
@@ -124,21 +122,9 @@ impl Stage {
     }
 }
 
-fn intake(house: &House) -> Intake {
-    let sources: HashMap<_, _> = house
-        .config
-        .resolved_sources()
-        .into_iter()
-        .map(|(name, (provider, source))| {
-            let source = WebhookSource {
-                provider,
-                secrets: source.secrets,
-                header: source.header,
-            };
-            (name, source)
-        })
-        .collect();
-    Intake {
+fn intake(house: &House) -> Result<Intake> {
+    let sources = senders::webhook_sources(&house.config, &house.clock, true)?;
+    Ok(Intake {
         store: house.store.clone(),
         layout: house.layout.clone(),
         sources,
@@ -148,5 +134,5 @@ fn intake(house: &House) -> Intake {
         body_limit_bytes: BODY_LIMIT_BYTES,
         body_timeout: BODY_TIMEOUT,
         commit_timeout: COMMIT_TIMEOUT,
-    }
+    })
 }

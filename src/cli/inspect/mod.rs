@@ -13,7 +13,7 @@ use super::{Context, values};
 use crate::config::Config;
 use crate::error::Error;
 use crate::ingest::inspect::{self, EventDescription, UrlDescription};
-use crate::ingest::{self, Delivery};
+use crate::ingest::{self, Adapter, Delivery};
 use crate::model::{Event, Layout, Provider};
 use crate::signed_url::SignedUrl;
 
@@ -44,41 +44,45 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    /// Source and provider of an event. Without a source of the provider's, the provider's name stands for it.
-    pub(super) fn of(&self, body: &[u8], config: &Config) -> Result<(String, Provider)> {
+    /// The source of an event, and who reads it. Without a source of the provider's, the provider's name stands
+    /// for it.
+    pub(super) fn of(&self, body: &[u8], config: &Config) -> Result<(String, Adapter)> {
         let sources = config.resolved_sources();
         if let Some(name) = &self.source {
-            let Some((provider, _)) = sources.get(name) else {
+            let Some((provider, source)) = sources.get(name) else {
                 let known: Vec<_> = sources.keys().map(String::as_str).collect();
                 let known = known.join(", ");
                 return Err(Failure::Usage(format!(
                     "there is no source {name}, known are {known}"
                 )));
             };
-            return Ok((name.clone(), *provider));
+            return Ok((name.clone(), source.adapter(*provider)));
         }
+        values::known_provider(self.provider, config)?;
         let recognised = self.provider.or_else(|| ingest::recognise(body));
         let Some(provider) = recognised else {
             let message = match serde_json::from_slice::<serde::de::IgnoredAny>(body) {
-                Ok(_) => "recognise the event: no provider's events look like this; name it with --provider".to_owned(),
+                Ok(_) => "recognise the event: no provider's events look like this; name it with --provider, or --source for one of your own".to_owned(),
                 Err(error) => format!("read the event: it is not JSON: {error}"),
             };
             return Err(Error::invalid(message).into());
         };
-        let configured = sources.into_iter().find(|(_, (its, _))| *its == provider);
-        let name = configured.map_or_else(|| provider.as_str().to_owned(), |(name, _)| name);
-        Ok((name, provider))
+        let mut sources = sources.into_iter();
+        match sources.find(|(_, (its, _))| *its == provider) {
+            Some((name, (_, source))) => Ok((name, source.adapter(provider))),
+            None => Ok((provider.as_str().to_owned(), Adapter::BuiltIn(provider))),
+        }
     }
 }
 
 /// Reads an event as it would be taken in at `now`.
-pub(super) fn parse(body: &[u8], provider: Provider, now: Timestamp) -> Result<Event> {
+pub(super) fn parse(body: &[u8], adapter: &Adapter, now: Timestamp) -> Result<Event> {
     let delivery = Delivery {
         body,
         id_header: None,
         received_at: now,
     };
-    Ok(ingest::parse(provider, &delivery)?)
+    Ok(adapter.parse(&delivery)?)
 }
 
 pub(super) fn inspect(args: InspectArgs, context: Context) -> Result {
@@ -139,11 +143,11 @@ fn describe_event(
     config: &Config,
     now: Timestamp,
 ) -> Result<EventDescription> {
-    let (_, provider) = sender.of(body, config)?;
-    let event = parse(body, provider, now)?;
+    let (_, adapter) = sender.of(body, config)?;
+    let event = parse(body, &adapter, now)?;
     let layout = Layout::new(&config.archive.prefix, &config.archive.template)?;
     let folder = layout.folder(
-        provider,
+        event.provider,
         &event.recording,
         &event.dedupe_key,
         event.event_time,

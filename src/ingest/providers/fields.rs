@@ -49,14 +49,7 @@ impl<'a> Fields<'a> {
 
     /// Text, or a number as text; trimmed, and free of URL queries, since it is going to be shown.
     pub(super) fn text(self, name: &str) -> Option<String> {
-        match self.value(name)? {
-            Value::String(text) => {
-                let text = redact_urls(text.trim());
-                (!text.is_empty()).then_some(text)
-            }
-            Value::Number(number) => Some(number.to_string()),
-            _ => None,
-        }
+        text(self.value(name)?)
     }
 
     /// The first of `names` that holds text.
@@ -75,12 +68,7 @@ impl<'a> Fields<'a> {
 
     /// A length in bytes. Zero is what providers send when they don't know.
     pub(super) fn size_bytes(self, name: &str) -> Option<u64> {
-        let size = match self.value(name)? {
-            Value::Number(number) => number.as_u64(),
-            Value::String(text) => text.trim().parse().ok(),
-            _ => None,
-        };
-        size.filter(|&size| size > 0)
+        size_bytes(self.value(name)?)
     }
 
     pub(super) fn flag(self, name: &str) -> Option<bool> {
@@ -106,17 +94,7 @@ impl<'a> Fields<'a> {
     }
 
     pub(super) fn location(self, name: &str) -> Location {
-        match self.value(name) {
-            None => Location::Missing,
-            Some(Value::String(text)) if text.trim().is_empty() => Location::Missing,
-            Some(Value::String(text)) => match SignedUrl::usable(text) {
-                Ok(url) => Location::Url(url),
-                Err(why) => Location::Unusable(format!("the event's {name} can't be used: {why}")),
-            },
-            Some(_) => {
-                Location::Unusable(format!("the event's {name} can't be used: it is not text"))
-            }
-        }
+        location(self.value(name), name)
     }
 
     /// The first URL under `names`; else the first field's complaint. Later names are deprecated
@@ -135,13 +113,48 @@ impl<'a> Fields<'a> {
     }
 }
 
+/// See [`Fields::text`].
+pub(super) fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => {
+            let text = redact_urls(text.trim());
+            (!text.is_empty()).then_some(text)
+        }
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// See [`Fields::size_bytes`].
+pub(super) fn size_bytes(value: &Value) -> Option<u64> {
+    let size = match value {
+        Value::Number(number) => number.as_u64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    };
+    size.filter(|&size| size > 0)
+}
+
+/// What stands in the field `name` that should hold a URL.
+pub(super) fn location(value: Option<&Value>, name: &str) -> Location {
+    match value {
+        None | Some(Value::Null) => Location::Missing,
+        Some(Value::String(text)) if text.trim().is_empty() => Location::Missing,
+        Some(Value::String(text)) => match SignedUrl::usable(text) {
+            Ok(url) => Location::Url(url),
+            Err(why) => Location::Unusable(format!("the event's {name} can't be used: {why}")),
+        },
+        Some(_) => Location::Unusable(format!("the event's {name} can't be used: it is not text")),
+    }
+}
+
 /// No recording is older, and no clock of today younger: outside of it a time means "none"
 /// (`0001-01-01T00:00:00Z`, 0, a slip of units).
 const PLAUSIBLE_SECONDS: std::ops::Range<i64> = 31_536_000..4_102_444_800;
 
 /// A time as RFC 3339 (also with a space for the `T`), or Unix seconds, milli-, micro- or
 /// nanoseconds as integer, float or text.
-fn time(value: &Value) -> Option<Timestamp> {
+pub(super) fn time(value: &Value) -> Option<Timestamp> {
     let at = match value {
         Value::Number(number) => unix_time(number.as_f64()?),
         Value::String(text) => text_time(text.trim()),

@@ -10,6 +10,7 @@ use crate::model::{Artifact, Event, Format, Kind, Lookup, Provider, Recording};
 use crate::signed_url::redact_json;
 
 mod api;
+pub mod custom;
 mod daily;
 mod draft;
 mod dyte;
@@ -40,15 +41,24 @@ pub(super) fn parse(provider: Provider, delivery: &Delivery<'_>) -> Result<Event
         Provider::Dyte => dyte::read(dyte::DYTE, event, delivery),
         Provider::RealtimeKit => dyte::read(dyte::REALTIMEKIT, event, delivery),
         Provider::Adhoc => return Err(Error::invalid("adhoc is no provider that sends events")),
+        Provider::Custom(name) => {
+            return Err(Error::invalid(format!(
+                "read an event of {name}: no source of the configuration defines it"
+            )));
+        }
     };
-    if draft.dedupe_key.len() > DEDUPE_KEY_MAX_BYTES {
-        draft.dedupe_key = draft::hash(draft.dedupe_key.as_bytes());
-    }
+    shorten(&mut draft);
     redact_json(&mut value);
     let redacted = serde_json::to_string_pretty(&value).map_err(|error| {
         Error::internal("write the event without its secrets").with_source(error)
     })?;
     Ok(draft.finish(provider, redacted))
+}
+
+fn shorten(draft: &mut draft::Draft) {
+    if draft.dedupe_key.len() > DEDUPE_KEY_MAX_BYTES {
+        draft.dedupe_key = draft::hash(draft.dedupe_key.as_bytes());
+    }
 }
 
 pub(super) fn recognise(body: &[u8]) -> Option<Provider> {
@@ -79,6 +89,7 @@ pub(super) fn lookup_request(
         Provider::Dyte => dyte_api::request(dyte::DYTE, lookup, credentials),
         Provider::RealtimeKit => dyte_api::request(dyte::REALTIMEKIT, lookup, credentials),
         Provider::Adhoc => Err(Error::invalid("a URL given by hand has no API to ask")),
+        Provider::Custom(name) => Err(custom::no_api(name, lookup)),
     }
 }
 
@@ -98,6 +109,7 @@ pub(super) fn lookup_answer(
         Provider::Dyte => dyte_api::answer(dyte::DYTE, lookup, fields, now),
         Provider::RealtimeKit => dyte_api::answer(dyte::REALTIMEKIT, lookup, fields, now),
         Provider::Adhoc => Err(Error::invalid("a URL given by hand has no API to ask")),
+        Provider::Custom(name) => Err(custom::no_api(name, lookup)),
     }?;
     if found.is_empty() {
         return Err(api::nothing_found(provider));

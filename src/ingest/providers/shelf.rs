@@ -58,7 +58,7 @@ pub(super) struct Life {
 }
 
 impl Life {
-    fn deadline(self, url: &SignedUrl) -> Deadline {
+    pub(super) fn deadline(self, url: &SignedUrl) -> Deadline {
         let of =
             |at: Option<Timestamp>, from| at.map_or(Deadline::NONE, |at| Deadline::at(at, from));
         let known = of(self.field, DeadlineFrom::Field).earliest(url_deadline(url.expose()));
@@ -167,7 +167,14 @@ impl Shelf {
         self.push(identity, origin, Deadline::NONE, file);
     }
 
-    fn push(&mut self, identity: String, origin: Origin, deadline: Deadline, file: File) {
+    /// A file whose origin and deadline are known.
+    pub(super) fn push(
+        &mut self,
+        identity: String,
+        origin: Origin,
+        deadline: Deadline,
+        file: File,
+    ) {
         let is_double = |a: &Artifact| a.identity == identity && a.origin == origin;
         if self.identities.contains(&identity) && self.artifacts.iter().any(is_double) {
             return;

@@ -139,7 +139,7 @@ pub(super) async fn events(
             Ok(EventRecord {
                 id: rows::id(row, "id")?,
                 source: rows::get(row, "source")?,
-                provider: rows::named(row, "provider", Provider::parse)?,
+                provider: rows::named(row, "provider", Provider::named)?,
                 event_id: rows::get(row, "event_id")?,
                 event_type: rows::get(row, "event_type")?,
                 class: rows::named(row, "class", EventClass::parse)?,

@@ -195,7 +195,7 @@ pub(super) fn recording_record(row: &SqliteRow) -> Result<RecordingRecord> {
     let facts = facts(row)?;
     Ok(RecordingRecord {
         id: id(row, "id")?,
-        provider: named(row, "provider", Provider::parse)?,
+        provider: named(row, "provider", Provider::named)?,
         source: get(row, "source")?,
         recording_id: facts.recording_id,
         bot_id: facts.bot_id,
@@ -226,7 +226,7 @@ pub(super) fn record(row: &SqliteRow) -> Result<Record> {
     Ok(Record {
         id: id(row, "id")?,
         recording_id: id(row, "recording_id")?,
-        provider: named(row, "provider", Provider::parse)?,
+        provider: named(row, "provider", Provider::named)?,
         source: get(row, "source")?,
         name: get(row, "name")?,
         kind: named(row, "kind", Kind::parse)?,
@@ -257,7 +257,7 @@ pub(super) fn job(row: &SqliteRow) -> Result<Job> {
         id: id(row, "id")?,
         recording_id: id(row, "recording_id")?,
         recording: facts(row)?,
-        provider: named(row, "provider", Provider::parse)?,
+        provider: named(row, "provider", Provider::named)?,
         source: get(row, "source")?,
         name: get(row, "name")?,
         kind: named(row, "kind", Kind::parse)?,

@@ -187,7 +187,7 @@ fn empty_shelf(row: &SqliteRow) -> Result<Shelf> {
     Ok(Shelf {
         id: rows::id(row, "id")?,
         source: rows::get(row, "source")?,
-        provider: rows::named(row, "provider", Provider::parse)?,
+        provider: rows::named(row, "provider", Provider::named)?,
         recording_key: rows::get(row, "recording_key")?,
         facts: rows::facts(row)?,
         date: rows::date(row, "folder_date")?,

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use recording_harvester::clock::ManualClock;
+use recording_harvester::ingest::Adapter;
+use recording_harvester::ingest::signature::{Trust, provider_check};
 use recording_harvester::model::{EventClass, Layout, Provider, key};
 use recording_harvester::report::metrics::Metrics;
 use recording_harvester::server::webhook::{self, Intake, WebhookSource};
@@ -33,7 +35,10 @@ impl World {
     }
 
     /// With such a store, and an intake that is changed before it is served.
-    async fn start_with(options: SqliteOptions, change: impl FnOnce(&mut Intake)) -> World {
+    pub(super) async fn start_with(
+        options: SqliteOptions,
+        change: impl FnOnce(&mut Intake),
+    ) -> World {
         let folder = tempfile::tempdir().unwrap();
         let store = open_store(folder.path(), options).await;
         let metrics = Arc::new(Metrics::new("test"));
@@ -65,7 +70,7 @@ impl World {
         self.post_to("hms", &[], body).await
     }
 
-    async fn post_to(
+    pub(super) async fn post_to(
         &self,
         source: &str,
         headers: &[(&str, &str)],
@@ -77,22 +82,28 @@ impl World {
             .await
     }
 
-    async fn events(&self) -> Vec<EventRecord> {
+    pub(super) async fn events(&self) -> Vec<EventRecord> {
         self.store.events(None, 1000).await.unwrap()
     }
 
     #[track_caller]
-    fn assert_counted(&self, line: &str) {
+    pub(super) fn assert_counted(&self, line: &str) {
         let text = self.metrics.render(&[], None);
         assert!(text.lines().any(|l| l == line), "missing {line} in\n{text}");
     }
 }
 
 fn sources() -> HashMap<String, WebhookSource> {
-    let source = |provider, secrets: &[&str], header: Option<&str>| WebhookSource {
-        provider,
-        secrets: secrets.iter().map(|secret| (*secret).into()).collect(),
-        header: header.map(str::to_owned),
+    let source = |provider, secrets: &[&str], header: Option<&str>| {
+        let trust = Trust {
+            secrets: secrets.iter().map(|secret| (*secret).into()).collect(),
+            header: header.map(str::to_owned),
+            ..Trust::default()
+        };
+        WebhookSource::new(
+            Adapter::BuiltIn(provider),
+            provider_check("x", provider, &trust, true).unwrap(),
+        )
     };
     HashMap::from([
         ("hms".to_owned(), source(Provider::Hms, &[], None)),

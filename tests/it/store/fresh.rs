@@ -1,7 +1,8 @@
 //! The same artifact again: fresh origins, unusable ones, answered lookups.
 
 use recording_harvester::error::Class;
-use recording_harvester::model::{EventClass, Origin, State};
+use recording_harvester::model::{EventClass, Lookup, Origin, State};
+use recording_harvester::signed_url::{SignedUrl, UrlHeader};
 use recording_harvester::store::Written;
 
 use super::build::*;
@@ -12,6 +13,7 @@ on_every_backend! {
     a_fresh_event_changes_nothing_about_an_archived_job,
     an_older_event_that_comes_late_brings_no_fresh_origin,
     a_fresh_origin_during_an_attempt_survives_its_failure,
+    an_event_without_what_opens_the_file_does_not_take_the_url_away,
     an_unusable_artifact_is_a_failed_job_until_a_usable_one_comes,
     an_answered_lookup_becomes_its_artifacts_and_leaves_the_records,
     an_answered_lookup_is_asked_again_only_for_what_was_lost,
@@ -275,4 +277,26 @@ async fn an_answered_lookup_is_asked_again_only_for_what_was_lost(backend: &dyn 
         ["recording.mp4 archived"],
         "nothing is left to ask for"
     );
+}
+
+async fn an_event_without_what_opens_the_file_does_not_take_the_url_away(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let mut good = video("v", Some(100));
+    let header = UrlHeader::new("authorization", "Bearer t", vec!["h".to_owned()]);
+    good.origin = Origin::Url(SignedUrl::new("https://h/v").with_header(header));
+    let mut poor = good.clone();
+    poor.origin = Origin::Lookup(Lookup {
+        call: Lookup::NO_CALL.to_owned(),
+        id: "https://h/v".to_owned(),
+    });
+    store
+        .record(event("e1", "r1").with(good.clone()).received(0))
+        .await
+        .unwrap();
+    store
+        .record(event("e2", "r1").with(poor).received(10))
+        .await
+        .unwrap();
+    let claimed = claim_one(&*store, 20).await;
+    assert_eq!(claimed.job.origin, good.origin);
 }

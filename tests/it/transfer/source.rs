@@ -6,7 +6,7 @@ use futures::StreamExt;
 use recording_harvester::error::{Class, Error, Result};
 use recording_harvester::model::Deadline;
 use recording_harvester::model::api::{ApiRequest, Method};
-use recording_harvester::signed_url::SignedUrl;
+use recording_harvester::signed_url::{SignedUrl, UrlHeader};
 use recording_harvester::source::guard::{Guard, GuardSettings};
 use recording_harvester::source::{ByteRange, OpenRequest, Opened, Source};
 
@@ -399,6 +399,46 @@ async fn a_redirect_leads_nowhere_that_a_first_request_may_not_go() {
         assert!(error.to_string().contains(words), "{target}: {error}");
         assert!(!error.full_message().contains("CANARY"));
     }
+}
+
+#[tokio::test]
+async fn a_header_of_a_url_is_sent_to_its_hosts_and_never_across_a_redirect_to_others() {
+    let origin = TestOrigin::start().await;
+    let (ours, elsewhere) = (origin.url("/ours"), origin.url("/elsewhere"));
+    let elsewhere = elsewhere.replace("127.0.0.1", "localhost");
+    origin.serve("/a", "", Behaviour::fault(Fault::Redirect(ours)));
+    origin.serve("/ours", "", Behaviour::fault(Fault::Redirect(elsewhere)));
+    origin.serve("/elsewhere", content(), Behaviour::default());
+    let source = loopback_source(Vec::new());
+    let header = UrlHeader::new(
+        "authorization",
+        "Bearer canary",
+        vec!["127.0.0.1".to_owned()],
+    );
+    let asked = OpenRequest {
+        url: SignedUrl::new(origin.url("/a")).with_header(header),
+        ..request("")
+    };
+    read(source.open(&asked).await.unwrap()).await.unwrap();
+    let sent = |path: &str| {
+        origin.requests(path)[0]
+            .header("authorization")
+            .map(str::to_owned)
+    };
+    assert_eq!(sent("/a").as_deref(), Some("Bearer canary"));
+    assert_eq!(sent("/ours").as_deref(), Some("Bearer canary"));
+    assert_eq!(sent("/elsewhere"), None);
+
+    let header = UrlHeader::new("authorization", "Bearer canary", vec!["zoom.us".to_owned()]);
+    let asked = OpenRequest {
+        url: SignedUrl::new(origin.url("/elsewhere")).with_header(header),
+        ..request("")
+    };
+    source.open(&asked).await.unwrap();
+    assert_eq!(
+        origin.requests("/elsewhere")[1].header("authorization"),
+        None
+    );
 }
 
 #[tokio::test]

@@ -26,7 +26,7 @@ pub(in crate::ingest) fn lists(provider: Provider) -> &'static [&'static str] {
         Provider::MeetingBaas => &["v2-bots", "v1-bots"],
         Provider::Daily => &["recordings", "transcripts"],
         Provider::Dyte | Provider::RealtimeKit => &["recordings", "sessions"],
-        Provider::Adhoc => &[],
+        Provider::Adhoc | Provider::Custom(_) => &[],
     }
 }
 
@@ -48,7 +48,7 @@ pub(in crate::ingest) fn request(
         Provider::MeetingBaas => meetingbaas::request(ask, credentials),
         Provider::Daily => daily::request(ask, credentials),
         Provider::Dyte | Provider::RealtimeKit => dyte::request(provider, ask, credentials),
-        Provider::Adhoc => Err(no_list(provider, list)),
+        Provider::Adhoc | Provider::Custom(_) => Err(no_list(provider, list)),
     }
 }
 
@@ -72,7 +72,7 @@ pub(in crate::ingest) fn answer(
         Provider::MeetingBaas => meetingbaas::answer(ask, answer),
         Provider::Daily => daily::answer(ask, answer),
         Provider::Dyte | Provider::RealtimeKit => dyte::answer(provider, ask, answer, now),
-        Provider::Adhoc => Err(no_list(provider, list)),
+        Provider::Adhoc | Provider::Custom(_) => Err(no_list(provider, list)),
     }?;
     // A cursor that leads to its own page would lead there for ever.
     page.next = page.next.filter(|next| Some(next.as_str()) != cursor);

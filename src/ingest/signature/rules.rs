@@ -1,0 +1,213 @@
+//! Which check a source gets: from its provider, its settings and who can reach the listener.
+
+use ipnet::IpNet;
+use secrecy::{ExposeSecret, SecretString};
+
+use super::hmac::Key;
+use super::{Check, HmacScheme, JwtScheme, KeyForm, RsaKeys, Way, rsa};
+use crate::error::{Error, Result};
+use crate::model::Provider;
+
+/// Asks for the provider's own public key at its well-known address.
+const WELL_KNOWN: &str = "well-known";
+
+/// What the configuration of a source says about its senders.
+#[derive(Clone, Debug, Default)]
+pub struct Trust {
+    /// Secrets, any of which will do; several for rotation.
+    pub secrets: Vec<SecretString>,
+    /// The header that carries the secret itself, when the provider does not sign or is not to be asked to.
+    pub header: Option<String>,
+    /// The provider's public key: PEM, `well-known`, or the address of an answer that holds it.
+    pub public_key: Option<String>,
+    /// Addresses that deliveries may come from; empty means any.
+    pub allow_senders: Vec<IpNet>,
+    /// Whether a listener that others can reach may let everyone in.
+    pub insecure: bool,
+}
+
+/// How a user-defined source is signed.
+#[derive(Clone, Debug)]
+pub enum Scheme {
+    /// Not at all.
+    None,
+    /// The secret comes along in this header.
+    Header(String),
+    /// Standard Webhooks, also with Svix's names.
+    StandardWebhooks,
+    /// HMAC-SHA256 over a template.
+    Hmac(HmacScheme, KeyForm),
+    /// A JWT that holds the body's hash.
+    Jwt(JwtScheme),
+}
+
+/// The check of a built-in provider's source called `name`.
+///
+/// # Errors
+/// `invalid`, naming the setting: a secret that is not written as the provider writes it, secrets without a
+/// header where the provider has none of its own, or nothing to check with on a listener that others can
+/// reach.
+pub fn provider_check(
+    name: &str,
+    provider: Provider,
+    trust: &Trust,
+    is_loopback: bool,
+) -> Result<Check> {
+    let ways = match (&trust.header, &trust.public_key) {
+        (Some(_), Some(_)) => {
+            return Err(Error::invalid(format!(
+                "check deliveries: set sources.{name}.public_key or sources.{name}.header, not both"
+            )));
+        }
+        (Some(header), None) => shared(vec![header.clone()], trust.secrets.clone()),
+        (None, Some(key)) => vec![public_key(name, provider, key)?],
+        (None, None) => own_ways(
+            name,
+            provider,
+            &trust.secrets,
+            needs_check(trust, is_loopback),
+        )?,
+    };
+    finish(name, ways, trust, is_loopback)
+}
+
+/// The check of a user-defined source called `name`.
+///
+/// # Errors
+/// As [`provider_check`].
+pub fn custom_check(
+    name: &str,
+    scheme: &Scheme,
+    trust: &Trust,
+    is_loopback: bool,
+) -> Result<Check> {
+    if trust.public_key.is_some() {
+        return Err(Error::invalid(format!(
+            "check deliveries: sources.{name}.public_key is for dyte and realtimekit"
+        )));
+    }
+    let secrets = &trust.secrets;
+    let ways = match (&trust.header, scheme) {
+        _ if secrets.is_empty() => Vec::new(),
+        (Some(header), _) => shared(vec![header.clone()], secrets.clone()),
+        (None, Scheme::None) => {
+            return Err(Error::invalid(format!(
+                "check deliveries: the definition of sources.{name} has no signature; set sources.{name}.header to the header that carries the secret"
+            )));
+        }
+        (None, Scheme::Header(header)) => shared(vec![header.clone()], secrets.clone()),
+        (None, Scheme::StandardWebhooks) => standard_webhooks(name, secrets)?,
+        (None, Scheme::Hmac(scheme, form)) => {
+            vec![Way::Hmac(scheme.clone(), keys(name, secrets, *form)?)]
+        }
+        (None, Scheme::Jwt(scheme)) => {
+            vec![Way::Jwt(scheme.clone(), keys(name, secrets, KeyForm::Raw)?)]
+        }
+    };
+    finish(name, ways, trust, is_loopback)
+}
+
+fn needs_check(trust: &Trust, is_loopback: bool) -> bool {
+    !is_loopback && !trust.insecure
+}
+
+fn finish(name: &str, ways: Vec<Way>, trust: &Trust, is_loopback: bool) -> Result<Check> {
+    if ways.is_empty() && needs_check(trust, is_loopback) {
+        return Err(Error::invalid(format!(
+            "listen on a public address: set sources.{name}.secrets, or anyone can post events to it (sources.{name}.insecure = true allows that)"
+        )));
+    }
+    Ok(Check {
+        ways,
+        senders: trust.allow_senders.clone(),
+    })
+}
+
+/// The provider's own way to sign.
+fn own_ways(
+    name: &str,
+    provider: Provider,
+    secrets: &[SecretString],
+    must_check: bool,
+) -> Result<Vec<Way>> {
+    match provider {
+        Provider::Dyte | Provider::RealtimeKit if secrets.is_empty() && must_check => {
+            Ok(vec![public_key(name, provider, WELL_KNOWN)?])
+        }
+        _ if secrets.is_empty() => Ok(Vec::new()),
+        Provider::Daily => Ok(vec![Way::Hmac(
+            HmacScheme::daily(),
+            keys(name, secrets, KeyForm::Base64)?,
+        )]),
+        Provider::MeetingBaas => meetingbaas(name, secrets),
+        Provider::Dyte | Provider::RealtimeKit => Err(Error::invalid(format!(
+            "check deliveries of {provider}: it signs with a key of its own, set sources.{name}.public_key = \"{WELL_KNOWN}\" instead of secrets (or sources.{name}.header for a secret in a header)"
+        ))),
+        _ => Err(Error::invalid(format!(
+            "check deliveries of {provider}: set sources.{name}.header to the header that carries the secret"
+        ))),
+    }
+}
+
+/// v1 sends the account's API key and v2's callbacks their secret, each in a header; v2's webhooks are signed.
+fn meetingbaas(name: &str, secrets: &[SecretString]) -> Result<Vec<Way>> {
+    let is_signing = |secret: &&SecretString| secret.expose_secret().starts_with("whsec_");
+    let (signing, plain): (Vec<_>, Vec<_>) = secrets.iter().partition(is_signing);
+    let owned = |secrets: Vec<&SecretString>| secrets.into_iter().cloned().collect::<Vec<_>>();
+    let mut ways = standard_webhooks(name, &owned(signing))?;
+    let headers = ["x-meeting-baas-api-key", "x-mb-secret"].map(str::to_owned);
+    ways.extend(shared(headers.to_vec(), owned(plain)));
+    Ok(ways)
+}
+
+fn standard_webhooks(name: &str, secrets: &[SecretString]) -> Result<Vec<Way>> {
+    if secrets.is_empty() {
+        return Ok(Vec::new());
+    }
+    let keys = keys(name, secrets, KeyForm::Whsec)?;
+    let names = ["svix", "webhook"].map(HmacScheme::standard);
+    Ok(names.map(|scheme| Way::Hmac(scheme, keys.clone())).into())
+}
+
+fn shared(headers: Vec<String>, secrets: Vec<SecretString>) -> Vec<Way> {
+    match secrets.is_empty() {
+        true => Vec::new(),
+        false => vec![Way::Shared { headers, secrets }],
+    }
+}
+
+fn keys(name: &str, secrets: &[SecretString], form: KeyForm) -> Result<Vec<Key>> {
+    let expected = match form {
+        KeyForm::Raw => "not empty",
+        KeyForm::Base64 => "base64, as the provider shows them",
+        KeyForm::Whsec => "`whsec_` and base64, as the provider shows them",
+    };
+    let keys = secrets.iter().map(|secret| {
+        Key::new(secret, form).ok_or_else(|| {
+            Error::invalid(format!(
+                "check deliveries: sources.{name}.secrets must be {expected}"
+            ))
+        })
+    });
+    keys.collect()
+}
+
+fn public_key(name: &str, provider: Provider, setting: &str) -> Result<Way> {
+    let refuse = |what: String| Error::invalid(format!("sources.{name}.public_key: {what}"));
+    let (Some(header), Some(well_known)) = (rsa::header(provider), rsa::well_known_keys(provider))
+    else {
+        return Err(refuse(format!(
+            "{provider} does not sign with a public key"
+        )));
+    };
+    let setting = setting.trim();
+    let keys = if setting == WELL_KNOWN {
+        RsaKeys::Fetched(well_known.to_owned())
+    } else if setting.starts_with("https://") || setting.starts_with("http://") {
+        RsaKeys::Fetched(setting.to_owned())
+    } else {
+        let keys = rsa::read_pem(setting).map_err(|error| refuse(error.full_message()))?;
+        RsaKeys::Configured(keys)
+    };
+    Ok(Way::Rsa { header, keys })
+}
