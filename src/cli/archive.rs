@@ -164,6 +164,16 @@ async fn work(
     shutdown: &CancellationToken,
 ) -> Result<bool> {
     let jobs = record(house, understood, output).await?;
+    work_on(house, jobs, output, shutdown).await
+}
+
+/// Works on jobs with bars. Whether all of them are archived in the end.
+pub(super) async fn work_on(
+    house: &House,
+    jobs: Vec<JobId>,
+    output: &mut Output,
+    shutdown: &CancellationToken,
+) -> Result<bool> {
     if jobs.is_empty() {
         return Ok(true);
     }

@@ -17,9 +17,11 @@ use crate::error::Error;
 use output::{Color, Failure, Output, Result};
 
 mod archive;
+mod backfill;
 mod cancel;
 mod completions;
 pub mod demo;
+mod doctor;
 mod failures;
 mod input;
 mod inspect;
@@ -86,6 +88,10 @@ enum Command {
     Retry(retry::RetryArgs),
     /// Give up artifacts that are not archived yet
     Cancel(cancel::CancelArgs),
+    /// Ask a provider what exists, and archive what is missing
+    Backfill(backfill::BackfillArgs),
+    /// Look at configuration, store, bucket, credentials, webhooks and clocks, and say how to mend what is wrong
+    Doctor(doctor::DoctorArgs),
     /// Show the whole journey on this machine: made-up providers, real parts, nothing to configure
     Demo(demo::DemoArgs),
     /// Write a completion script for a shell
@@ -166,6 +172,8 @@ async fn perform(command: Command, context: Context) -> Result {
         Command::Failures(args) => failures::failures(args, context).await,
         Command::Retry(args) => retry::retry(args, context).await,
         Command::Cancel(args) => cancel::cancel(args, context).await,
+        Command::Backfill(args) => backfill::backfill(args, context).await,
+        Command::Doctor(args) => doctor::doctor(args, context).await,
         Command::Demo(args) => demo::demo(args, context).await,
         Command::Completions(_) | Command::Man => Ok(()),
     }

@@ -254,6 +254,9 @@ fn start_worker(
     tasks: &mut JoinSet<Result<(), Error>>,
 ) -> Result {
     let worker = house.worker(destination, &listeners.addresses(), GRACE)?;
+    if let Some(reconciler) = house.reconciler(&worker) {
+        tasks.spawn(reconciler.run(shutdown.clone()));
+    }
     let shutdown = shutdown.clone();
     tasks.spawn(async move { worker.run(shutdown).await });
     Ok(())

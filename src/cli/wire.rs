@@ -28,7 +28,9 @@ use crate::source::http::{HttpSettings, HttpSource};
 use crate::store::JobStore;
 use crate::store::sqlite::{Seat, SqliteStore};
 use crate::transfer::{Engine, TransferSettings};
-use crate::worker::{SourceAccess, Worker, WorkerSettings};
+use crate::worker::reconcile::{Reconciled, Reconciler};
+use crate::worker::walk::{Absent, Subject, Walker};
+use crate::worker::{ApiPace, OnRemint, PaceSettings, SourceAccess, Worker, WorkerSettings};
 
 /// The bucket of the embedded server.
 const EMBEDDED_BUCKET: &str = "archive";
@@ -113,10 +115,11 @@ impl House {
     /// # Errors
     /// `upload_denied` without credentials or region; `invalid` when the embedded server's port is taken.
     pub async fn destination(&self, embedded: Embedded) -> Result<Destination> {
-        match &self.config.archive.bucket {
-            Some(bucket) => self.real_bucket(bucket).await,
-            None => self.embedded_bucket(embedded).await,
-        }
+        let places = Places {
+            config: &self.config,
+            clock: &self.clock,
+        };
+        places.destination(embedded).await
     }
 
     /// A worker that carries to `destination`. `listeners` are the addresses of this process that no
@@ -207,20 +210,59 @@ impl House {
     }
 
     fn access(&self) -> HashMap<String, SourceAccess> {
-        let sources = self.config.resolved_sources().into_iter();
-        sources
-            .map(|(name, (_, source))| {
+        let subjects = subjects(&self.config).into_iter();
+        subjects
+            .map(|(name, subject)| {
+                let (metrics, source) = (Arc::clone(&self.metrics), name.clone());
+                let count = move |is_fresh| metrics.reminted(&source, is_fresh);
                 let access = SourceAccess {
-                    credentials: Credentials {
-                        api_key: source.api_key,
-                        api_secret: source.api_secret,
-                        base_url: source.base_url,
-                    },
-                    allow_hosts: source.allow_hosts,
+                    on_remint: OnRemint(Some(Arc::new(count))),
+                    ..subject.access
                 };
                 (name, access)
             })
             .collect()
+    }
+
+    /// What finds the recordings that no webhook told of; `None` when no source asks for it. Its calls and those of
+    /// `worker` come out of one budget.
+    pub fn reconciler(&self, worker: &Worker) -> Option<Reconciler> {
+        let sources: Vec<_> = self
+            .config
+            .resolved_sources()
+            .into_iter()
+            .filter_map(|(name, (provider, source))| {
+                let access = worker.access.get(&name).cloned().unwrap_or_default();
+                Some(Reconciled {
+                    every: source.reconcile?.0,
+                    reactivate_webhook: source.reactivate_webhook,
+                    subject: Subject {
+                        name,
+                        provider,
+                        access,
+                        absent: Absent::default(),
+                    },
+                })
+            })
+            .collect();
+        if sources.is_empty() {
+            return None;
+        }
+        let metrics = Arc::clone(&self.metrics);
+        let store: Arc<dyn JobStore> = self.store.clone();
+        Some(Reconciler {
+            walker: Walker {
+                store: Some(Arc::clone(&store)),
+                source: Arc::clone(&worker.source),
+                clock: Arc::clone(&self.clock),
+                layout: self.layout.clone(),
+            },
+            store,
+            name: worker.settings.name.clone(),
+            sources,
+            bell: Arc::clone(&self.bell),
+            on_found: Arc::new(move |source, class| metrics.event_received(source, class)),
+        })
     }
 
     fn emit(&self) -> Emit {
@@ -230,6 +272,24 @@ impl House {
             metrics.observe(&event);
             stream(event);
         })
+    }
+}
+
+/// Where recordings can go: all that connecting has to know.
+pub(super) struct Places<'a> {
+    /// The settings.
+    pub(super) config: &'a Config,
+    /// For the embedded server.
+    pub(super) clock: &'a SharedClock,
+}
+
+impl Places<'_> {
+    /// As [`House::destination`].
+    pub(super) async fn destination(&self, embedded: Embedded) -> Result<Destination> {
+        match &self.config.archive.bucket {
+            Some(bucket) => self.real_bucket(bucket).await,
+            None => self.embedded_bucket(embedded).await,
+        }
     }
 
     async fn real_bucket(&self, bucket: &str) -> Result<Destination> {
@@ -274,7 +334,7 @@ impl House {
             listen,
             bucket: EMBEDDED_BUCKET.to_owned(),
         };
-        let server = EmbeddedS3::start(settings, Arc::clone(&self.clock))
+        let server = EmbeddedS3::start(settings, Arc::clone(self.clock))
             .await
             .map_err(|error| {
                 let why = error.full_message();
@@ -330,6 +390,53 @@ impl Destination {
             server.stop().await;
         }
     }
+}
+
+/// The sources by name, as those know them who ask their APIs.
+pub(super) fn subjects(config: &Config) -> HashMap<String, Subject> {
+    let sources = config.resolved_sources().into_iter();
+    sources
+        .map(|(name, (provider, source))| {
+            let access = SourceAccess {
+                credentials: Credentials {
+                    api_key: source.api_key,
+                    api_secret: source.api_secret,
+                    base_url: source.base_url,
+                },
+                allow_hosts: source.allow_hosts,
+                pace: Arc::new(ApiPace::new(pace(source.api_rate))),
+                on_remint: OnRemint::default(),
+            };
+            let subject = Subject {
+                name: name.clone(),
+                provider,
+                access,
+                absent: Absent::default(),
+            };
+            (name, subject)
+        })
+        .collect()
+}
+
+fn pace(api_rate: Option<u32>) -> PaceSettings {
+    let usual = PaceSettings::default();
+    PaceSettings {
+        spacing: api_rate.map_or(usual.spacing, |rate| Duration::from_secs(1) / rate.max(1)),
+        ..usual
+    }
+}
+
+/// For commands that only ask APIs.
+///
+/// # Errors
+/// `internal` when TLS can't be set up.
+pub(super) fn api_source(config: &Config, clock: &SharedClock) -> Result<Arc<dyn Source>> {
+    let guard = House::guard(config, &[]);
+    let settings = HttpSettings {
+        clock: Arc::clone(clock),
+        ..HttpSettings::default()
+    };
+    Ok(Arc::new(HttpSource::new(Arc::new(guard), settings)?))
 }
 
 /// The store for a command that only reads or changes what is there; `None` when there is none yet.

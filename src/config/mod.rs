@@ -17,11 +17,13 @@ use serde::Deserialize;
 
 use crate::model::Provider;
 
+mod interval;
 mod lenient;
 mod load;
 mod size;
 mod validate;
 
+pub use interval::Interval;
 pub use load::{Layers, load};
 pub use size::ByteSize;
 pub use validate::MIN_MEMORY_BYTES;
@@ -197,6 +199,14 @@ pub struct SourceConfig {
     /// Hosts that its URLs may name (`example.com` or `*.example.com`); empty means any public one.
     #[serde(deserialize_with = "lenient::words")]
     pub allow_hosts: Vec<String>,
+    /// Calls of its API in a second, at most; else ten.
+    #[serde(deserialize_with = "lenient::optional_number")]
+    pub api_rate: Option<u32>,
+    /// How often the provider is asked what exists, such as `15m`; without it, never.
+    pub reconcile: Option<Interval>,
+    /// Whether a webhook that the provider has switched off (Daily) may be switched on again.
+    #[serde(deserialize_with = "lenient::boolean")]
+    pub reactivate_webhook: bool,
 }
 
 /// `[guard]`

@@ -228,6 +228,19 @@ fn validate_source(name: &str, source: &SourceConfig) -> Result<()> {
     if let Some(url) = &source.base_url {
         validate_http_url(&format!("sources.{name}.base_url"), url)?;
     }
+    if source
+        .api_rate
+        .is_some_and(|rate| !(1..=10_000).contains(&rate))
+    {
+        return refuse(format!(
+            "sources.{name}.api_rate must be from 1 to 10000 calls a second"
+        ));
+    }
+    if source.reconcile.is_some() && source.api_key.is_none() {
+        return refuse(format!(
+            "sources.{name}.reconcile is set: set sources.{name}.api_key as well"
+        ));
+    }
     for host in &source.allow_hosts {
         let plain = host.strip_prefix("*.").unwrap_or(host);
         if plain.is_empty() || plain.contains(['*', '/', ':', '@', '?']) {

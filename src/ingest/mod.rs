@@ -12,7 +12,9 @@ use crate::model::api::{ApiRequest, ApiResponse, Credentials};
 use crate::model::{Artifact, Event, Format, Kind, Lookup, Provider, Recording};
 
 pub mod adhoc;
+pub mod hooks;
 pub mod inspect;
+pub mod list;
 pub mod providers;
 pub mod signature;
 
@@ -90,6 +92,11 @@ pub fn lookup_answer(
     now: Timestamp,
 ) -> Result<Vec<Artifact>> {
     providers::lookup_answer(provider, lookup, response, recording, now)
+}
+
+/// Whether `lookup` asks for one file by its own id or path, so that an answer with one file is about it.
+pub fn names_one_file(lookup: &Lookup) -> bool {
+    providers::names_one_file(lookup)
 }
 
 /// Which of the artifacts that a re-mint `found` is the one that a job called `name` is about: the same kind and

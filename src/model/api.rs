@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use secrecy::SecretString;
 
 /// What a source's credentials are; which of them a provider wants is the adapter's knowledge.
@@ -46,6 +47,8 @@ pub struct ApiResponse {
     pub status: u16,
     /// How long it asks us to wait.
     pub retry_after: Option<Duration>,
+    /// What time it is there, from its `Date`.
+    pub date: Option<Timestamp>,
     /// The body, at most a few MiB.
     pub body: Bytes,
 }

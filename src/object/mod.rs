@@ -163,6 +163,15 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// HeadBucket: is it there, and may we. Where uploads have options, an upload with them is begun and
     /// aborted as well, which leaves nothing.
     async fn check_bucket(&self) -> Result<()>;
+
+    /// DeleteObject; an object that does not exist is fine.
+    async fn delete(&self, key: &str) -> Result<()>;
+
+    /// What time it is at the store, from the `Date` of its answer about `missing_key`, under which nothing is; `None`
+    /// when it does not tell.
+    async fn server_time(&self, _missing_key: &str) -> Result<Option<jiff::Timestamp>> {
+        Ok(None)
+    }
 }
 
 /// A CRC64NVME value as S3 writes it: base64 of its big-endian bytes.

@@ -46,6 +46,12 @@ struct SourceKind {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct SourceResult {
+    source: String,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct StageClass {
     stage: &'static str,
     class: &'static str,
@@ -82,6 +88,7 @@ pub struct Metrics {
     transfers_active: Gauge,
     transfer_duration_seconds: Histogram,
     retries: Family<StageClass, Counter>,
+    remints: Family<SourceResult, Counter>,
     transfers: Mutex<HashMap<JobId, Transfer>>,
 }
 
@@ -106,6 +113,7 @@ impl Metrics {
                 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0,
             ]),
             retries: Family::default(),
+            remints: Family::default(),
             transfers: Mutex::default(),
         };
         metrics.registry.register(
@@ -167,6 +175,11 @@ impl Metrics {
             metrics.retries.clone(),
         );
         metrics.registry.register(
+            "remints",
+            "Fresh URLs that a provider was asked for",
+            metrics.remints.clone(),
+        );
+        metrics.registry.register(
             "build",
             "The running version",
             Info::new(Build {
@@ -182,6 +195,16 @@ impl Metrics {
             .get_or_create(&SourceClass {
                 source: source.to_owned(),
                 class: class.as_str(),
+            })
+            .inc();
+    }
+
+    /// A provider was asked for a fresh URL.
+    pub fn reminted(&self, source: &str, is_fresh: bool) {
+        self.remints
+            .get_or_create(&SourceResult {
+                source: source.to_owned(),
+                result: if is_fresh { "fresh" } else { "failed" },
             })
             .inc();
     }

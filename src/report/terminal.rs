@@ -50,6 +50,40 @@ impl Stderr {
     }
 }
 
+/// Shows that something of unknown length goes on; on a terminal only.
+pub struct Spinner(Option<ProgressBar>);
+
+impl Stderr {
+    /// A spinner with that text.
+    pub fn spinner(&self, text: &str) -> Spinner {
+        if !self.is_terminal {
+            return Spinner(None);
+        }
+        let bar = ProgressBar::new_spinner()
+            .with_style(style("{spinner} {prefix}  {msg}"))
+            .with_prefix(text.to_owned());
+        let bar = self.bars.add(bar);
+        bar.enable_steady_tick(std::time::Duration::from_millis(100));
+        Spinner(Some(bar))
+    }
+}
+
+impl Spinner {
+    /// How far it is.
+    pub fn tell(&self, text: &str) {
+        if let Some(bar) = &self.0 {
+            bar.set_message(text.to_owned());
+        }
+    }
+
+    /// Takes it away.
+    pub fn end(&self) {
+        if let Some(bar) = &self.0 {
+            bar.finish_and_clear();
+        }
+    }
+}
+
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.bars.suspend(|| io::stderr().write_all(bytes))?;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::model::Deadline;
 
@@ -59,10 +59,20 @@ pub fn next_look(
     }
 }
 
-/// Whether an attempt begins by asking the provider for a fresh URL: the one we have is past its
-/// deadline and the source can give another.
-pub fn needs_fresh_url(deadline: Deadline, now: Timestamp, can_remint: bool) -> bool {
-    can_remint && deadline.is_past(now)
+/// So close to its deadline a URL that has not been opened yet is better replaced: connecting, a slow
+/// answer or one retry may cost the rest of its life.
+pub const NEAR_DEADLINE: SignedDuration = SignedDuration::from_mins(2);
+
+/// Whether an attempt begins by asking the provider for a fresh URL: the source can give another, and the one
+/// we have is past its deadline, or near it while nothing of the file has been carried yet.
+pub fn needs_fresh_url(
+    deadline: Deadline,
+    now: Timestamp,
+    can_remint: bool,
+    is_started: bool,
+) -> bool {
+    let soon = now.saturating_add(NEAR_DEADLINE).unwrap_or(Timestamp::MAX);
+    can_remint && (deadline.is_past(now) || (!is_started && deadline.is_past(soon)))
 }
 
 #[cfg(test)]
@@ -75,6 +85,22 @@ mod tests {
 
     fn second(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn a_url_near_its_end_is_replaced_unless_its_transfer_has_started() {
+        let deadline = Deadline::at(second(1000), crate::model::DeadlineFrom::Query);
+        for (now, is_started, expected) in [
+            (second(100), false, false),
+            (second(900), false, true),
+            (second(900), true, false),
+            (second(1001), true, true),
+        ] {
+            let needs = needs_fresh_url(deadline, now, true, is_started);
+            assert_eq!(needs, expected, "{now} {is_started}");
+            assert!(!needs_fresh_url(deadline, now, false, is_started));
+        }
+        assert!(!needs_fresh_url(Deadline::NONE, second(900), true, false));
     }
 
     #[test]

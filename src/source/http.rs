@@ -289,9 +289,11 @@ impl Source for HttpSource {
         let response = call.send().await.map_err(send_error)?;
         let status = response.status().as_u16();
         let retry_after = answer::retry_after(response.headers(), self.settings.clock.now());
+        let date = answer::date(response.headers());
         Ok(ApiResponse {
             status,
             retry_after,
+            date,
             body: read_capped(response).await?,
         })
     }

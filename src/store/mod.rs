@@ -122,6 +122,22 @@ pub trait JobStore: Send + Sync + 'static {
     /// Cancels jobs that have not settled; a running one's lease is lost to its worker.
     async fn cancel(&self, ids: &[uuid::Uuid], now: Timestamp) -> Result<Vec<Record>>;
 
+    /// What is known of the recordings of `source` with these keys: their jobs, and lookups that were answered.
+    async fn known(&self, source: &str, recording_keys: &[String]) -> Result<Vec<KnownArtifact>>;
+
+    /// Takes the walk over the lists of `source` for `holder` until `lease_until`, or goes on with it; one holder
+    /// has it at a time.
+    async fn begin_walk(
+        &self,
+        source: &str,
+        holder: &str,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<WalkTurn>;
+
+    /// Gives the walk back. After a whole one `reached` is up to when everything has been seen; it never goes back.
+    async fn end_walk(&self, source: &str, holder: &str, reached: Option<Timestamp>) -> Result<()>;
+
     /// How many jobs are in each state, and the earliest latest-start among the open ones.
     async fn stats(&self) -> Result<Stats>;
 }
@@ -165,6 +181,20 @@ impl NewEvent {
         layout: &Layout,
         received_at: Timestamp,
     ) -> NewEvent {
+        if event.class.has_recording() {
+            event.artifacts.push(event_artifact(&event));
+        }
+        NewEvent::found(source, event, raw, layout, received_at)
+    }
+
+    /// An event that nobody sent: what a provider's list tells. There is nothing of it to archive but its files.
+    pub fn found(
+        source: impl Into<String>,
+        event: Event,
+        raw: bytes::Bytes,
+        layout: &Layout,
+        received_at: Timestamp,
+    ) -> NewEvent {
         let folder = layout.folder(
             event.provider,
             &event.recording,
@@ -173,9 +203,6 @@ impl NewEvent {
             received_at,
         );
         let recording_key = key::recording_variable(&event.recording, &event.dedupe_key);
-        if event.class.has_recording() {
-            event.artifacts.push(event_artifact(&event));
-        }
         NewEvent {
             source: source.into(),
             event,
@@ -290,6 +317,32 @@ pub enum Selection {
     Class(Class),
     /// All that failed or expired (not those that an operator cancelled).
     All,
+}
+
+/// An artifact that the store knows of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownArtifact {
+    /// Its recording.
+    pub recording_key: String,
+    /// What makes it the same.
+    pub identity: String,
+    /// Its job; `None` for a lookup that was answered.
+    pub job: Option<JobId>,
+    /// Where that stands.
+    pub state: Option<State>,
+}
+
+/// Whose turn it is to walk over a source's lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "another worker may be walking"]
+pub enum WalkTurn {
+    /// Ours.
+    Ours {
+        /// Up to when everything had been seen; `None` before the first whole walk.
+        reached: Option<Timestamp>,
+    },
+    /// Another worker walks.
+    Others,
 }
 
 /// A provider failure with its recording, for `failures`.

@@ -15,6 +15,29 @@ SELECT r.*
 FROM jsonb_each($1) AS wanted
 JOIN recordings r ON r.source = wanted.value ->> 0 AND r.recording_key = wanted.value ->> 1";
 
+/// Identities of the jobs and answered lookups of recordings of these `[source, recording_key]` pairs.
+pub(super) const KNOWN: &str = "
+SELECT r.recording_key, j.identity, j.id AS job_id, j.state
+FROM jsonb_each($1) AS wanted
+JOIN recordings r ON r.source = wanted.value ->> 0 AND r.recording_key = wanted.value ->> 1
+JOIN jobs j ON j.recording_id = r.id
+UNION ALL
+SELECT r.recording_key, a.identity, NULL, NULL
+FROM jsonb_each($1) AS wanted
+JOIN recordings r ON r.source = wanted.value ->> 0 AND r.recording_key = wanted.value ->> 1
+JOIN answered_lookups a ON a.recording_id = r.id";
+
+/// Takes the walk of a source unless another holds it.
+pub(super) const BEGIN_WALK: &str = "
+INSERT INTO walks (source, holder, lease_until) VALUES ($1, $2, $4)
+ON CONFLICT (source) DO UPDATE SET holder = $2, lease_until = $4
+    WHERE walks.holder IS NULL OR walks.holder = $2 OR walks.lease_until <= $3
+RETURNING reached_at";
+
+pub(super) const END_WALK: &str = "
+UPDATE walks SET holder = NULL, lease_until = NULL, reached_at = coalesce(max(reached_at, $3), $3, reached_at)
+WHERE source = $1 AND holder = $2";
+
 pub(super) const RECORDING_BY_ID: &str = "SELECT * FROM recordings WHERE id = $1";
 
 /// The folder date of the first recording of each of these `[source, session_id]` pairs.

@@ -99,6 +99,9 @@ impl<'a> Attempt<'a> {
                 .job
                 .size_bytes
                 .is_none_or(|size_bytes| size_bytes == info.size_bytes);
+            if !self.is_ours(&info) && self.may_be_equal(&info) {
+                return Ok(None);
+            }
             if !self.is_ours(&info) || !is_expected_size {
                 names.next()?;
                 continue;

@@ -150,10 +150,15 @@ impl Attempt<'_> {
         let Some(info) = self.engine.objects.head(key).await? else {
             return Ok(Found::Nothing);
         };
-        if !self.is_ours(&info) {
-            return Ok(Found::Others);
-        }
         let crc64nvme = encode_crc64nvme(sealed.crc64nvme);
+        if !self.is_ours(&info) {
+            let is_equal =
+                info.size_bytes == sealed.size_bytes && info.crc64nvme.as_ref() == Some(&crc64nvme);
+            return Ok(match is_equal && is_archived(&info) {
+                true => Found::Ours(sealed.archived(key, info)),
+                false => Found::Others,
+            });
+        }
         let is_same_crc = info.crc64nvme.as_ref().is_none_or(|crc| *crc == crc64nvme);
         if info.size_bytes != sealed.size_bytes || !is_same_crc {
             return Err(Error::transient(
@@ -172,6 +177,16 @@ impl Attempt<'_> {
         info.metadata(JOB_METADATA_KEY) == Some(self.job.id.to_string().as_str())
     }
 
+    /// Whether an object under our name may hold what we would carry: a harvester has put it there for a job that the
+    /// store no longer knows, as after a restored backup. Only its content tells.
+    pub(super) fn may_be_equal(&self, info: &ObjectInfo) -> bool {
+        let is_expected_size = self
+            .job
+            .size_bytes
+            .is_none_or(|size| size == info.size_bytes);
+        is_archived(info) && is_expected_size && info.crc64nvme.is_some()
+    }
+
     /// A worker that was frozen for minutes must not seal what another one now works on.
     async fn check_lease(&self) -> Result<()> {
         if self.ledger.is_held().await {
@@ -182,6 +197,11 @@ impl Attempt<'_> {
             "the lease is lost: the job belongs to another worker",
         ))
     }
+}
+
+/// Whether a harvester has put it there.
+fn is_archived(info: &ObjectInfo) -> bool {
+    info.metadata(JOB_METADATA_KEY).is_some()
 }
 
 fn missing(key: &str) -> Error {

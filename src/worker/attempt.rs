@@ -1,5 +1,7 @@
 //! One attempt at one job, under its lease, to one outcome.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
@@ -14,6 +16,9 @@ use crate::model::{
 use crate::schedule;
 use crate::schedule::retry::{self, Decision};
 use crate::store::Written;
+
+/// How long a fresh URL is waited for while the old one is near its end but alive.
+const NEAR_PATIENCE: Duration = Duration::from_secs(30);
 
 /// How an attempt ended, as far as the shift has to know.
 #[derive(Debug)]
@@ -107,16 +112,25 @@ impl Attempt {
         }
     }
 
-    /// Carries the file; asks for a fresh URL at most once, before or after trying the one we have.
+    /// Carries the file. A fresh URL is asked for at most once instead of one that is dead, and at most once more ahead
+    /// of time.
     async fn carry(&mut self) -> Result<Archived, Failure> {
         let mut call = lookup::remint_call(&self.worker, &self.job);
         let can_remint = call.is_some();
         let mut no_fresh_url = None;
         let now = self.worker.clock.now();
-        if schedule::needs_fresh_url(self.job.deadline, now, can_remint)
-            && let Some(call) = call.take()
-        {
-            no_fresh_url = self.remint(&call).await.err();
+        let (deadline, is_started) = (self.job.deadline, self.job.checkpoint.is_some());
+        if schedule::needs_fresh_url(deadline, now, can_remint, is_started) {
+            no_fresh_url = match deadline.is_past(now) {
+                true => match call.take() {
+                    Some(call) => self.remint(&call).await.err(),
+                    None => None,
+                },
+                false => {
+                    self.remint_in_time(call.as_ref()).await;
+                    None
+                }
+            };
         }
         // Also past the deadline: our clock may be wrong, only the origin's answer says `expired`.
         let mut error = match self.carry_once().await {
@@ -163,10 +177,45 @@ impl Attempt {
         decision == Decision::Remint && !self.hold.cancel().is_cancelled()
     }
 
+    /// Tries to replace a URL that is near its end. An API that keeps us waiting must not cost what still
+    /// lives, and one that refuses now is asked again when the old URL is.
+    async fn remint_in_time(&mut self, call: Option<&Lookup>) {
+        let Some(call) = call else { return };
+        let id = self.job.id;
+        match tokio::time::timeout(NEAR_PATIENCE, self.remint(call)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::info!(job = %id, "no fresh URL yet: {}", error.full_message());
+            }
+            Err(_) => tracing::info!(job = %id, "no fresh URL yet: the API keeps us waiting"),
+        }
+    }
+
     /// Replaces the URL by a fresh one.
     async fn remint(&mut self, call: &Lookup) -> Result<()> {
+        let reminted = self.try_remint(call).await;
+        let access = self.worker.access.get(&self.job.source);
+        if let Some(count) = access.and_then(|access| access.on_remint.0.as_ref()) {
+            count(reminted.is_ok());
+        }
+        reminted
+    }
+
+    async fn try_remint(&mut self, call: &Lookup) -> Result<()> {
         let found = self.ask(call).await?;
-        let fresh = lookup::matching(&self.job, found)?;
+        let mut fresh = lookup::matching(&self.job, call, found)?;
+        // 100ms lists assets before it signs one: what was listed is asked for in turn, once.
+        if let Origin::Lookup(next) = &fresh.origin {
+            let next = next.clone();
+            let found = self.ask(&next).await?;
+            fresh = lookup::matching(&self.job, &next, found)?;
+        }
+        if matches!(fresh.origin, Origin::Lookup(_)) {
+            return Err(Error::invalid(format!(
+                "get a fresh URL of {}: the answers only name other lookups",
+                self.job.name
+            )));
+        }
         let (store, lease) = (&self.worker.store, self.hold.lease());
         if persist(&self.worker, || store.reorigin(lease, &fresh)).await? == Written::Stale {
             self.hold.lose();
@@ -318,8 +367,6 @@ fn without_fresh_url(error: Error, refusal: Error, deadline: Deadline) -> Failur
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::model::DeadlineFrom;
 

@@ -5,7 +5,9 @@ use secrecy::ExposeSecret as _;
 use super::{SourceAccess, Worker};
 use crate::error::{Class, Error, Result};
 use crate::ingest;
+use crate::model::api::{ApiRequest, ApiResponse};
 use crate::model::{Artifact, Job, Lookup, Origin};
+use crate::source::Source;
 
 /// How a fresh URL of the job's file can be had: only with a call for it and with credentials.
 pub(super) fn remint_call(worker: &Worker, job: &Job) -> Option<Lookup> {
@@ -20,7 +22,7 @@ pub(super) fn remint_call(worker: &Worker, job: &Job) -> Option<Lookup> {
 /// What the provider's API answers to `lookup`.
 ///
 /// # Errors
-/// As [`ingest::lookup_request`], [`Source::call`](crate::source::Source::call) and
+/// As [`ingest::lookup_request`], [`Source::call`] and
 /// [`ingest::lookup_answer`] classify them.
 pub(super) async fn ask(worker: &Worker, job: &Job, lookup: &Lookup) -> Result<Vec<Artifact>> {
     let nothing = SourceAccess::default();
@@ -28,24 +30,46 @@ pub(super) async fn ask(worker: &Worker, job: &Job, lookup: &Lookup) -> Result<V
     let now = worker.clock.now();
     let request = ingest::lookup_request(job.provider, lookup, &access.credentials, now)
         .map_err(|error| name_the_source(error, &job.source))?;
-    let response = worker.source.call(&request).await?;
+    let response = call(worker.source.as_ref(), access, &request).await?;
     let now = worker.clock.now();
     ingest::lookup_answer(job.provider, lookup, &response, &job.recording, now)
 }
 
-/// The one of `found` that is the job's file, with a place to fetch it from.
+/// One call within the source's budget. A 429 holds back whoever asks next.
+///
+/// # Errors
+/// As [`Source::call`].
+pub(super) async fn call(
+    source: &dyn Source,
+    access: &SourceAccess,
+    request: &ApiRequest,
+) -> Result<ApiResponse> {
+    let _turn = access.pace.turn().await?;
+    let response = source.call(request).await?;
+    if response.status == 429 {
+        access.pace.hold(response.retry_after);
+    }
+    Ok(response)
+}
+
+/// The one of `found`, the answer to `lookup`, that is the job's file. Its place may be another lookup, which is
+/// to be asked in turn.
 ///
 /// # Errors
 /// `gone` when the answer does not name the file any more, or not clearly; the class of an unusable
 /// place otherwise.
-pub(super) fn matching(job: &Job, found: Vec<Artifact>) -> Result<Artifact> {
+pub(super) fn matching(job: &Job, lookup: &Lookup, found: Vec<Artifact>) -> Result<Artifact> {
     let by_name = |artifact: &Artifact| artifact.name == job.name;
     let by_sort = |artifact: &Artifact| artifact.kind == job.kind && artifact.format == job.format;
     let position = found
         .iter()
         .position(|artifact| is_same_path(artifact, job));
     let position = position.or_else(|| only(&found, by_name));
-    let Some(position) = position.or_else(|| only(&found, by_sort)) else {
+    let position = position.or_else(|| only(&found, by_sort));
+    // Where the question names one file, the answer may still sort it differently (a track of sound as video).
+    let is_alone = |artifact: &Artifact| found.len() == 1 && artifact.format == job.format;
+    let named_alone = || only(&found, is_alone).filter(|_| ingest::names_one_file(lookup));
+    let Some(position) = position.or_else(named_alone) else {
         return Err(Error::new(
             Class::Gone,
             format!("find {} in the answer of the provider's API", job.name),
@@ -54,12 +78,8 @@ pub(super) fn matching(job: &Job, found: Vec<Artifact>) -> Result<Artifact> {
     let artifact = found.into_iter().nth(position);
     let artifact = artifact.expect("the position was found in this very list");
     match &artifact.origin {
-        Origin::Url(_) | Origin::Inline(_) => Ok(artifact),
+        Origin::Url(_) | Origin::Inline(_) | Origin::Lookup(_) => Ok(artifact),
         Origin::Unusable(class, message) => Err(Error::new(*class, message.clone())),
-        Origin::Lookup(_) => Err(Error::invalid(format!(
-            "get a fresh URL of {}: the answer only names another lookup",
-            job.name
-        ))),
     }
 }
 
@@ -69,7 +89,7 @@ fn has_credentials(access: &SourceAccess) -> bool {
 }
 
 /// `ingest` does not know how the operator named the source; advice has to.
-fn name_the_source(error: Error, source: &str) -> Error {
+pub(super) fn name_the_source(error: Error, source: &str) -> Error {
     let message = error
         .full_message()
         .replace("sources.<name>", &format!("sources.{source}"));
@@ -154,7 +174,10 @@ mod tests {
                 "https://cdn.example/b.mp4?sig=3",
             ),
         ];
-        assert_eq!(matching(&dead, answer).unwrap().name, "recording-3.mp4");
+        assert_eq!(
+            matching(&dead, &anything(), answer).unwrap().name,
+            "recording-3.mp4"
+        );
     }
 
     #[test]
@@ -164,12 +187,18 @@ mod tests {
             found("layer-0.mp4", Kind::Video, "https://cdn.example/1"),
             found("recording.mp4", Kind::Video, "https://cdn.example/2"),
         ];
-        assert_eq!(matching(&dead, by_name).unwrap().name, "recording.mp4");
+        assert_eq!(
+            matching(&dead, &anything(), by_name).unwrap().name,
+            "recording.mp4"
+        );
         let by_sort = vec![
             found("sound.mp4", Kind::Audio, "https://cdn.example/1"),
             found("other.mp4", Kind::Video, "https://cdn.example/2"),
         ];
-        assert_eq!(matching(&dead, by_sort).unwrap().name, "other.mp4");
+        assert_eq!(
+            matching(&dead, &anything(), by_sort).unwrap().name,
+            "other.mp4"
+        );
     }
 
     #[test]
@@ -179,7 +208,30 @@ mod tests {
             found("a.mp4", Kind::Video, "https://cdn.example/1"),
             found("b.mp4", Kind::Video, "https://cdn.example/2"),
         ];
-        assert_eq!(matching(&dead, answer).unwrap_err().class(), Class::Gone);
+        assert_eq!(
+            matching(&dead, &anything(), answer).unwrap_err().class(),
+            Class::Gone
+        );
+    }
+
+    fn anything() -> Lookup {
+        Lookup {
+            call: "daily-recording".to_owned(),
+            id: "r".to_owned(),
+        }
+    }
+
+    #[test]
+    fn what_a_question_names_is_the_file_whatever_its_answer_sorts_it_as() {
+        let mut dead = job("track-1.mp4", "https://old.example/x?sig=old");
+        dead.kind = Kind::Audio;
+        let answer = || vec![found("track.mp4", Kind::Video, "https://cdn.example/1")];
+        let by_path = Lookup {
+            call: "hms-recording".to_owned(),
+            id: "r#s3://b/x.mp4".to_owned(),
+        };
+        assert!(matching(&dead, &by_path, answer()).is_ok());
+        assert!(matching(&dead, &anything(), answer()).is_err());
     }
 
     #[test]

@@ -28,10 +28,15 @@ mod attempt;
 mod destination;
 mod lease;
 mod lookup;
+mod pace;
+pub mod reconcile;
 mod seal;
 mod settle;
 mod shift;
 mod sweep;
+pub mod walk;
+
+pub use pace::{ApiPace, PaceSettings};
 
 /// How a worker works.
 #[derive(Clone, Debug)]
@@ -61,6 +66,20 @@ pub struct SourceAccess {
     pub credentials: Credentials,
     /// Hosts that its URLs may name; empty means any public one.
     pub allow_hosts: Vec<String>,
+    /// How fast its API may be asked, by everybody together.
+    pub pace: Arc<ApiPace>,
+    /// Who counts its fresh URLs.
+    pub on_remint: OnRemint,
+}
+
+/// Hears of each fresh URL that was asked for: whether there was one.
+#[derive(Clone, Default)]
+pub struct OnRemint(pub Option<Arc<dyn Fn(bool) + Send + Sync>>);
+
+impl std::fmt::Debug for OnRemint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnRemint")
+    }
 }
 
 /// Everything that a worker needs.

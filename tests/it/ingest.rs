@@ -726,6 +726,7 @@ fn answer(provider: Provider, lookup: &Lookup, file: &str) -> Vec<Artifact> {
     let response = ApiResponse {
         status: 200,
         retry_after: None,
+        date: None,
         body: sample(file).into(),
     };
     lookup_answer(provider, lookup, &response, &Recording::default(), clock()).unwrap()
@@ -1000,6 +1001,7 @@ fn an_error_text_in_place_of_a_link_is_the_providers_failure() {
     let response = ApiResponse {
         status: 200,
         retry_after: None,
+        date: None,
         body: sample(file).into(),
     };
     let lookup = lookup("daily-recording", "r");

@@ -8,6 +8,7 @@ mod house;
 mod ingest;
 mod kill;
 mod object;
+mod reconcile;
 mod secrets;
 mod server;
 mod store;

@@ -554,6 +554,7 @@ fn t15_what_holds_a_secret_does_not_show_it_to_a_panic() {
     let response = ApiResponse {
         status: 200,
         retry_after: None,
+        date: None,
         body: body.clone().into(),
     };
     let settings = S3Settings {

@@ -9,6 +9,7 @@ mod operator;
 mod random;
 mod sealing;
 mod sqlite;
+mod walks;
 
 use std::sync::Arc;
 

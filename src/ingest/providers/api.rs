@@ -162,6 +162,7 @@ mod tests {
             let response = ApiResponse {
                 status,
                 retry_after: Some(Duration::from_secs(45)),
+                date: None,
                 body: "{}".into(),
             };
             let line = match read_answer(Provider::Hms, &response) {

@@ -16,7 +16,7 @@ use crate::model::api::{ApiRequest, Credentials};
 use crate::model::{Artifact, Format, Kind, Lookup, Provider, Recording};
 use crate::signed_url::redact_urls;
 
-const BASE: &str = "https://api.daily.co/v1";
+pub(super) const BASE: &str = "https://api.daily.co/v1";
 
 /// An access link's life unless asked otherwise.
 const DOCUMENTED_LIFE: SignedDuration = SignedDuration::from_hours(1);
@@ -83,7 +83,7 @@ fn says(event_type: &str, payload: Fields) -> Says {
     match event_type {
         "recording.ready-to-download" => {
             let (call, file) = recording_call(payload);
-            ask(call, payload.text("recording_id"), file)
+            ask_recording(call, payload.text("recording_id"), file)
         }
         "transcript.ready-to-download" => {
             let file = File::new("transcript.vtt", Kind::Transcript, Format::Vtt);
@@ -133,13 +133,28 @@ fn is_ignored(event_type: &str) -> bool {
     types.contains(&event_type) || groups.iter().any(|group| event_type.starts_with(group))
 }
 
-fn ask(call: &str, id: Option<String>, file: File) -> Says {
+pub(super) fn ask(call: &str, id: Option<String>, file: File) -> Says {
     let Some(id) = id else {
         return Says::unreadable("the event names no id to ask for");
     };
     let mut shelf = Shelf::default();
     shelf.put_lookup(lookup(call, id), file);
     shelf.into_says(Vec::new())
+}
+
+/// One recording is one file, whichever of the two calls asks for it: lists don't tell the sort.
+pub(super) fn ask_recording(call: &str, id: Option<String>, file: File) -> Says {
+    let Some(id) = id else {
+        return Says::unreadable("the event names no recording to ask for");
+    };
+    let mut shelf = Shelf::default();
+    let identity = format!("lookup:{}", recording_identity(&id));
+    shelf.put_lookup_as(identity, lookup(call, id), file);
+    shelf.into_says(Vec::new())
+}
+
+fn recording_identity(id: &str) -> String {
+    format!("daily-recording:{id}")
 }
 
 /// The sort of recording is told by the event only, so the call's name keeps it for the answer.
@@ -150,7 +165,7 @@ fn recording_call(payload: Fields) -> (&'static str, File) {
     }
 }
 
-fn video_file(format: Format) -> File {
+pub(super) fn video_file(format: Format) -> File {
     File::new(
         format!("recording.{}", format.extension()),
         Kind::Video,
@@ -280,6 +295,9 @@ fn batch_link(
 
 /// Hosts and paths of links may change, the question doesn't: it is what makes the file the same.
 fn put(lookup: &Lookup, url: Location, file: File, life: Life, shelf: &mut Shelf) {
-    let identity = format!("{}:{}:{}", lookup.call, lookup.id, file.name);
+    let identity = match lookup.call.as_str() {
+        "daily-recording" | "daily-audio" => recording_identity(&lookup.id),
+        call => format!("{call}:{}:{}", lookup.id, file.name),
+    };
     shelf.put_as(identity, url, file.with_remint(Some(lookup.clone())), life);
 }

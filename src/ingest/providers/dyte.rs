@@ -232,13 +232,14 @@ pub(super) fn recording_files(
                 _ => File::new("recording.mp4", Kind::Video, Format::Mp4),
             };
             let size = recording.size_bytes(names.size);
-            shelf.put(url, file.sized(size).with_remint(remint.clone()), life);
+            let file = file.sized(size).with_remint(remint.clone());
+            shelf.put_of("video", url, file, life);
         }
     }
     let url = recording.location(names.audio);
     let (extension, format) = extension_of(&url, Format::Mp3);
     let file = File::new(format!("audio.{extension}"), Kind::Audio, format);
-    shelf.put(url, file.with_remint(remint), life);
+    shelf.put_of("audio", url, file.with_remint(remint), life);
 }
 
 /// `[{layer_name, download_urls: {"<file>.webm": {download_url}}}]`: a sound file for each participant.
@@ -256,8 +257,9 @@ fn tracks(layers: &[Value], remint: &Option<Lookup>, life: Life, shelf: &mut She
                 _ => Fields::of(entry).location("download_url"),
             };
             let name = format!("track-{}.{}", safe(stem), format.extension());
+            let track = format!("track:{file_name}");
             let file = File::new(name, Kind::Audio, format).with_remint(remint.clone());
-            shelf.put(url, file, life);
+            shelf.put_of(&track, url, file, life);
         }
     }
 }
@@ -287,7 +289,7 @@ fn session_file(
             return Says::unreadable("the event names neither a file nor a session to ask for one");
         }
         (Location::Missing, Some(ask)) => shelf.put_lookup(ask, file),
-        (url, _) => shelf.put(url, file, life),
+        (url, _) => shelf.put_of("file", url, file, life),
     }
     shelf.into_says(Vec::new())
 }

@@ -36,7 +36,7 @@ pub(super) fn request(
 
 /// Dyte's `api_key` is the organization's id and `api_secret` its key (or `api_key` is both, as `id:key`);
 /// RealtimeKit's `api_key` is a Cloudflare token.
-fn authorization(provider: Provider, credentials: &Credentials) -> Result<String> {
+pub(super) fn authorization(provider: Provider, credentials: &Credentials) -> Result<String> {
     let key = api_key(provider, credentials)?;
     if provider == Provider::RealtimeKit {
         return Ok(format!("Bearer {key}"));
@@ -100,6 +100,12 @@ fn recording(
             ),
         ));
     }
+    recording_of(data, lookup, now, shelf);
+    Ok(())
+}
+
+/// The files of a recording as the API tells them, alone or in a list.
+pub(super) fn recording_of(data: Fields, lookup: &Lookup, now: Timestamp, shelf: &mut Shelf) {
     let life = life(data, "download_url", "downloadUrl", now);
     let names = RecordingNames {
         video: "download_url",
@@ -108,7 +114,6 @@ fn recording(
         size: "file_size",
     };
     recording_files(data, &names, Some(lookup.clone()), life, shelf);
-    Ok(())
 }
 
 fn one(
@@ -123,7 +128,7 @@ fn one(
     let url = data.first_location(&[&snake, &camel]);
     let life = life(data, &snake, &camel, now);
     let file = file(format_of(&url)).with_remint(Some(lookup.clone()));
-    shelf.put(url, file, life);
+    shelf.put_of("file", url, file, life);
 }
 
 fn life(data: Fields, snake: &str, camel: &str, now: Timestamp) -> Life {

@@ -13,14 +13,14 @@ use serde_json::json;
 use super::api::{api_key, api_secret, get, segment, unknown_call};
 use super::draft::hash;
 use super::fields::Fields;
-use super::hms_files::asset_lookup;
+use super::hms_files::{asset_lookup, put_stored, stored_identity};
 use super::shelf::{File, Life, Shelf, path_format};
 use crate::error::Result;
 use crate::model::api::{ApiRequest, Credentials};
 use crate::model::{Artifact, Format, Kind, Lookup, Provider};
 use crate::signed_url::redact::is_jwt;
 
-const BASE: &str = "https://api.100ms.live/v2";
+pub(super) const BASE: &str = "https://api.100ms.live/v2";
 
 /// Long enough for one call on a slow day.
 const TOKEN_LIFE_SECONDS: i64 = 600;
@@ -78,7 +78,8 @@ fn asset(lookup: &Lookup, answer: Fields, now: Timestamp, shelf: &mut Shelf) {
         documented: None,
         is_signed: true,
     };
-    shelf.put(url, file.with_remint(Some(lookup.clone())), life);
+    let file = file.with_remint(Some(lookup.clone()));
+    put_stored(answer.text("path"), url, file, life, shelf);
 }
 
 /// An asset of which nothing is known but its path.
@@ -103,7 +104,7 @@ fn assets<'a>(lookup: &Lookup, list: impl Iterator<Item = Fields<'a>>, shelf: &m
     }
 }
 
-fn put_asset(asset: Fields, shelf: &mut Shelf) {
+pub(super) fn put_asset(asset: Fields, shelf: &mut Shelf) {
     let (Some(id), Some((name, kind, format))) = (asset.text("id"), asset_file(asset)) else {
         return;
     };
@@ -116,7 +117,11 @@ fn put_asset(asset: Fields, shelf: &mut Shelf) {
         ),
         Some("completed") | None => {
             let ask = asset_lookup(&id, kind, &name);
-            shelf.put_lookup(ask.clone(), file.with_remint(Some(ask)));
+            let identity = match asset.text("path") {
+                Some(path) => format!("lookup:{}", stored_identity(&path)),
+                None => format!("lookup:hms-asset:{id}"),
+            };
+            shelf.put_lookup_as(identity, ask.clone(), file.with_remint(Some(ask)));
         }
         // Still being made; its event will come.
         Some(_) => {}
@@ -150,7 +155,11 @@ fn asset_file(asset: Fields) -> Option<(String, Kind, Format)> {
 }
 
 /// A management token of our own, short-lived; `api_key` alone may also be one from the dashboard.
-fn management_token(lookup: &Lookup, credentials: &Credentials, now: Timestamp) -> Result<String> {
+pub(super) fn management_token(
+    lookup: &Lookup,
+    credentials: &Credentials,
+    now: Timestamp,
+) -> Result<String> {
     let access_key = api_key(Provider::Hms, credentials)?;
     if credentials.api_secret.is_none() && is_jwt(access_key) {
         return Ok(access_key.to_owned());

@@ -4,7 +4,7 @@
 //! meant.
 
 use super::draft::lookup;
-use super::fields::Fields;
+use super::fields::{Fields, Location};
 use super::shelf::{File, Life, Shelf, format_of, path_format};
 use crate::model::key::safe;
 use crate::model::{Format, Kind, Lookup};
@@ -13,17 +13,20 @@ use crate::model::{Format, Kind, Lookup};
 pub(super) fn composite(data: Fields, life: Life, shelf: &mut Shelf) {
     // `URL` and `location` are deprecated doubles; `location` can also be a storage path.
     let recording = data.first_location(&["recording_presigned_url", "URL", "location"]);
+    let path = data.text("recording_path");
     let file = File::new("recording.mp4", Kind::Video, Format::Mp4)
         .sized(data.size_bytes("size"))
-        .with_remint(remint(data, data.text("recording_path")));
-    shelf.put(recording, file, life);
+        .with_remint(remint(data, path.clone()));
+    put_stored(path, recording, file, life, shelf);
     chat(data, life, shelf);
 }
 
 fn chat(data: Fields, life: Life, shelf: &mut Shelf) {
-    let file = File::new("chat.csv", Kind::Chat, Format::Csv)
-        .with_remint(remint(data, data.text("chat_recording_path")));
-    shelf.put(data.location("chat_recording_presigned_url"), file, life);
+    let path = data.text("chat_recording_path");
+    let file =
+        File::new("chat.csv", Kind::Chat, Format::Csv).with_remint(remint(data, path.clone()));
+    let url = data.location("chat_recording_presigned_url");
+    put_stored(path, url, file, life, shelf);
 }
 
 /// A recording of one stream or track.
@@ -32,7 +35,11 @@ pub(super) fn single(data: Fields, life: Life, shelf: &mut Shelf, file: &File) -
         .clone()
         .sized(data.size_bytes("size"))
         .with_remint(remint(data, data.text("recording_path")));
-    shelf.put(data.location("recording_presigned_url"), sized, life);
+    let (path, url) = (
+        data.text("recording_path"),
+        data.location("recording_presigned_url"),
+    );
+    put_stored(path, url, sized, life, shelf);
     file.name.clone()
 }
 
@@ -80,7 +87,11 @@ pub(super) fn hls(data: Fields, life: Life, shelf: &mut Shelf) {
         let file = File::new(name, Kind::Video, Format::Mp4)
             .sized(layer.size_bytes("size"))
             .with_remint(asset.or_else(|| remint(data, layer.text("recording_path"))));
-        shelf.put(layer.location("recording_presigned_url"), file, life);
+        let (path, url) = (
+            layer.text("recording_path"),
+            layer.location("recording_presigned_url"),
+        );
+        put_stored(path, url, file, life, shelf);
     }
     for thumbnail in data.list("recording_thumbnails") {
         let url = thumbnail.location("url");
@@ -123,7 +134,7 @@ fn vod(data: Fields, life: Life, shelf: &mut Shelf) {
         .with_remint(remint(data, data.text("hls_vod_recording_path")));
     // On 100ms's own storage the playlist is a plain CDN address, of which no life is documented.
     let is_signed = is_archive;
-    shelf.put(url, file, Life { is_signed, ..life });
+    put_stored(path, url, file, Life { is_signed, ..life }, shelf);
 }
 
 fn dimensions(file: Fields) -> String {
@@ -163,12 +174,28 @@ pub(super) fn transcription(data: Fields, life: Life, shelf: &mut Shelf) {
         let asset = asset.map(|id| asset_lookup(&id, kind, name));
         let file = File::new(name, kind, format)
             .with_remint(asset.or_else(|| remint(data, data.text(&format!("{prefix}_path")))));
-        shelf.put(
-            data.location(&format!("{prefix}_presigned_url")),
-            file,
-            life,
-        );
+        let url = data.location(&format!("{prefix}_presigned_url"));
+        put_stored(data.text(&format!("{prefix}_path")), url, file, life, shelf);
     }
+}
+
+/// A file by its place in the storage, which events, lists and answers all tell, whatever host and path they
+/// sign it under.
+pub(super) fn put_stored(
+    path: Option<String>,
+    url: Location,
+    file: File,
+    life: Life,
+    shelf: &mut Shelf,
+) {
+    match path {
+        Some(path) => shelf.put_as(stored_identity(&path), url, file, life),
+        None => shelf.put(url, file, life),
+    }
+}
+
+pub(super) fn stored_identity(path: &str) -> String {
+    format!("path:{path}")
 }
 
 /// How a fresh URL can be had where no asset id is told: by way of the recording's or session's assets,

@@ -29,6 +29,9 @@ const LOST_CODES: [&str; 6] = [
     "recording_failed",
 ];
 
+/// A bot leaves one file of each sort, and its recording is its own: so the sort is the identity.
+pub(super) const OWNER: &str = "meetingbaas";
+
 const V1_TYPES: [&str; 3] = ["complete", "failed", "transcription_complete"];
 
 /// Whether `event` looks like MeetingBaaS's.
@@ -95,8 +98,12 @@ fn complete(data: Fields, at: Timestamp) -> Says {
     let bot = data
         .text("bot_id")
         .map(|bot| lookup("meetingbaas-v1-bot", bot));
+    let is_known = bot.is_some();
     v1_files(data, bot, at, &mut shelf);
-    transcript::put(data.value("transcript"), &mut shelf);
+    match is_known {
+        true => transcript::put_only(OWNER, data.value("transcript"), &mut shelf),
+        false => transcript::put(data.value("transcript"), &mut shelf),
+    }
     completed(shelf, data)
 }
 
@@ -158,7 +165,7 @@ fn status_change(data: Fields) -> Says {
 pub(super) fn v1_files(data: Fields, bot: Option<Lookup>, at: Timestamp, shelf: &mut Shelf) {
     let life = life(at, V1_LIFE);
     let video = File::new("recording.mp4", Kind::Video, Format::Mp4).with_remint(bot.clone());
-    shelf.put(data.location("mp4"), video, life);
+    put("video", data.location("mp4"), video, life, shelf);
     audio(data.location("audio"), Format::Wav, bot, life, shelf);
 }
 
@@ -171,7 +178,8 @@ pub(super) fn v2_files(data: Fields, bot: Option<Lookup>, at: Timestamp, shelf: 
         Location::Missing => data.location("mp4"),
         other => other,
     };
-    shelf.put(video, file("recording.mp4", Kind::Video, Format::Mp4), life);
+    let recording = file("recording.mp4", Kind::Video, Format::Mp4);
+    put("video", video, recording, life, shelf);
     audio(
         data.location("audio"),
         Format::Flac,
@@ -199,7 +207,7 @@ pub(super) fn v2_files(data: Fields, bot: Option<Lookup>, at: Timestamp, shelf: 
             Some(value) if name == "transcription" && value.is_array() => {
                 transcript::put(Some(value), shelf);
             }
-            _ => shelf.put(data.location(name), file, life),
+            _ => put(name, data.location(name), file, life, shelf),
         }
     }
 }
@@ -207,7 +215,14 @@ pub(super) fn v2_files(data: Fields, bot: Option<Lookup>, at: Timestamp, shelf: 
 fn audio(url: Location, usual: Format, bot: Option<Lookup>, life: Life, shelf: &mut Shelf) {
     let (extension, format) = extension_of(&url, usual);
     let file = File::new(format!("audio.{extension}"), Kind::Audio, format);
-    shelf.put(url, file.with_remint(bot), life);
+    put("audio", url, file.with_remint(bot), life, shelf);
+}
+
+fn put(what: &str, url: Location, file: File, life: Life, shelf: &mut Shelf) {
+    match file.remint {
+        Some(_) => shelf.put_as(format!("{OWNER}:{what}"), url, file, life),
+        None => shelf.put(url, file, life),
+    }
 }
 
 fn life(at: Timestamp, documented: SignedDuration) -> Life {

@@ -9,12 +9,12 @@ use secrecy::SecretString;
 use super::api::{api_key, get, segment, unknown_call};
 use super::fields::Fields;
 use super::shelf::Shelf;
-use super::{meetingbaas, transcript};
+use super::{draft, meetingbaas, transcript};
 use crate::error::Result;
 use crate::model::api::{ApiRequest, Credentials};
 use crate::model::{Artifact, Lookup, Provider};
 
-const BASE: &str = "https://api.meetingbaas.com";
+pub(super) const BASE: &str = "https://api.meetingbaas.com";
 
 /// The request that answers `lookup`.
 pub(super) fn request(lookup: &Lookup, credentials: &Credentials) -> Result<ApiRequest> {
@@ -23,7 +23,7 @@ pub(super) fn request(lookup: &Lookup, credentials: &Credentials) -> Result<ApiR
         "meetingbaas-v1-bot" => {
             format!("/bots/meeting_data?bot_id={bot}&include_transcripts=false")
         }
-        "meetingbaas-v1-transcript" => {
+        "meetingbaas-v1-transcript" | "meetingbaas-v1-all" => {
             format!("/bots/meeting_data?bot_id={bot}&include_transcripts=true")
         }
         "meetingbaas-v2-bot" => format!("/v2/bots/{bot}"),
@@ -46,6 +46,13 @@ pub(super) fn answer(lookup: &Lookup, answer: Fields, now: Timestamp) -> Result<
     let again = Some(lookup.clone());
     match lookup.call.as_str() {
         "meetingbaas-v1-bot" => meetingbaas::v1_files(answer, again, now, &mut shelf),
+        // Of a bot whose event we have missed: what that would have brought.
+        "meetingbaas-v1-all" => {
+            let bot = draft::lookup("meetingbaas-v1-bot", lookup.id.clone());
+            meetingbaas::v1_files(answer, Some(bot), now, &mut shelf);
+            let words = answer.object("bot_data").value("transcripts");
+            transcript::put_only(meetingbaas::OWNER, words, &mut shelf);
+        }
         "meetingbaas-v1-transcript" => {
             transcript::put(answer.object("bot_data").value("transcripts"), &mut shelf);
         }

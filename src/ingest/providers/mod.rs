@@ -18,6 +18,8 @@ mod fields;
 mod hms;
 mod hms_api;
 mod hms_files;
+pub(super) mod hooks;
+pub(super) mod list;
 mod meetingbaas;
 mod meetingbaas_api;
 mod shelf;
@@ -101,6 +103,10 @@ pub(super) fn lookup_answer(
         return Err(api::nothing_found(provider));
     }
     Ok(found)
+}
+
+pub(super) fn names_one_file(lookup: &Lookup) -> bool {
+    lookup.call.starts_with("hms-") && lookup.id.contains('#')
 }
 
 pub(super) fn remint_match<'a>(

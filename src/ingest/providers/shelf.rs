@@ -125,9 +125,26 @@ impl Shelf {
         self.push(identity, origin, deadline, file);
     }
 
+    /// A file behind a URL that `remint` can give again: its question is what makes the file the same, whatever
+    /// host and path its answers name. `what` tells several files of one question apart.
+    pub(super) fn put_of(&mut self, what: &str, location: Location, file: File, life: Life) {
+        match &file.remint {
+            Some(ask) => {
+                let identity = format!("{}:{}:{what}", ask.call, ask.id);
+                self.put_as(identity, location, file, life);
+            }
+            None => self.put(location, file, life),
+        }
+    }
+
     /// A file whose bytes are here.
     pub(super) fn put_inline(&mut self, content: String, file: File) {
         let identity = format!("inline:{}:{}", file.name, hash(content.as_bytes()));
+        self.put_inline_as(identity, content, file);
+    }
+
+    /// A file whose bytes are here, by an identity that another telling of it shares.
+    pub(super) fn put_inline_as(&mut self, identity: String, content: String, file: File) {
         let file = file.sized(Some(content.len() as u64));
         self.push(identity, Origin::Inline(content), Deadline::NONE, file);
     }
@@ -135,6 +152,12 @@ impl Shelf {
     /// A file that must be asked for.
     pub(super) fn put_lookup(&mut self, lookup: Lookup, file: File) {
         let identity = format!("lookup:{}:{}", lookup.call, lookup.id);
+        self.put_lookup_as(identity, lookup, file);
+    }
+
+    /// A file that must be asked for. By custom the identity is `lookup:` and what the identities of the files
+    /// begin with that the answer names: so a file that came otherwise is recognised before anybody asks.
+    pub(super) fn put_lookup_as(&mut self, identity: String, lookup: Lookup, file: File) {
         self.push(identity, Origin::Lookup(lookup), Deadline::NONE, file);
     }
 

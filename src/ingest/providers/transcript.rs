@@ -18,8 +18,20 @@ const CUE_MAX_SECONDS: f64 = 7.0;
 /// A pause as long as this starts a new cue.
 const PAUSE_SECONDS: f64 = 2.0;
 
-/// Puts `transcript` on the shelf; an empty one is no file.
+/// Puts `transcript` on the shelf, each content a file of its own; an empty one is no file.
 pub(super) fn put(transcript: Option<&Value>, shelf: &mut Shelf) {
+    put_each(transcript, |content, file| shelf.put_inline(content, file));
+}
+
+/// Puts the transcript on the shelf of which `owner` has one only, however its words are called.
+pub(super) fn put_only(owner: &str, transcript: Option<&Value>, shelf: &mut Shelf) {
+    put_each(transcript, |content, file| {
+        let identity = format!("{owner}:{}", file.name);
+        shelf.put_inline_as(identity, content, file);
+    });
+}
+
+fn put_each(transcript: Option<&Value>, mut put: impl FnMut(String, File)) {
     let Some(items) = transcript
         .and_then(Value::as_array)
         .filter(|items| !items.is_empty())
@@ -27,15 +39,13 @@ pub(super) fn put(transcript: Option<&Value>, shelf: &mut Shelf) {
         return;
     };
     if let Ok(json) = serde_json::to_string_pretty(items) {
-        shelf.put_inline(
-            json,
-            File::new("transcript.json", Kind::Transcript, Format::Json),
-        );
+        let file = File::new("transcript.json", Kind::Transcript, Format::Json);
+        put(json, file);
     }
     let cues = cues(items);
     if !cues.is_empty() {
         let file = File::new("transcript.vtt", Kind::Transcript, Format::Vtt);
-        shelf.put_inline(write_vtt(&cues), file);
+        put(write_vtt(&cues), file);
     }
 }
 

@@ -215,4 +215,12 @@ impl ObjectStore for S3Store {
         self.head_bucket().await?;
         self.probe_options().await
     }
+
+    async fn delete(&self, key: &str) -> Result<()> {
+        self.delete_object(key).await
+    }
+
+    async fn server_time(&self, missing_key: &str) -> Result<Option<jiff::Timestamp>> {
+        self.date_of_refusal(missing_key).await
+    }
 }

@@ -45,6 +45,25 @@ impl S3Store {
         }))
     }
 
+    /// The SDK shows the headers of a refusal only, so one is asked for.
+    pub(super) async fn date_of_refusal(&self, missing_key: &str) -> Result<Option<Timestamp>> {
+        let sent = self
+            .client
+            .head_object()
+            .bucket(&self.bucket)
+            .key(missing_key)
+            .customize()
+            .config_override(within(self.limit_for(0)))
+            .send()
+            .await;
+        let Err(error) = sent else { return Ok(None) };
+        let Some(response) = error.raw_response() else {
+            return Err(failure(on("HeadObject", missing_key), error));
+        };
+        let date = response.headers().get("date");
+        Ok(date.and_then(|text| Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp())))
+    }
+
     pub(super) async fn get_object(
         &self,
         key: &str,

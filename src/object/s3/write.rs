@@ -192,6 +192,20 @@ impl S3Store {
         }
     }
 
+    pub(super) async fn delete_object(&self, key: &str) -> Result<()> {
+        let sent = self
+            .client
+            .delete_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .customize()
+            .config_override(within(self.limit_for(0)))
+            .send()
+            .await;
+        sent.map(drop)
+            .map_err(|error| failure(on("DeleteObject", key), error))
+    }
+
     pub(super) async fn abort_multipart_upload(&self, key: &str, upload_id: &str) -> Result<()> {
         let sent = self
             .client

@@ -8,8 +8,8 @@ use jiff::Timestamp;
 use sqlx::SqlitePool;
 
 use super::{
-    Claim, Claimed, EventRecord, Filter, JobStore, NewEvent, ProviderLoss, Recorded, Selection,
-    Stats, UploadOwner, Written, sql,
+    Claim, Claimed, EventRecord, Filter, JobStore, KnownArtifact, NewEvent, ProviderLoss, Recorded,
+    Selection, Stats, UploadOwner, WalkTurn, Written, sql,
 };
 use crate::error::{Class, Result};
 use crate::model::manifest::RecordingContents;
@@ -28,6 +28,7 @@ mod record;
 mod rows;
 mod settle;
 mod shelf;
+mod walk;
 mod writer;
 
 pub use lock::{Seat, WorkerLock};
@@ -249,6 +250,34 @@ impl JobStore for SqliteStore {
         let ids = ids.to_vec();
         self.writer
             .write(move |conn| Box::pin(operate::cancel(conn, ids, now)))
+            .await
+    }
+
+    async fn known(&self, source: &str, recording_keys: &[String]) -> Result<Vec<KnownArtifact>> {
+        walk::known(&self.readers, source, recording_keys).await
+    }
+
+    async fn begin_walk(
+        &self,
+        source: &str,
+        holder: &str,
+        now: Timestamp,
+        lease_until: Timestamp,
+    ) -> Result<WalkTurn> {
+        let (source, holder) = (source.to_owned(), holder.to_owned());
+        self.writer
+            .write(move |conn| {
+                Box::pin(async move { walk::begin(conn, &source, &holder, now, lease_until).await })
+            })
+            .await
+    }
+
+    async fn end_walk(&self, source: &str, holder: &str, reached: Option<Timestamp>) -> Result<()> {
+        let (source, holder) = (source.to_owned(), holder.to_owned());
+        self.writer
+            .write(move |conn| {
+                Box::pin(async move { walk::end(conn, &source, &holder, reached).await })
+            })
             .await
     }
 

@@ -30,11 +30,18 @@ const WAL_LIMIT_BYTES: &str = "67108864";
 
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-const MIGRATIONS: [(i64, &str, &str); 1] = [(
-    1,
-    "events recordings jobs",
-    include_str!("../migrations/sqlite/0001_events_recordings_jobs.sql"),
-)];
+const MIGRATIONS: [(i64, &str, &str); 2] = [
+    (
+        1,
+        "events recordings jobs",
+        include_str!("../migrations/sqlite/0001_events_recordings_jobs.sql"),
+    ),
+    (
+        5,
+        "walks",
+        include_str!("../migrations/sqlite/0005_walks.sql"),
+    ),
+];
 
 /// Makes the file if it is missing, checks it if it is there, and brings its schema up to date. Gives the one
 /// writer and the readers.

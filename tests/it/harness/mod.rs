@@ -2,5 +2,6 @@
 
 pub mod api;
 pub mod binary;
+pub mod daily;
 pub mod origin;
 pub mod s3;

@@ -340,6 +340,10 @@ impl Scripted {
 
 #[async_trait]
 impl ObjectStore for Scripted {
+    async fn delete(&self, key: &str) -> Result<()> {
+        self.store.delete(key).await
+    }
+
     async fn put(
         &self,
         key: &str,

@@ -22,7 +22,7 @@ use recording_harvester::source::http::{HttpSettings, HttpSource};
 use recording_harvester::store::sqlite::SqliteStore;
 use recording_harvester::store::{Filter, JobStore, NewEvent};
 use recording_harvester::transfer::{Engine, TransferSettings};
-use recording_harvester::worker::{SourceAccess, Worker, WorkerSettings};
+use recording_harvester::worker::{OnRemint, SourceAccess, Worker, WorkerSettings};
 use serde_json::json;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -152,9 +152,28 @@ impl World {
                 api_secret: None,
                 base_url: Some(self.api.url()),
             },
-            allow_hosts: Vec::new(),
+            ..SourceAccess::default()
         };
         self.worker_with(HashMap::from([(DAILY_SOURCE.to_owned(), access)]))
+    }
+
+    /// A worker that has both halves of the credentials of the source `100ms`; who counts its fresh URLs.
+    pub fn worker_with_hms_keys(&self) -> (Worker, Arc<Mutex<Vec<bool>>>) {
+        let counted: Arc<Mutex<Vec<bool>>> = Arc::default();
+        let count = Arc::clone(&counted);
+        let access = SourceAccess {
+            credentials: Credentials {
+                api_key: Some("key-canary".into()),
+                api_secret: Some("secret-canary".into()),
+                base_url: Some(self.api.url()),
+            },
+            on_remint: OnRemint(Some(Arc::new(move |is_fresh| {
+                count.lock().unwrap().push(is_fresh);
+            }))),
+            ..SourceAccess::default()
+        };
+        let worker = self.worker_with(HashMap::from([("100ms".to_owned(), access)]));
+        (worker, counted)
     }
 
     fn worker_with(&self, access: HashMap<String, SourceAccess>) -> Worker {

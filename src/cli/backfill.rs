@@ -1,0 +1,269 @@
+//! `harvester backfill`: asks a provider what exists and archives what is missing.
+//!
+//! What is known is passed over, so an interrupted backfill goes on where it stopped by being run again. A worker
+//! that runs on the store does the archiving; without one it is done here, in the foreground.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::output::{Failure, Output, Result};
+use super::values::{self, Since};
+use super::wire::{self, House};
+use super::{Context, archive, signals};
+use crate::config::Config;
+use crate::ingest::list::Window;
+use crate::model::{JobId, Layout};
+use crate::report::board::{self, Tone};
+use crate::store::JobStore;
+use crate::worker::walk::{Purpose, Sighting, Standing, Subject, Walked, Walker};
+
+/// Arguments of `backfill`.
+#[derive(clap::Args, Debug)]
+pub(super) struct BackfillArgs {
+    /// The source, as the configuration names it
+    #[arg(value_name = "SOURCE")]
+    source: String,
+    /// Recordings that ended since: a time, or 7d, 12h, 30m
+    #[arg(long, value_name = "TIME", value_parser = values::since)]
+    since: Since,
+    /// Recordings that ended before [default: now]
+    #[arg(long, value_name = "TIME", value_parser = values::since)]
+    until: Option<Since>,
+    /// Only say what there is and how it stands here; nothing is written
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) async fn backfill(args: BackfillArgs, context: Context) -> Result {
+    let shutdown = CancellationToken::new();
+    let output = context.output.clone();
+    let work = perform(args, context, shutdown.clone());
+    signals::heeding(&output, &shutdown, work).await?
+}
+
+async fn perform(args: BackfillArgs, mut context: Context, shutdown: CancellationToken) -> Result {
+    let subject = subject(&args.source, &context.config)?;
+    let now = context.clock.now();
+    let window = Window {
+        since: args.since.from(now),
+        until: args.until.map_or(now, |until| until.from(now)),
+    };
+    if window.since >= window.until {
+        return Err(Failure::Usage(
+            "--since is not before --until: nothing lies between them".to_owned(),
+        ));
+    }
+    match args.dry_run {
+        true => look(&subject, window, &mut context, &shutdown).await,
+        false => fill(&subject, window, context, &shutdown).await,
+    }
+}
+
+fn subject(name: &str, config: &Config) -> Result<Subject> {
+    let mut subjects = wire::subjects(config);
+    subjects.remove(name).ok_or_else(|| {
+        let mut names: Vec<_> = subjects.into_keys().collect();
+        names.sort_unstable();
+        Failure::Usage(format!(
+            "there is no source {}; there are {}",
+            name.escape_debug(),
+            names.join(", ")
+        ))
+    })
+}
+
+/// Only looks. The store is read if there is one; none is made.
+async fn look(
+    subject: &Subject,
+    window: Window,
+    context: &mut Context,
+    shutdown: &CancellationToken,
+) -> Result {
+    let store = wire::existing_store(context).await?;
+    let config = &context.config;
+    let walker = Walker {
+        store: store.clone(),
+        source: wire::api_source(config, &context.clock)?,
+        clock: Arc::clone(&context.clock),
+        layout: Layout::new(&config.archive.prefix, &config.archive.template)?,
+    };
+    let purpose = Purpose {
+        window,
+        is_dry_run: true,
+        retries_lost: false,
+    };
+    let (walked, _) = walk(&walker, subject, &purpose, &mut context.output, shutdown).await?;
+    context.output.note(&summary(&walked, true));
+    Ok(())
+}
+
+async fn fill(
+    subject: &Subject,
+    window: Window,
+    context: Context,
+    shutdown: &CancellationToken,
+) -> Result {
+    let Context {
+        config,
+        mut output,
+        clock,
+    } = context;
+    let house = House::open(&config, clock).await?;
+    let walker = Walker {
+        store: Some(house.store.clone() as Arc<dyn JobStore>),
+        source: wire::api_source(&config, &house.clock)?,
+        clock: Arc::clone(&house.clock),
+        layout: house.layout.clone(),
+    };
+    let purpose = Purpose {
+        window,
+        is_dry_run: false,
+        retries_lost: true,
+    };
+    let (walked, jobs) = walk(&walker, subject, &purpose, &mut output, shutdown).await?;
+    output.note(&summary(&walked, false));
+    // Not held: a worker may start at any time, and shares the work.
+    let is_worker_running = house.store.lock_worker().is_err();
+    let is_all_there = match (jobs.is_empty(), is_worker_running) {
+        (true, _) => true,
+        (false, true) => {
+            output.note("the worker that runs on this store archives them");
+            true
+        }
+        (false, false) => {
+            let mut screen = output.clone();
+            // Stdout has a line for each thing that was found, and nothing else.
+            screen.is_json = false;
+            archive::work_on(&house, jobs, &mut screen, shutdown).await?
+        }
+    };
+    house.close().await;
+    match is_all_there && walked.failures == 0 {
+        true => Ok(()),
+        false => Err(Failure::Told),
+    }
+}
+
+async fn walk(
+    walker: &Walker,
+    subject: &Subject,
+    purpose: &Purpose,
+    output: &mut Output,
+    shutdown: &CancellationToken,
+) -> Result<(Walked, Vec<JobId>)> {
+    let spinner = output.stderr.spinner(&format!(
+        "asking {} what exists",
+        board::printable(&subject.name)
+    ));
+    let mut jobs: Vec<JobId> = Vec::new();
+    let mut found = 0u64;
+    let mut printed = Ok(());
+    let mut on_sighting = |sighting: &Sighting| {
+        found += 1;
+        spinner.tell(&format!("{found} found"));
+        for job in &sighting.jobs {
+            if !jobs.contains(job) {
+                jobs.push(*job);
+            }
+        }
+        if printed.is_ok() {
+            printed = tell(sighting, subject, purpose, output);
+        }
+        Ok(())
+    };
+    let walked = walker
+        .walk(subject, purpose, &mut on_sighting, shutdown)
+        .await;
+    spinner.end();
+    printed?;
+    Ok((walked?, jobs))
+}
+
+fn tell(sighting: &Sighting, subject: &Subject, purpose: &Purpose, output: &mut Output) -> Result {
+    let event = &sighting.event;
+    let recording = &event.recording;
+    if output.is_json {
+        let artifacts: Vec<_> = event
+            .artifacts
+            .iter()
+            .map(|artifact| json!({"name": artifact.name, "kind": artifact.kind}))
+            .collect();
+        let failures: Vec<_> = event
+            .failures
+            .iter()
+            .map(|failure| json!({"code": failure.code, "message": failure.message}))
+            .collect();
+        return output.json(&json!({
+            "source": subject.name,
+            "provider": subject.provider,
+            "id": event.event_id,
+            "type": event.event_type,
+            "at": event.event_time,
+            "recording": {
+                "id": recording.recording_id.as_ref().or(recording.bot_id.as_ref()),
+                "session_id": recording.session_id,
+                "room_id": recording.room_id,
+                "room_name": recording.room_name,
+            },
+            "artifacts": artifacts,
+            "failures": failures,
+            "status": sighting.standing,
+            "recorded": sighting.is_recorded,
+            "jobs": sighting.jobs,
+        }));
+    }
+    let (tone, word) = match sighting.standing {
+        Standing::New if purpose.is_dry_run => (Tone::Warning, "missing"),
+        Standing::New => (Tone::Good, "found"),
+        Standing::Lost => (Tone::Warning, "lost"),
+        Standing::Known => (Tone::Quiet, "known"),
+        Standing::Failure => (Tone::Bad, "failed"),
+    };
+    let id = recording.identity().unwrap_or_default();
+    let mut line = format!(
+        "{word:<8} {}  {}",
+        time(event.event_time),
+        board::printable(id)
+    );
+    if let Some(room) = &recording.room_name {
+        line.push_str(&format!("  {}", board::printable(room)));
+    }
+    let names: Vec<_> = event
+        .artifacts
+        .iter()
+        .map(|a| board::printable(&a.name))
+        .collect();
+    line.push_str(&format!("  {}", names.join(", ")));
+    for failure in &event.failures {
+        line.push_str(&format!("  {}", board::printable(&failure.message)));
+    }
+    output.toned(tone, &line)
+}
+
+fn time(at: Option<Timestamp>) -> String {
+    match at {
+        Some(at) => at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        None => format!("{:20}", "no date"),
+    }
+}
+
+fn summary(walked: &Walked, is_dry_run: bool) -> String {
+    let Walked {
+        found,
+        new,
+        lost,
+        failures,
+        ..
+    } = walked;
+    let done = if is_dry_run {
+        "nothing was recorded"
+    } else {
+        "the rest was known"
+    };
+    format!(
+        "{found} found: {new} missing here, {lost} lost here, {failures} failed at the provider; {done}"
+    )
+}

@@ -1,0 +1,247 @@
+//! The bucket: everything that archiving does to it, tried on an object of our own.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::super::wire::{Embedded, Places};
+use super::checkup::Checkup;
+use crate::clock::SharedClock;
+use crate::config::Config;
+use crate::error::Error;
+use crate::object::{Attributes, Condition, ObjectStore, Payload, WriteEnd, encode_crc64nvme};
+use crate::transfer::digest::PartDigest;
+
+const CONTENT: &[u8] = b"harvester doctor was here and should have removed this\n";
+
+const REACH_FIX: &str = "check archive.bucket, archive.region, archive.endpoint and the AWS credentials \
+                         (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, profile or role)";
+
+/// The rights that archiving needs, as a policy names them.
+const RIGHTS_FIX: &str = "allow s3:PutObject, s3:GetObject, s3:AbortMultipartUpload, s3:ListMultipartUploadParts on its \
+                          objects and s3:ListBucket, s3:ListBucketMultipartUploads on it";
+
+pub(super) async fn examine(config: &Config, clock: &SharedClock, checkup: &mut Checkup) {
+    let places = Places { config, clock };
+    let destination = match places.destination(Embedded::MayShare).await {
+        Ok(destination) => destination,
+        Err(error) => {
+            checkup.fault("bucket", &error, REACH_FIX);
+            return;
+        }
+    };
+    let prefix = config.archive.prefix.trim_matches('/');
+    let slash = if prefix.is_empty() { "" } else { "/" };
+    let probe = Probe {
+        objects: Arc::clone(&destination.objects),
+        key: format!(
+            "{prefix}{slash}.harvester-doctor-{}",
+            Uuid::from_u128(fastrand::u128(..))
+        ),
+    };
+    let missing = format!("{}-missing", probe.key);
+    if let Ok(theirs) = probe.objects.server_time(&missing).await {
+        checkup.clock("bucket.clock", "the object store", theirs, clock.now());
+    }
+    match destination.check().await {
+        Ok(()) => checkup.good(
+            "bucket",
+            format!("it is there: {}", destination.description),
+        ),
+        Err(error) => checkup.fault("bucket", &error, REACH_FIX),
+    }
+    probe.examine(checkup).await;
+    destination.close().await;
+}
+
+struct Probe {
+    objects: Arc<dyn ObjectStore>,
+    key: String,
+}
+
+impl Probe {
+    async fn examine(&self, checkup: &mut Checkup) {
+        if self.put(checkup).await {
+            self.checksum(checkup).await;
+            self.condition(checkup).await;
+            self.delete(checkup).await;
+        }
+        self.multipart(checkup).await;
+    }
+
+    async fn put(&self, checkup: &mut Checkup) -> bool {
+        match self.write(&payload(CONTENT), &self.key).await {
+            Ok(WriteEnd::Done) => {
+                checkup.good("bucket.put", "objects can be written");
+                true
+            }
+            Ok(end) => {
+                let message = format!("writing a new object ended as {end:?}");
+                checkup.bad("bucket.put", message, "check the store: the name was free");
+                false
+            }
+            Err(error) => {
+                checkup.fault("bucket.put", &error, put_fix(&error));
+                false
+            }
+        }
+    }
+
+    /// The store tells the checksum, and refuses content that does not have it.
+    async fn checksum(&self, checkup: &mut Checkup) {
+        let expected = payload(CONTENT);
+        let info = match self.objects.head(&self.key).await {
+            Ok(Some(info)) => info,
+            Ok(None) => {
+                let message = "an object that was just written is not there";
+                checkup.bad(
+                    "bucket.head",
+                    message,
+                    "archiving needs a store that reads its own writes",
+                );
+                return;
+            }
+            Err(error) => {
+                checkup.fault("bucket.head", &error, RIGHTS_FIX);
+                return;
+            }
+        };
+        if info.size_bytes != expected.size_bytes {
+            let message = format!(
+                "an object of {} bytes shows {}",
+                expected.size_bytes, info.size_bytes
+            );
+            checkup.bad(
+                "bucket.head",
+                message,
+                "use another store: this one does not keep what it is given",
+            );
+            return;
+        }
+        checkup.good("bucket.head", "objects can be looked at");
+        let wrong = Payload {
+            crc64nvme: !expected.crc64nvme,
+            ..expected.clone()
+        };
+        let key = format!("{}-wrong", self.key);
+        let is_checked = self.write(&wrong, &key).await.is_err();
+        if !is_checked {
+            let _ = self.objects.delete(&key).await;
+        }
+        let is_told = info.crc64nvme == Some(encode_crc64nvme(expected.crc64nvme));
+        match (is_checked, is_told) {
+            (true, true) => checkup.good("bucket.checksum", "CRC64NVME is checked and told"),
+            (true, false) => checkup.warn(
+                "bucket.checksum",
+                "CRC64NVME is checked and not told afterwards",
+                "what is archived is confirmed by its size only; a newer version of the store may tell it",
+            ),
+            (false, _) => checkup.warn(
+                "bucket.checksum",
+                "content with a wrong CRC64NVME is taken",
+                "damage on the way would not be noticed by this store; a newer version may check it",
+            ),
+        }
+    }
+
+    async fn condition(&self, checkup: &mut Checkup) {
+        match self.write(&payload(CONTENT), &self.key).await {
+            Ok(WriteEnd::Taken) => {
+                checkup.good("bucket.condition", "nothing is overwritten (If-None-Match)");
+            }
+            Ok(_) => checkup.bad(
+                "bucket.condition",
+                "the store ignores If-None-Match: an object that was there was overwritten",
+                "use a store or version with conditional writes, or give the harvester a prefix of its own",
+            ),
+            Err(error) => checkup.fault("bucket.condition", &error, RIGHTS_FIX),
+        }
+    }
+
+    async fn multipart(&self, checkup: &mut Checkup) {
+        let key = format!("{}-parts", self.key);
+        let upload = match self.objects.create_upload(&key, &attributes()).await {
+            Ok(upload) => upload,
+            Err(error) => {
+                checkup.fault("bucket.multipart", &error, put_fix(&error));
+                return;
+            }
+        };
+        let sent = self
+            .objects
+            .upload_part(&key, &upload, 1, &payload(CONTENT))
+            .await;
+        let listed = self.objects.list_parts(&key, &upload).await;
+        let aborted = self.objects.abort(&key, &upload).await;
+        let in_parts = match (sent, listed) {
+            (Err(error), _) => Err((error, "bucket.multipart")),
+            (Ok(_), Err(error)) => Err((error, "bucket.parts")),
+            (Ok(_), Ok(parts)) if parts.as_ref().is_some_and(|parts| parts.len() == 1) => Ok(()),
+            (Ok(_), Ok(_)) => Err((
+                Error::internal("find the part that was sent in the list of parts"),
+                "bucket.parts",
+            )),
+        };
+        match in_parts {
+            Ok(()) => checkup.good("bucket.multipart", "objects can be written in parts"),
+            Err((error, check)) => checkup.fault(check, &error, RIGHTS_FIX),
+        }
+        match aborted {
+            Ok(()) => checkup.good("bucket.abort", "uploads can be aborted"),
+            Err(error) => checkup.fault(
+                "bucket.abort",
+                &error,
+                format!("allow s3:AbortMultipartUpload, and abort the upload of {key}"),
+            ),
+        }
+    }
+
+    /// Archiving deletes nothing, so that this right is not needed.
+    async fn delete(&self, checkup: &mut Checkup) {
+        if let Err(error) = self.objects.delete(&self.key).await {
+            checkup.warn(
+                "bucket.probe",
+                format!("failed to {}", error.full_message()),
+                format!(
+                    "remove {} by hand; archiving itself needs no s3:DeleteObject",
+                    self.key
+                ),
+            );
+        }
+    }
+
+    async fn write(&self, payload: &Payload, key: &str) -> crate::error::Result<WriteEnd> {
+        let condition = Some(&Condition::Absent);
+        self.objects
+            .put(key, payload, &attributes(), condition)
+            .await
+    }
+}
+
+fn put_fix(error: &Error) -> String {
+    match error.is_transient() {
+        true => REACH_FIX.to_owned(),
+        false => format!("{REACH_FIX}; {RIGHTS_FIX}"),
+    }
+}
+
+fn attributes() -> Attributes {
+    Attributes {
+        content_type: "text/plain".to_owned(),
+        metadata: Vec::new(),
+        // Probes are removed again: nothing may lock them.
+        is_rewritten: true,
+        ..Attributes::default()
+    }
+}
+
+fn payload(content: &'static [u8]) -> Payload {
+    let mut digest = PartDigest::new();
+    digest.update(content);
+    Payload {
+        chunks: Arc::new(vec![Bytes::from_static(content)]),
+        size_bytes: content.len() as u64,
+        crc64nvme: digest.crc64nvme(),
+    }
+}

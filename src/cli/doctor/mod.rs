@@ -1,0 +1,92 @@
+//! `harvester doctor`: whether everything that archiving needs is there, with the fix where it is not.
+//!
+//! What is tried is harmless: a small object under a name of its own that is removed afterwards, an upload that is
+//! aborted, the first page of a provider's list.
+
+use super::output::{Failure, Output, Result};
+use super::wire;
+use super::{Context, signals};
+use crate::config::Config;
+use crate::report::board::Tone;
+use checkup::{Checkup, Status};
+use tokio_util::sync::CancellationToken;
+
+mod bucket;
+mod checkup;
+mod sources;
+mod store;
+
+/// Arguments of `doctor`.
+#[derive(clap::Args, Debug)]
+pub(super) struct DoctorArgs {}
+
+pub(super) async fn doctor(_: DoctorArgs, mut context: Context) -> Result {
+    let shutdown = CancellationToken::new();
+    let output = context.output.clone();
+    let examined = signals::heeding(&output, &shutdown, async {
+        tokio::select! {
+            checkup = examine(&context) => Some(checkup),
+            () = shutdown.cancelled() => None,
+        }
+    });
+    let Some(checkup) = examined.await? else {
+        return Err(Failure::Told);
+    };
+    tell(&checkup, &mut context.output)
+}
+
+async fn examine(context: &Context) -> Checkup {
+    let mut checkup = Checkup::default();
+    configuration(&context.config, &mut checkup);
+    store::examine(&context.config, &mut checkup).await;
+    bucket::examine(&context.config, &context.clock, &mut checkup).await;
+    match wire::api_source(&context.config, &context.clock) {
+        Ok(source) => sources::examine(context, source, &mut checkup).await,
+        Err(error) => checkup.fault("sources", &error, "check the machine's TLS certificates"),
+    }
+    checkup
+}
+
+/// A configuration that can't be read ends every command before this one begins.
+fn configuration(config: &Config, checkup: &mut Checkup) {
+    match config.sources.len() {
+        0 => checkup.warn(
+            "configuration",
+            "it is sound; no source is set, so that every provider's events are taken without a secret",
+            "add [sources.NAME] with secrets and api_key for each provider that you use",
+        ),
+        count => checkup.good(
+            "configuration",
+            format!("it is sound, with {count} {}", plural(count, "source")),
+        ),
+    }
+}
+
+fn plural(count: usize, noun: &str) -> String {
+    match count {
+        1 => noun.to_owned(),
+        _ => format!("{noun}s"),
+    }
+}
+
+fn tell(checkup: &Checkup, output: &mut Output) -> Result {
+    if output.is_json {
+        output.json(checkup)?;
+    } else {
+        for line in &checkup.checks {
+            let (tone, word) = match line.status {
+                Status::Ok => (Tone::Good, "ok"),
+                Status::Warning => (Tone::Warning, "warning"),
+                Status::Fault => (Tone::Bad, "fault"),
+            };
+            let fix = line.fix.as_deref().map(|fix| format!("; {fix}"));
+            let (check, message) = (&line.check, &line.message);
+            let text = format!("{word:<8} {check}: {message}{}", fix.unwrap_or_default());
+            output.toned(tone, &super::output::without_queries(&text))?;
+        }
+    }
+    match checkup.ok {
+        true => Ok(()),
+        false => Err(Failure::Told),
+    }
+}

@@ -1,0 +1,229 @@
+//! The providers' lists: one adapter each, and what they share.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+
+use super::api;
+use super::draft::{Draft, Says, hash};
+use super::fields::Fields;
+use crate::error::{Error, Result};
+use crate::ingest::list::{Found, Page, Window};
+use crate::model::api::{ApiRequest, ApiResponse, Credentials};
+use crate::model::{Provider, Recording};
+use crate::signed_url::redact_json;
+
+mod daily;
+mod dyte;
+mod hms;
+mod meetingbaas;
+
+/// Things on a page. Daily and 100ms document it as the most; others have more.
+const PAGE_ITEMS: usize = 100;
+
+pub(in crate::ingest) fn lists(provider: Provider) -> &'static [&'static str] {
+    match provider {
+        Provider::Hms => &["recordings"],
+        Provider::MeetingBaas => &["v2-bots", "v1-bots"],
+        Provider::Daily => &["recordings", "transcripts"],
+        Provider::Dyte | Provider::RealtimeKit => &["recordings", "sessions"],
+        Provider::Adhoc => &[],
+    }
+}
+
+pub(in crate::ingest) fn request(
+    provider: Provider,
+    list: &str,
+    cursor: Option<&str>,
+    window: &Window,
+    credentials: &Credentials,
+    now: Timestamp,
+) -> Result<ApiRequest> {
+    let ask = Ask {
+        list,
+        cursor,
+        window,
+    };
+    match provider {
+        Provider::Hms => hms::request(ask, credentials, now),
+        Provider::MeetingBaas => meetingbaas::request(ask, credentials),
+        Provider::Daily => daily::request(ask, credentials),
+        Provider::Dyte | Provider::RealtimeKit => dyte::request(provider, ask, credentials),
+        Provider::Adhoc => Err(no_list(provider, list)),
+    }
+}
+
+pub(in crate::ingest) fn answer(
+    provider: Provider,
+    list: &str,
+    cursor: Option<&str>,
+    window: &Window,
+    response: &ApiResponse,
+    now: Timestamp,
+) -> Result<Page> {
+    let answer = api::read_answer(provider, response)?;
+    let answer = Fields::of(&answer);
+    let ask = Ask {
+        list,
+        cursor,
+        window,
+    };
+    let mut page = match provider {
+        Provider::Hms => hms::answer(ask, answer),
+        Provider::MeetingBaas => meetingbaas::answer(ask, answer),
+        Provider::Daily => daily::answer(ask, answer),
+        Provider::Dyte | Provider::RealtimeKit => dyte::answer(provider, ask, answer, now),
+        Provider::Adhoc => Err(no_list(provider, list)),
+    }?;
+    // A cursor that leads to its own page would lead there for ever.
+    page.next = page.next.filter(|next| Some(next.as_str()) != cursor);
+    Ok(page)
+}
+
+/// Which page is asked for.
+#[derive(Clone, Copy)]
+struct Ask<'a> {
+    list: &'a str,
+    cursor: Option<&'a str>,
+    window: &'a Window,
+}
+
+fn no_list(provider: Provider, list: &str) -> Error {
+    Error::invalid(format!("{provider}: there is no list of {list}"))
+}
+
+/// Query parameters, escaped.
+fn query(path: &str, parameters: &[(&str, Option<String>)]) -> String {
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in parameters {
+        if let Some(value) = value {
+            query.append_pair(name, value);
+        }
+    }
+    format!("{path}?{}", query.finish())
+}
+
+/// One thing of a list as its adapter has read it.
+struct Item {
+    /// The provider's id of it.
+    id: String,
+    /// When it began.
+    began: Option<Timestamp>,
+    /// When it ended.
+    ended: Option<Timestamp>,
+    recording: Recording,
+    /// `None` for what is not finished, or nothing to archive.
+    says: Option<Says>,
+    is_certain: bool,
+    /// The parts of it that may be kept: lists also hold keys and addresses that are none of ours.
+    kept: Value,
+}
+
+/// A page of these items, as they came.
+fn page(provider: Provider, ask: Ask<'_>, items: Vec<Item>) -> Page {
+    let began: Vec<_> = items.iter().map(|item| item.began).collect();
+    let is_undated = items
+        .iter()
+        .any(|item| item.says.is_some() && item.ended.or(item.began).is_none());
+    let found = items
+        .into_iter()
+        .filter_map(|item| found(provider, ask, item))
+        .collect();
+    Page {
+        found,
+        next: None,
+        reached_since: is_all_too_old(&began, ask.window),
+        total: None,
+        is_undated,
+    }
+}
+
+/// Whether a page, sorted from new to old, lies wholly before the window. Where the order is another, or a date is
+/// missing, the walk goes on: a page too many costs one call.
+fn is_all_too_old(began: &[Option<Timestamp>], window: &Window) -> bool {
+    let earliest = window.earliest_start();
+    let is_sorted = began.windows(2).all(|pair| pair[0] >= pair[1]);
+    let is_old = |at: &Option<Timestamp>| at.is_some_and(|at| at < earliest);
+    // One alone tells no order.
+    let tells_order = began.first() != began.last();
+    is_sorted && tells_order && began.iter().all(is_old)
+}
+
+fn found(provider: Provider, ask: Ask<'_>, item: Item) -> Option<Found> {
+    let says = item.says?;
+    let at = item.ended.or(item.began);
+    if !ask.window.holds(at) {
+        return None;
+    }
+    let Says::Files(artifacts, failures) = &says else {
+        return None;
+    };
+    if artifacts.is_empty() && failures.is_empty() {
+        return None;
+    }
+    let mut content: Vec<_> = artifacts.iter().map(|a| a.identity.as_str()).collect();
+    content.extend(failures.iter().map(|f| f.loss_key.as_str()));
+    let (list, id) = (ask.list, &item.id);
+    let mut kept = item.kept;
+    redact_json(&mut kept);
+    let draft = Draft {
+        event_id: Some(format!("found-{list}-{id}")),
+        event_type: Some(format!("found.{list}")),
+        // What has come to have more files is news.
+        dedupe_key: format!("found:{list}:{id}:{}", hash(content.join("\n").as_bytes())),
+        event_time: at,
+        recording: item.recording,
+        says,
+    };
+    Some(Found {
+        event: draft.finish(provider, kept.to_string()),
+        is_certain: item.is_certain,
+    })
+}
+
+/// The fields of `names` as they stand in `item`.
+fn keep(item: Fields, names: &[&str]) -> Value {
+    let fields = names
+        .iter()
+        .filter_map(|name| Some(((*name).to_owned(), item.value(name)?.clone())));
+    Value::Object(fields.collect())
+}
+
+fn after(began: Option<Timestamp>, seconds: Option<f64>) -> Option<Timestamp> {
+    let length = SignedDuration::try_from_secs_f64(seconds?).ok()?;
+    began?.checked_add(length).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn second(second: i64) -> Option<Timestamp> {
+        Some(Timestamp::from_second(second).unwrap())
+    }
+
+    #[test]
+    fn only_a_page_that_is_sorted_and_wholly_old_ends_a_walk() {
+        let day = 86_400;
+        let window = Window {
+            since: second(10 * day).unwrap(),
+            until: second(11 * day).unwrap(),
+        };
+        for (began, expected) in [
+            (vec![second(8 * day), second(7 * day)], true),
+            (vec![second(9 * day + 1), second(7 * day)], false),
+            (vec![second(7 * day), second(8 * day)], false),
+            (vec![second(8 * day), None], false),
+            (vec![second(7 * day), second(7 * day)], false),
+            (vec![second(7 * day)], false),
+            (vec![], false),
+        ] {
+            assert_eq!(is_all_too_old(&began, &window), expected, "{began:?}");
+        }
+    }
+
+    #[test]
+    fn parameters_can_not_break_out_of_the_query() {
+        let path = query("/x", &[("a", Some("1&b=2#c".to_owned())), ("d", None)]);
+        assert_eq!(path, "/x?a=1%26b%3D2%23c");
+    }
+}

@@ -1,0 +1,220 @@
+//! Finds what no webhook told: regularly walks each source's lists, and looks whether its webhook still sends.
+//!
+//! The store hands the walk of a source to one worker at a time, and remembers up to when everything was seen: a
+//! worker that was down for days looks back over those days.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use super::lookup;
+use super::walk::{Purpose, Standing, Subject, Walked, Walker, sliding_window};
+use crate::error::{Error, Result};
+use crate::ingest::hooks::{self, Hook, HookState};
+use crate::model::EventClass;
+use crate::store::{JobStore, WalkTurn};
+
+/// A walk that does not show up for this long has died with its worker.
+const LEASE: SignedDuration = SignedDuration::from_mins(2);
+
+/// How often the lease of a walk is renewed.
+const RENEWAL: Duration = Duration::from_secs(30);
+
+/// A source that is reconciled.
+#[derive(Clone, Debug)]
+pub struct Reconciled {
+    /// Whose lists.
+    pub subject: Subject,
+    /// How often.
+    pub every: Duration,
+    /// Whether a webhook that the provider has switched off may be switched on again.
+    pub reactivate_webhook: bool,
+}
+
+/// Hears of each event that a walk has recorded: source and class.
+pub type OnFound = Arc<dyn Fn(&str, EventClass) + Send + Sync>;
+
+/// Reconciles sources until it is told to stop.
+#[derive(Clone)]
+pub struct Reconciler {
+    /// Walks.
+    pub walker: Walker,
+    /// Whose turn it is, and how far the walks came.
+    pub store: Arc<dyn JobStore>,
+    /// The name under which walks are held.
+    pub name: String,
+    /// The sources.
+    pub sources: Vec<Reconciled>,
+    /// Rings when jobs were recorded.
+    pub bell: Arc<Notify>,
+    /// Counts.
+    pub on_found: OnFound,
+}
+
+impl Reconciler {
+    /// Walks each source now and then every so often, until `shutdown`.
+    ///
+    /// # Errors
+    /// None now: what fails is logged and tried again at the next time.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
+        let mut tasks = JoinSet::new();
+        for source in self.sources.clone() {
+            let (reconciler, shutdown) = (self.clone(), shutdown.clone());
+            tasks.spawn(async move { reconciler.keep(source, shutdown).await });
+        }
+        while let Some(ended) = tasks.join_next().await {
+            if let Err(panic) = ended {
+                tracing::error!("a source is not reconciled any more: {panic}");
+            }
+        }
+        Ok(())
+    }
+
+    async fn keep(&self, source: Reconciled, shutdown: CancellationToken) {
+        let name = &source.subject.name;
+        while !shutdown.is_cancelled() {
+            match self.once(&source, &shutdown).await {
+                Ok(Some(walked)) if walked.new + walked.failures > 0 => tracing::info!(
+                    source = name,
+                    new = walked.new,
+                    failures = walked.failures,
+                    "found what no webhook told"
+                ),
+                Ok(_) => {}
+                Err(_) if shutdown.is_cancelled() => return,
+                Err(error) => tracing::warn!(
+                    source = name,
+                    class = error.class().as_str(),
+                    "failed to reconcile, trying again in {:?}: {}",
+                    source.every,
+                    error.full_message()
+                ),
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(source.every) => {}
+            }
+        }
+    }
+
+    /// One walk and one look at the webhooks; `None` while another worker walks.
+    ///
+    /// # Errors
+    /// As [`Walker::walk`].
+    pub async fn once(
+        &self,
+        source: &Reconciled,
+        shutdown: &CancellationToken,
+    ) -> Result<Option<Walked>> {
+        let began = self.walker.clock.now();
+        let WalkTurn::Ours { reached } = self.turn(source, began).await? else {
+            return Ok(None);
+        };
+        let walked = tokio::select! {
+            walked = self.walk(source, began, reached, shutdown) => walked,
+            lost = self.renew(source) => Err(lost),
+        };
+        let reached = walked.is_ok().then_some(began);
+        let store = &self.store;
+        store
+            .end_walk(&source.subject.name, &self.name, reached)
+            .await?;
+        if let Err(error) = self.look_at_hooks(source).await {
+            tracing::warn!(
+                source = source.subject.name,
+                "failed to look at the provider's webhooks: {}",
+                error.full_message()
+            );
+        }
+        walked.map(Some)
+    }
+
+    async fn walk(
+        &self,
+        source: &Reconciled,
+        now: Timestamp,
+        reached: Option<Timestamp>,
+        shutdown: &CancellationToken,
+    ) -> Result<Walked> {
+        let purpose = Purpose {
+            window: sliding_window(now, reached),
+            is_dry_run: false,
+            retries_lost: false,
+        };
+        let name = &source.subject.name;
+        let mut on_sighting = |sighting: &super::walk::Sighting| {
+            if sighting.is_recorded && sighting.standing != Standing::Lost {
+                (self.on_found)(name, sighting.event.class);
+                self.bell.notify_one();
+            }
+            Ok(())
+        };
+        self.walker
+            .walk(&source.subject, &purpose, &mut on_sighting, shutdown)
+            .await
+    }
+
+    async fn turn(&self, source: &Reconciled, now: Timestamp) -> Result<WalkTurn> {
+        let until = now.saturating_add(LEASE).unwrap_or(Timestamp::MAX);
+        let store = &self.store;
+        store
+            .begin_walk(&source.subject.name, &self.name, now, until)
+            .await
+    }
+
+    /// Ends only when the walk is another's.
+    async fn renew(&self, source: &Reconciled) -> Error {
+        loop {
+            tokio::time::sleep(RENEWAL).await;
+            let now = self.walker.clock.now();
+            match self.turn(source, now).await {
+                Ok(WalkTurn::Others) => {
+                    return Error::internal("walk over the lists: another worker has taken over");
+                }
+                Ok(WalkTurn::Ours { .. }) => {}
+                Err(error) => tracing::warn!("failed to hold a walk: {}", error.full_message()),
+            }
+        }
+    }
+
+    async fn look_at_hooks(&self, source: &Reconciled) -> Result<()> {
+        let Some(hooks) = self.walker.hooks(&source.subject).await? else {
+            return Ok(());
+        };
+        for hook in hooks {
+            if hook.state == HookState::Failed {
+                self.revive(source, &hook).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn revive(&self, source: &Reconciled, hook: &Hook) -> Result<()> {
+        let subject = &source.subject;
+        let name = &subject.name;
+        if !source.reactivate_webhook {
+            tracing::error!(
+                source = name,
+                "{} has switched off the webhook to {} after failures and sends nothing any more: set \
+                 sources.{name}.reactivate_webhook = true, or switch it on there",
+                subject.provider,
+                hook.shown_url
+            );
+            return Ok(());
+        }
+        let (provider, access) = (subject.provider, &subject.access);
+        let request = hooks::reactivate_request(provider, hook, &access.credentials)?;
+        let response = lookup::call(self.walker.source.as_ref(), access, &request).await?;
+        hooks::reactivate_answer(provider, &response)?;
+        tracing::warn!(
+            source = name,
+            "{provider} had switched off the webhook to {} after failures: it is on again",
+            hook.shown_url
+        );
+        Ok(())
+    }
+}

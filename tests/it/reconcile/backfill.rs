@@ -1,0 +1,277 @@
+//! `harvester backfill` with the real program: dry and wet, alone and beside webhooks and a worker.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::{World, lines};
+use crate::harness::binary;
+
+fn statuses(printed: &str) -> Vec<String> {
+    let mut statuses: Vec<_> = lines(printed)
+        .iter()
+        .map(|line| line["status"].as_str().unwrap().to_owned())
+        .collect();
+    statuses.sort_unstable();
+    statuses
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_tells_what_is_missing_and_writes_nothing() {
+    let world = World::start("").await;
+    world.daily.with(|daily| {
+        daily.add_recordings(250);
+        daily.recordings[3].status = "in-progress";
+    });
+    let (printed, code) = world
+        .finish(&["--json", "backfill", "daily", "--since", "7d", "--dry-run"])
+        .await;
+    assert_eq!(code, Some(0), "{}", world.log());
+    let found = lines(&printed);
+    assert_eq!(found.len(), 249);
+    let first = &found[0];
+    assert_eq!(first["status"], "new");
+    assert_eq!(first["recorded"], false);
+    assert_eq!(first["source"], "daily");
+    assert_eq!(first["recording"]["id"], "rec-0000");
+    assert_eq!(
+        first["artifacts"],
+        json!([{"name": "recording.mp4", "kind": "video"}])
+    );
+    assert_eq!(first["jobs"], json!([]));
+    assert!(!world.folder.path().join("data").exists());
+    assert!(world.s3.requests().is_empty());
+    let links = world.daily.with(|daily| {
+        daily
+            .asked
+            .iter()
+            .filter(|a| a.contains("access-link"))
+            .count()
+    });
+    assert_eq!(links, 0);
+
+    // The window is about when things ended: the first did so an hour ago, the next each a minute earlier.
+    let (printed, _) = world
+        .finish(&[
+            "--json",
+            "backfill",
+            "daily",
+            "--since",
+            "2h",
+            "--until",
+            "90m",
+            "--dry-run",
+        ])
+        .await;
+    assert_eq!(lines(&printed).len(), 30);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_run_archives_and_a_second_one_finds_nothing_to_do() {
+    let world = World::start("").await;
+    world.daily.with(|daily| daily.add_recordings(120));
+    let backfill = ["--json", "backfill", "daily", "--since", "7d"];
+    let (printed, code) = world.finish(&backfill).await;
+    assert_eq!(code, Some(0), "{}", world.log());
+    assert_eq!(statuses(&printed), vec!["new"; 120]);
+    assert!(lines(&printed).iter().all(|line| line["recorded"] == true));
+    let (objects, manifests) = world.bucket();
+    assert_eq!((objects.len(), manifests), (120, 120));
+
+    let puts = world.s3.requests().len();
+    let (printed, code) = world.finish(&backfill).await;
+    assert_eq!(code, Some(0), "{}", world.log());
+    assert_eq!(statuses(&printed), vec!["known"; 120]);
+    assert_eq!(world.s3.requests().len(), puts);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn webhook_and_backfill_give_the_same_keys_whichever_comes_first() {
+    let world = World::start("").await;
+    world.daily.with(|daily| daily.add_recordings(2));
+    let backfill = ["--json", "backfill", "daily", "--since", "7d"];
+
+    // The first by webhook, then both by backfill beside the worker, then both by webhook.
+    let running = world.run().await;
+    world.post(&running, &world.webhook(0)).await;
+    world.archived(1).await;
+    let (by_webhook, _) = world.bucket();
+    let (printed, code) = world.finish(&backfill).await;
+    assert_eq!(code, Some(0), "{}", world.log());
+    assert_eq!(statuses(&printed), ["known", "new"]);
+    assert!(
+        world.log().contains("the worker that runs on this store"),
+        "{}",
+        world.log()
+    );
+    world.archived(2).await;
+    let (by_backfill, _) = world.bucket();
+    for number in 0..2 {
+        world.post(&running, &world.webhook(number)).await;
+    }
+    let settled = async {
+        loop {
+            let records = binary::records(&world.config).await;
+            if records.len() == 4 && records.iter().all(|record| record["state"] == "archived") {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(super::PATIENCE, settled)
+        .await
+        .unwrap();
+    assert_eq!(running.terminate().await, Some(0));
+
+    let (all, _) = world.bucket();
+    let videos = |objects: &std::collections::BTreeMap<String, Vec<u8>>| -> BTreeSet<String> {
+        objects
+            .keys()
+            .filter(|key| key.ends_with(".mp4"))
+            .cloned()
+            .collect()
+    };
+    assert_eq!(videos(&by_webhook).len(), 1);
+    assert_eq!(videos(&by_backfill).len(), 2);
+    assert!(videos(&by_webhook).is_subset(&videos(&by_backfill)));
+    assert_eq!(videos(&all), videos(&by_backfill));
+    assert!(
+        world.puts().values().all(|count| *count == 1),
+        "{:?}",
+        world.puts()
+    );
+    // The same template filled in the same way: the two differ in their recording only.
+    let folders: BTreeSet<_> = videos(&all)
+        .iter()
+        .map(|key| key.split('/').count())
+        .collect();
+    assert_eq!(folders.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_that_changes_while_it_is_read_loses_and_doubles_nothing() {
+    let world = World::start("").await;
+    world.daily.with(|daily| {
+        daily.add_recordings(330);
+        daily.after_page = Some(Box::new(|daily, page| match page {
+            1 => {
+                // A new one at the top, and two go: one that was read and one that was not.
+                let mut new = daily.recordings[0].clone();
+                new.id = "rec-new".to_owned();
+                daily.recordings.insert(0, new);
+                daily
+                    .recordings
+                    .retain(|one| !["rec-0005", "rec-0250"].contains(&one.id.as_str()));
+            }
+            2 => daily.faults.push(("/recordings".to_owned(), 500)),
+            _ => {}
+        }));
+    });
+    let (printed, code) = world
+        .finish(&["--json", "backfill", "daily", "--since", "7d", "--dry-run"])
+        .await;
+    assert_eq!(code, Some(0), "{}", world.log());
+    let ids: Vec<_> = lines(&printed)
+        .iter()
+        .map(|line| line["recording"]["id"].as_str().unwrap().to_owned())
+        .collect();
+    let unique: BTreeSet<_> = ids.iter().cloned().collect();
+    assert_eq!(ids.len(), unique.len());
+    let expected: BTreeSet<_> = (0..330)
+        .filter(|number| *number != 250)
+        .map(|number| format!("rec-{number:04}"))
+        .collect();
+    assert_eq!(unique, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_text_for_a_link_is_a_loss_that_a_later_backfill_makes_good() {
+    let world = World::start("").await;
+    world.daily.with(|daily| {
+        daily.add_recordings(1);
+        daily.error_text = Some("Unable to create access link for this recording".to_owned());
+        daily
+            .faults
+            .push(("/recordings/rec-0000/access-link".to_owned(), 429));
+    });
+    let backfill = ["--json", "backfill", "daily", "--since", "7d"];
+    let (printed, code) = world.finish(&backfill).await;
+    assert_eq!(code, Some(1));
+    assert_eq!(statuses(&printed), ["new"]);
+    let records = binary::records(&world.config).await;
+    assert_eq!(records[0]["class"], "provider_failed");
+    let message = records[0]["message"].as_str().unwrap();
+    assert!(
+        message.contains("Unable to create access link"),
+        "{message}"
+    );
+
+    world.daily.with(|daily| daily.error_text = None);
+    let (printed, code) = world.finish(&backfill).await;
+    assert_eq!(code, Some(0), "{}", world.log());
+    assert_eq!(statuses(&printed), ["lost"]);
+    let (objects, _) = world.bucket();
+    assert!(
+        objects
+            .keys()
+            .any(|key| key.ends_with("rec-0000/recording.mp4")),
+        "{objects:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_can_not_be_asked_is_said_with_what_to_do() {
+    let world = World::start("").await;
+    let text = std::fs::read_to_string(&world.config).unwrap();
+    let cases = [
+        (
+            text.replace("daily-key-canary", "wrong-canary"),
+            "denied",
+            "api_key",
+        ),
+        (
+            text.replace("api_key = \"daily-key-canary\"", ""),
+            "denied",
+            "sources.daily.api_key",
+        ),
+    ];
+    for (config, class, advice) in cases {
+        std::fs::write(&world.config, config).unwrap();
+        let (printed, code) = world
+            .finish(&["--json", "backfill", "daily", "--since", "7d", "--dry-run"])
+            .await;
+        assert_eq!(code, Some(1));
+        let said = &lines(&printed)[0]["error"];
+        assert_eq!(said["class"], class);
+        assert!(said["message"].as_str().unwrap().contains(advice), "{said}");
+    }
+    for arguments in [
+        &["backfill", "nobody", "--since", "7d"][..],
+        &["backfill", "daily", "--since", "1h", "--until", "2h"],
+        &["backfill", "daily"],
+    ] {
+        assert_eq!(world.finish(arguments).await.1, Some(2), "{arguments:?}");
+    }
+    assert!(!world.log().contains("canary"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn f74_after_the_store_is_lost_finished_objects_are_recognised_by_their_content() {
+    let world = World::start("").await;
+    world.daily.with(|daily| daily.add_recordings(3));
+    let backfill = ["--json", "backfill", "daily", "--since", "7d"];
+    assert_eq!(world.finish(&backfill).await.1, Some(0), "{}", world.log());
+    let (before, _) = world.bucket();
+    std::fs::remove_dir_all(world.folder.path().join("data")).unwrap();
+    let (printed, code) = world.finish(&backfill).await;
+    assert_eq!(code, Some(0), "{}", world.log());
+    assert_eq!(statuses(&printed), vec!["new"; 3]);
+    let (mut after, _) = world.bucket();
+    // A manifest of a store that is gone is not overwritten: the new one has a number.
+    after.retain(|key, _| !key.contains("/manifest-"));
+    let keys = |objects: &std::collections::BTreeMap<String, Vec<u8>>| -> Vec<String> {
+        objects.keys().cloned().collect()
+    };
+    assert_eq!(keys(&after), keys(&before));
+    let records = binary::records(&world.config).await;
+    assert!(records.iter().all(|record| record["state"] == "archived"));
+}

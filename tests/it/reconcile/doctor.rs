@@ -1,0 +1,288 @@
+//! `harvester doctor` with the real program: all well, and each fault with its fix.
+
+use axum::Router;
+use axum::http::{StatusCode, header};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use super::World;
+use crate::harness::s3::{Fault, Kind, Op};
+
+/// What it says: exit code, and the lines by the name of the check.
+async fn examine(world: &World) -> (Option<i32>, Vec<Value>) {
+    let (printed, code) = world.finish(&["--json", "doctor"]).await;
+    let document: Value = serde_json::from_str(&printed)
+        .unwrap_or_else(|error| panic!("{error}: {printed}\n{}", world.log()));
+    let checks = document["checks"].as_array().unwrap().clone();
+    let is_ok = checks.iter().all(|check| check["status"] != "fault");
+    assert_eq!(document["ok"], is_ok);
+    assert_eq!(code, Some(i32::from(!is_ok)));
+    for check in &checks {
+        assert_eq!(check["status"] == "ok", check["fix"].is_null(), "{check}");
+    }
+    (code, checks)
+}
+
+fn check<'a>(checks: &'a [Value], name: &str) -> &'a Value {
+    let found = checks.iter().find(|check| check["check"] == name);
+    found.unwrap_or_else(|| panic!("no line {name}: {checks:#?}"))
+}
+
+/// The one fault of a run, and what its line says.
+async fn the_fault(world: &World, name: &str) -> String {
+    let (code, checks) = examine(world).await;
+    assert_eq!(code, Some(1), "{checks:#?}");
+    let line = check(&checks, name);
+    assert_eq!(line["status"], "fault", "{checks:#?}");
+    format!(
+        "{}; {}",
+        line["message"].as_str().unwrap(),
+        line["fix"].as_str().unwrap()
+    )
+}
+
+fn reconfigure(world: &World, from: &str, to: &str) {
+    let text = std::fs::read_to_string(&world.config).unwrap();
+    assert!(text.contains(from), "{text}");
+    std::fs::write(&world.config, text.replace(from, to)).unwrap();
+}
+
+async fn healthy() -> World {
+    let world = World::start("").await;
+    world.daily.with(|daily| {
+        daily.webhooks = vec![json!({"uuid": "w", "url": "https://me.example/webhooks/daily?k=canary", "state": "ACTIVE"})];
+    });
+    world
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_is_well_and_nothing_is_left_behind() {
+    let world = healthy().await;
+    let (code, checks) = examine(&world).await;
+    assert_eq!(code, Some(0), "{checks:#?}");
+    let said: Vec<_> = checks
+        .iter()
+        .map(|check| {
+            format!(
+                "{} {}",
+                check["check"].as_str().unwrap(),
+                check["status"].as_str().unwrap()
+            )
+        })
+        .collect();
+    assert_eq!(
+        said,
+        [
+            "configuration ok",
+            "store ok",
+            "store.space ok",
+            "bucket.clock ok",
+            "bucket ok",
+            "bucket.put ok",
+            "bucket.head ok",
+            "bucket.checksum ok",
+            "bucket.condition ok",
+            "bucket.multipart ok",
+            "bucket.abort ok",
+            "sources.daily ok",
+            "sources.daily.clock ok",
+            "sources.daily.webhook ok",
+        ]
+    );
+    let (objects, manifests) = world.bucket();
+    assert_eq!((objects.len(), manifests), (0, 0), "{objects:?}");
+    assert!(!world.folder.path().join("data").exists());
+    assert!(!format!("{checks:?}{}", world.log()).contains("canary"));
+
+    let (printed, code) = world.finish(&["doctor"]).await;
+    assert_eq!(code, Some(0));
+    assert_eq!(printed.lines().count(), 14);
+    assert!(
+        printed.lines().all(|line| line.starts_with("ok ")),
+        "{printed}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn beside_a_running_worker_it_says_so() {
+    let world = healthy().await;
+    let running = world.run().await;
+    let (code, checks) = examine(&world).await;
+    assert_eq!(code, Some(0), "{checks:#?}");
+    let store = check(&checks, "store")["message"].as_str().unwrap();
+    assert!(store.contains("a worker runs on it"), "{store}");
+    assert_eq!(running.terminate().await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_api_key_a_missing_one_and_an_api_that_is_down_are_told() {
+    let world = healthy().await;
+    reconfigure(&world, "daily-key-canary", "wrong-canary");
+    let said = the_fault(&world, "sources.daily").await;
+    assert!(
+        said.contains("status 401") && said.contains("correct sources.daily.api_key"),
+        "{said}"
+    );
+
+    reconfigure(&world, "api_key = \"wrong-canary\"", "");
+    let said = the_fault(&world, "sources.daily").await;
+    assert!(
+        said.contains("nothing of it can be archived")
+            && said.contains("set sources.daily.api_key"),
+        "{said}"
+    );
+
+    let world = healthy().await;
+    world.daily.with(|daily| {
+        daily.faults = vec![
+            ("/recordings".to_owned(), 503),
+            ("/transcript".to_owned(), 503),
+        ]
+    });
+    let said = the_fault(&world, "sources.daily").await;
+    assert!(
+        said.contains("status 503") && said.contains("status page"),
+        "{said}"
+    );
+
+    reconfigure(&world, &world.daily.base_url(), "http://127.0.0.1:1");
+    let said = the_fault(&world, "sources.daily").await;
+    assert!(
+        said.contains("connect") && said.contains("sources.daily.base_url"),
+        "{said}"
+    );
+    assert!(!world.log().contains("canary"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_that_is_switched_off_and_a_provider_of_another_time_are_told() {
+    let world = healthy().await;
+    world
+        .daily
+        .with(|daily| daily.webhooks[0]["state"] = json!("FAILED"));
+    let said = the_fault(&world, "sources.daily.webhook").await;
+    assert!(
+        said.contains("switched off") && said.contains("harvester backfill daily"),
+        "{said}"
+    );
+
+    let world = healthy().await;
+    world
+        .daily
+        .with(|daily| daily.date = Some("Mon, 02 Mar 2015 10:00:30 GMT".to_owned()));
+    let said = the_fault(&world, "sources.daily.clock").await;
+    assert!(
+        said.contains("ahead of that of daily") && said.contains("NTP"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_missing_bucket_a_wrong_secret_key_and_a_store_that_is_down_are_told() {
+    let world = healthy().await;
+    reconfigure(&world, "bucket = \"recordings\"", "bucket = \"forgotten\"");
+    let said = the_fault(&world, "bucket").await;
+    assert!(
+        said.contains("does not exist") && said.contains("archive.bucket"),
+        "{said}"
+    );
+    let said = the_fault(&world, "bucket.put").await;
+    assert!(said.contains("NoSuchBucket"), "{said}");
+
+    let world = healthy().await;
+    let mut env = world.env();
+    env[1].1 = "wrong-secret-canary".to_owned();
+    let (printed, code) = world.finish_in(&["--json", "doctor"], &env).await;
+    assert_eq!(code, Some(1));
+    let document: Value = serde_json::from_str(&printed).unwrap();
+    let line = check(document["checks"].as_array().unwrap(), "bucket.put");
+    assert_eq!(line["status"], "fault");
+    assert!(
+        line["message"]
+            .as_str()
+            .unwrap()
+            .contains("SignatureDoesNotMatch"),
+        "{line}"
+    );
+    assert!(
+        line["fix"]
+            .as_str()
+            .unwrap()
+            .contains("AWS_SECRET_ACCESS_KEY"),
+        "{line}"
+    );
+    assert!(!format!("{printed}{}", world.log()).contains("canary"));
+
+    let world = healthy().await;
+    reconfigure(&world, &world.s3.endpoint(), "http://127.0.0.1:1");
+    let said = the_fault(&world, "bucket.put").await;
+    assert!(said.contains("archive.endpoint"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_right_that_is_missing_is_named() {
+    for (op, name) in [
+        (Op::PutObject, "bucket.put"),
+        (Op::HeadObject, "bucket.head"),
+        (Op::CreateUpload, "bucket.multipart"),
+        (Op::UploadPart, "bucket.multipart"),
+        (Op::Abort, "bucket.abort"),
+        (Op::HeadBucket, "bucket"),
+    ] {
+        let world = healthy().await;
+        world.s3.fail(Fault::always(op, Kind::AccessDenied));
+        let said = the_fault(&world, name).await;
+        assert!(
+            said.contains("403") || said.contains("AccessDenied"),
+            "{op:?}: {said}"
+        );
+    }
+}
+
+/// An S3 that lives two hours ago and refuses whoever does not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_s3_does_not_share_is_told() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let refusal = || async {
+        let body = "<?xml version=\"1.0\"?><Error><Code>RequestTimeTooSkewed</Code><Message>The difference between the \
+                    request time and the current time is too large.</Message></Error>";
+        let headers = [
+            (header::DATE, "Mon, 02 Mar 2015 10:00:30 GMT"),
+            (header::CONTENT_TYPE, "application/xml"),
+        ];
+        (StatusCode::FORBIDDEN, headers, body)
+    };
+    let mut server = JoinSet::new();
+    server.spawn(async move {
+        axum::serve(listener, Router::new().fallback(refusal))
+            .await
+            .unwrap()
+    });
+    let world = healthy().await;
+    reconfigure(&world, &world.s3.endpoint(), &endpoint);
+    let said = the_fault(&world, "bucket.clock").await;
+    assert!(
+        said.contains("ahead of that of the object store") && said.contains("NTP"),
+        "{said}"
+    );
+    let said = the_fault(&world, "bucket.put").await;
+    assert!(said.contains("RequestTimeTooSkewed"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_damaged_or_can_not_be_made_is_told() {
+    let world = healthy().await;
+    let data = world.folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    std::fs::write(data.join("harvester.db"), "this is no database").unwrap();
+    let said = the_fault(&world, "store").await;
+    assert!(said.contains("data_dir"), "{said}");
+
+    let world = healthy().await;
+    // Where the folder should be is a file.
+    std::fs::write(world.folder.path().join("data"), "").unwrap();
+    let (_, checks) = examine(&world).await;
+    assert_eq!(check(&checks, "store")["status"], "fault", "{checks:#?}");
+}
