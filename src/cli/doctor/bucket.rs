@@ -230,9 +230,9 @@ fn attributes() -> Attributes {
     Attributes {
         content_type: "text/plain".to_owned(),
         metadata: Vec::new(),
-        disposition: None,
-        // It is removed at once, which retention would forbid.
+        // Probes are removed again: nothing may lock them.
         is_rewritten: true,
+        ..Attributes::default()
     }
 }
 
