@@ -15,6 +15,7 @@ mod answer;
 mod body;
 pub mod client;
 pub mod guard;
+pub mod hls;
 pub mod http;
 
 /// What to open.
