@@ -1,6 +1,6 @@
 //! The one place where the parts of the harvester are put together.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use super::Context;
 use crate::clock::SharedClock;
-use crate::config::Config;
+use crate::config::{Config, HlsKeysConfig};
 use crate::error::{Class, Error, Result};
 use crate::model::Layout;
 use crate::model::api::Credentials;
@@ -26,6 +26,7 @@ use crate::source::guard::{Guard, GuardSettings};
 use crate::source::http::{HttpSettings, HttpSource};
 use crate::store::JobStore;
 use crate::store::sqlite::SqliteStore;
+use crate::transfer::hls::{HlsKeys, HlsSettings};
 use crate::transfer::{Engine, TransferSettings};
 use crate::worker::{SourceAccess, Worker, WorkerSettings};
 
@@ -123,6 +124,7 @@ impl House {
             memory_bytes: limits.memory.0,
             lanes: limits.lanes,
             max_object_bytes: limits.max_object.0,
+            hls: self.hls(),
             ..TransferSettings::default()
         };
         let objects = Arc::clone(&destination.objects);
@@ -200,6 +202,22 @@ impl House {
                     allow_hosts: source.allow_hosts,
                 };
                 (name, access)
+            })
+            .collect()
+    }
+
+    fn hls(&self) -> BTreeMap<String, HlsSettings> {
+        let sources = self.config.resolved_sources().into_iter();
+        sources
+            .map(|(name, (_, source))| {
+                let settings = HlsSettings {
+                    keys: match source.hls_keys {
+                        HlsKeysConfig::Store => HlsKeys::Store,
+                        HlsKeysConfig::Omit => HlsKeys::Omit,
+                    },
+                    ..HlsSettings::default()
+                };
+                (name, settings)
             })
             .collect()
     }

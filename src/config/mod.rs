@@ -173,6 +173,19 @@ pub struct SourceConfig {
     /// Hosts that its URLs may name (`example.com` or `*.example.com`); empty means any public one.
     #[serde(deserialize_with = "lenient::words")]
     pub allow_hosts: Vec<String>,
+    /// What is done with the keys of encrypted HLS recordings.
+    pub hls_keys: HlsKeysConfig,
+}
+
+/// `hls_keys`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HlsKeysConfig {
+    /// They are archived beside the segments.
+    #[default]
+    Store,
+    /// They stay where they are; what is archived is ciphertext.
+    Omit,
 }
 
 /// `[guard]`

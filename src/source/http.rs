@@ -237,6 +237,7 @@ impl HttpSource {
             min_rate: self.settings.min_rate,
         };
         Ok(Opened {
+            url: SignedUrl::new(response.url().as_str()),
             length,
             start,
             validator: answer::validator(headers),
@@ -324,6 +325,7 @@ fn redirect_target(from: &SignedUrl, response: &Response) -> Result<Option<Signe
 
 fn nothing_left(start: u64, response: &Response) -> Opened {
     Opened {
+        url: SignedUrl::new(response.url().as_str()),
         length: Some(start),
         start,
         validator: answer::validator(response.headers()),

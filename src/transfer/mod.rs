@@ -12,6 +12,7 @@
 mod attempt;
 pub mod budget;
 pub mod digest;
+pub mod hls;
 mod names;
 mod part;
 pub mod plan;
@@ -21,6 +22,7 @@ mod seal;
 mod upload;
 pub mod verify;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -28,11 +30,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Class, Error, Result};
 use crate::model::progress::Emit;
-use crate::model::{Archived, Checkpoint, Job};
-use crate::object::ObjectStore;
+use crate::model::{Archived, Checkpoint, Format, Job, Origin};
+use crate::object::{Attributes, ObjectStore};
 use crate::source::Source;
 use attempt::Attempt;
 use budget::Budget;
+use hls::HlsSettings;
 
 /// The metadata key (`x-amz-meta-harvester-job`) under which an object carries our job id.
 pub const JOB_METADATA_KEY: &str = "harvester-job";
@@ -53,6 +56,8 @@ pub struct TransferSettings {
     pub max_object_bytes: u64,
     /// Whether to compute SHA-256 as well.
     pub sha256: bool,
+    /// How HLS recordings are archived, by source; a source that is not here has the defaults.
+    pub hls: BTreeMap<String, HlsSettings>,
 }
 
 impl Default for TransferSettings {
@@ -63,6 +68,7 @@ impl Default for TransferSettings {
             lanes: 4,
             max_object_bytes: 64 * 1024 * 1024 * 1024,
             sha256: false,
+            hls: BTreeMap::new(),
         }
     }
 }
@@ -87,6 +93,8 @@ pub struct Engine {
     objects: Arc<dyn ObjectStore>,
     settings: TransferSettings,
     budget: Budget,
+    // What an object is stored with, when not what its job says.
+    attributes: Option<Arc<Attributes>>,
 }
 
 impl Engine {
@@ -103,6 +111,7 @@ impl Engine {
             source,
             objects,
             budget: Budget::new(memory_bytes),
+            attributes: None,
             settings: TransferSettings {
                 memory_bytes,
                 part_size_bytes,
@@ -129,10 +138,17 @@ impl Engine {
         emit: &Emit,
         cancel: &CancellationToken,
     ) -> Result<Archived> {
+        if let (Format::M3u8, Origin::Url(url)) = (job.format, &job.origin) {
+            return tokio::select! {
+                biased;
+                () = cancel.cancelled() => Err(interrupted()),
+                result = hls::carry(self, job, url, allow_hosts, ledger, emit) => result,
+            };
+        }
         let attempt = Attempt::new(self, job, allow_hosts, ledger, emit);
         let result = tokio::select! {
             biased;
-            () = cancel.cancelled() => Err(Error::transient(Class::Internal, "the transfer was interrupted")),
+            () = cancel.cancelled() => Err(interrupted()),
             result = attempt.run() => result,
         };
         if result.is_err() {
@@ -140,4 +156,16 @@ impl Engine {
         }
         result
     }
+
+    /// The same engine, whose objects are stored with `attributes`.
+    fn dressed(&self, attributes: Attributes) -> Engine {
+        Engine {
+            attributes: Some(Arc::new(attributes)),
+            ..self.clone()
+        }
+    }
+}
+
+fn interrupted() -> Error {
+    Error::transient(Class::Internal, "the transfer was interrupted")
 }

@@ -16,7 +16,7 @@ mod vtt;
 pub use define::Variables;
 pub use join::Follower;
 pub use names::{extension_of, media_type, playlist_folder, resource_name};
-pub use playlist::{Key, Kind, Playlist, Reference, Role, Segment, SubRange};
+pub use playlist::{Change, Key, Kind, Playlist, Reference, Role, Segment, SubRange};
 pub use vtt::join_webvtt;
 
 /// The largest playlist: a day of two-second segments with signed URLs fits.
