@@ -112,7 +112,7 @@ impl Class {
             }
             Class::Throttled => "Lower limits.per_host or wait, then run `harvester retry`.",
             Class::UploadDenied => {
-                "Check the bucket's name, the rights and the quota; the jobs go on by themselves."
+                "Check the bucket's name, credentials, rights and quota; a running worker goes on by itself."
             }
             Class::UploadFailed => "Check the object store's health, then run `harvester retry`.",
             Class::Partial => {

@@ -24,7 +24,7 @@ use crate::ingest::adhoc;
 use crate::model::{Event, EventClass, JobId, ProgressEvent, Provider, Record, State};
 use crate::report::board;
 use crate::report::terminal::Terminal;
-use crate::store::{Filter, JobStore, NewEvent, Selection};
+use crate::store::{Filter, JobStore, NewEvent, Recorded, Selection};
 use crate::worker::Worker;
 
 /// A person waits: parts on their way get this long after Ctrl-C.
@@ -194,27 +194,53 @@ async fn record(house: &House, understood: Vec<Understood>, output: &Output) -> 
     for Understood { source, event, raw } in understood {
         let now = house.clock.now();
         let event = NewEvent::new(source, event, raw, &house.layout, now);
+        let named = event.event.artifacts.len();
         let recorded = house.store.record(event).await?;
         if recorded.is_duplicate {
             output.note("this event was recorded before");
-            let ids = recorded.jobs.iter().map(|job| job.0).collect::<Vec<_>>();
-            if !ids.is_empty() {
-                house.store.retry(&Selection::Ids(ids), now).await?;
+        }
+        let found = known_before(house, &recorded, named).await?;
+        if !found.is_empty() {
+            let ids = found.iter().map(|job| job.0).collect::<Vec<_>>();
+            house.store.retry(&Selection::Ids(ids), now).await?;
+        }
+        for job in recorded.jobs.into_iter().chain(found) {
+            if !jobs.contains(&job) {
+                jobs.push(job);
             }
         }
-        jobs.extend(
-            recorded
-                .jobs
-                .iter()
-                .filter(|job| !jobs.contains(*job))
-                .copied()
-                .collect::<Vec<_>>(),
-        );
     }
     Ok(jobs)
 }
 
+/// What an event names that the store knew already. An artifact that an earlier event had brought, and what
+/// an answered lookup has found, are not among the jobs of the receipt: then it is the whole recording.
+async fn known_before(house: &House, recorded: &Recorded, named: usize) -> Result<Vec<JobId>> {
+    let there = match recorded.is_duplicate {
+        true => of(house, &recorded.jobs).await?,
+        false => Vec::new(),
+    };
+    let is_complete = match recorded.is_duplicate {
+        true => there.len() >= named,
+        false => recorded.jobs.len() >= named,
+    };
+    let records = match recorded.recording_id {
+        Some(recording) if !is_complete => {
+            let filter = Filter {
+                ids: vec![recording.0],
+                ..Filter::default()
+            };
+            house.store.list(&filter).await?
+        }
+        _ => there,
+    };
+    Ok(records.into_iter().map(|record| record.id).collect())
+}
+
 async fn of(house: &House, jobs: &[JobId]) -> Result<Vec<Record>> {
+    if jobs.is_empty() {
+        return Ok(Vec::new());
+    }
     let filter = Filter {
         ids: jobs.iter().map(|job| job.0).collect(),
         ..Filter::default()

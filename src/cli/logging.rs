@@ -11,13 +11,13 @@ use crate::report::terminal::Stderr;
 /// Sends our log lines to `stderr`, from `level` on. `RUST_LOG` wins over `level`.
 ///
 /// Libraries below us (HTTP, TLS, the AWS SDK, SQL) write requests, and with them signed queries and
-/// keys, at `debug` and `trace`. So they are heard from `warn` on, whatever was asked for.
+/// keys, at `debug` and `trace`. So they are heard from `warn` on, whatever was asked for. The AWS libraries'
+/// warnings print whole answers for what our own error then says in a line: they are heard from `error` on.
 pub(super) fn init(level: Level, stderr: Stderr, is_colored: bool) {
     let wanted = EnvFilter::builder()
         .with_default_directive(LevelFilter::from_level(level).into())
         .from_env_lossy();
-    let discreet =
-        filter_fn(|metadata| is_ours(metadata.target()) || *metadata.level() <= Level::WARN);
+    let discreet = filter_fn(|metadata| *metadata.level() <= loudest(metadata.target()));
     let lines = tracing_subscriber::fmt::layer()
         .with_ansi(is_colored)
         .with_target(false)
@@ -27,9 +27,14 @@ pub(super) fn init(level: Level, stderr: Stderr, is_colored: bool) {
     let _ = registry().with(lines).try_init();
 }
 
-fn is_ours(target: &str) -> bool {
+/// The most verbose level that is heard of a target.
+fn loudest(target: &str) -> Level {
     let root = target.split("::").next().unwrap_or_default();
-    root == "recording_harvester" || root == "harvester"
+    match root {
+        "recording_harvester" | "harvester" => Level::TRACE,
+        _ if root.starts_with("aws_") => Level::ERROR,
+        _ => Level::WARN,
+    }
 }
 
 /// The level that `-v` and `-q` ask for, from a command's own.
@@ -52,16 +57,11 @@ mod tests {
 
     #[test]
     fn only_our_own_targets_speak_below_warn() {
-        assert!(is_ours("recording_harvester::worker"));
-        for target in [
-            "hyper::proto",
-            "aws_smithy_runtime",
-            "reqwest",
-            "log",
-            "sqlx::query",
-        ] {
-            assert!(!is_ours(target), "{target}");
+        assert_eq!(loudest("recording_harvester::worker"), Level::TRACE);
+        for target in ["hyper::proto", "reqwest", "log", "sqlx::query"] {
+            assert_eq!(loudest(target), Level::WARN, "{target}");
         }
+        assert_eq!(loudest("aws_config::imds::region"), Level::ERROR);
     }
 
     #[test]

@@ -181,9 +181,9 @@ impl Output {
 /// What every error's message fits after.
 const FAILED_TO: &str = "failed to ";
 
-/// The advice of the other classes is about an event or the worker, not about a command.
+/// The advice of the other classes is about an artifact or the worker, not about a command.
 fn has_advice(class: Class) -> bool {
-    !matches!(class, Class::Invalid | Class::Internal)
+    matches!(class, Class::UploadDenied | Class::UploadFailed)
 }
 
 /// `text` with the query of every URL in it removed: the last belt around what commands print.

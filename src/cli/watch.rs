@@ -48,7 +48,10 @@ pub(super) async fn watch(_args: WatchArgs, context: Context) -> Result {
     };
     let followed = follow(&client, &config.admin, &mut screen, &shutdown);
     let ended = signals::heeding(&signals_output, &shutdown, followed).await?;
-    screen.finish();
+    // Totals of nothing would stand above the reason.
+    if ended.is_ok() {
+        screen.finish();
+    }
     ended
 }
 

@@ -7,14 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 use super::Context;
 use crate::clock::SharedClock;
 use crate::config::{Config, HlsKeysConfig};
 use crate::error::{Class, Error, Result};
-use crate::model::Layout;
 use crate::model::api::Credentials;
 use crate::model::progress::Emit;
+use crate::model::{Layout, key};
 use crate::object::ObjectStore;
 use crate::object::embedded::{self, EmbeddedS3, EmbeddedSettings};
 use crate::object::s3::{S3Settings, S3Store};
@@ -25,7 +26,7 @@ use crate::source::Source;
 use crate::source::guard::{Guard, GuardSettings};
 use crate::source::http::{HttpSettings, HttpSource};
 use crate::store::JobStore;
-use crate::store::sqlite::SqliteStore;
+use crate::store::sqlite::{Seat, SqliteStore};
 use crate::transfer::hls::{HlsKeys, HlsSettings};
 use crate::transfer::{Engine, TransferSettings};
 use crate::worker::{SourceAccess, Worker, WorkerSettings};
@@ -58,6 +59,10 @@ pub struct House {
     pub metrics: Arc<Metrics>,
     /// Rings when jobs were recorded in this process.
     pub bell: Arc<Notify>,
+    /// The name under which this process holds leases.
+    name: String,
+    /// Shows that it lives.
+    _seat: Seat,
 }
 
 /// Where recordings go.
@@ -79,14 +84,22 @@ pub enum Embedded {
 }
 
 impl House {
-    /// Opens the store, making it if it is missing.
+    /// Opens the store, making it if it is missing, and lets go what processes that died had leased.
     ///
     /// # Errors
     /// When it can't be opened, is damaged or of a newer version.
     pub async fn open(config: &Config, clock: SharedClock) -> Result<House> {
         let store = SqliteStore::open(&config.store_path()).await?;
+        let name = process_name();
+        let seat = store.take_seat(&name)?;
+        let freed = store.free_leases_of_the_dead().await?;
+        if freed > 0 {
+            tracing::warn!(jobs = freed, "went on with the jobs of a process that died");
+        }
         Ok(House {
             config: config.clone(),
+            name,
+            _seat: seat,
             store: Arc::new(store),
             layout: Layout::new(&config.archive.prefix, &config.archive.template)?,
             clock,
@@ -137,7 +150,7 @@ impl House {
             access: Arc::new(self.access()),
             emit: self.emit(),
             settings: WorkerSettings {
-                name: worker_name(),
+                name: self.name.clone(),
                 transfers: limits.transfers,
                 small_transfers: SMALL_TRANSFERS,
                 lease: Duration::from_secs(60),
@@ -374,8 +387,9 @@ fn describe_embedded(root: &std::path::Path, endpoint: &str) -> String {
     )
 }
 
-/// The name under which this process holds leases: for people, not for safety.
-fn worker_name() -> String {
+/// The name of this process: tells people where it runs, and is never the same again.
+fn process_name() -> String {
     let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "worker".to_owned());
-    format!("{host}-{}", std::process::id())
+    let (process, unique) = (std::process::id(), Uuid::now_v7());
+    key::safe(&format!("{host}-{process}-{unique}"))
 }

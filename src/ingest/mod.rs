@@ -3,6 +3,8 @@
 //! Pure: no clock, no I/O. Readers are tolerant (doubled keys, numbers as strings, missing and null
 //! fields), and what a field can't be used for is that artifact's failure, not the event's.
 
+use std::fmt;
+
 use jiff::Timestamp;
 
 use crate::error::Result;
@@ -14,8 +16,8 @@ pub mod inspect;
 pub mod providers;
 pub mod signature;
 
-/// One delivery, as it came in.
-#[derive(Clone, Copy, Debug)]
+/// One delivery, as it came in. `Debug` leaves the body out: its URLs are signed.
+#[derive(Clone, Copy)]
 pub struct Delivery<'a> {
     /// The body, byte for byte.
     pub body: &'a [u8],
@@ -24,6 +26,16 @@ pub struct Delivery<'a> {
     pub id_header: Option<&'a str>,
     /// When it came in (UTC); stands in for an event time that the event does not tell.
     pub received_at: Timestamp,
+}
+
+impl fmt::Debug for Delivery<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("body_bytes", &self.body.len())
+            .field("id_header", &self.id_header)
+            .field("received_at", &self.received_at)
+            .finish()
+    }
 }
 
 /// The name of the request header that may carry the provider's event id, per provider.

@@ -1,5 +1,6 @@
 //! A provider's API call and its answer as plain data: `ingest` writes and reads them, `source` sends them.
 
+use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,8 +39,8 @@ pub struct ApiRequest {
     pub body: Option<String>,
 }
 
-/// What the provider's API said.
-#[derive(Clone, Debug)]
+/// What the provider's API said. The body may hold signed URLs: `Debug` shows only its length.
+#[derive(Clone)]
 pub struct ApiResponse {
     /// The HTTP status.
     pub status: u16,
@@ -47,4 +48,14 @@ pub struct ApiResponse {
     pub retry_after: Option<Duration>,
     /// The body, at most a few MiB.
     pub body: Bytes,
+}
+
+impl fmt::Debug for ApiResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ApiResponse")
+            .field("status", &self.status)
+            .field("retry_after", &self.retry_after)
+            .field("body_bytes", &self.body.len())
+            .finish()
+    }
 }

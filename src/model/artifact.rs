@@ -162,7 +162,7 @@ pub struct Lookup {
 }
 
 /// Where an artifact's bytes are.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Origin {
     /// Behind a URL, presigned or plain.
     Url(SignedUrl),
@@ -172,6 +172,20 @@ pub enum Origin {
     Inline(String),
     /// Nowhere: the event names a place that can't be used. Carries why, free of secrets.
     Unusable(Class, String),
+}
+
+impl std::fmt::Debug for Origin {
+    /// Inline bytes are what people said or typed: counted, not shown.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Origin::Url(url) => f.debug_tuple("Url").field(url).finish(),
+            Origin::Lookup(lookup) => f.debug_tuple("Lookup").field(lookup).finish(),
+            Origin::Inline(text) => write!(f, "Inline({} bytes)", text.len()),
+            Origin::Unusable(class, why) => {
+                f.debug_tuple("Unusable").field(class).field(why).finish()
+            }
+        }
+    }
 }
 
 impl Origin {

@@ -84,8 +84,8 @@ pub fn paint(tone: Tone, text: &str, is_colored: bool) -> String {
 pub struct Terminal {
     stderr: Stderr,
     board: Board,
-    bars: HashMap<JobId, ProgressBar>,
-    total: Option<ProgressBar>,
+    bars: HashMap<JobId, Bar>,
+    total: Option<Bar>,
     told_at: HashMap<JobId, Timestamp>,
 }
 
@@ -124,11 +124,13 @@ impl Terminal {
 
     /// Takes the bars away and leaves the totals as a line.
     pub fn finish(&mut self, now: Timestamp) {
-        for (_, bar) in self.bars.drain() {
-            bar.finish_and_clear();
-        }
-        if let Some(total) = self.total.take() {
-            total.finish_and_clear();
+        for bar in self
+            .bars
+            .drain()
+            .map(|(_, bar)| bar)
+            .chain(self.total.take())
+        {
+            bar.bar.finish_and_clear();
         }
         let totals = self.board.totals();
         let tone = if totals.lost > 0 {
@@ -148,27 +150,26 @@ impl Terminal {
                 return;
             }
             // Dressed before it is shown: what is added is drawn at once.
+            let template = template(row.total.is_some(), columns());
             let bar = ProgressBar::no_length()
-                .with_style(style(UNKNOWN_LENGTH))
+                .with_style(style(template))
                 .with_prefix(row.label.clone())
                 .with_position(row.done);
             let bar = self.stderr.bars.insert(0, bar);
             // What an earlier attempt carried is not this one's speed.
             bar.reset_eta();
-            self.bars.insert(id, bar);
+            self.bars.insert(id, Bar { bar, template });
         }
-        let Some(bar) = self.bars.get(&id) else {
+        let Some(bar) = self.bars.get_mut(&id) else {
             return;
         };
-        match row.total {
-            Some(total) if bar.length() != Some(total) => {
-                bar.set_length(total);
-                bar.set_style(style(KNOWN_LENGTH));
-            }
-            _ => {}
+        bar.dress(row.total.is_some());
+        if let Some(total) = row.total {
+            bar.bar.set_length(total);
         }
-        bar.set_position(row.done);
-        bar.set_message(board::time_left(row.deadline, now).unwrap_or_default());
+        bar.bar.set_position(row.done);
+        let left = board::time_left(row.deadline, now);
+        bar.bar.set_message(left.unwrap_or_default());
     }
 
     fn tell_row(&mut self, id: JobId, now: Timestamp) {
@@ -187,7 +188,7 @@ impl Terminal {
     }
 
     fn remove_bar(&mut self, id: JobId) {
-        if let Some(bar) = self.bars.remove(&id) {
+        if let Some(Bar { bar, .. }) = self.bars.remove(&id) {
             bar.finish_and_clear();
             self.stderr.bars.remove(&bar);
         }
@@ -198,10 +199,14 @@ impl Terminal {
             return;
         }
         let stderr = &self.stderr;
-        let bar = self.total.get_or_insert_with(|| {
-            let bar = ProgressBar::new(0).with_style(style(KNOWN_LENGTH));
-            stderr.bars.add(bar)
+        let total = self.total.get_or_insert_with(|| {
+            let template = template(true, columns());
+            let bar = ProgressBar::new(0).with_style(style(template));
+            let bar = stderr.bars.add(bar);
+            Bar { bar, template }
         });
+        total.dress(true);
+        let bar = &total.bar;
         let totals = self.board.totals();
         bar.set_length(totals.bytes_total);
         bar.set_position(totals.bytes_done);
@@ -210,11 +215,49 @@ impl Terminal {
     }
 }
 
+/// A bar on the screen and what it is drawn with.
+struct Bar {
+    bar: ProgressBar,
+    template: &'static str,
+}
+
+impl Bar {
+    /// Follows a length that has become known, and a terminal that has become wider or narrower.
+    fn dress(&mut self, has_length: bool) {
+        let template = template(has_length, columns());
+        if template != self.template {
+            self.bar.set_style(style(template));
+            self.template = template;
+        }
+    }
+}
+
 /// Fits into 80 columns with room for the bar.
 const KNOWN_LENGTH: &str =
     "{prefix:<20!} {wide_bar} {size:>16} {binary_bytes_per_sec:>12} {eta:>4} {msg}";
 const UNKNOWN_LENGTH: &str =
     "{prefix:<20!} {spinner} {binary_bytes:>10} {binary_bytes_per_sec:>12} {msg}";
+
+/// The same for a narrow terminal, where a line that wraps would be drawn again below itself.
+const NARROW_KNOWN_LENGTH: &str = "{prefix:<18!} {percent:>3}% {eta:>4} {msg:13!}";
+const NARROW_UNKNOWN_LENGTH: &str = "{prefix:<18!} {binary_bytes:>10} {msg:13!}";
+
+/// The narrowest terminal with room for everything and a bar.
+const WIDE_COLUMNS: u16 = 76;
+
+fn template(has_length: bool, columns: u16) -> &'static str {
+    match (has_length, columns >= WIDE_COLUMNS) {
+        (true, true) => KNOWN_LENGTH,
+        (false, true) => UNKNOWN_LENGTH,
+        (true, false) => NARROW_KNOWN_LENGTH,
+        (false, false) => NARROW_UNKNOWN_LENGTH,
+    }
+}
+
+/// How wide the terminal is now.
+fn columns() -> u16 {
+    console::Term::stderr().size().1
+}
 
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template)
@@ -244,12 +287,80 @@ fn row_line(verb: &str, row: &Row, now: Timestamp) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use indicatif::TermLike;
+
     use super::*;
 
     #[test]
     fn every_template_is_understood() {
-        for template in [KNOWN_LENGTH, UNKNOWN_LENGTH] {
+        for (has_length, columns) in [(true, 80), (true, 40), (false, 80), (false, 40)] {
+            let template = template(has_length, columns);
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
+        }
+    }
+
+    /// A terminal of so many columns that keeps what is drawn.
+    #[derive(Clone, Debug)]
+    struct Screen(u16, Arc<Mutex<Vec<String>>>);
+
+    impl TermLike for Screen {
+        fn width(&self) -> u16 {
+            self.0
+        }
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.write_str(text)
+        }
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.1.lock().unwrap().push(text.to_owned());
+            Ok(())
+        }
+        fn clear_line(&self) -> io::Result<()> {
+            Ok(())
+        }
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_bar_fits_into_its_terminal() {
+        for (columns, has_length) in [
+            (76, true),
+            (120, true),
+            (44, true),
+            (44, false),
+            (76, false),
+        ] {
+            let screen = Screen(columns, Arc::default());
+            let target = ProgressDrawTarget::term_like(Box::new(screen.clone()));
+            let bar = ProgressBar::with_draw_target(has_length.then_some(5 << 40), target)
+                .with_style(style(template(has_length, columns)))
+                .with_prefix("realtimekit/recording-of-a-long-name.mp4")
+                .with_message("23h 59m left");
+            bar.set_position(4 << 40);
+            bar.tick();
+            let drawn = screen.1.lock().unwrap();
+            let shown = drawn.iter().rfind(|text| text.contains("realtimekit"));
+            let shown = shown.unwrap().trim_end();
+            assert!(
+                shown.chars().count() <= columns.into(),
+                "{columns}: {shown}"
+            );
+            assert!(shown.contains("23h 59m left"), "{shown}");
         }
     }
 

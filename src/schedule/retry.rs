@@ -101,12 +101,6 @@ pub fn decide(error: &Error, attempt: &Attempt, settings: &RetrySettings) -> Dec
     }
 }
 
-/// Whether a job has used up its attempts without ever settling one: whatever it does ends the
-/// process or loses the lease, so that it must not be tried again.
-pub fn is_spent(attempts: u32, settings: &RetrySettings) -> bool {
-    attempts > settings.max_attempts
-}
-
 /// Until when a destination that refuses is left alone.
 pub fn pause_until(now: Timestamp, settings: &RetrySettings) -> Timestamp {
     later(now, settings.destination_pause)
@@ -432,12 +426,5 @@ mod tests {
             "connect to cdn.example: connection refused \
              (the URL could be opened until 1970-01-12T13:46:39Z)"
         );
-    }
-
-    #[test]
-    fn f85_a_job_whose_attempts_never_settle_is_spent() {
-        let settings = RetrySettings::default();
-        assert!(!is_spent(settings.max_attempts, &settings));
-        assert!(is_spent(settings.max_attempts + 1, &settings));
     }
 }

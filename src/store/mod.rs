@@ -11,6 +11,8 @@
 //! *Time.* `now` is always an argument; the store has no clock.
 //! *Missing.* A job, recording or event that is not there is an empty answer, not an error.
 
+use std::fmt;
+
 use async_trait::async_trait;
 use jiff::Timestamp;
 
@@ -41,7 +43,7 @@ pub trait JobStore: Send + Sync + 'static {
     /// `cancelled` goes back to `pending`; an event that is older (by its own time) than the one that announced the
     /// artifact last brings nothing fresh, nor does an unusable origin. A lookup that has been answered is asked
     /// again only when it found nothing or what it found was lost. A taken name gets a number (`recording-2.mp4`).
-    /// An artifact with [`Origin::Unusable`](crate::model::Origin::Unusable) becomes a `failed` job.
+    /// An artifact with [`Origin::Unusable`] becomes a `failed` job.
     /// A provider failure with the `loss_key` of an earlier one of the recording is stored once; one that an
     /// archived artifact of a later event cures already is withdrawn at once.
     async fn record(&self, event: NewEvent) -> Result<Recorded>;
@@ -121,8 +123,8 @@ pub trait JobStore: Send + Sync + 'static {
     async fn stats(&self) -> Result<Stats>;
 }
 
-/// An event to record.
-#[derive(Clone, Debug)]
+/// An event to record. `Debug` leaves the raw body out: its URLs are signed.
+#[derive(Clone)]
 pub struct NewEvent {
     /// The source it came through.
     pub source: String,
@@ -136,6 +138,19 @@ pub struct NewEvent {
     pub folder: Folder,
     /// When it came in.
     pub received_at: Timestamp,
+}
+
+impl fmt::Debug for NewEvent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewEvent")
+            .field("source", &self.source)
+            .field("event", &self.event)
+            .field("raw_bytes", &self.raw.len())
+            .field("recording_key", &self.recording_key)
+            .field("folder", &self.folder)
+            .field("received_at", &self.received_at)
+            .finish()
+    }
 }
 
 impl NewEvent {

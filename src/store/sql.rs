@@ -212,6 +212,12 @@ WHERE id = $1";
 pub(super) const EXTEND_LEASE: &str =
     "UPDATE jobs SET lease_until = $3 WHERE id = $1 AND lease_token = $2 AND state = 'running'";
 
+pub(super) const LEASE_HOLDERS: &str =
+    "SELECT DISTINCT leased_by FROM jobs WHERE state = 'running'";
+
+pub(super) const FREE_LEASES: &str =
+    "UPDATE jobs SET lease_until = 0 WHERE state = 'running' AND leased_by = $1";
+
 pub(super) const CHECKPOINT: &str = "
 UPDATE jobs SET checkpoint = $3, bytes_done = $4
 WHERE id = $1 AND lease_token = $2 AND state = 'running'";

@@ -80,9 +80,6 @@ impl Attempt {
 
     /// Makes the attempt and writes its outcome.
     pub(super) async fn run(mut self, record: Record) -> Ended {
-        if retry::is_spent(self.job.attempts, &self.worker.settings.retry) {
-            return self.settle(spent(self.job.attempts)).await;
-        }
         match self.work(record).await {
             Ok(Fruit::Archived(archived)) => self.settle(Outcome::Archived(archived)).await,
             Ok(Fruit::Found(found)) => self.resolve(found).await,
@@ -253,7 +250,7 @@ impl Attempt {
         Outcome::Retry {
             at: self.worker.clock.now(),
             class: Class::Internal,
-            message: "go on: the worker was stopped, the next one continues".to_owned(),
+            message: "stopped with the worker; the next start goes on with it".to_owned(),
             is_counted: false,
         }
     }
@@ -279,16 +276,6 @@ impl Attempt {
         );
         tell(&self.worker, id, &outcome).await;
         Ended::Done
-    }
-}
-
-fn spent(attempts: u32) -> Outcome {
-    Outcome::Failed {
-        class: Class::Internal,
-        message: format!(
-            "finish any of {} attempts: each ended without a word, as when the process is killed",
-            attempts.saturating_sub(1)
-        ),
     }
 }
 

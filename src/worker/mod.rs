@@ -1,8 +1,8 @@
 //! Claims jobs, runs them under leases, settles them, seals recordings, and drains on shutdown.
 //!
-//! A [`shift`] is one run of the worker: it claims, starts each job as an [`attempt`] in a task of
-//! its own, and drains. Beside it, and independent of what it waits for, the [`lease`]s are renewed
-//! and the recordings whose jobs have settled are [`seal`]ed.
+//! A `shift` is one run of the worker: it claims, starts each job as an `attempt` in a task of
+//! its own, and drains. Beside it, and independent of what it waits for, the `lease`s are renewed
+//! and the recordings whose jobs have settled are `seal`ed.
 //!
 //! Trouble stays where it arises: a panic costs one attempt, a store that fails is waited for, a
 //! bucket that refuses pauses the claiming and costs no attempts.

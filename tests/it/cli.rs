@@ -282,6 +282,10 @@ fn watch_says_where_no_worker_is() {
         "{}",
         ended.err
     );
+    // No totals of nothing, and no advice about recordings.
+    for other in ["archived", "provider", "retry"] {
+        assert!(!ended.err.contains(other), "{}", ended.err);
+    }
 }
 
 #[test]

@@ -11,6 +11,9 @@ use crate::harness::binary::{self, Running};
 use crate::harness::origin::{Behaviour, Fault, TestOrigin};
 use crate::harness::s3;
 
+/// The bucket of the program's own object store.
+const BUCKET: &str = "archive";
+
 /// Kills, each after a random time.
 const KILLS: u32 = 14;
 
@@ -23,7 +26,10 @@ const PATIENCE: Duration = Duration::from_secs(90);
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives_kill_9_at_any_moment() {
     let seed = seed();
-    eprintln!("seed {seed} (set HARVESTER_SEED to replay)");
+    #[expect(clippy::print_stderr, reason = "a failure is replayed by its seed")]
+    {
+        eprintln!("seed {seed} (set HARVESTER_SEED to replay)");
+    }
     let mut random = fastrand::Rng::with_seed(seed);
     let folder = tempfile::tempdir().unwrap();
     let config = binary::configure(folder.path(), "");
@@ -62,12 +68,7 @@ async fn what_was_acknowledged_survives_kill_9_at_any_moment() {
                 Some(content) => {
                     assert_eq!(state, "archived", "seed {seed}: {record}");
                     let key = record["key"].as_str().unwrap();
-                    let object = objects
-                        .get_object()
-                        .bucket(s3::BUCKET)
-                        .key(key)
-                        .send()
-                        .await;
+                    let object = objects.get_object().bucket(BUCKET).key(key).send().await;
                     let bytes = object.unwrap().body.collect().await.unwrap().into_bytes();
                     assert!(bytes == content.as_slice(), "seed {seed}: {key} differs");
                 }
@@ -76,22 +77,19 @@ async fn what_was_acknowledged_survives_kill_9_at_any_moment() {
         let session = records_folder(&records, &event);
         for document in ["manifest.json", "report.json"] {
             let key = format!("{session}/{document}");
-            let object = objects
-                .get_object()
-                .bucket(s3::BUCKET)
-                .key(&key)
-                .send()
-                .await;
+            let object = objects.get_object().bucket(BUCKET).key(&key).send().await;
             assert!(object.is_ok(), "seed {seed}: {key} is missing");
         }
     }
 }
 
+/// An artifact's name and its bytes, or `None` for one that can't be saved.
+type Expected = (&'static str, Option<Vec<u8>>);
+
 /// What the origin serves, and what is expected of each event.
 struct World {
     origin: TestOrigin,
-    /// Per event: artifact names with their bytes, or `None` for one that can't be saved.
-    expected: HashMap<String, Vec<(&'static str, Option<Vec<u8>>)>>,
+    expected: HashMap<String, Vec<Expected>>,
 }
 
 impl World {

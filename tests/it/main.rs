@@ -1,12 +1,14 @@
 //! The integration tests: one binary, one module a room, `harness` is their world.
 #![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
 
+mod bad_input;
 mod cli;
 mod harness;
 mod house;
 mod ingest;
 mod kill;
 mod object;
+mod secrets;
 mod server;
 mod store;
 mod transfer;

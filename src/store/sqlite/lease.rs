@@ -149,6 +149,12 @@ pub(super) async fn heartbeat(
     Ok(lost)
 }
 
+/// Lets all leases of `holder` run out now.
+pub(super) async fn free(conn: &mut SqliteConnection, holder: String) -> Result<u64> {
+    let query = sqlx::query(sql::FREE_LEASES).bind(holder);
+    Ok(rows::execute(conn, query).await?.rows_affected())
+}
+
 /// Stores or forgets what the bucket has acknowledged.
 pub(super) async fn checkpoint(
     conn: &mut SqliteConnection,

@@ -1,8 +1,8 @@
-//! One worker on one file.
+//! One worker on one file, and who of those that hold leases is still alive.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
@@ -18,13 +18,7 @@ pub(super) fn lock(path: &Path) -> Result<WorkerLock> {
     let failed = |cause: std::io::Error| {
         Error::internal(format!("lock {}", path.display())).with_source(cause)
     };
-    let file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(failed)?;
+    let file = open(path).map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(WorkerLock { _file: file }),
         Err(TryLockError::WouldBlock) => Err(Error::internal(format!(
@@ -33,4 +27,61 @@ pub(super) fn lock(path: &Path) -> Result<WorkerLock> {
         ))),
         Err(TryLockError::Error(cause)) => Err(failed(cause)),
     }
+}
+
+/// Proof that the process that holds leases under a name is alive.
+///
+/// A lease outlives its holder's death by up to a minute, which near a deadline is a minute too
+/// long. All processes of one SQLite file are on one machine, so there the kernel knows better:
+/// each holder keeps a lock on a file of its name, and a lock that can be taken is a dead man's.
+#[derive(Debug)]
+#[must_use = "the seat is given up when this is dropped"]
+pub struct Seat {
+    file: PathBuf,
+    _lock: File,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        // A file that stays behind unlocked says the same as none.
+        let _ = std::fs::remove_file(&self.file);
+    }
+}
+
+/// Takes the seat of `name`, which no other process has ever had.
+pub(super) fn take_seat(folder: &Path, name: &str) -> Result<Seat> {
+    let file = folder.join(name);
+    let failed = |cause: std::io::Error| {
+        Error::internal(format!("take the seat {}", file.display())).with_source(cause)
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(failed)?;
+    let lock = open(&file).map_err(failed)?;
+    lock.lock().map_err(failed)?;
+    Ok(Seat { file, _lock: lock })
+}
+
+/// Whether nobody sits on the seat of `name`. In doubt somebody does: then the lease's time decides.
+pub(super) fn is_vacant(folder: &Path, name: &str) -> bool {
+    match OpenOptions::new().write(true).open(folder.join(name)) {
+        Ok(file) => file.try_lock().is_ok(),
+        Err(cause) => cause.kind() == std::io::ErrorKind::NotFound,
+    }
+}
+
+/// Removes what the dead have left.
+pub(super) fn clear_seat(folder: &Path, name: &str) {
+    let _ = std::fs::remove_file(folder.join(name));
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
 }

@@ -30,7 +30,7 @@ mod settle;
 mod shelf;
 mod writer;
 
-pub use lock::WorkerLock;
+pub use lock::{Seat, WorkerLock};
 
 /// What a commit waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -69,10 +69,10 @@ impl SqliteStore {
 
     /// As [`open`](SqliteStore::open), with options.
     pub async fn open_with(path: &Path, options: &SqliteOptions) -> Result<SqliteStore> {
-        let (conn, readers) = open::open(path, options).await?;
+        let (writer, readers) = open::open(path, options).await?;
         Ok(SqliteStore {
             path: path.to_owned(),
-            writer: Writer::start(conn),
+            writer,
             readers,
         })
     }
@@ -80,6 +80,33 @@ impl SqliteStore {
     /// Makes this process the only worker on the file; an error when another one is.
     pub fn lock_worker(&self) -> Result<WorkerLock> {
         lock::lock(&open::beside(&self.path, ".lock"))
+    }
+
+    /// Shows other processes on the file that the holder of leases under `name` lives. The name must
+    /// be a file name that no process has had before.
+    pub fn take_seat(&self, name: &str) -> Result<Seat> {
+        lock::take_seat(&self.seats(), name)
+    }
+
+    /// Ends the leases of processes that have died, so that their jobs can be claimed at once.
+    /// Answers how many there were. The attempts stay counted.
+    pub async fn free_leases_of_the_dead(&self) -> Result<u64> {
+        let mut freed = 0;
+        for holder in read::lease_holders(&self.readers).await? {
+            if !lock::is_vacant(&self.seats(), &holder) {
+                continue;
+            }
+            lock::clear_seat(&self.seats(), &holder);
+            freed += self
+                .writer
+                .write(move |conn| Box::pin(lease::free(conn, holder)))
+                .await?;
+        }
+        Ok(freed)
+    }
+
+    fn seats(&self) -> PathBuf {
+        open::beside(&self.path, ".seats")
     }
 
     /// The body of an event, byte for byte.

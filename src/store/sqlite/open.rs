@@ -11,6 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{ConnectOptions as _, Connection as _, SqlSafeStr as _, SqliteConnection, SqlitePool};
 
 use super::error;
+use super::writer::Writer;
 use super::{Durability, SqliteOptions};
 use crate::error::{Error, Result};
 
@@ -35,11 +36,9 @@ const MIGRATIONS: [(i64, &str, &str); 1] = [(
     include_str!("../migrations/sqlite/0001_events_recordings_jobs.sql"),
 )];
 
-/// Makes the file if it is missing, checks it if it is there, and brings its schema up to date.
-pub(super) async fn open(
-    path: &Path,
-    options: &SqliteOptions,
-) -> Result<(SqliteConnection, SqlitePool)> {
+/// Makes the file if it is missing, checks it if it is there, and brings its schema up to date. Gives the one
+/// writer and the readers.
+pub(super) async fn open(path: &Path, options: &SqliteOptions) -> Result<(Writer, SqlitePool)> {
     create_private(path)?;
     check_header(path)?;
     let connect = connect_options(path, options);
@@ -50,6 +49,7 @@ pub(super) async fn open(
     check_library(&mut writer).await?;
     check_owner(path, &mut writer).await?;
     migrate(path, &mut writer).await?;
+    let writer = Writer::start(writer, connect.clone());
     let readers = SqlitePoolOptions::new()
         .max_connections(READERS)
         .min_connections(0)

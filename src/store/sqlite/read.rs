@@ -17,6 +17,15 @@ pub(super) async fn unsealed(pool: &SqlitePool, limit: u32) -> Result<Vec<Record
     found.iter().map(|row| rows::id(row, "id")).collect()
 }
 
+/// Under which names leases are held.
+pub(super) async fn lease_holders(pool: &SqlitePool) -> Result<Vec<String>> {
+    let found = rows::all(&mut *reader(pool).await?, sqlx::query(sql::LEASE_HOLDERS)).await?;
+    found
+        .iter()
+        .map(|row| rows::get(row, "leased_by"))
+        .collect()
+}
+
 pub(super) async fn contents(
     pool: &SqlitePool,
     recording: RecordingId,

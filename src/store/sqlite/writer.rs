@@ -11,7 +11,8 @@
 //! that follows until the process starts anew.
 
 use futures::future::BoxFuture;
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -92,10 +93,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(conn: SqliteConnection) -> Writer {
+    /// Starts the task on `conn`; `options` make another connection like it.
+    pub(super) fn start(conn: SqliteConnection, options: SqliteConnectOptions) -> Writer {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let mut task = JoinSet::new();
-        task.spawn(run(conn, receiver));
+        task.spawn(run(conn, options, receiver));
         Writer {
             sender: sender.downgrade(),
             commands: Mutex::new(Some(sender)),
@@ -139,7 +141,11 @@ impl Writer {
     }
 }
 
-async fn run(mut conn: SqliteConnection, mut commands: mpsc::Receiver<Command>) {
+async fn run(
+    mut conn: SqliteConnection,
+    options: SqliteConnectOptions,
+    mut commands: mpsc::Receiver<Command>,
+) {
     let mut refusal: Option<BatchFailure> = None;
     let mut ids = record::Ids::default();
     let mut batch = Vec::with_capacity(BATCH);
@@ -148,9 +154,11 @@ async fn run(mut conn: SqliteConnection, mut commands: mpsc::Receiver<Command>) 
         let (news, answers): (Vec<_>, Vec<_>) = events.into_iter().unzip();
         let written = match &refusal {
             Some(failure) => Err(failure.clone()),
-            None => write(&mut conn, &mut ids, news, &mut works)
-                .await
-                .map_err(BatchFailure::of),
+            None => match renew(&mut conn, &options).await {
+                Ok(()) => write(&mut conn, &mut ids, news, &mut works).await,
+                Err(cause) => Err(cause),
+            }
+            .map_err(BatchFailure::of),
         };
         let failure = written.as_ref().err().cloned();
         for work in works {
@@ -185,6 +193,26 @@ fn split(batch: impl Iterator<Item = Command>) -> (Events, Vec<Box<dyn Work>>) {
         }
     }
     (events, works)
+}
+
+/// Replaces a connection that still counts a transaction as open. On a full disk SQLite rolls back by
+/// itself; sqlx's own rollback then fails, and it would refuse every transaction after that.
+async fn renew(
+    conn: &mut SqliteConnection,
+    options: &SqliteConnectOptions,
+) -> Result<(), sqlx::Error> {
+    if !conn.is_in_transaction() {
+        return Ok(());
+    }
+    // A rollback that succeeds may still be on its way to the connection's thread.
+    conn.ping().await?;
+    if conn.is_in_transaction() {
+        let broken = std::mem::replace(conn, options.connect().await?);
+        if let Err(cause) = broken.close().await {
+            tracing::debug!(%cause, "closed a connection that had failed");
+        }
+    }
+    Ok(())
 }
 
 /// One transaction.

@@ -65,7 +65,19 @@ pub fn harvester(config: &Path, arguments: &[&str]) -> Command {
 
 /// Runs a command to its end; gives what it printed and its exit code.
 pub async fn finish(config: &Path, arguments: &[&str]) -> (String, Option<i32>) {
-    let output = tokio::time::timeout(PATIENCE, harvester(config, arguments).output());
+    finish_with(config, arguments, &[]).await
+}
+
+/// The same with these variables in its environment.
+pub async fn finish_with(
+    config: &Path,
+    arguments: &[&str],
+    env: &[(&str, &str)],
+) -> (String, Option<i32>) {
+    // Not `output()`: that would take stderr away from the log.
+    let mut command = harvester(config, arguments);
+    let child = command.envs(env.iter().copied()).spawn().unwrap();
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output());
     let output = output.await.expect("the command ends in time").unwrap();
     (
         String::from_utf8(output.stdout).unwrap(),
@@ -82,8 +94,14 @@ pub async fn records(config: &Path) -> Vec<Value> {
 
 impl Running {
     pub async fn start(config: &Path, flags: &[&str]) -> Running {
+        Running::start_with(config, flags, &[]).await
+    }
+
+    /// The same with these variables in its environment.
+    pub async fn start_with(config: &Path, flags: &[&str], env: &[(&str, &str)]) -> Running {
         let arguments = [&["--json"], flags, &["run"]].concat();
-        let mut child = harvester(config, &arguments).spawn().unwrap();
+        let mut command = harvester(config, &arguments);
+        let mut child = command.envs(env.iter().copied()).spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let first = tokio::time::timeout(PATIENCE, lines.next_line());
         let first = first.await.expect("the program starts in time").unwrap();
@@ -107,11 +125,16 @@ impl Running {
         self.child.wait().await.unwrap();
     }
 
-    /// SIGTERM; gives the exit code.
-    pub async fn terminate(mut self) -> Option<i32> {
+    /// SIGTERM, and no word about what comes of it.
+    pub fn signal_term(&self) {
         let id = self.child.id().expect("it has not ended");
         let id = rustix::process::Pid::from_raw(i32::try_from(id).unwrap()).unwrap();
         rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+    }
+
+    /// SIGTERM; gives the exit code.
+    pub async fn terminate(mut self) -> Option<i32> {
+        self.signal_term();
         let ended = tokio::time::timeout(PATIENCE, self.child.wait());
         ended
             .await

@@ -68,6 +68,38 @@ async fn a_second_worker_on_one_file_is_refused_and_other_commands_are_not() {
 }
 
 #[tokio::test]
+async fn leases_of_a_dead_process_end_at_once_and_those_of_a_living_one_do_not() {
+    let backend = Sqlite::new();
+    let store = SqliteStore::open(&backend.path()).await.unwrap();
+    for name in ["dead", "alive"] {
+        let new = event(name, name).with(video(name, None));
+        store.record(new.received(0)).await.unwrap();
+        let mut claim = claim_at(1, false, 1);
+        claim.worker = name.to_owned();
+        assert_eq!(store.claim(claim).await.unwrap().len(), 1);
+    }
+    let seat = store.take_seat("alive").unwrap();
+    // What a killed process leaves behind: its file, without the lock.
+    let dead = store.take_seat("dead").unwrap();
+    let file = backend.path().with_extension("db.seats").join("dead");
+    drop(dead);
+    std::fs::write(&file, "").unwrap();
+
+    let other = SqliteStore::open(&backend.path()).await.unwrap();
+    assert_eq!(other.free_leases_of_the_dead().await.unwrap(), 1);
+    assert!(!file.exists());
+    let again = other.claim(claim_at(2, false, 9)).await.unwrap();
+    let names: Vec<_> = again
+        .iter()
+        .map(|c| c.job.recording.recording_id.as_deref())
+        .collect();
+    assert_eq!(names, [Some("dead")]);
+    assert_eq!(again[0].job.attempts, 2, "the attempt that died counts");
+    drop(seat);
+    assert_eq!(other.free_leases_of_the_dead().await.unwrap(), 2);
+}
+
+#[tokio::test]
 async fn a_file_that_is_no_database_is_refused_and_left_alone() {
     let backend = Sqlite::new();
     std::fs::create_dir_all(backend.path().parent().unwrap()).unwrap();
@@ -394,4 +426,26 @@ async fn one_event_that_cannot_be_stored_fails_alone() {
     assert_eq!(failed, 1);
     assert_eq!(store.events(None, 99).await.unwrap().len(), 19);
     assert_eq!(records(&*store).await.len(), 38, "no job of the failed one");
+}
+
+#[tokio::test]
+async fn f68_the_writer_goes_on_after_sqlite_itself_rolled_a_transaction_back() {
+    let backend = Sqlite::new();
+    let store = SqliteStore::open(&backend.path()).await.unwrap();
+    let mut other = raw(&backend.path()).await;
+    // What a full disk does to a commit, without a full disk.
+    let trap = "CREATE TRIGGER trap BEFORE INSERT ON events WHEN NEW.dedupe_key = 'bad'
+        BEGIN SELECT raise(ROLLBACK, 'the disk is gone'); END";
+    run(&mut other, trap).await.unwrap();
+    let new = |key: &str| event(key, key).with(video(key, Some(60))).received(0);
+    store.record(new("before")).await.unwrap();
+    for _ in 0..3 {
+        assert!(store.record(new("bad")).await.is_err());
+    }
+    store.record(new("after")).await.unwrap();
+    archive_all(&store, 2).await;
+    assert_eq!(store.events(None, 99).await.unwrap().len(), 2);
+    run(&mut other, "DROP TRIGGER trap").await.unwrap();
+    store.record(new("bad")).await.unwrap();
+    store.close().await;
 }
