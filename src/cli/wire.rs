@@ -228,6 +228,7 @@ impl House {
                         HlsKeysConfig::Store => HlsKeys::Store,
                         HlsKeysConfig::Omit => HlsKeys::Omit,
                     },
+                    unpack: source.hls_unpack,
                     ..HlsSettings::default()
                 };
                 (name, settings)

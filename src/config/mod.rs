@@ -175,6 +175,9 @@ pub struct SourceConfig {
     pub allow_hosts: Vec<String>,
     /// What is done with the keys of encrypted HLS recordings.
     pub hls_keys: HlsKeysConfig,
+    /// Whether ZIPs of HLS recordings are unpacked beside themselves as well.
+    #[serde(deserialize_with = "lenient::boolean")]
+    pub hls_unpack: bool,
 }
 
 /// `hls_keys`

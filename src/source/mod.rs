@@ -17,6 +17,7 @@ pub mod client;
 pub mod guard;
 pub mod hls;
 pub mod http;
+pub mod zip;
 
 /// What to open.
 #[derive(Clone, Debug)]

@@ -30,8 +30,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Class, Error, Result};
 use crate::model::progress::Emit;
-use crate::model::{Archived, Checkpoint, Format, Job, Origin};
+use crate::model::{Archived, Checkpoint, Format, Job, Kind, Origin};
 use crate::object::{Attributes, ObjectStore};
+use crate::signed_url::SignedUrl;
 use crate::source::Source;
 use attempt::Attempt;
 use budget::Budget;
@@ -154,7 +155,24 @@ impl Engine {
         if result.is_err() {
             attempt.abandon_upload().await;
         }
+        if let (Ok(archived), Some(url)) = (&result, self.to_unpack(job)) {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Err(interrupted()),
+                unpacked = hls::unpack(self, job, url, archived, allow_hosts) => unpacked?,
+            }
+        }
         result
+    }
+
+    /// Where the archive is that has to be unpacked as well, if it is one.
+    fn to_unpack<'j>(&self, job: &'j Job) -> Option<&'j SignedUrl> {
+        let settings = self.settings.hls.get(&job.source)?;
+        let is_archive = job.kind == Kind::Hls && job.format == Format::Zip;
+        match &job.origin {
+            Origin::Url(url) if is_archive && settings.unpack => Some(url),
+            _ => None,
+        }
     }
 
     /// The same engine, whose objects are stored with `attributes`.

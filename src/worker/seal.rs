@@ -24,7 +24,7 @@ use super::Worker;
 use crate::error::{Class, Error, Result};
 use crate::model::artifact::free_name;
 use crate::model::manifest::{RecordingContents, Resource};
-use crate::model::{Format, JobId, ProgressEvent, RecordingId, State};
+use crate::model::{Format, JobId, Kind, ProgressEvent, Record, RecordingId, State};
 use crate::object::{Attributes, Condition, Payload, WriteEnd};
 use crate::transfer::hls;
 
@@ -205,6 +205,11 @@ impl Document {
     }
 }
 
+/// Whether an artifact may consist of several files.
+fn has_resources(record: &Record) -> bool {
+    record.format == Format::M3u8 || (record.kind == Kind::Hls && record.format == Format::Zip)
+}
+
 fn render(document: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec_pretty(document)
         .map_err(|error| Error::internal("write a document as JSON").with_source(error))
@@ -312,7 +317,7 @@ impl Sealer<'_> {
     ) -> Result<HashMap<JobId, Vec<Resource>>> {
         let mut resources = HashMap::new();
         for record in &contents.artifacts {
-            if record.state == State::Archived && record.format == Format::M3u8 {
+            if record.state == State::Archived && has_resources(record) {
                 let objects = &*self.worker.objects;
                 let found = hls::resources(objects, record.id, &record.key).await?;
                 resources.insert(record.id, found);

@@ -67,7 +67,7 @@ impl<'a> Documents<'a> {
         }
         let transcripts = self.put_transcripts().await?;
         let all = self.landed.values().chain(sheets.values());
-        let list = self.list(all.chain(&transcripts), &[])?;
+        let list = list_of(self.context, all.chain(&transcripts), &[])?;
         let list_key = self.put_document("resources.json", list).await?;
         let entry = &self.ladder.entry;
         let text = self.rewritten(entry, &entry.key, &sheets);
@@ -77,32 +77,8 @@ impl<'a> Documents<'a> {
 
     /// Puts the list of what is missing. Gives its key.
     pub(super) async fn put_missing(&self, losses: &[Loss]) -> Result<String> {
-        let list = self.list(self.landed.values(), losses)?;
+        let list = list_of(self.context, self.landed.values(), losses)?;
         self.put_document("missing.json", list).await
-    }
-
-    fn list<'l>(
-        &self,
-        landed: impl Iterator<Item = &'l Landed>,
-        losses: &[Loss],
-    ) -> Result<Vec<u8>> {
-        let mut resources: Vec<_> = landed
-            .map(|landed| Resource {
-                key: landed.key.clone(),
-                size_bytes: landed.size_bytes,
-                crc64nvme: landed.crc64nvme.clone(),
-            })
-            .collect();
-        resources.sort_by(|a, b| a.key.cmp(&b.key));
-        let missing: Result<Vec<_>, _> = losses.iter().map(serde_json::to_value).collect();
-        let broken = |error| Error::internal("write the list of files").with_source(error);
-        let list = ResourceList {
-            version: 1,
-            artifact: self.context.job_id(),
-            resources,
-            missing: missing.map_err(broken)?,
-        };
-        serde_json::to_vec_pretty(&list).map_err(broken)
     }
 
     /// The text of `sheet` under `key`, every URI of it relative to there.
@@ -273,6 +249,31 @@ impl<'a> Documents<'a> {
             wait_after(tried).await;
         }
     }
+}
+
+/// The list of files, as JSON.
+pub(super) fn list_of<'l>(
+    context: &Context,
+    landed: impl Iterator<Item = &'l Landed>,
+    losses: &[Loss],
+) -> Result<Vec<u8>> {
+    let mut resources: Vec<_> = landed
+        .map(|landed| Resource {
+            key: landed.key.clone(),
+            size_bytes: landed.size_bytes,
+            crc64nvme: landed.crc64nvme.clone(),
+        })
+        .collect();
+    resources.sort_by(|a, b| a.key.cmp(&b.key));
+    let missing: Result<Vec<_>, _> = losses.iter().map(serde_json::to_value).collect();
+    let broken = |error| Error::internal("write the list of files").with_source(error);
+    let list = ResourceList {
+        version: 1,
+        artifact: context.job_id(),
+        resources,
+        missing: missing.map_err(broken)?,
+    };
+    serde_json::to_vec_pretty(&list).map_err(broken)
 }
 
 fn is_same(there: &Archived, payload: &Payload) -> bool {

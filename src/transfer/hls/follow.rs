@@ -11,12 +11,12 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::context::{Context, Token};
+use super::context::{Context, Found, Token};
 use super::ladder::{Fetched, Sheet, fetch};
 use super::plan::{self, Loss};
 use super::{LANES, is_ours_to_tell};
 use crate::error::{Class, Error, Result};
-use crate::source::hls::{Follower, Playlist, Variables};
+use crate::source::hls::{Follower, Playlist, Role, Variables, resource_name};
 
 /// The target duration of a playlist that tells none.
 const USUAL_TARGET: Duration = Duration::from_secs(6);
@@ -44,6 +44,13 @@ pub(super) async fn to_its_end(
     way: Way<'_>,
     losses: &mut Vec<Loss>,
 ) -> Result<Sheet> {
+    if was_seen_before(context, &sheet).await? {
+        let error = Error::new(
+            Class::Partial,
+            "an earlier attempt saw segments that the playlist no longer names",
+        );
+        losses.push(Loss::at(&sheet.key, &sheet.url, &error));
+    }
     if sheet.playlist.is_ended {
         if sheet.playlist.references.is_empty() {
             let error = Error::new(Class::Corrupt, "the playlist names no segment");
@@ -69,6 +76,19 @@ pub(super) async fn to_its_end(
         losses.push(Loss::at(&sheet.key, &sheet.url, &error));
     }
     Ok(sheet)
+}
+
+/// Whether what comes before the playlist's first segment is in the archive: the window has moved since an
+/// earlier attempt, whose readings are lost.
+async fn was_seen_before(context: &Context, sheet: &Sheet) -> Result<bool> {
+    let first = sheet.playlist.segments.first();
+    let Some((first, before)) = first.and_then(|s| Some((s, s.sequence.checked_sub(1)?))) else {
+        return Ok(false);
+    };
+    let url = &sheet.playlist.references[first.reference].url;
+    let name = resource_name(&Role::Segment(before), 0, url, first.map.is_some());
+    let key = format!("{}/{}/{name}", context.folder, sheet.folder);
+    Ok(matches!(context.find(&key, None).await?, Found::Ours(_)))
 }
 
 /// Reads again and again; gives why there was no end, if there was none.

@@ -14,6 +14,7 @@ mod follow;
 mod ladder;
 mod piece;
 mod plan;
+mod unpack;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ use tokio::task::JoinSet;
 
 use super::names::Names;
 use super::progress::Progress;
-use super::{Engine, Ledger};
+use super::{Engine, JOB_METADATA_KEY, Ledger};
 use crate::error::{Class, Error, Result};
 use crate::model::manifest::Resource;
 use crate::model::progress::Emit;
@@ -35,6 +36,7 @@ use documents::{Documents, ResourceList};
 use ladder::Ladder;
 use piece::{Landed, Piece};
 use plan::Loss;
+pub(super) use unpack::unpack;
 
 /// Resources of one ladder on their way at once: as many as connections to one host are the default.
 const LANES: usize = 16;
@@ -60,6 +62,8 @@ pub enum HlsKeys {
 pub struct HlsSettings {
     /// What is done with keys.
     pub keys: HlsKeys,
+    /// Whether ZIPs of playlists and segments are unpacked as well.
+    pub unpack: bool,
     /// How long a playlist without an end may stay as it is before it counts as abandoned.
     pub stale_after: Duration,
 }
@@ -68,6 +72,7 @@ impl Default for HlsSettings {
     fn default() -> Self {
         HlsSettings {
             keys: HlsKeys::default(),
+            unpack: false,
             stale_after: Duration::from_secs(300),
         }
     }
@@ -82,16 +87,22 @@ pub const RESOURCES_METADATA_KEY: &str = "harvester-resources";
 /// # Errors
 /// As the object store's; `upload_failed` when the list can't be read.
 pub async fn resources(objects: &dyn ObjectStore, job: JobId, key: &str) -> Result<Vec<Resource>> {
-    let entry = objects.head(key).await?;
-    let list_key = entry
-        .as_ref()
-        .and_then(|entry| entry.metadata(RESOURCES_METADATA_KEY));
+    let list_key = match key.strip_suffix(".zip") {
+        Some(folder) => Some(format!("{folder}/resources.json")),
+        None => objects
+            .head(key)
+            .await?
+            .and_then(|entry| entry.metadata(RESOURCES_METADATA_KEY).map(str::to_owned)),
+    };
     let Some(list_key) = list_key else {
         return Ok(Vec::new());
     };
-    let Some((bytes, _)) = objects.get(list_key, MAX_LIST_BYTES).await? else {
+    let Some((bytes, info)) = objects.get(&list_key, MAX_LIST_BYTES).await? else {
         return Ok(Vec::new());
     };
+    if info.metadata(JOB_METADATA_KEY) != Some(job.to_string().as_str()) {
+        return Ok(Vec::new());
+    }
     let list: ResourceList = serde_json::from_slice(&bytes).map_err(|error| {
         Error::transient(Class::UploadFailed, format!("read {list_key}")).with_source(error)
     })?;

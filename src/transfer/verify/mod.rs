@@ -3,12 +3,14 @@
 //! It is no decoder. It finds what goes wrong between a provider and us: an error page under the name
 //! of a recording, a file cut in the middle, an empty one.
 
+mod cues;
 mod json;
 mod mp4;
 mod signature;
 
 use crate::error::{Class, Error, Result};
 use crate::model::Format;
+use crate::source::zip::ZipWalk;
 
 /// How much of the beginning is looked at.
 const HEAD_BYTES: usize = 1024;
@@ -34,6 +36,8 @@ pub struct Check {
     total: u64,
     boxes: mp4::BoxWalk,
     json: json::JsonWalk,
+    cues: cues::CueWalk,
+    zip: ZipWalk,
 }
 
 impl Check {
@@ -47,6 +51,8 @@ impl Check {
             total: 0,
             boxes: mp4::BoxWalk::default(),
             json: json::JsonWalk::default(),
+            cues: cues::CueWalk::default(),
+            zip: ZipWalk::default(),
         }
     }
 
@@ -67,7 +73,12 @@ impl Check {
         let walked = match self.format {
             Format::Mp4 | Format::M4a => self.boxes.feed(bytes),
             Format::Json => self.json.feed(bytes),
-            Format::Zip | Format::Png | Format::Jpg | Format::Tar => {
+            Format::Vtt | Format::Srt => self.cues.feed(bytes),
+            Format::Zip => {
+                self.keep_tail(bytes);
+                self.zip.feed(bytes, &mut |_| {})
+            }
+            Format::Png | Format::Jpg | Format::Tar => {
                 self.keep_tail(bytes);
                 Ok(())
             }
@@ -91,6 +102,12 @@ impl Check {
         let verdict = match self.format {
             Format::Mp4 | Format::M4a => self.boxes.finish(),
             Format::Json => self.json.finish(),
+            Format::Vtt | Format::Srt => self.cues.finish().map(|()| Proof::None),
+            Format::Zip => match self.zip.finish() {
+                Ok(true) => Ok(Proof::Whole),
+                Ok(false) => signature::judge_tail(Format::Zip, &self.tail, self.total),
+                Err(why) => Err(why),
+            },
             Format::Wav => Ok(signature::wav_end(&self.head, self.total)),
             other => signature::judge_tail(other, &self.tail, self.total),
         };
@@ -255,6 +272,7 @@ mod tests {
             (Format::Vtt, "WEBVTTX\n"),
             (Format::Vtt, "1\n00:00 --> 00:01"),
             (Format::Srt, "WEBVTT\n"),
+            (Format::Vtt, "WEBVTT\n\n00:00.000 --> \nhi"),
             (Format::Json, "{\"a\":[1,2"),
             (Format::Json, "{\"a\":1}}"),
             (Format::Json, "{\"a\" 1}"),
@@ -277,15 +295,13 @@ mod tests {
 
     #[test]
     fn archives_and_pictures_show_their_end() {
-        let mut zip = b"PK\x03\x04some file".to_vec();
-        let cut = zip.clone();
-        zip.extend_from_slice(b"PK\x05\x06");
-        zip.extend_from_slice(&[0; 16]);
-        zip.extend_from_slice(&[3, 0]);
-        zip.extend_from_slice(b"abc");
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let zip = std::fs::read(root.join("fixtures/media/hls.zip")).unwrap();
         assert_eq!(verdict(Format::Zip, &zip), Ok(Proof::Whole));
-        assert!(verdict(Format::Zip, &cut).is_err());
         assert!(verdict(Format::Zip, &zip[..zip.len() - 1]).is_err());
+        let mut damaged = zip.clone();
+        damaged[1000] ^= 1;
+        assert!(verdict(Format::Zip, &damaged).is_err());
 
         let mut png = b"\x89PNG\r\n\x1a\nsome pixels".to_vec();
         assert!(verdict(Format::Png, &png).is_err());

@@ -102,12 +102,8 @@ impl World {
         self
     }
 
-    /// The same world, where a live playlist counts as abandoned after `wait`.
-    pub fn with_stale_after(mut self, wait: Duration) -> World {
-        let hls = HlsSettings {
-            stale_after: wait,
-            ..HlsSettings::default()
-        };
+    /// The same world, with these settings for the jobs' source.
+    pub fn with_hls(mut self, hls: HlsSettings) -> World {
         let settings = TransferSettings {
             hls: [("100ms".to_owned(), hls)].into(),
             ..small_parts()

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use recording_harvester::error::Class;
+use recording_harvester::model::{Format, Job, Kind};
+use recording_harvester::transfer::hls::{HlsKeys, HlsSettings};
 use tokio_util::sync::CancellationToken;
 
 use super::super::world::World;
@@ -232,9 +234,10 @@ async fn f51_a_cycle_ends_at_once() {
 
 #[tokio::test]
 async fn f44_a_playlist_that_never_ends_is_no_whole_recording() {
-    let world = World::new()
-        .await
-        .with_stale_after(Duration::from_millis(300));
+    let world = World::new().await.with_hls(HlsSettings {
+        stale_after: Duration::from_millis(300),
+        ..HlsSettings::default()
+    });
     let playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\na.ts\n";
     world
         .origin
@@ -303,6 +306,130 @@ async fn f52_a_live_playlist_is_followed_to_its_end() {
         .collect();
     assert_eq!(segments, expected);
     assert!(text.ends_with("#EXT-X-ENDLIST\n"));
+}
+
+#[tokio::test]
+async fn what_an_earlier_attempt_saw_and_the_window_lost_is_no_silent_half() {
+    let world = World::new().await;
+    let segment = |number: u64| format!("#EXTINF:0.2,\ns{number}.ts\n");
+    let head =
+        |first: u64| format!("#EXTM3U\n#EXT-X-TARGETDURATION:0.2\n#EXT-X-MEDIA-SEQUENCE:{first}\n");
+    for number in 0..3 {
+        world
+            .origin
+            .serve(&format!("/s{number}.ts"), "media", Behaviour::default());
+    }
+    let first = head(0) + &segment(0) + &segment(1);
+    world.origin.serve("/p.m3u8", first, Behaviour::default());
+    let job = hls_job(&world.origin, "/p.m3u8");
+    let cancel = CancellationToken::new();
+    let stop = async {
+        let key = format!("{FOLDER}/hls/v0/seg-00001.ts");
+        while world.object(&key).await.is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        cancel.cancel();
+    };
+    let (ended, ()) = tokio::join!(world.carry_until(&job, &cancel), stop);
+    ended.unwrap_err();
+    let second = head(2) + &segment(2) + "#EXT-X-ENDLIST\n";
+    world.origin.serve("/p.m3u8", second, Behaviour::default());
+    let error = world.carry(&job).await.unwrap_err();
+    assert_eq!(error.class(), Class::Partial);
+    assert!(
+        error.full_message().contains("earlier attempt"),
+        "{}",
+        error.full_message()
+    );
+}
+
+#[tokio::test]
+async fn f49_keys_can_be_left_out_and_drm_is_never_asked() {
+    let world = World::new().await.with_hls(HlsSettings {
+        keys: HlsKeys::Omit,
+        ..HlsSettings::default()
+    });
+    let playlist = "#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI=\"k?token=CANARY\"\n\
+        #EXT-X-KEY:METHOD=SAMPLE-AES,URI=\"skd://x\",KEYFORMAT=\"com.apple.streamingkeydelivery\"\n\
+        #EXTINF:1,\na.ts\n#EXT-X-ENDLIST\n";
+    world
+        .origin
+        .serve("/p.m3u8", playlist, Behaviour::default());
+    world
+        .origin
+        .serve("/a.ts", "ciphertext", Behaviour::default());
+    world
+        .carry(&hls_job(&world.origin, "/p.m3u8"))
+        .await
+        .unwrap();
+    assert!(world.origin.requests("/k").is_empty());
+    let archived = text(&world, "hls/master.m3u8").await;
+    assert!(
+        archived.contains(&format!("URI=\"{}\"", world.origin.url("/k"))),
+        "{archived}"
+    );
+    assert!(archived.contains("URI=\"skd://x\""), "{archived}");
+    assert!(!archived.contains("CANARY"));
+}
+
+fn zip_job(world: &World) -> Job {
+    Job {
+        key: format!("{FOLDER}/hls.zip"),
+        kind: Kind::Hls,
+        format: Format::Zip,
+        ..hls_job(&world.origin, "/hls.zip")
+    }
+}
+
+fn zip_fixture() -> Vec<u8> {
+    std::fs::read(super::fixtures().join("../media/hls.zip")).unwrap()
+}
+
+#[tokio::test]
+async fn a_zip_is_archived_as_it_is_and_unpacked_if_so_set() {
+    let world = World::new().await;
+    world
+        .origin
+        .serve("/hls.zip", zip_fixture(), Behaviour::default());
+    let job = zip_job(&world);
+    world.carry(&job).await.unwrap();
+    assert!(
+        world
+            .object(&format!("{FOLDER}/hls/vod/master.m3u8"))
+            .await
+            .is_none()
+    );
+
+    let world = world.with_hls(HlsSettings {
+        unpack: true,
+        ..HlsSettings::default()
+    });
+    world.carry(&job).await.unwrap();
+    let (zip, _) = world.object(&job.key).await.unwrap();
+    assert_eq!(zip, zip_fixture());
+    let keys = keys_of(&list(&world, "resources.json").await);
+    let names = ["layer.m3u8", "layer.ts", "master.m3u8"];
+    assert_eq!(keys, names.map(|name| format!("{FOLDER}/hls/vod/{name}")));
+    let (media, _) = world
+        .object(&format!("{FOLDER}/hls/vod/layer.ts"))
+        .await
+        .unwrap();
+    assert_eq!(media.len(), 78_960);
+    let before = world.origin.log().len();
+    world.carry(&job).await.unwrap();
+    assert_eq!(world.origin.log().len(), before, "once is enough");
+}
+
+#[tokio::test]
+async fn f53_a_damaged_zip_is_not_archived() {
+    let world = World::new().await;
+    let mut zip = zip_fixture();
+    zip[5000] ^= 1;
+    world.origin.serve("/hls.zip", zip, Behaviour::default());
+    let job = zip_job(&world);
+    let error = world.carry(&job).await.unwrap_err();
+    assert_eq!(error.class(), Class::Corrupt);
+    assert!(world.object(&job.key).await.is_none());
 }
 
 #[tokio::test]
