@@ -131,6 +131,11 @@ fn describe(
 ) -> Result<Description> {
     let sender = &args.sender;
     match input {
+        // What is said to come from a URL is a playlist, whatever it looks like.
+        Input::Event(body) if args.base.is_some() => {
+            let described = PlaylistDescription::of(body, "the playlist", args.base.as_ref())?;
+            Ok(Description::Playlist(described))
+        }
         Input::Event(body) => describe_event(body, sender, config, now).map(Description::Event),
         Input::Url(url) => Ok(Description::Url(describe_url(url, sender, config))),
         Input::Playlist(body, name) => {

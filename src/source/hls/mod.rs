@@ -11,12 +11,14 @@ mod join;
 mod media;
 mod names;
 mod playlist;
+mod timestamp;
 mod vtt;
 
 pub use define::Variables;
 pub use join::Follower;
 pub use names::{extension_of, media_type, playlist_folder, resource_name};
 pub use playlist::{Change, Key, Kind, Playlist, Reference, Role, Segment, SubRange};
+pub use timestamp::first_timestamp;
 pub use vtt::join_webvtt;
 
 /// The largest playlist: a day of two-second segments with signed URLs fits.

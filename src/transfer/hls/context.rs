@@ -220,6 +220,15 @@ impl Context {
         Ok(())
     }
 
+    /// Forgets the names that were given, so that fresh URLs get them, and looks for what has landed.
+    pub(super) fn begin_again(&self) {
+        self.is_resumed.store(true, Ordering::Relaxed);
+        self.bytes.store(0, Ordering::Relaxed);
+        self.text_bytes.store(0, Ordering::Relaxed);
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        *names = Names::default();
+    }
+
     pub(super) fn is_resumed(&self) -> bool {
         self.is_resumed.load(Ordering::Relaxed)
     }

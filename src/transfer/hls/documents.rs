@@ -15,12 +15,15 @@ use crate::model::manifest::Resource;
 use crate::model::{Archived, JobId};
 use crate::object::{Condition, Payload, encode_crc64nvme};
 use crate::signed_url::SignedUrl;
-use crate::source::hls::{Change, Role, join_webvtt};
+use crate::source::hls::{Change, Role, first_timestamp, join_webvtt};
 use crate::transfer::names::Names;
 use crate::transfer::upload::{TRIES, wait_after};
 
 /// The largest segment of subtitles that is joined.
 const MAX_SUBTITLES_BYTES: u64 = 8 * 1024 * 1024;
+
+/// The largest segment of media that is read back for its first timestamp.
+const MAX_MEDIA_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Segments of subtitles that are read back at once.
 const SUBTITLE_READERS: usize = 8;
@@ -129,6 +132,7 @@ impl<'a> Documents<'a> {
     /// Joins each rendition of segmented WebVTT into `transcript.<language>.vtt` beside the recording.
     async fn put_transcripts(&self) -> Result<Vec<Landed>> {
         let mut transcripts = Vec::new();
+        let mut media_start = None;
         for sheet in &self.ladder.media {
             let Role::Rendition(kind, language) = &sheet.role else {
                 continue;
@@ -148,7 +152,10 @@ impl<'a> Documents<'a> {
             if !segments.iter().all(|text| is_webvtt(text)) {
                 continue;
             }
-            let joined = join_webvtt(segments.iter().map(String::as_str), None);
+            if media_start.is_none() {
+                media_start = self.media_start().await?;
+            }
+            let joined = join_webvtt(segments.iter().map(String::as_str), media_start);
             let name = format!("transcript.{}.vtt", language_name(language.as_deref()));
             let key = self.beside(&name);
             let payload = payload_of(joined.into_bytes());
@@ -157,6 +164,26 @@ impl<'a> Documents<'a> {
             transcripts.push(landed);
         }
         Ok(transcripts)
+    }
+
+    /// What the media clock shows at the beginning, where the first variant is a plain transport stream.
+    async fn media_start(&self) -> Result<Option<u64>> {
+        let mut variants = self.ladder.media.iter();
+        let Some(first) = variants.find(|sheet| sheet.role == Role::Variant) else {
+            return Ok(None);
+        };
+        let segment = first.playlist.segments.first();
+        let plain = segment.filter(|segment| segment.keys.is_empty() && segment.map.is_none());
+        let landed = plain.and_then(|segment| {
+            let url = &first.playlist.references[segment.reference].url;
+            self.landed.get(url)
+        });
+        let Some(landed) = landed.filter(|landed| landed.size_bytes <= MAX_MEDIA_BYTES) else {
+            return Ok(None);
+        };
+        let objects = &self.context.engine.objects;
+        let found = objects.get(&landed.key, MAX_MEDIA_BYTES).await?;
+        Ok(found.and_then(|(bytes, _)| first_timestamp(&bytes)))
     }
 
     fn subtitle_keys(&self, sheet: &Sheet) -> Vec<String> {

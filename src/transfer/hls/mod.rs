@@ -143,13 +143,17 @@ async fn carry_to(
     ledger: &dyn Ledger,
     progress: &Progress<'_>,
 ) -> Result<Archived> {
-    let ladder = Ladder::read(context, url).await?;
-    let (pieces, mut losses) = plan::pieces(context, &ladder)?;
-    context.look_first(pieces.first()).await?;
-    let mut landed = context.take_landed();
-    let carried = carry_pieces(context, pieces, ledger, progress, &mut landed).await?;
-    losses.extend(carried);
-    losses.extend(plan::short_files(&ladder, &landed));
+    let mut ladder = Ladder::read(context, url).await?;
+    let (mut landed, mut losses) = carry_ladder(context, &ladder, ledger, progress).await?;
+    // Segments may be signed for less time than their playlist: as long as that can be read, it may
+    // name them with fresh signatures.
+    if losses.iter().any(Loss::is_refused_signature) {
+        context.begin_again();
+        if let Ok(again) = Ladder::read(context, url).await {
+            (landed, losses) = carry_ladder(context, &again, ledger, progress).await?;
+            ladder = again;
+        }
+    }
     let documents = Documents::new(context, &ladder, &landed);
     if !losses.is_empty() {
         let list = documents.put_missing(&losses).await?;
@@ -161,6 +165,22 @@ async fn carry_to(
     let archived = documents.put_all().await?;
     progress.tell_now(context.bytes(), Some(context.bytes()));
     Ok(archived)
+}
+
+/// Carries what the playlists of `ladder` name. Gives what has landed, by its URL, and what has not.
+async fn carry_ladder(
+    context: &Arc<Context>,
+    ladder: &Ladder,
+    ledger: &dyn Ledger,
+    progress: &Progress<'_>,
+) -> Result<(BTreeMap<String, Landed>, Vec<Loss>)> {
+    let (pieces, mut losses) = plan::pieces(context, ladder)?;
+    context.look_first(pieces.first()).await?;
+    let mut landed = context.take_landed();
+    let carried = carry_pieces(context, pieces, ledger, progress, &mut landed).await?;
+    losses.extend(carried);
+    losses.extend(plan::short_files(ladder, &landed));
+    Ok((landed, losses))
 }
 
 /// Carries all pieces, a bounded number at once. Gives those that could not be had.

@@ -29,6 +29,8 @@ pub(super) struct Loss {
     pub(super) message: String,
     #[serde(skip)]
     is_transient: bool,
+    #[serde(skip)]
+    is_signed: bool,
 }
 
 impl Loss {
@@ -43,6 +45,7 @@ impl Loss {
             class: error.class(),
             message: error.full_message(),
             is_transient: error.is_transient(),
+            is_signed: url.contains('?'),
         }
     }
 
@@ -52,6 +55,11 @@ impl Loss {
             Class::Gone => self.is_transient && attempts <= GONE_ATTEMPTS,
             _ => self.is_transient,
         }
+    }
+
+    /// Whether it was refused although its URL has a query, which may be a signature that has expired.
+    pub(super) fn is_refused_signature(&self) -> bool {
+        self.class == Class::Denied && self.is_signed
     }
 
     /// In a few words.

@@ -433,6 +433,46 @@ async fn f53_a_damaged_zip_is_not_archived() {
 }
 
 #[tokio::test]
+async fn f46_segments_that_expire_before_their_playlist_are_named_afresh() {
+    let world = World::new().await;
+    let playlist = |signature: &str| {
+        format!(
+            "#EXTM3U\n#EXTINF:1,\na.ts?X-Amz-Signature=CANARY{signature}\n\
+             #EXTINF:1,\nb.ts?X-Amz-Signature=CANARY{signature}\n#EXT-X-ENDLIST\n"
+        )
+    };
+    let only = |query: &str| Behaviour {
+        only_with_query: Some(query.to_owned()),
+        ..Behaviour::default()
+    };
+    world
+        .origin
+        .serve("/p.m3u8", playlist("old"), Behaviour::default());
+    world.origin.serve("/a.ts", "a", only("CANARY"));
+    world.origin.serve("/b.ts", "b", only("fresh"));
+    let renew = async {
+        while world.origin.requests("/b.ts").is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        world
+            .origin
+            .serve("/p.m3u8", playlist("fresh"), Behaviour::default());
+    };
+    let job = hls_job(&world.origin, "/p.m3u8");
+    let (archived, ()) = tokio::join!(world.carry(&job), renew);
+    // The playlist may have been read again before it was renewed.
+    if archived.is_err() {
+        world.carry(&job).await.unwrap();
+    }
+    assert_eq!(
+        world.origin.requests("/a.ts").len(),
+        1,
+        "what has landed is not fetched again"
+    );
+    assert_eq!(keys_of(&list(&world, "resources.json").await).len(), 2);
+}
+
+#[tokio::test]
 async fn large_files_go_up_part_by_part() {
     let world = World::new().await;
     let bytes = vec![7u8; 12 * 1024 * 1024];
