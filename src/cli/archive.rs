@@ -22,8 +22,8 @@ use crate::config::Config;
 use crate::error::{Class, Error};
 use crate::ingest::adhoc;
 use crate::model::{Event, EventClass, JobId, ProgressEvent, Provider, Record, State};
-use crate::report::board;
 use crate::report::terminal::Terminal;
+use crate::report::{board, failure};
 use crate::store::{Filter, JobStore, NewEvent, Recorded, Selection};
 use crate::worker::Worker;
 
@@ -129,11 +129,10 @@ fn understand(
 /// Says what an event has lost before anything is carried. Whether nothing is.
 fn tell_of_losses(event: &Event, output: &mut Output) -> Result<bool> {
     let mut errors = Vec::new();
-    for failure in &event.failures {
-        let code = failure.code.as_deref().unwrap_or_default();
-        let message = board::printable(format!("{code} {}", failure.message).trim());
+    for loss in &event.failures {
+        let message = failure::words(loss.code.as_deref(), &loss.message);
         errors.push(Error::new(
-            failure.class,
+            loss.class,
             format!("get the recording from {}: {message}", event.provider),
         ));
     }

@@ -72,10 +72,9 @@ fn tell(group: &Group, output: &mut Output) -> Result {
     }
     for loss in &group.provider_failures {
         let name = printable(&loss.recording.source);
-        let code = loss.failure.code.as_deref().unwrap_or_default();
-        let message = printable(&format!("{code} {}", loss.failure.message));
+        let message = failure::words(loss.failure.code.as_deref(), &loss.failure.message);
         let id = loss.recording.id;
-        output.line(&format!("  recording {id}  {name}  {}", message.trim()))?;
+        output.line(&format!("  recording {id}  {name}  {message}"))?;
     }
     Ok(())
 }

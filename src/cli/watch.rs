@@ -91,6 +91,7 @@ async fn follow(
         }
         if !is_missed {
             is_missed = true;
+            screen.lost_stream();
             screen.output.note("the worker went away, waiting for it");
         }
         tokio::select! {
@@ -186,6 +187,12 @@ impl Screen<'_> {
                 Ok(())
             }
             None => self.output.json(event),
+        }
+    }
+
+    fn lost_stream(&mut self) {
+        if let Some(terminal) = &mut self.terminal {
+            terminal.lost_stream(self.clock.now());
         }
     }
 

@@ -177,6 +177,12 @@ pub struct Checkpoint {
     pub validator: Option<String>,
     /// The parts that S3 has acknowledged.
     pub parts: Vec<FinishedPart>,
+    /// The key that the upload is for: differs from the job's when other content held the name.
+    #[serde(default)]
+    pub key: Option<String>,
+    /// How far the check of the content is, for the transfer to read.
+    #[serde(default)]
+    pub check: Option<String>,
 }
 
 /// One part that S3 has acknowledged.

@@ -27,6 +27,17 @@ pub enum ProgressEvent {
         /// The length, once known.
         total: Option<u64>,
     },
+    /// What an earlier attempt left in the bucket was looked at.
+    Resumed {
+        /// The artifact.
+        id: JobId,
+        /// Bytes that need not be transferred again; 0 when it begins from zero.
+        done: u64,
+        /// The length, once known.
+        total: Option<u64>,
+        /// Why it begins from zero, if it does.
+        message: Option<String>,
+    },
     /// An attempt failed and there will be another.
     Retrying {
         /// The artifact.

@@ -96,6 +96,25 @@ impl Board {
                 row.total = total.or(row.total);
                 Change::Row(*id)
             }
+            ProgressEvent::Resumed {
+                id,
+                done,
+                total,
+                message,
+            } => {
+                let row = self.rows.get_mut(id);
+                let label = row.map_or_else(
+                    || id.to_string(),
+                    |row| {
+                        row.done = *done;
+                        row.label.clone()
+                    },
+                );
+                Change::Line(
+                    Tone::Quiet,
+                    resumed(&label, *done, *total, message.as_deref()),
+                )
+            }
             ProgressEvent::Retrying {
                 id,
                 class,
@@ -133,6 +152,11 @@ impl Board {
         }
     }
 
+    /// Forgets what has not settled: a stream that begins again tells what is still under way.
+    pub fn forget_open(&mut self) {
+        self.rows.clear();
+    }
+
     /// The row of an artifact that has not settled.
     pub fn row(&self, id: JobId) -> Option<&Row> {
         self.rows.get(&id)
@@ -163,6 +187,15 @@ fn row(record: &Record) -> Row {
         total: record.size_bytes,
         deadline: record.deadline,
     }
+}
+
+/// What became of an earlier attempt's parts, in one line.
+fn resumed(label: &str, done: u64, total: Option<u64>, why: Option<&str>) -> String {
+    if let Some(why) = why {
+        return format!("restarted {label} from zero: {}", printable(why));
+    }
+    let of = total.map_or_else(String::new, |total| format!(" of {}", bytes(total)));
+    format!("resumed   {label} at {}{of}", bytes(done))
 }
 
 /// What to call an artifact.
@@ -322,6 +355,19 @@ pub(crate) mod tests {
 
     fn now() -> Timestamp {
         "2026-03-02T10:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn what_a_lost_stream_left_open_is_not_counted_twice() {
+        let mut board = Board::default();
+        let started = ProgressEvent::Started {
+            record: record("recording.mp4"),
+        };
+        board.apply(&started, now());
+        board.forget_open();
+        assert_eq!(totals_line(&board.totals(), now()), "0 archived");
+        board.apply(&started, now());
+        assert_eq!(board.totals().open, 1);
     }
 
     #[test]

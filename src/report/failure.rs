@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use super::board::printable;
 use crate::error::Class;
 use crate::model::Record;
 use crate::model::manifest::{ProviderFailureRecord, RecordingRecord};
@@ -29,6 +30,14 @@ pub struct Group {
     pub artifacts: Vec<Record>,
     /// Losses that providers reported.
     pub provider_failures: Vec<ReportedLoss>,
+}
+
+/// A provider's loss in its own words, safe to print; a code that is all it says is said once.
+pub fn words(code: Option<&str>, message: &str) -> String {
+    printable(&match code {
+        Some(code) if code != message => format!("{code}: {message}"),
+        _ => message.to_owned(),
+    })
 }
 
 /// Groups by class and action, the largest group first; within one, the order is kept.
@@ -105,6 +114,16 @@ mod tests {
                 ended_at: None,
             },
         }
+    }
+
+    #[test]
+    fn a_providers_words_are_said_once_and_can_be_printed() {
+        assert_eq!(words(Some("E1"), "no \u{1b}[2Jdisk"), "E1: no [2Jdisk");
+        assert_eq!(
+            words(Some("CannotJoinMeeting"), "CannotJoinMeeting"),
+            "CannotJoinMeeting"
+        );
+        assert_eq!(words(None, "no disk"), "no disk");
     }
 
     #[test]

@@ -216,6 +216,7 @@ impl Metrics {
         match event {
             ProgressEvent::Started { record } => self.started(record),
             ProgressEvent::Bytes { id, done, .. } => self.moved(*id, *done),
+            ProgressEvent::Resumed { id, done, .. } => self.resumed(*id, *done),
             ProgressEvent::Retrying { id, class, .. } => {
                 self.ended(*id);
                 let stage = stage(*class);
@@ -268,6 +269,13 @@ impl Metrics {
         // What is read goes straight on, so one number serves both.
         self.bytes_downloaded.inc_by(gained);
         self.bytes_uploaded.inc_by(gained);
+    }
+
+    /// What is in the bucket already does not move again.
+    fn resumed(&self, id: JobId, done: u64) {
+        if let Some(transfer) = self.transfers().get_mut(&id) {
+            transfer.bytes_done = done;
+        }
     }
 
     fn settled(&self, record: &Record) {
@@ -336,32 +344,17 @@ fn stage(class: Class) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{DeadlineFrom, Format, Kind, Provider, RecordingId};
+    use crate::report::board;
 
     fn record(state: State, class: Option<Class>) -> Record {
         Record {
             id: JobId(uuid::Uuid::nil()),
-            recording_id: RecordingId(uuid::Uuid::nil()),
-            provider: Provider::Hms,
             source: "hms-eu".to_owned(),
-            name: "recording.mp4".to_owned(),
-            kind: Kind::Video,
-            format: Format::Mp4,
             state,
             class,
-            message: None,
-            action: None,
-            key: "key".to_owned(),
             size_bytes: Some(1000),
-            crc64nvme: None,
-            sha256: None,
-            etag: None,
-            version_id: None,
-            deadline: None,
-            deadline_from: DeadlineFrom::None,
             attempts: 1,
-            bytes_done: 0,
-            archived_at: None,
+            ..board::tests::record("recording.mp4")
         }
     }
 

@@ -88,7 +88,10 @@ impl Progress {
                     active.insert(record.id, transfer);
                 }
             }
-            ProgressEvent::Bytes { id, done, total } => {
+            ProgressEvent::Bytes { id, done, total }
+            | ProgressEvent::Resumed {
+                id, done, total, ..
+            } => {
                 if let Some(transfer) = active.get_mut(id) {
                     transfer.done = *done;
                     transfer.total = total.or(transfer.total);
@@ -111,32 +114,16 @@ mod tests {
 
     use super::*;
     use crate::error::Class;
-    use crate::model::{DeadlineFrom, Format, Kind, Provider, RecordingId, State};
+    use crate::model::State;
+    use crate::report::board;
 
     fn record(number: u128) -> Record {
         Record {
             id: JobId(Uuid::from_u128(number)),
-            recording_id: RecordingId(Uuid::from_u128(7)),
-            provider: Provider::Hms,
-            source: "100ms".to_owned(),
-            name: "recording.mp4".to_owned(),
-            kind: Kind::Video,
-            format: Format::Mp4,
             state: State::Running,
-            class: None,
-            message: None,
-            action: None,
-            key: "100ms/recording.mp4".to_owned(),
             size_bytes: Some(100),
-            crc64nvme: None,
-            sha256: None,
-            etag: None,
-            version_id: None,
-            deadline: None,
-            deadline_from: DeadlineFrom::None,
             attempts: 1,
-            bytes_done: 0,
-            archived_at: None,
+            ..board::tests::record("recording.mp4")
         }
     }
 

@@ -122,6 +122,17 @@ impl Terminal {
         self.draw_total(now);
     }
 
+    /// The stream was lost: what was under way may have ended unheard, and is told again if it has not.
+    pub fn lost_stream(&mut self, now: Timestamp) {
+        for (_, Bar { bar, .. }) in self.bars.drain() {
+            bar.finish_and_clear();
+            self.stderr.bars.remove(&bar);
+        }
+        self.told_at.clear();
+        self.board.forget_open();
+        self.draw_total(now);
+    }
+
     /// Takes the bars away and leaves the totals as a line.
     pub fn finish(&mut self, now: Timestamp) {
         for bar in self

@@ -1,17 +1,23 @@
 //! A body that is watched: it fails when the origin stalls, trickles, or ends before its announced end.
 //!
 //! Only the time that we wait for the origin counts. While we ourselves do not read, because the
-//! bucket is slow, the body waits in the socket and nothing is held against the origin.
+//! bucket is slow, the body waits in the socket and nothing is held against the origin. Past the URL's
+//! deadline, when it can't be opened again, a slow body is held and not cut.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
 use futures::{Stream, StreamExt};
 use tokio::sync::OwnedSemaphorePermit;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
+use crate::clock::SharedClock;
 use crate::error::{Class, Error, Result};
+use crate::model::Deadline;
 
 /// When an origin counts as too slow.
 #[derive(Clone, Copy, Debug)]
@@ -22,15 +28,39 @@ pub(super) struct Pace {
     pub(super) min_rate: u64,
 }
 
+/// Until when the origin can be opened again, and who knows what time it is.
+#[derive(Clone)]
+pub(super) struct Hold {
+    /// The URL's deadline.
+    pub(super) deadline: Deadline,
+    /// The clock.
+    pub(super) clock: SharedClock,
+}
+
+impl Hold {
+    /// Past the deadline a slow body is all there is: nothing is gained by cutting it.
+    fn is_on(&self) -> bool {
+        self.deadline.is_past(self.clock.now())
+    }
+}
+
+/// How many times longer than the stall timeout a body that can't be opened again is waited for.
+const HELD_TIMES: u32 = 10;
+
 struct Watched<S> {
     stream: S,
     pace: Pace,
+    hold: Hold,
     announced: Option<u64>,
     received: u64,
     window_bytes: u64,
     window_waited: Duration,
-    // Held as long as the body lives: a connection to the host is in use.
-    _permit: OwnedSemaphorePermit,
+    waiting_since: Option<Instant>,
+    // One timer for the whole body; it is set anew only when it rings.
+    alarm: Pin<Box<Sleep>>,
+    is_over: bool,
+    // Held until the body is over: a connection to the host is in use.
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// Watches `stream`, which was announced to have `announced` bytes.
@@ -38,65 +68,105 @@ pub(super) fn watch<S>(
     stream: S,
     announced: Option<u64>,
     pace: Pace,
+    hold: Hold,
     permit: OwnedSemaphorePermit,
 ) -> BoxStream<'static, Result<Bytes>>
 where
     S: Stream<Item = reqwest::Result<Bytes>> + Send + Unpin + 'static,
 {
-    let watched = Watched {
+    Watched {
         stream,
         pace,
+        hold,
         announced,
         received: 0,
         window_bytes: 0,
         window_waited: Duration::ZERO,
-        _permit: permit,
-    };
-    futures::stream::try_unfold(watched, |mut watched| async move {
-        let chunk = watched.next().await?;
-        Ok(chunk.map(|chunk| (chunk, watched)))
-    })
+        waiting_since: None,
+        alarm: Box::pin(tokio::time::sleep(pace.stall_timeout)),
+        is_over: false,
+        permit: Some(permit),
+    }
     .boxed()
 }
 
-impl<S> Watched<S>
+impl<S> Stream for Watched<S>
 where
     S: Stream<Item = reqwest::Result<Bytes>> + Unpin,
 {
-    async fn next(&mut self) -> Result<Option<Bytes>> {
-        loop {
-            let begun = Instant::now();
-            let item = tokio::time::timeout(self.pace.stall_timeout, self.stream.next())
-                .await
-                .map_err(|_| self.too_slow("no byte", self.pace.stall_timeout))?;
-            let chunk = match item {
-                None => return self.end(),
-                Some(Err(error)) => {
-                    return Err(Error::transient(
-                        Class::Unreachable,
-                        format!("the body was cut after {}", self.progress()),
-                    )
-                    .with_source(error.without_url()));
-                }
-                Some(Ok(chunk)) => chunk,
-            };
-            self.received += chunk.len() as u64;
-            self.check_rate(chunk.len() as u64, begun.elapsed())?;
-            if self
-                .announced
-                .is_some_and(|announced| self.received > announced)
-            {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        if this.is_over {
+            return Poll::Ready(None);
+        }
+        let next = loop {
+            match this.stream.poll_next_unpin(cx) {
+                Poll::Ready(item) => match this.take(item) {
+                    Ok(Some(chunk)) if chunk.is_empty() => {}
+                    next => break next,
+                },
+                Poll::Pending => match ready!(this.poll_stall(cx)) {
+                    Ok(()) => {}
+                    Err(error) => break Err(error),
+                },
+            }
+        };
+        this.is_over = !matches!(next, Ok(Some(_)));
+        if this.is_over {
+            this.permit = None;
+        }
+        Poll::Ready(next.transpose())
+    }
+}
+
+impl<S> Watched<S> {
+    fn take(&mut self, item: Option<reqwest::Result<Bytes>>) -> Result<Option<Bytes>> {
+        let waited = self.waiting_since.take().map(|since| since.elapsed());
+        let chunk = match item {
+            None => return self.end(),
+            Some(Err(error)) => {
                 return Err(Error::transient(
-                    Class::Corrupt,
-                    format!(
-                        "the origin sent more than it announced: {}",
-                        self.progress()
-                    ),
-                ));
+                    Class::Unreachable,
+                    format!("the body was cut after {}", self.progress()),
+                )
+                .with_source(error.without_url()));
             }
-            if !chunk.is_empty() {
-                return Ok(Some(chunk));
+            Some(Ok(chunk)) => chunk,
+        };
+        self.received += chunk.len() as u64;
+        self.check_rate(chunk.len() as u64, waited.unwrap_or_default())?;
+        if self
+            .announced
+            .is_some_and(|announced| self.received > announced)
+        {
+            return Err(Error::transient(
+                Class::Corrupt,
+                format!(
+                    "the origin sent more than it announced: {}",
+                    self.progress()
+                ),
+            ));
+        }
+        Ok(Some(chunk))
+    }
+
+    /// Ready when the origin has kept us waiting for too long.
+    fn poll_stall(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        loop {
+            ready!(self.alarm.as_mut().poll(cx));
+            let waited = since.elapsed();
+            let patience = match waited >= self.pace.stall_timeout && self.hold.is_on() {
+                true => self.pace.stall_timeout * HELD_TIMES,
+                false => self.pace.stall_timeout,
+            };
+            if waited >= patience {
+                return Poll::Ready(Err(self.too_slow("no byte", waited)));
             }
+            let again = (since + patience).min(Instant::now() + self.pace.stall_timeout);
+            self.alarm.as_mut().reset(again);
         }
     }
 
@@ -117,7 +187,7 @@ where
             return Ok(());
         }
         let wanted = self.pace.min_rate as f64 * self.window_waited.as_secs_f64();
-        if (self.window_bytes as f64) < wanted {
+        if (self.window_bytes as f64) < wanted && !self.hold.is_on() {
             let said = format!("only {} bytes", self.window_bytes);
             return Err(self.too_slow(&said, self.window_waited));
         }

@@ -19,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 use super::answer;
-use super::body::{self, Pace};
+use super::body::{self, Hold, Pace};
 use super::client::{self, AddressRefused};
 use super::guard::Guard;
 use super::{OpenRequest, Opened, Source};
@@ -236,6 +236,10 @@ impl HttpSource {
             stall_timeout: self.settings.stall_timeout,
             min_rate: self.settings.min_rate,
         };
+        let hold = Hold {
+            deadline: request.deadline,
+            clock: Arc::clone(&self.settings.clock),
+        };
         Ok(Opened {
             url: SignedUrl::new(response.url().as_str()),
             length,
@@ -248,7 +252,7 @@ impl HttpSource {
                 || response.version() == Version::HTTP_2
                 || headers.contains_key(TRANSFER_ENCODING),
             content_type: header(&response, CONTENT_TYPE).map(str::to_owned),
-            body: body::watch(response.bytes_stream(), body_length, pace, permit),
+            body: body::watch(response.bytes_stream(), body_length, pace, hold, permit),
         })
     }
 }

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 
 use crate::error::Result;
+use crate::model::Deadline;
 use crate::model::api::{ApiRequest, ApiResponse};
 use crate::signed_url::SignedUrl;
 
@@ -30,6 +31,8 @@ pub struct OpenRequest {
     pub validator: Option<String>,
     /// Hosts that the source's configuration allows; empty means any public one.
     pub allow_hosts: Vec<String>,
+    /// Until when the URL can be opened again: after that a slow body is held, not cut.
+    pub deadline: Deadline,
 }
 
 /// A range of bytes.

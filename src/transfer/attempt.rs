@@ -1,61 +1,44 @@
 //! One attempt at one artifact: open, carry part by part, check, seal.
 
-use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Mutex;
 
 use bytes::Bytes;
 
-use super::budget::Share;
-use super::digest::{ObjectDigest, PartDigest};
+use super::content::Content;
+use super::digest::ObjectDigest;
+use super::lanes::{Lanes, Start, read_part};
+use super::memory::Memory;
 use super::names::Names;
+use super::open_upload::OpenUpload;
 use super::part::PartBuilder;
-use super::plan::{MAX_PARTS, Plan};
+use super::plan::Plan;
 use super::progress::Progress;
-use super::reader::{Reader, Stop};
+use super::reader::{Reader, Remote, Stop};
+use super::resume::Earlier;
 use super::seal::Sealed;
 use super::upload::Uploads;
-use super::verify::{Check, Proof};
 use super::{Engine, JOB_METADATA_KEY, Ledger};
 use crate::error::{Class, Error, Result};
 use crate::model::progress::Emit;
-use crate::model::{Archived, Format, Job, Origin};
-use crate::object::{Attributes, Payload};
+use crate::model::{Archived, Checkpoint, Format, Job, Origin};
+use crate::object::Attributes;
 use crate::signed_url::SignedUrl;
 use crate::source::Opened;
 
 /// Times that content is begun again within one attempt.
 const MAX_RESTARTS: u32 = 3;
 
-/// Memory that one artifact's parts may take, however many lanes there are.
-const ARTIFACT_BYTES: u64 = 64 * 1024 * 1024;
-
-/// How long tidying up after a failure may take.
-const ABORT_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// Aborts of one upload: parts that were on their way may land after the first.
-const ABORT_TRIES: u32 = 3;
-
 /// One attempt.
 pub(super) struct Attempt<'a> {
     pub(super) engine: &'a Engine,
     pub(super) job: &'a Job,
     pub(super) ledger: &'a dyn Ledger,
+    pub(super) progress: Progress<'a>,
     allow_hosts: &'a [String],
-    progress: Progress<'a>,
+    /// What an earlier attempt left, until it was looked at.
+    pub(super) earlier: Mutex<Option<Checkpoint>>,
     // Behind a lock only because cancellation drops `run` and then tidies up.
-    upload: Mutex<Option<OpenUpload>>,
-}
-
-/// An upload that is neither complete nor aborted.
-struct OpenUpload {
-    key: String,
-    id: String,
-}
-
-/// What is learnt of the content as it passes.
-struct Content {
-    check: Check,
-    digest: ObjectDigest,
+    pub(super) upload: Mutex<Option<OpenUpload>>,
 }
 
 impl<'a> Attempt<'a> {
@@ -70,8 +53,9 @@ impl<'a> Attempt<'a> {
             engine,
             job,
             ledger,
-            allow_hosts,
             progress: Progress::new(job.id, emit),
+            allow_hosts,
+            earlier: Mutex::new(job.checkpoint.clone()),
             upload: Mutex::new(None),
         }
     }
@@ -94,7 +78,7 @@ impl<'a> Attempt<'a> {
                 Stop::Fail(error) => return Err(error),
                 Stop::Restart { why, .. } if restarts > MAX_RESTARTS => return Err(why),
                 Stop::Restart { why, opened: again } => {
-                    tracing::debug!(job = %self.job.id, cause = %why.full_message(), "beginning again");
+                    self.tell_restart(&why);
                     opened = again;
                 }
                 Stop::Taken => names.next()?,
@@ -163,82 +147,182 @@ impl<'a> Attempt<'a> {
         names: &mut Names,
         opened: Option<Box<Opened>>,
     ) -> Result<Archived, Stop> {
-        let mut reader = self.open(url, opened).await?;
+        let remote = self.remote(url);
+        if let Some(earlier) = self.find_earlier(&names.key()).await? {
+            return self.go_on(remote, earlier).await;
+        }
+        let reader = Reader::open(remote, opened).await?;
         self.check_announced(&reader)?;
         self.progress.tell_now(0, reader.length());
-        let mut content = Content {
-            check: Check::new(self.job.format),
-            digest: ObjectDigest::new(self.engine.settings.sha256),
-        };
         let plan = self.plan(&reader);
-        let share = self.engine.budget.take(plan.part_len(1)).await?;
-        let first = self
-            .read_part(&mut reader, &mut content, plan.part_len(1))
-            .await?;
-        let is_whole = matches!(plan, Plan::Single { .. }) || first.size_bytes < plan.part_len(1);
-        if is_whole {
-            self.check_end(&mut reader).await?;
-            self.check_content(url, reader.is_end_certain(), &mut content)
-                .await?;
-            let sealed = Sealed::of(&content.digest);
-            return Ok(self.put(names, &first, &sealed).await?);
+        let memory = Memory::begin(&self.engine.budget, plan.part_len(1)).await?;
+        match plan {
+            Plan::Equal { .. } => {
+                let key = names.key();
+                let upload_id = self
+                    .create_upload(
+                        &key,
+                        plan,
+                        reader.version().clone(),
+                        self.can_split(&reader),
+                    )
+                    .await?;
+                let start = self.start(remote, plan, &reader, memory, (&key, &upload_id));
+                self.carry_parts(Lanes::new(self, start), &key, Some(reader))
+                    .await
+            }
+            Plan::Single { .. } | Plan::Growing { .. } => {
+                self.carry_growing(remote, names, plan, reader, memory)
+                    .await
+            }
         }
-        self.carry_parts(url, &names.key(), plan, reader, content, (first, share))
-            .await
     }
 
-    async fn carry_parts(
+    /// Content that may turn out to be small: its first part decides.
+    async fn carry_growing(
         &self,
-        url: &SignedUrl,
-        key: &str,
+        remote: Remote<'_>,
+        names: &mut Names,
         plan: Plan,
         mut reader: Reader<'_>,
-        mut content: Content,
-        (first, share): (Payload, Share),
+        memory: Memory,
     ) -> Result<Archived, Stop> {
-        let upload_id = self.create_upload(key).await?;
-        let mut uploads = Uploads::new(
-            self.engine.objects.clone(),
-            key,
-            &upload_id,
-            self.lanes(&plan),
-        );
-        uploads.send(1, first, share);
-        for number in 2..=MAX_PARTS {
-            let target = plan.part_len(number);
-            if target == 0 {
-                break;
-            }
-            uploads.make_room().await?;
-            self.save_progress(uploads.acknowledged_bytes()).await?;
-            let share = self.engine.budget.take(target).await?;
-            let part = self.read_part(&mut reader, &mut content, target).await?;
-            let is_last = part.size_bytes < target;
-            if part.size_bytes > 0 {
-                uploads.send(number, part, share);
-            }
-            if is_last {
-                break;
-            }
+        let target = plan.part_len(1);
+        let is_single = matches!(plan, Plan::Single { .. });
+        let total = reader.length();
+        let tell = |done| self.progress.tell(done, total);
+        let (first, cover) = read_part(
+            &mut reader,
+            target,
+            is_single,
+            &memory,
+            &Default::default(),
+            tell,
+        )
+        .await?;
+        if !is_single && first.size_bytes == target {
+            let key = names.key();
+            let upload_id = self
+                .create_upload(
+                    &key,
+                    plan,
+                    reader.version().clone(),
+                    self.can_split(&reader),
+                )
+                .await?;
+            let start = self.start(remote, plan, &reader, memory, (&key, &upload_id));
+            let mut lanes = Lanes::new(self, start);
+            lanes.send_first(first, cover)?;
+            return self.carry_parts(lanes, &key, Some(reader)).await;
         }
-        self.check_end(&mut reader).await?;
-        self.check_content(url, reader.is_end_certain(), &mut content)
+        let mut content = self.content(total);
+        content.take(0, &first)?;
+        let size_bytes = first.size_bytes;
+        self.check_content(
+            remote,
+            reader.version(),
+            reader.is_end_certain(),
+            &mut content,
+            (size_bytes, first.crc64nvme),
+        )
+        .await?;
+        let mut digest = content.digest(&[]);
+        digest.append(first.crc64nvme, size_bytes);
+        Ok(self.put(names, &first, &Sealed::of(&digest)).await?)
+    }
+
+    /// Goes on where an earlier attempt stopped.
+    async fn go_on<'u>(&'u self, remote: Remote<'u>, earlier: Earlier) -> Result<Archived, Stop> {
+        let key = earlier.key.clone();
+        let part_bytes = earlier.plan.part_len(1);
+        let memory = Memory::begin(&self.engine.budget, part_bytes).await?;
+        let mut content = self.content(earlier.version.length);
+        content.check.restore(earlier.check.as_deref());
+        let start = Start {
+            remote,
+            version: earlier.version,
+            is_end_certain: true,
+            plan: earlier.plan,
+            spans: earlier.spans,
+            content,
+            memory,
+            uploads: Uploads::new(self.engine.objects.clone(), &key, &earlier.upload_id),
+            most_lanes: self.engine.settings.lanes,
+            done_bytes: earlier.done_bytes,
+        };
+        self.carry_parts(Lanes::new(self, start), &key, None).await
+    }
+
+    async fn carry_parts<'u>(
+        &'u self,
+        lanes: Lanes<'u>,
+        key: &str,
+        reader: Option<Reader<'u>>,
+    ) -> Result<Archived, Stop> {
+        let remote = lanes.remote();
+        let (mut content, version, is_end_certain) = lanes.run(reader).await?;
+        let (upload_id, parts) = self.finished_parts()?;
+        let mut whole = ObjectDigest::new(false);
+        for part in &parts {
+            whole.append(part.crc64nvme, part.size_bytes);
+        }
+        let found = (whole.size_bytes(), whole.crc64nvme());
+        self.check_content(remote, &version, is_end_certain, &mut content, found)
             .await?;
-        let parts = uploads.finish().await?;
-        let sealed = Sealed::of(&content.digest);
+        let sealed = Sealed::of(&content.digest(&parts));
         let archived = self.complete(key, &upload_id, &parts, &sealed).await?;
         self.take_upload();
         Ok(archived)
     }
 
-    async fn open<'u>(
+    fn start<'u>(
         &'u self,
-        url: &'u SignedUrl,
-        opened: Option<Box<Opened>>,
-    ) -> Result<Reader<'u>> {
-        let max_bytes = self.engine.settings.max_object_bytes;
-        let source = &*self.engine.source;
-        Reader::open(source, url, self.allow_hosts, max_bytes, opened).await
+        remote: Remote<'u>,
+        plan: Plan,
+        reader: &Reader<'_>,
+        memory: Memory,
+        (key, upload_id): (&str, &str),
+    ) -> Start<'u> {
+        Start {
+            remote,
+            version: reader.version().clone(),
+            is_end_certain: reader.is_end_certain(),
+            plan,
+            spans: plan.spans(&Default::default()),
+            content: self.content(reader.length()),
+            memory,
+            uploads: Uploads::new(self.engine.objects.clone(), key, upload_id),
+            most_lanes: if self.can_split(reader) {
+                self.engine.settings.lanes
+            } else {
+                1
+            },
+            done_bytes: 0,
+        }
+    }
+
+    /// Whether requests may begin in the middle of this content.
+    fn can_split(&self, reader: &Reader<'_>) -> bool {
+        reader.is_resumable() && !self.needs_order()
+    }
+
+    fn remote<'u>(&'u self, url: &'u SignedUrl) -> Remote<'u> {
+        Remote {
+            source: &*self.engine.source,
+            url,
+            allow_hosts: self.allow_hosts,
+            deadline: self.job.deadline,
+            max_bytes: self.engine.settings.max_object_bytes,
+        }
+    }
+
+    fn content(&self, length: Option<u64>) -> Content {
+        Content::new(self.job.format, length, self.engine.settings.sha256)
+    }
+
+    /// Whether the content's parts must come in order, and from the first.
+    pub(super) fn needs_order(&self) -> bool {
+        Content::needs_order(self.job.format, self.engine.settings.sha256)
     }
 
     /// Compares what event and origin announce before a byte is read.
@@ -256,122 +340,6 @@ impl<'a> Attempt<'a> {
             settings.part_size_bytes,
             settings.max_object_bytes,
         )
-    }
-
-    fn lanes(&self, plan: &Plan) -> usize {
-        let fitting = ARTIFACT_BYTES / plan.part_len(1).max(1);
-        let lanes = u64::from(self.engine.settings.lanes).min(fitting).max(1);
-        usize::try_from(lanes).unwrap_or(1)
-    }
-
-    /// Reads up to `target` bytes; fewer only at the end.
-    async fn read_part(
-        &self,
-        reader: &mut Reader<'_>,
-        content: &mut Content,
-        target: u64,
-    ) -> Result<Payload, Stop> {
-        let mut part = PartBuilder::new();
-        while part.size_bytes() < target {
-            let Some(mut chunk) = reader.next().await? else {
-                break;
-            };
-            let room = usize::try_from(target - part.size_bytes()).unwrap_or(usize::MAX);
-            if chunk.len() > room {
-                reader.unread(chunk.split_off(room));
-            }
-            content.check.feed(&chunk)?;
-            content.digest.update_sha256(&chunk);
-            part.push(chunk);
-            self.progress.tell(reader.position(), reader.length());
-        }
-        let payload = part.finish();
-        content.digest.append(payload.crc64nvme, payload.size_bytes);
-        Ok(payload)
-    }
-
-    /// Nothing may come after the last part.
-    async fn check_end(&self, reader: &mut Reader<'_>) -> Result<(), Stop> {
-        match reader.next().await? {
-            None => Ok(()),
-            Some(_) => Err(Stop::Fail(Error::new(
-                Class::Refused,
-                format!("the object does not fit into {MAX_PARTS} parts"),
-            ))),
-        }
-    }
-
-    /// Judges the content as a whole, before it gets its final name.
-    async fn check_content(
-        &self,
-        url: &SignedUrl,
-        is_end_certain: bool,
-        content: &mut Content,
-    ) -> Result<(), Stop> {
-        let size_bytes = content.digest.size_bytes();
-        if let Some(told) = self.job.size_bytes.filter(|told| *told != size_bytes) {
-            return Err(wrong_size(told, size_bytes).into());
-        }
-        if size_bytes == 0 {
-            return match self.job.size_bytes {
-                Some(0) => Ok(()),
-                _ => Err(Stop::Fail(Error::new(
-                    Class::Corrupt,
-                    "the origin sent an empty file",
-                ))),
-            };
-        }
-        let proof = content.check.finish()?;
-        let is_proven = is_end_certain || self.job.size_bytes.is_some() || proof == Proof::Whole;
-        if !is_proven {
-            self.compare_with_second_reading(url, &content.digest)
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// A body without a length that was cut looks like one that ended: it is read a second time.
-    async fn compare_with_second_reading(
-        &self,
-        url: &SignedUrl,
-        first: &ObjectDigest,
-    ) -> Result<(), Stop> {
-        let max_bytes = self.engine.settings.max_object_bytes;
-        let source = &*self.engine.source;
-        let mut reader = Reader::open_again(source, url, self.allow_hosts, max_bytes).await?;
-        let mut digest = PartDigest::new();
-        while let Some(chunk) = reader.next().await? {
-            digest.update(&chunk);
-        }
-        if reader.position() == first.size_bytes() && digest.crc64nvme() == first.crc64nvme() {
-            return Ok(());
-        }
-        Err(Stop::Fail(Error::transient(
-            Class::Corrupt,
-            format!(
-                "the origin tells no length, and sent {} bytes the first time and {} the second",
-                first.size_bytes(),
-                reader.position()
-            ),
-        )))
-    }
-
-    async fn create_upload(&self, key: &str) -> Result<String> {
-        let objects = &self.engine.objects;
-        let id = objects.create_upload(key, &self.attributes()).await?;
-        let upload = OpenUpload {
-            key: key.to_owned(),
-            id: id.clone(),
-        };
-        *self.upload.lock().unwrap_or_else(PoisonError::into_inner) = Some(upload);
-        Ok(id)
-    }
-
-    async fn save_progress(&self, acknowledged_bytes: u64) -> Result<()> {
-        if self.progress.is_save_due() {
-            self.ledger.save(None, acknowledged_bytes).await?;
-        }
-        Ok(())
     }
 
     /// What the object is stored with.
@@ -399,37 +367,6 @@ impl<'a> Attempt<'a> {
         self.progress.tell_now(size, Some(size));
         archived
     }
-
-    fn take_upload(&self) -> Option<OpenUpload> {
-        self.upload
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
-    }
-
-    /// Aborts an upload that was not completed. A failure is only logged: what led here is told.
-    pub(super) async fn abandon_upload(&self) {
-        let Some(OpenUpload { key, id }) = self.take_upload() else {
-            return;
-        };
-        let objects = &self.engine.objects;
-        let abort = async {
-            for _ in 0..ABORT_TRIES {
-                objects.abort(&key, &id).await?;
-                let parts = objects.list_parts(&key, &id).await?;
-                if parts.is_none_or(|parts| parts.is_empty()) {
-                    return Ok(());
-                }
-            }
-            Err(Error::internal("parts keep arriving"))
-        };
-        let ended = tokio::time::timeout(ABORT_TIMEOUT, abort)
-            .await
-            .unwrap_or_else(|_| Err(Error::internal("the bucket does not answer")));
-        if let Err(error) = ended {
-            tracing::warn!(key, cause = %error.full_message(), "an unfinished upload is left for the sweep");
-        }
-    }
 }
 
 /// A playlist alone is no recording, and what it names can't be found without its URL.
@@ -442,7 +379,7 @@ fn check_carriable(job: &Job) -> Result<()> {
     Ok(())
 }
 
-fn wrong_size(told: u64, real: u64) -> Error {
+pub(super) fn wrong_size(told: u64, real: u64) -> Error {
     Error::new(
         Class::Corrupt,
         format!("the event tells {told} bytes and the origin sends {real}"),

@@ -1,9 +1,8 @@
 //! One number for the memory of all transfers.
 //!
-//! A part's whole share is taken at once, before its first byte is read, and is held until the bucket
-//! has acknowledged the part. A transfer that waits for a share holds only shares whose parts are
-//! already on their way up, so those come back by themselves. Who holds a share waits for nothing else
-//! without a limit, so nobody waits in a circle.
+//! Shares are taken in line and held until the bucket has acknowledged what they cover. Who holds a
+//! share waits for nothing else without a limit. What each transfer may wait for, and why nobody waits in
+//! a circle, is told in `memory.rs`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -27,7 +26,14 @@ pub struct Budget {
 #[derive(Debug)]
 #[must_use = "the share is given back when this is dropped"]
 pub struct Share {
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Share {
+    /// Makes one share of two of the same budget.
+    pub(super) fn merge(&mut self, other: Share) {
+        self.permit.merge(other.permit);
+    }
 }
 
 impl Budget {
@@ -64,7 +70,16 @@ impl Budget {
             .map_err(|_| Error::internal("take a share of the memory budget"))?;
         self.peak_units
             .fetch_max(self.held_units(), Ordering::Relaxed);
-        Ok(Share { _permit: permit })
+        Ok(Share { permit })
+    }
+
+    /// Takes `bytes` if they are free now and nobody waits for them.
+    pub(super) fn try_take(&self, bytes: u64) -> Option<Share> {
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES).max(1)).ok()?;
+        let permit = self.units.clone().try_acquire_many_owned(units).ok()?;
+        self.peak_units
+            .fetch_max(self.held_units(), Ordering::Relaxed);
+        Some(Share { permit })
     }
 
     /// The most bytes that were ever taken at once.

@@ -5,20 +5,30 @@
 //!
 //! *Retries.* A part is sent again from its own buffer, a cut body is resumed where it stopped, a
 //! content that changed is begun again; each a few times. All else is the scheduler's decision.
-//! *Cancellation.* Takes effect at any await; the upload is aborted before `carry` returns.
+//! *Cancellation.* Takes effect at any await. What the bucket has by then is noted, and the next attempt
+//! goes on with it.
 //! *Crash consistency.* An object appears under its key only complete and checked. A kill leaves at
-//! most an unfinished upload, which the sweep and the bucket's lifecycle rule find.
+//! most an unfinished upload that its checkpoint names; one that no checkpoint names is for the sweep.
 
 mod attempt;
 pub mod budget;
+mod content;
 pub mod digest;
+mod door;
 pub mod hls;
+mod judge;
+mod lanes;
+mod memory;
 mod names;
+mod open_upload;
 mod part;
 pub mod plan;
 mod progress;
+mod ramp;
 mod reader;
+mod resume;
 mod seal;
+mod spans;
 mod upload;
 pub mod verify;
 
@@ -26,8 +36,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::clock::{SharedClock, SystemClock};
 use crate::error::{Class, Error, Result};
 use crate::model::progress::Emit;
 use crate::model::{Archived, Checkpoint, Format, Job, Kind, Origin};
@@ -51,8 +63,12 @@ pub struct TransferSettings {
     pub memory_bytes: u64,
     /// The smallest part; objects below it go up in one PUT. At least 5 MiB (S3 API).
     pub part_size_bytes: u64,
-    /// Parts of one artifact on their way at once.
+    /// Connections to the origin for one artifact.
     pub lanes: u32,
+    /// Connections beyond the first of each artifact, all transfers together.
+    pub all_lanes: u32,
+    /// How many more there may be for URLs that are about to die.
+    pub surge: u32,
     /// A larger object is refused, declared or real.
     pub max_object_bytes: u64,
     /// Whether to compute SHA-256 as well.
@@ -66,7 +82,9 @@ impl Default for TransferSettings {
         TransferSettings {
             memory_bytes: 256 * 1024 * 1024,
             part_size_bytes: 8 * 1024 * 1024,
-            lanes: 4,
+            lanes: 24,
+            all_lanes: 64,
+            surge: 32,
             max_object_bytes: 64 * 1024 * 1024 * 1024,
             sha256: false,
             hls: BTreeMap::new(),
@@ -96,6 +114,9 @@ pub struct Engine {
     budget: Budget,
     // What an object is stored with, when not what its job says.
     attributes: Option<Arc<Attributes>>,
+    clock: SharedClock,
+    lanes: Arc<Semaphore>,
+    surge: Arc<Semaphore>,
 }
 
 impl Engine {
@@ -113,12 +134,22 @@ impl Engine {
             objects,
             budget: Budget::new(memory_bytes),
             attributes: None,
+            clock: Arc::new(SystemClock),
+            lanes: Arc::new(Semaphore::new(settings.all_lanes as usize)),
+            surge: Arc::new(Semaphore::new(settings.surge as usize)),
             settings: TransferSettings {
                 memory_bytes,
                 part_size_bytes,
                 ..settings
             },
         }
+    }
+
+    /// The same engine by another clock: deadlines are compared with it.
+    #[must_use]
+    pub fn with_clock(mut self, clock: SharedClock) -> Engine {
+        self.clock = clock;
+        self
     }
 
     /// The memory that transfers hold.
@@ -152,8 +183,8 @@ impl Engine {
             () = cancel.cancelled() => Err(interrupted()),
             result = attempt.run() => result,
         };
-        if result.is_err() {
-            attempt.abandon_upload().await;
+        if let Err(error) = &result {
+            attempt.leave(error).await;
         }
         if let (Ok(archived), Some(url)) = (&result, self.to_unpack(job)) {
             tokio::select! {
@@ -181,6 +212,18 @@ impl Engine {
             attributes: Some(Arc::new(attributes)),
             ..self.clone()
         }
+    }
+
+    /// Aborts what an attempt left in the bucket: the job has come to its end without it.
+    pub async fn abandon(&self, job: &Job, checkpoint: &Checkpoint) {
+        let key = checkpoint.key.as_ref().unwrap_or(&job.key);
+        open_upload::abort(&*self.objects, key, &checkpoint.upload_id).await;
+    }
+
+    /// A connection beyond the first of a transfer, if there is one to spare.
+    fn spare_lane(&self, is_urgent: bool) -> Option<OwnedSemaphorePermit> {
+        let take = |lanes: &Arc<Semaphore>| Arc::clone(lanes).try_acquire_owned().ok();
+        take(&self.lanes).or_else(|| take(&self.surge).filter(|_| is_urgent))
     }
 }
 

@@ -2,6 +2,10 @@
 //!
 //! S3 allows 10,000 parts of 5 MiB to 5 GiB, the last of any size (Amazon S3 multipart upload limits).
 
+use std::collections::BTreeSet;
+
+use super::spans::Spans;
+
 /// Parts that one upload may have.
 pub const MAX_PARTS: u32 = 10_000;
 
@@ -72,6 +76,18 @@ impl Plan {
                 .max(whole_steps(max_object_bytes.div_ceil(u64::from(MAX_PARTS)))),
             every: MAX_PARTS,
         }
+    }
+
+    /// The parts that are left when `done` are there.
+    pub(super) fn spans(&self, done: &BTreeSet<u32>) -> Spans {
+        let last = match *self {
+            Plan::Single { .. } => 1,
+            Plan::Equal { length, part_bytes } => {
+                u32::try_from(length.div_ceil(part_bytes.max(1))).unwrap_or(MAX_PARTS)
+            }
+            Plan::Growing { .. } => MAX_PARTS,
+        };
+        Spans::new(last, done)
     }
 
     /// The length of part `number`, which for an unknown length is the most that it may have; 0 past the end.

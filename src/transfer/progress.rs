@@ -12,7 +12,11 @@ use crate::model::{JobId, ProgressEvent};
 const EMIT_EVERY: Duration = Duration::from_millis(200);
 
 /// How often the store hears of it: a write under the lease costs a commit.
-const SAVE_EVERY: Duration = Duration::from_secs(2);
+const SAVE_EVERY: Duration = Duration::from_secs(1);
+
+/// The checkpoint of an upload with many parts is long, so it is written more rarely: ten thousand of
+/// them every 20 s.
+const SAVE_EVERY_PER_PART: Duration = Duration::from_millis(2);
 
 /// The progress of one transfer.
 pub(super) struct Progress<'a> {
@@ -52,13 +56,19 @@ impl<'a> Progress<'a> {
         (self.emit)(ProgressEvent::Bytes { id, done, total });
     }
 
-    /// Whether the store should hear of it now.
-    pub(super) fn is_save_due(&self) -> bool {
+    /// Tells something else.
+    pub(super) fn tell_event(&self, event: ProgressEvent) {
+        (self.emit)(event);
+    }
+
+    /// Whether the store should hear now of an upload with so many parts.
+    pub(super) fn is_save_due(&self, parts: usize) -> bool {
+        let every = SAVE_EVERY.max(SAVE_EVERY_PER_PART * u32::try_from(parts).unwrap_or(u32::MAX));
         let mut last = self
             .last_save
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let is_due = last.elapsed() >= SAVE_EVERY;
+        let is_due = last.elapsed() >= every;
         if is_due {
             *last = Instant::now();
         }

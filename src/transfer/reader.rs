@@ -11,7 +11,10 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 
+use tokio::time::Instant;
+
 use crate::error::{Class, Error, Result};
+use crate::model::Deadline;
 use crate::signed_url::SignedUrl;
 use crate::source::{ByteRange, OpenRequest, Opened, Source};
 
@@ -52,71 +55,142 @@ impl From<Error> for Stop {
     }
 }
 
-/// Reads one version of an origin's content.
+/// Where content comes from.
+#[derive(Clone, Copy)]
+pub(super) struct Remote<'a> {
+    /// Opens it.
+    pub(super) source: &'a dyn Source,
+    /// Its URL.
+    pub(super) url: &'a SignedUrl,
+    /// Hosts that it may lead to.
+    pub(super) allow_hosts: &'a [String],
+    /// Until when it can be opened.
+    pub(super) deadline: Deadline,
+    /// More is refused.
+    pub(super) max_bytes: u64,
+}
+
+/// One version of the content, as its first answer told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Version {
+    /// The length of the whole.
+    pub(super) length: Option<u64>,
+    /// What identifies it.
+    pub(super) validator: Option<String>,
+}
+
+/// Reads one version of an origin's content, or a range of it.
 pub(super) struct Reader<'a> {
-    source: &'a dyn Source,
-    url: &'a SignedUrl,
-    allow_hosts: &'a [String],
-    length: Option<u64>,
-    validator: Option<String>,
+    remote: Remote<'a>,
+    version: Version,
     accepts_ranges: bool,
     is_delimited: bool,
-    max_bytes: u64,
     body: BoxStream<'static, Result<Bytes>>,
     position: u64,
+    /// Where to stop, when not at the content's end.
+    end: Option<u64>,
     unread: Option<Bytes>,
     resumes: u32,
     resumed_at: u64,
+    waited: Duration,
 }
 
 impl<'a> Reader<'a> {
-    /// Opens the origin, or goes on with `opened`. Content over `max_bytes` is refused.
+    /// Opens the origin, or goes on with `opened`. Content over the limit is refused.
     pub(super) async fn open(
-        source: &'a dyn Source,
-        url: &'a SignedUrl,
-        allow_hosts: &'a [String],
-        max_bytes: u64,
+        remote: Remote<'a>,
         opened: Option<Box<Opened>>,
     ) -> Result<Reader<'a>> {
         let opened = match opened {
             Some(opened) => *opened,
-            None => source.open(&whole(url, allow_hosts)).await?,
+            None => remote.source.open(&remote.request(None, None)).await?,
         };
-        if let Some(length) = opened.length.filter(|length| *length > max_bytes) {
-            return Err(too_large(&format!("{length} bytes"), max_bytes));
+        if let Some(length) = opened.length.filter(|length| *length > remote.max_bytes) {
+            return Err(too_large(&format!("{length} bytes"), remote.max_bytes));
         }
-        Ok(Reader {
-            source,
-            url,
-            allow_hosts,
-            length: opened.length,
-            validator: opened.validator,
-            accepts_ranges: opened.accepts_ranges,
-            is_delimited: opened.is_delimited,
-            max_bytes,
-            body: opened.body,
-            position: 0,
-            unread: None,
-            resumes: 0,
-            resumed_at: 0,
-        })
+        Ok(Reader::of(remote, opened, 0, None))
     }
 
     /// Opens the origin once more, for who holds memory already.
-    pub(super) async fn open_again(
-        source: &'a dyn Source,
-        url: &'a SignedUrl,
-        allow_hosts: &'a [String],
-        max_bytes: u64,
-    ) -> Result<Reader<'a>> {
-        let opened = reopen(source, &whole(url, allow_hosts)).await?;
-        let opened = Some(Box::new(opened));
-        Reader::open(source, url, allow_hosts, max_bytes, opened).await
+    pub(super) async fn open_again(remote: Remote<'a>) -> Result<Reader<'a>> {
+        let opened = reopen(remote.source, &remote.request(None, None)).await?;
+        Reader::open(remote, Some(Box::new(opened))).await
+    }
+
+    /// Opens the bytes from `start` to `end` of a version that is known.
+    ///
+    /// # Errors
+    /// `Restart` when the origin has another version now, or gives no ranges.
+    pub(super) async fn open_range(
+        remote: Remote<'a>,
+        version: &Version,
+        start: u64,
+        end: u64,
+    ) -> Result<Reader<'a>, Stop> {
+        let is_to_end = version.length == Some(end);
+        let range = ByteRange {
+            start,
+            end: (!is_to_end).then_some(end),
+        };
+        let request = remote.request(Some(range), version.validator.clone());
+        let opened = reopen(remote.source, &request).await?;
+        if opened.start != start {
+            return Err(Stop::Restart {
+                why: Error::transient(
+                    Class::Unreachable,
+                    "the origin sends all of the content instead of a range: it has changed, or ranges don't work any more",
+                ),
+                opened: (opened.start == 0).then(|| Box::new(opened)),
+            });
+        }
+        check_same(version, &opened)?;
+        let mut reader = Reader::of(remote, opened, start, Some(end));
+        reader.version = version.clone();
+        Ok(reader)
+    }
+
+    fn of(remote: Remote<'a>, opened: Opened, position: u64, end: Option<u64>) -> Reader<'a> {
+        Reader {
+            remote,
+            version: Version {
+                length: opened.length,
+                validator: opened.validator,
+            },
+            accepts_ranges: opened.accepts_ranges,
+            is_delimited: opened.is_delimited,
+            body: opened.body,
+            position,
+            end,
+            unread: None,
+            resumes: 0,
+            resumed_at: 0,
+            waited: Duration::ZERO,
+        }
+    }
+
+    /// The version that is read.
+    pub(super) fn version(&self) -> &Version {
+        &self.version
+    }
+
+    /// Whether another request may go on in the middle of this content.
+    pub(super) fn is_resumable(&self) -> bool {
+        self.accepts_ranges && self.version.validator.is_some() && self.version.length.is_some()
+    }
+
+    /// Reading goes on to `end`: beyond what was asked for, if it must.
+    pub(super) fn read_to(&mut self, end: u64) {
+        self.end = Some(end);
+    }
+
+    /// How long the origin was waited for since this was last asked.
+    pub(super) fn take_waited(&mut self) -> Duration {
+        std::mem::take(&mut self.waited)
     }
 
     /// The length of the whole, once known.
     pub(super) fn length(&self) -> Option<u64> {
-        self.length
+        self.version.length
     }
 
     /// Bytes that came in so far.
@@ -126,7 +200,7 @@ impl<'a> Reader<'a> {
 
     /// Whether the end that was read is known to be the content's end.
     pub(super) fn is_end_certain(&self) -> bool {
-        self.length.is_some() || self.is_delimited
+        self.version.length.is_some() || self.is_delimited
     }
 
     /// Gives back what did not fit.
@@ -140,13 +214,16 @@ impl<'a> Reader<'a> {
             return Ok(Some(bytes));
         }
         loop {
-            match self.body.next().await {
+            let begun = Instant::now();
+            let item = self.body.next().await;
+            self.waited += begun.elapsed();
+            match item {
                 Some(Ok(chunk)) => return self.advance(chunk).map(Some),
                 Some(Err(error)) if is_cut(&error) => self.resume(error).await?,
                 Some(Err(error)) => return Err(error.into()),
-                None => match self.length {
-                    Some(length) if self.position < length => {
-                        let cut = self.cut(length);
+                None => match self.end.or(self.version.length) {
+                    Some(end) if self.position < end => {
+                        let cut = self.cut(end);
                         self.resume(cut).await?;
                     }
                     _ => return Ok(None),
@@ -157,14 +234,16 @@ impl<'a> Reader<'a> {
 
     fn advance(&mut self, chunk: Bytes) -> Result<Bytes, Stop> {
         self.position += chunk.len() as u64;
-        if let Some(length) = self.length.filter(|length| self.position > *length) {
+        let length = self.version.length;
+        if let Some(length) = length.filter(|length| self.position > *length) {
             return Err(Stop::Fail(Error::new(
                 Class::Corrupt,
                 format!("the origin sent more than the {length} bytes that it announced"),
             )));
         }
-        if self.position > self.max_bytes {
-            return Err(Stop::Fail(too_large("more than that", self.max_bytes)));
+        let max_bytes = self.remote.max_bytes;
+        if self.position > max_bytes {
+            return Err(Stop::Fail(too_large("more than that", max_bytes)));
         }
         Ok(chunk)
     }
@@ -183,7 +262,7 @@ impl<'a> Reader<'a> {
                 opened: None,
             });
         }
-        if !self.accepts_ranges || self.validator.is_none() {
+        if !self.accepts_ranges || self.version.validator.is_none() {
             return Err(cause.into());
         }
         if self.position - self.resumed_at >= PROGRESS_BYTES {
@@ -203,7 +282,7 @@ impl<'a> Reader<'a> {
                 "resuming a cut body"
             );
             tokio::time::sleep(delay).await;
-            match reopen(self.source, &self.rest()).await {
+            match reopen(self.remote.source, &self.rest()).await {
                 Ok(opened) => return self.go_on(opened, cause),
                 Err(error) if is_passing(&error) => cause = error,
                 Err(error) => return Err(error.into()),
@@ -212,15 +291,13 @@ impl<'a> Reader<'a> {
     }
 
     fn rest(&self) -> OpenRequest {
-        OpenRequest {
-            url: self.url.clone(),
-            range: Some(ByteRange {
-                start: self.position,
-                end: None,
-            }),
-            validator: self.validator.clone(),
-            allow_hosts: self.allow_hosts.to_vec(),
-        }
+        let end = self.end.filter(|end| Some(*end) != self.version.length);
+        let range = ByteRange {
+            start: self.position,
+            end,
+        };
+        self.remote
+            .request(Some(range), self.version.validator.clone())
     }
 
     fn go_on(&mut self, opened: Opened, cause: Error) -> Result<(), Stop> {
@@ -232,36 +309,55 @@ impl<'a> Reader<'a> {
         }
         // Nothing left (416): there are no bytes that could be of another version.
         let is_at_end = opened.length == Some(self.position);
-        if opened.validator != self.validator && !is_at_end {
-            return Err(Stop::Restart {
-                why: Error::transient(
-                    Class::Unreachable,
-                    "the content changed at the origin while it was read",
-                ),
-                opened: None,
-            });
+        if !is_at_end {
+            check_validator(&self.version, &opened)?;
         }
-        if let (Some(first), Some(now)) = (self.length, opened.length)
-            && first != now
-        {
-            return Err(Stop::Fail(Error::new(
-                Class::Corrupt,
-                format!("the origin tells {first} bytes and then {now} for the same content"),
-            )));
-        }
-        self.length = self.length.or(opened.length);
+        check_length(&self.version, &opened)?;
+        self.version.length = self.version.length.or(opened.length);
         self.is_delimited = opened.is_delimited;
         self.body = opened.body;
         Ok(())
     }
 }
 
-fn whole(url: &SignedUrl, allow_hosts: &[String]) -> OpenRequest {
-    OpenRequest {
-        url: url.clone(),
-        range: None,
-        validator: None,
-        allow_hosts: allow_hosts.to_vec(),
+impl Remote<'_> {
+    fn request(&self, range: Option<ByteRange>, validator: Option<String>) -> OpenRequest {
+        OpenRequest {
+            url: self.url.clone(),
+            range,
+            validator,
+            allow_hosts: self.allow_hosts.to_vec(),
+            deadline: self.deadline,
+        }
+    }
+}
+
+/// Whether `opened` is of the version that was read before.
+fn check_same(version: &Version, opened: &Opened) -> Result<(), Stop> {
+    check_validator(version, opened)?;
+    check_length(version, opened)
+}
+
+fn check_validator(version: &Version, opened: &Opened) -> Result<(), Stop> {
+    if opened.validator == version.validator {
+        return Ok(());
+    }
+    Err(Stop::Restart {
+        why: Error::transient(
+            Class::Unreachable,
+            "the content changed at the origin while it was read",
+        ),
+        opened: None,
+    })
+}
+
+fn check_length(version: &Version, opened: &Opened) -> Result<(), Stop> {
+    match (version.length, opened.length) {
+        (Some(first), Some(now)) if first != now => Err(Stop::Fail(Error::new(
+            Class::Corrupt,
+            format!("the origin tells {first} bytes and then {now} for the same content"),
+        ))),
+        _ => Ok(()),
     }
 }
 

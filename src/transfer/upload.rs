@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::budget::Share;
+use super::memory::Cover;
 use crate::error::{Error, Result};
 use crate::model::job::FinishedPart;
 use crate::object::{ObjectStore, Payload};
@@ -21,79 +21,51 @@ pub(super) struct Uploads {
     objects: Arc<dyn ObjectStore>,
     key: String,
     upload_id: String,
-    lanes: usize,
     sending: JoinSet<Result<FinishedPart>>,
-    finished: Vec<FinishedPart>,
 }
 
 impl Uploads {
-    /// No parts yet; at most `lanes` at once.
-    pub(super) fn new(
-        objects: Arc<dyn ObjectStore>,
-        key: &str,
-        upload_id: &str,
-        lanes: usize,
-    ) -> Uploads {
+    /// No parts yet. How many are sent at once is bounded by the memory that they hold.
+    pub(super) fn new(objects: Arc<dyn ObjectStore>, key: &str, upload_id: &str) -> Uploads {
         Uploads {
             objects,
             key: key.to_owned(),
             upload_id: upload_id.to_owned(),
-            lanes: lanes.max(1),
             sending: JoinSet::new(),
-            finished: Vec::new(),
         }
     }
 
-    /// Waits until another part may be sent.
-    ///
-    /// # Errors
-    /// The first part that failed for good.
-    pub(super) async fn make_room(&mut self) -> Result<()> {
-        while let Some(ended) = self.sending.try_join_next() {
-            self.note(ended)?;
-        }
-        while self.sending.len() >= self.lanes {
-            match self.sending.join_next().await {
-                Some(ended) => self.note(ended)?,
-                None => break,
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends a part. Its share of the memory is given back when the bucket has it.
-    pub(super) fn send(&mut self, number: u32, payload: Payload, share: Share) {
+    /// Sends a part. Its memory is given back when the bucket has it.
+    pub(super) fn send(&mut self, number: u32, payload: Payload, cover: Cover) {
         let objects = self.objects.clone();
         let key = self.key.clone();
         let upload_id = self.upload_id.clone();
         self.sending.spawn(async move {
             let part = send_part(&*objects, &key, &upload_id, number, &payload).await;
-            drop((payload, share));
+            drop((payload, cover));
             part
         });
     }
 
-    /// Bytes that the bucket has acknowledged.
-    pub(super) fn acknowledged_bytes(&self) -> u64 {
-        self.finished.iter().map(|part| part.size_bytes).sum()
+    /// Whether nothing is on its way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.sending.is_empty()
     }
 
-    /// Waits for all parts; gives them in order.
+    /// Waits for the next part that the bucket has; for ever while nothing is on its way.
     ///
     /// # Errors
-    /// The first part that failed for good.
-    pub(super) async fn finish(mut self) -> Result<Vec<FinishedPart>> {
-        while let Some(ended) = self.sending.join_next().await {
-            self.note(ended)?;
+    /// That of a part which failed for good.
+    pub(super) async fn next(&mut self) -> Result<FinishedPart> {
+        match self.sending.join_next().await {
+            Some(ended) => ended.map_err(|e| Error::internal("send a part").with_source(e))?,
+            None => std::future::pending().await,
         }
-        self.finished.sort_by_key(|part| part.number);
-        Ok(self.finished)
     }
 
-    fn note(&mut self, ended: Result<Result<FinishedPart>, tokio::task::JoinError>) -> Result<()> {
-        let part = ended.map_err(|e| Error::internal("send a part").with_source(e))??;
-        self.finished.push(part);
-        Ok(())
+    /// Stops what is on its way and waits until it has let go of its memory.
+    pub(super) async fn stop(&mut self) {
+        self.sending.shutdown().await;
     }
 }
 

@@ -9,6 +9,7 @@ use super::{Worker, lookup};
 use crate::error::{Class, Error, Result};
 use crate::model::{
     Archived, Artifact, Deadline, Job, Lookup, Origin, Outcome, ProgressEvent, Record, RecordingId,
+    State,
 };
 use crate::schedule;
 use crate::schedule::retry::{self, Decision};
@@ -262,6 +263,12 @@ impl Attempt {
 
     async fn settle(&self, outcome: Outcome) -> Ended {
         settle(&self.worker, &self.hold, &outcome).await;
+        let is_lost = matches!(outcome.state(), State::Failed | State::Expired);
+        if let Some(checkpoint) = self.job.checkpoint.as_ref().filter(|_| is_lost)
+            && !self.hold.is_lost()
+        {
+            self.worker.engine.abandon(&self.job, checkpoint).await;
+        }
         Ended::Done
     }
 

@@ -572,6 +572,7 @@ fn t15_what_holds_a_secret_does_not_show_it_to_a_panic() {
         range: None,
         validator: None,
         allow_hosts: Vec::new(),
+        deadline: recording_harvester::model::Deadline::NONE,
     };
     let layout = Layout::new("", "{provider}/{recording}/{name}").unwrap();
     let new = NewEvent::new("100ms", event.clone(), body.clone().into(), &layout, now);

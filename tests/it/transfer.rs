@@ -2,6 +2,7 @@
 
 mod engine;
 mod hls;
+mod lanes;
 mod source;
 mod wire;
 mod world;

@@ -210,7 +210,8 @@ mod tests {
     use crate::cli::demo::media::{Content, Library};
     use crate::error::Class;
     use crate::model::manifest::{ProviderFailureRecord, RecordingRecord};
-    use crate::model::{DeadlineFrom, EventId, Format, JobId, Provider};
+    use crate::model::{EventId, Format, Provider};
+    use crate::report::board;
 
     const RECORDING: RecordingId = RecordingId(Uuid::from_u128(1));
 
@@ -232,28 +233,13 @@ mod tests {
 
     fn record(name: &str, kind: Kind, state: State, class: Option<Class>) -> Record {
         Record {
-            id: JobId(Uuid::from_u128(2)),
             recording_id: RECORDING,
-            provider: Provider::Hms,
-            source: "100ms".to_owned(),
-            name: name.to_owned(),
             kind,
             format: Format::Csv,
             state,
             class,
-            message: None,
-            action: None,
             key: format!("folder/{name}"),
-            size_bytes: None,
-            crc64nvme: None,
-            sha256: None,
-            etag: None,
-            version_id: None,
-            deadline: None,
-            deadline_from: DeadlineFrom::None,
-            attempts: 1,
-            bytes_done: 0,
-            archived_at: None,
+            ..board::tests::record(name)
         }
     }
 

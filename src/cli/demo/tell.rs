@@ -92,8 +92,8 @@ fn lost(output: &mut Output, group: &Group) -> Result {
         output.line(&format!("    {label}: {}", printable(message)))?;
     }
     for loss in &group.provider_failures {
-        let code = loss.failure.code.as_deref().unwrap_or("no code");
-        let words = format!("{code}: {}", loss.failure.message);
+        let failure = &loss.failure;
+        let words = failure::words(failure.code.as_deref(), &failure.message);
         let source = printable(&loss.recording.source);
         output.line(&format!("    {source}: {}", printable(&words)))?;
     }

@@ -77,6 +77,8 @@ fn connect_options(path: &Path, options: &SqliteOptions) -> SqliteConnectOptions
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(true)
         .pragma("journal_size_limit", WAL_LIMIT_BYTES)
+        // What a savepoint would roll back goes to a file in the temporary folder otherwise, once per batch.
+        .pragma("temp_store", "MEMORY")
         .disable_statement_logging();
     if let Some(pages) = options.max_pages {
         connect = connect.pragma("max_page_count", pages.to_string());

@@ -6,11 +6,11 @@ use std::sync::Mutex;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
-use serde_json::Value;
 use sqlx::{Connection as _, SqliteConnection};
 use uuid::{ContextV7, Uuid};
 
-use super::{rows, shelf};
+use super::rows::{self, JsonRow, row};
+use super::shelf;
 use crate::error::Result;
 use crate::model::{Event, EventId, JobId, RecordingId};
 use crate::store::intake::{Change, Shelf};
@@ -283,10 +283,10 @@ async fn session_dates(
     Ok(dates)
 }
 
-fn event_row(new: &NewEvent, recorded: &Recorded) -> Result<Value> {
+fn event_row(new: &NewEvent, recorded: &Recorded) -> Result<JsonRow> {
     let event = &new.event;
     let (raw_encoding, raw) = from_raw(&new.raw);
-    Ok(serde_json::json!({
+    Ok(row!({
         "id": recorded.event_id,
         "source": new.source,
         "provider": event.provider,

@@ -5,13 +5,12 @@ use std::str::FromStr;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::Serialize;
-use serde_json::Value;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteQueryResult, SqliteRow};
 use sqlx::{Decode, Row as _, Sqlite, SqliteConnection, Type};
 
 use super::error;
-use crate::error::{Class, Result};
+use crate::error::{Class, Error, Result};
 use crate::model::manifest::{ProviderFailureRecord, Record, RecordingRecord};
 use crate::model::{
     Checkpoint, Deadline, DeadlineFrom, Format, Job, Kind, Lookup, Provider, Recording, State,
@@ -62,15 +61,53 @@ pub(super) async fn fetch_all(
     all(conn, sqlx::query(statement).bind(to_json(list)?)).await
 }
 
+/// A row to insert, already a JSON object: written straight to text, because the map that `json!` makes of it
+/// costs more than the writing.
+#[derive(Default)]
+pub(super) struct JsonRow(Vec<u8>);
+
+impl JsonRow {
+    /// Adds a field. `name` needs no escaping.
+    pub(super) fn field(&mut self, name: &'static str, value: &impl Serialize) -> Result<()> {
+        let before = if self.0.is_empty() { "{\"" } else { ",\"" };
+        self.0.extend_from_slice(before.as_bytes());
+        self.0.extend_from_slice(name.as_bytes());
+        self.0.extend_from_slice(b"\":");
+        serde_json::to_writer(&mut self.0, value)
+            .map_err(|error| Error::internal("write a row as JSON").with_source(error))
+    }
+}
+
+/// A [`JsonRow`] from what looks like `json!`.
+macro_rules! row {
+    ({ $($name:literal: $value:expr),+ $(,)? }) => {{
+        let mut row = $crate::store::sqlite::rows::JsonRow::default();
+        $(row.field($name, &$value)?;)+
+        row
+    }};
+}
+pub(super) use row;
+
 /// Inserts rows that are given as one JSON list.
 pub(super) async fn insert(
     conn: &mut SqliteConnection,
     statement: &'static str,
-    rows: Vec<Value>,
+    rows: Vec<JsonRow>,
 ) -> Result<()> {
-    if !rows.is_empty() {
-        execute(conn, sqlx::query(statement).bind(to_json(&rows)?)).await?;
+    if rows.is_empty() {
+        return Ok(());
     }
+    let length: usize = rows.iter().map(|row| row.0.len() + 2).sum();
+    let mut list = Vec::with_capacity(length + 1);
+    for row in rows {
+        list.push(if list.is_empty() { b'[' } else { b',' });
+        list.extend_from_slice(&row.0);
+        list.push(b'}');
+    }
+    list.push(b']');
+    let list = String::from_utf8(list)
+        .map_err(|error| Error::internal("write rows as JSON").with_source(error))?;
+    execute(conn, sqlx::query(statement).bind(list)).await?;
     Ok(())
 }
 

@@ -1,11 +1,10 @@
 //! Recordings with their jobs and losses, from the store onto shelves and back.
 
 use jiff::Timestamp;
-use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
-use super::rows;
+use super::rows::{self, JsonRow, row};
 use crate::error::Result;
 use crate::model::artifact::is_small;
 use crate::model::{Artifact, EventId, Kind, Provider, RecordingId, State};
@@ -55,7 +54,7 @@ pub(super) async fn write_recordings(
         .iter()
         .filter(|shelf| shelf.change == Change::Made)
         .map(|shelf| recording_row(shelf))
-        .collect();
+        .collect::<Result<_>>()?;
     rows::insert(conn, sql::INSERT_RECORDINGS, made).await?;
     let altered = shelves
         .iter()
@@ -94,7 +93,7 @@ pub(super) async fn write_contents(
         }
         for slot in &shelf.losses {
             match slot.change {
-                Change::Made => losses.push(loss_row(shelf, slot)),
+                Change::Made => losses.push(loss_row(shelf, slot)?),
                 Change::Altered => withdraw(conn, slot.id, shelf.changed_at).await?,
                 Change::Kept => {}
             }
@@ -225,9 +224,9 @@ fn open_jobs(shelf: &Shelf) -> i64 {
     length(open.count() as u64)
 }
 
-fn recording_row(shelf: &Shelf) -> Value {
+fn recording_row(shelf: &Shelf) -> Result<JsonRow> {
     let facts = &shelf.facts;
-    json!({
+    Ok(row!({
         "id": shelf.id,
         "source": shelf.source,
         "provider": shelf.provider,
@@ -243,13 +242,13 @@ fn recording_row(shelf: &Shelf) -> Value {
         "folder": shelf.folder,
         "open_jobs": open_jobs(shelf),
         "created_at": millis(shelf.created_at),
-    })
+    }))
 }
 
-fn job_row(shelf: &Shelf, job: &JobSlot, artifact: &Artifact) -> Result<Value> {
+fn job_row(shelf: &Shelf, job: &JobSlot, artifact: &Artifact) -> Result<JsonRow> {
     let (origin_kind, origin) = from_origin(&artifact.origin)?;
     let failure = job.failure();
-    Ok(json!({
+    Ok(row!({
         "id": job.id,
         "recording_id": shelf.id,
         "identity": job.identity,
@@ -276,10 +275,10 @@ fn job_row(shelf: &Shelf, job: &JobSlot, artifact: &Artifact) -> Result<Value> {
     }))
 }
 
-fn loss_row(shelf: &Shelf, slot: &LossSlot) -> Value {
+fn loss_row(shelf: &Shelf, slot: &LossSlot) -> Result<JsonRow> {
     let report = slot.report.as_ref();
     let failure = report.map(|report| &report.failure);
-    json!({
+    Ok(row!({
         "id": slot.id,
         "recording_id": shelf.id,
         "event_id": slot.loss.event,
@@ -292,7 +291,7 @@ fn loss_row(shelf: &Shelf, slot: &LossSlot) -> Value {
         "at": millis(slot.loss.at),
         "received_at": report.map(|report| millis(report.received_at)),
         "withdrawn_at": (!slot.is_open).then(|| millis(shelf.changed_at)),
-    })
+    }))
 }
 
 async fn refresh(

@@ -183,6 +183,7 @@ impl Context {
             range: None,
             validator: None,
             allow_hosts: self.allow_hosts.clone(),
+            deadline: self.job.deadline,
         };
         self.engine.source.open(&request).await
     }

@@ -222,7 +222,7 @@ async fn carry_pieces(
             Err(error) => losses.push(Loss::of(&piece, error)),
         }
         progress.tell(context.bytes(), None);
-        if progress.is_save_due() {
+        if progress.is_save_due(0) {
             if !ledger.is_held().await {
                 return Err(lost_lease());
             }

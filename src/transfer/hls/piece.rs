@@ -3,7 +3,7 @@
 //! A small one goes up in one request from memory; a larger one goes the way of any other artifact, part
 //! by part.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -238,16 +238,31 @@ fn carry_alone<'a>(
     Box::pin(async move {
         let emit: crate::model::progress::Emit = Arc::new(|_: ProgressEvent| {});
         let cancel = CancellationToken::new();
-        engine.carry(job, allow_hosts, &Quiet, &emit, &cancel).await
+        let ledger = Quiet::default();
+        let carried = engine
+            .carry(job, allow_hosts, &ledger, &emit, &cancel)
+            .await;
+        // Nobody would go on with a piece's upload: the ladder's next attempt begins it anew.
+        let left = ledger
+            .0
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let (Err(_), Some(checkpoint)) = (&carried, left) {
+            engine.abandon(job, &checkpoint).await;
+        }
+        carried
     })
 }
 
 /// The ledger of a piece: the ladder's own is kept by who carries the ladder.
-struct Quiet;
+#[derive(Default)]
+struct Quiet(Mutex<Option<Checkpoint>>);
 
 #[async_trait]
 impl Ledger for Quiet {
-    async fn save(&self, _: Option<&Checkpoint>, _: u64) -> Result<()> {
+    async fn save(&self, checkpoint: Option<&Checkpoint>, _: u64) -> Result<()> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = checkpoint.cloned();
         Ok(())
     }
 

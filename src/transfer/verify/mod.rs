@@ -7,6 +7,9 @@ mod cues;
 mod json;
 mod mp4;
 mod signature;
+mod stash;
+
+use bytes::Bytes;
 
 use crate::error::{Class, Error, Result};
 use crate::model::Format;
@@ -32,7 +35,7 @@ pub struct Check {
     format: Format,
     head: Vec<u8>,
     is_head_judged: bool,
-    tail: Vec<u8>,
+    tail: Tail,
     total: u64,
     boxes: mp4::BoxWalk,
     json: json::JsonWalk,
@@ -40,14 +43,22 @@ pub struct Check {
     zip: ZipWalk,
 }
 
+/// The last bytes.
+enum Tail {
+    /// Of content whose length is not known: what came last.
+    Rolling(Vec<u8>),
+    /// Of content whose length is known, from this offset on.
+    Fixed(u64, Vec<u8>),
+}
+
 impl Check {
-    /// A check for content that is announced as `format`.
+    /// A check for content that is announced as `format` and comes in order.
     pub fn new(format: Format) -> Check {
         Check {
             format,
             head: Vec::with_capacity(HEAD_BYTES),
             is_head_judged: false,
-            tail: Vec::new(),
+            tail: Tail::Rolling(Vec::new()),
             total: 0,
             boxes: mp4::BoxWalk::default(),
             json: json::JsonWalk::default(),
@@ -56,39 +67,109 @@ impl Check {
         }
     }
 
-    /// Looks at the next bytes.
+    /// A check for content of `length` bytes whose parts may come in any order, the first one first.
+    pub fn of_length(format: Format, length: u64) -> Check {
+        let start = length.saturating_sub(TAIL_BYTES as u64);
+        let has_tail = judges_tail(format);
+        let tail = vec![
+            0;
+            if has_tail {
+                (length - start) as usize
+            } else {
+                0
+            }
+        ];
+        Check {
+            tail: Tail::Fixed(start, tail),
+            total: length,
+            ..Check::new(format)
+        }
+    }
+
+    /// Whether content of `format` can only be checked in order.
+    pub fn needs_order(format: Format) -> bool {
+        matches!(
+            format,
+            Format::Json | Format::Vtt | Format::Srt | Format::Zip
+        )
+    }
+
+    /// From which byte on content of `length` bytes must be seen again by a check that goes on from
+    /// [`Check::state`]: the end is not in there.
+    pub fn unstored_from(format: Format, length: u64) -> u64 {
+        if judges_tail(format) {
+            length.saturating_sub(TAIL_BYTES as u64)
+        } else {
+            length
+        }
+    }
+
+    /// What another process needs to go on with the check.
+    pub fn state(&self) -> Option<String> {
+        serde_json::to_string(&(self.is_head_judged, &self.boxes)).ok()
+    }
+
+    /// Goes on from a stored state. Without one, what it needs of a file's beginning is asked for at the end.
+    pub fn restore(&mut self, state: Option<&str>) {
+        if let Some((is_head_judged, boxes)) =
+            state.and_then(|text| serde_json::from_str(text).ok())
+        {
+            self.is_head_judged = is_head_judged;
+            self.boxes = boxes;
+        }
+    }
+
+    /// Looks at the next bytes of content that comes in order.
     ///
     /// # Errors
     /// `corrupt` as soon as the content can't be what it should be.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<()> {
+        let offset = self.total;
         self.total += bytes.len() as u64;
-        if !self.is_head_judged {
-            let missing = HEAD_BYTES - self.head.len();
-            self.head
-                .extend_from_slice(&bytes[..missing.min(bytes.len())]);
-            if self.head.len() == HEAD_BYTES {
-                self.judge_head()?;
-            }
-        }
+        self.feed_head(offset, bytes)?;
         let walked = match self.format {
-            Format::Mp4 | Format::M4a => self.boxes.feed(bytes),
+            Format::Mp4 | Format::M4a => self.boxes.feed(offset, bytes),
             Format::Json => self.json.feed(bytes),
             Format::Vtt | Format::Srt => self.cues.feed(bytes),
-            Format::Zip => {
-                self.keep_tail(bytes);
-                self.zip.feed(bytes, &mut |_| {})
-            }
-            Format::Png | Format::Jpg | Format::Tar => {
-                self.keep_tail(bytes);
-                Ok(())
-            }
+            Format::Zip => self.zip.feed(bytes, &mut |_| {}),
             _ => Ok(()),
         };
-        walked.map_err(|why| {
-            // That it is an error page says more than where the walk failed.
-            let page = signature::judge_head(self.format, &self.head).err();
-            self.corrupt(&page.unwrap_or(why))
-        })
+        self.keep_tail(offset, bytes);
+        walked.map_err(|why| self.explain(&why))
+    }
+
+    /// Looks at one part of content of a known length, which begins at `offset`.
+    ///
+    /// # Errors
+    /// `corrupt` as soon as the content can't be what it should be.
+    pub fn feed_part(&mut self, offset: u64, chunks: &[Bytes]) -> Result<()> {
+        let mut start = offset;
+        for chunk in chunks {
+            self.feed_head(start, chunk)?;
+            let walked = match self.format {
+                Format::Json => self.json.feed(chunk),
+                Format::Vtt | Format::Srt => self.cues.feed(chunk),
+                Format::Zip => self.zip.feed(chunk, &mut |_| {}),
+                _ => Ok(()),
+            };
+            walked.map_err(|why| self.explain(&why))?;
+            self.keep_tail(start, chunk);
+            start += chunk.len() as u64;
+        }
+        if matches!(self.format, Format::Mp4 | Format::M4a) {
+            let walked = self.boxes.feed_part(offset, chunks);
+            walked.map_err(|why| self.explain(&why))?;
+        }
+        Ok(())
+    }
+
+    /// Bytes (from, to) that must be looked at before [`Check::finish`] can judge: a part that held them came
+    /// before it was known that they matter.
+    pub fn wanted(&self) -> Option<(u64, u64)> {
+        match self.format {
+            Format::Mp4 | Format::M4a => self.boxes.wanted(self.total),
+            _ => None,
+        }
     }
 
     /// Looks at the content as a whole; not called for an empty one.
@@ -99,19 +180,35 @@ impl Check {
         if !self.is_head_judged {
             self.judge_head()?;
         }
+        let tail = match &self.tail {
+            Tail::Rolling(bytes) | Tail::Fixed(_, bytes) => bytes,
+        };
         let verdict = match self.format {
-            Format::Mp4 | Format::M4a => self.boxes.finish(),
+            Format::Mp4 | Format::M4a => self.boxes.finish(self.total),
             Format::Json => self.json.finish(),
             Format::Vtt | Format::Srt => self.cues.finish().map(|()| Proof::None),
             Format::Zip => match self.zip.finish() {
                 Ok(true) => Ok(Proof::Whole),
-                Ok(false) => signature::judge_tail(Format::Zip, &self.tail, self.total),
+                Ok(false) => signature::judge_tail(Format::Zip, tail, self.total),
                 Err(why) => Err(why),
             },
             Format::Wav => Ok(signature::wav_end(&self.head, self.total)),
-            other => signature::judge_tail(other, &self.tail, self.total),
+            other => signature::judge_tail(other, tail, self.total),
         };
         verdict.map_err(|why| self.corrupt(&why))
+    }
+
+    fn feed_head(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        if self.is_head_judged || offset != self.head.len() as u64 {
+            return Ok(());
+        }
+        let missing = HEAD_BYTES - self.head.len();
+        self.head
+            .extend_from_slice(&bytes[..missing.min(bytes.len())]);
+        if self.head.len() == HEAD_BYTES {
+            self.judge_head()?;
+        }
+        Ok(())
     }
 
     fn judge_head(&mut self) -> Result<()> {
@@ -119,13 +216,33 @@ impl Check {
         signature::judge_head(self.format, &self.head).map_err(|why| self.corrupt(&why))
     }
 
-    fn keep_tail(&mut self, bytes: &[u8]) {
-        self.tail
-            .extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]);
-        // Trimmed only now and then, so that each byte is moved about once.
-        if self.tail.len() > 4 * TAIL_BYTES {
-            self.tail.drain(..self.tail.len() - TAIL_BYTES);
+    fn keep_tail(&mut self, offset: u64, bytes: &[u8]) {
+        if !judges_tail(self.format) {
+            return;
         }
+        match &mut self.tail {
+            Tail::Rolling(tail) => {
+                tail.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]);
+                // Trimmed only now and then, so that each byte is moved about once.
+                if tail.len() > 4 * TAIL_BYTES {
+                    tail.drain(..tail.len() - TAIL_BYTES);
+                }
+            }
+            Tail::Fixed(start, tail) => {
+                let skip = start.saturating_sub(offset).min(bytes.len() as u64) as usize;
+                let bytes = &bytes[skip..];
+                let at = (offset + skip as u64).saturating_sub(*start) as usize;
+                if let Some(place) = tail.get_mut(at..at + bytes.len()) {
+                    place.copy_from_slice(bytes);
+                }
+            }
+        }
+    }
+
+    /// That it is an error page says more than where a walk failed.
+    fn explain(&self, why: &str) -> Error {
+        let page = signature::judge_head(self.format, &self.head).err();
+        self.corrupt(page.as_deref().unwrap_or(why))
     }
 
     fn corrupt(&self, why: &str) -> Error {
@@ -134,6 +251,14 @@ impl Check {
             format!("the content is not a sound {}: {why}", self.format.as_str()),
         )
     }
+}
+
+/// Formats that are known by their end.
+fn judges_tail(format: Format) -> bool {
+    matches!(
+        format,
+        Format::Zip | Format::Png | Format::Jpg | Format::Tar
+    )
 }
 
 #[cfg(test)]
@@ -155,7 +280,46 @@ mod tests {
         for other in &verdicts {
             assert_eq!(other.as_ref().ok(), verdicts[3].as_ref().ok());
         }
+        // A first part holds the whole head.
+        for part in [HEAD_BYTES, 3 * HEAD_BYTES] {
+            let shuffled = verdict_of_parts(format, bytes, part);
+            assert_eq!(shuffled.ok(), verdicts[3].clone().ok(), "parts of {part}");
+        }
         verdicts[3].clone()
+    }
+
+    /// Feeds the first part, then the others in reverse, with a stop and a resume in the middle.
+    fn verdict_of_parts(format: Format, bytes: &[u8], part: usize) -> Result<Proof, String> {
+        if Check::needs_order(format) || bytes.is_empty() {
+            let mut check = Check::new(format);
+            let fed = check.feed(bytes);
+            return fed.and_then(|()| check.finish()).map_err(|e| e.to_string());
+        }
+        let length = bytes.len() as u64;
+        let parts: Vec<(u64, Bytes)> = bytes
+            .chunks(part)
+            .enumerate()
+            .map(|(n, chunk)| ((n * part) as u64, Bytes::copy_from_slice(chunk)))
+            .collect();
+        let mut check = Check::of_length(format, length);
+        let mut fed = check.feed_part(0, std::slice::from_ref(&parts[0].1));
+        for (n, (offset, chunk)) in parts.iter().enumerate().skip(1).rev() {
+            fed = fed.and_then(|()| check.feed_part(*offset, std::slice::from_ref(chunk)));
+            if n == parts.len() / 2
+                && length > HEAD_BYTES as u64 * 2
+                && !judges_tail(format)
+                && format != Format::Wav
+            {
+                let state = check.state();
+                check = Check::of_length(format, length);
+                check.restore(state.as_deref());
+            }
+        }
+        while let Some((from, to)) = check.wanted().filter(|_| fed.is_ok()) {
+            let asked = Bytes::copy_from_slice(&bytes[from as usize..to as usize]);
+            fed = check.feed_part(from, &[asked]);
+        }
+        fed.and_then(|()| check.finish()).map_err(|e| e.to_string())
     }
 
     fn boxed(kind: &[u8; 4], payload: &[u8]) -> Vec<u8> {

@@ -1,22 +1,35 @@
 //! A walk over the top-level boxes of an MPEG-4 file (ISO/IEC 14496-12), sizes only.
+//!
+//! The walk needs a few bytes of each box header and nothing in between, so parts may come in any order:
+//! from a header that is known the next one's place follows. A part that comes before the walk knows
+//! where a box begins in it leaves behind what could be a header ([`Stash`]); what is not among that is
+//! asked for at the end ([`BoxWalk::wanted`]).
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
 use super::Proof;
+use super::stash::Stash;
 
 /// The longest box header: 32-bit size, type, 64-bit size.
-const LONG_HEADER: usize = 16;
+pub(super) const LONG_HEADER: usize = 16;
 
-/// The walk.
-#[derive(Default)]
+/// The walk. What is stored of it is where it stands, not what it has put aside.
+#[derive(Clone, Default, Serialize, Deserialize)]
 pub(super) struct BoxWalk {
+    /// Where the header of the next box begins.
+    next: u64,
+    /// What is known of that header.
     header: Vec<u8>,
     kind: [u8; 4],
-    left: u64,
     is_to_end: bool,
     has_trailer: bool,
     seen: Seen,
+    #[serde(skip)]
+    stash: Stash,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 struct Seen {
     ftyp: bool,
     moov: bool,
@@ -26,27 +39,52 @@ struct Seen {
 }
 
 impl BoxWalk {
-    pub(super) fn feed(&mut self, mut bytes: &[u8]) -> Result<(), String> {
-        while !bytes.is_empty() && !self.is_to_end && !self.has_trailer {
-            if self.left > 0 {
-                let step = self.left.min(bytes.len() as u64);
-                self.left -= step;
-                bytes = &bytes[step as usize..];
-                continue;
-            }
-            self.header.push(bytes[0]);
-            bytes = &bytes[1..];
+    /// Looks at the bytes from `offset` on; those before may be missing.
+    pub(super) fn feed_part(&mut self, offset: u64, chunks: &[Bytes]) -> Result<(), String> {
+        if self.is_over() {
+            return Ok(());
+        }
+        if self.at() < offset {
+            self.stash.keep(offset, chunks);
+            return Ok(());
+        }
+        let mut start = offset;
+        for chunk in chunks {
+            self.feed(start, chunk)?;
+            start += chunk.len() as u64;
+        }
+        self.feed_stashed()
+    }
+
+    /// Looks at the bytes from `offset` on, which is not behind where the walk is.
+    pub(super) fn feed(&mut self, offset: u64, bytes: &[u8]) -> Result<(), String> {
+        while !self.is_over() {
+            let Some(at) = self.at().checked_sub(offset) else {
+                return Ok(());
+            };
+            let Some(byte) = usize::try_from(at).ok().and_then(|at| bytes.get(at)) else {
+                return Ok(());
+            };
+            self.header.push(*byte);
             self.read_header()?;
         }
         Ok(())
     }
 
-    pub(super) fn finish(&self) -> Result<Proof, String> {
-        if self.left > 0 {
+    /// The bytes that the walk needs to go on, in a file of `total` bytes; `None` when it is at the end.
+    pub(super) fn wanted(&self, total: u64) -> Option<(u64, u64)> {
+        let at = self.at();
+        let end = (self.next + LONG_HEADER as u64).min(total);
+        (!self.is_over() && at < end).then_some((at, end))
+    }
+
+    /// Judges a file of `total` bytes.
+    pub(super) fn finish(&self, total: u64) -> Result<Proof, String> {
+        if self.next > total {
             return Err(format!(
                 "it ends inside its box `{}`, {} bytes short",
                 self.kind.escape_ascii(),
-                self.left
+                self.next - total
             ));
         }
         if !self.header.is_empty() && !self.has_trailer {
@@ -62,12 +100,33 @@ impl BoxWalk {
             }
         }
         // Fragments can be cut between two of them without a trace, unless their index is there.
-        let could_go_on = self.is_to_end || self.has_trailer || (self.seen.moof && !self.seen.mfra);
+        let could_go_on = self.is_over() || (self.seen.moof && !self.seen.mfra);
         Ok(if could_go_on {
             Proof::None
         } else {
             Proof::Whole
         })
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_to_end || self.has_trailer
+    }
+
+    /// Where the next byte is that the walk needs.
+    fn at(&self) -> u64 {
+        self.next.saturating_add(self.header.len() as u64)
+    }
+
+    fn feed_stashed(&mut self) -> Result<(), String> {
+        while !self.is_over() {
+            let Some(byte) = self.stash.byte(self.at()) else {
+                break;
+            };
+            self.header.push(byte);
+            self.read_header()?;
+        }
+        self.stash.forget_before(self.next);
+        Ok(())
     }
 
     fn read_header(&mut self) -> Result<(), String> {
@@ -110,7 +169,9 @@ impl BoxWalk {
             ));
         }
         self.is_to_end = short == 0;
-        self.left = size.saturating_sub(header_len);
+        if !self.is_to_end {
+            self.next = self.next.saturating_add(size);
+        }
         self.header.clear();
         Ok(())
     }

@@ -299,6 +299,8 @@ async fn a_checkpoint_goes_to_the_next_attempt(backend: &dyn Backend) {
             etag: "p1".to_owned(),
             crc64nvme: u64::MAX,
         }],
+        key: None,
+        check: None,
     };
     let stored = store
         .checkpoint(&first.lease, Some(&checkpoint), 8 << 20)

@@ -108,6 +108,7 @@ async fn play(cases: Vec<Case>) {
                     world.object(&job.key).await.is_none(),
                     "{name}: an object was left"
                 );
+                world.abandon(&job).await;
             }
         }
         if let Some(count) = case.requests {

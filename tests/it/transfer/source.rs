@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use recording_harvester::error::{Class, Error, Result};
+use recording_harvester::model::Deadline;
 use recording_harvester::model::api::{ApiRequest, Method};
 use recording_harvester::signed_url::SignedUrl;
 use recording_harvester::source::guard::{Guard, GuardSettings};
@@ -22,6 +23,7 @@ fn request(url: &str) -> OpenRequest {
         range: None,
         validator: None,
         allow_hosts: Vec::new(),
+        deadline: Deadline::NONE,
     }
 }
 

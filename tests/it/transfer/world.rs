@@ -48,6 +48,8 @@ pub struct World {
     pub engine: Engine,
     pub ledger: TestLedger,
     pub told: Told,
+    /// Bytes that an earlier attempt had left, or why none of them were of use.
+    pub resumed: Arc<Mutex<Vec<(u64, Option<String>)>>>,
     _s3: EmbeddedS3,
     _folder: tempfile::TempDir,
 }
@@ -90,6 +92,7 @@ impl World {
             store,
             ledger: TestLedger::default(),
             told: Arc::default(),
+            resumed: Arc::default(),
             _s3: s3,
             _folder: folder,
         }
@@ -126,16 +129,26 @@ impl World {
     /// Carries, and checks what must hold however it ends.
     pub async fn carry_until(&self, job: &Job, cancel: &CancellationToken) -> Result<Archived> {
         let told = self.told.clone();
-        let emit: Emit = Arc::new(move |event| {
-            if let ProgressEvent::Bytes { done, total, .. } = event {
-                told.lock().unwrap().push((done, total));
+        let resumed = self.resumed.clone();
+        let emit: Emit = Arc::new(move |event| match event {
+            ProgressEvent::Bytes { done, total, .. } => told.lock().unwrap().push((done, total)),
+            ProgressEvent::Resumed { done, message, .. } => {
+                resumed.lock().unwrap().push((done, message));
             }
+            _ => {}
         });
         let carrying = self.engine.carry(job, &[], &self.ledger, &emit, cancel);
         let result = tokio::time::timeout(Duration::from_secs(60), carrying)
             .await
             .expect("every wait ends");
-        let left = self.store.store.list_uploads("").await.unwrap();
+        let noted = self.ledger.last.lock().unwrap().clone();
+        let mut left = self.store.store.list_uploads("").await.unwrap();
+        // What the ledger names is for the next attempt.
+        left.retain(|upload| {
+            !noted
+                .as_ref()
+                .is_some_and(|noted| noted.upload_id == upload.upload_id)
+        });
         assert!(left.is_empty(), "an upload was left behind: {left:?}");
         assert_eq!(self.engine.budget().held_bytes(), 0);
         if let Err(error) = &result {
@@ -143,6 +156,14 @@ impl World {
             assert!(!text.contains("CANARY"), "{text}");
         }
         result
+    }
+
+    /// The job comes to its end: aborts what it left for another attempt.
+    pub async fn abandon(&self, job: &Job) {
+        let left = self.ledger.last.lock().unwrap().take();
+        if let Some(checkpoint) = left {
+            self.engine.abandon(job, &checkpoint).await;
+        }
     }
 
     /// The object under `key`.
@@ -197,6 +218,7 @@ pub fn mp4(size: u64) -> Vec<u8> {
 pub struct TestLedger {
     pub is_held: AtomicBool,
     pub saves: Mutex<Vec<u64>>,
+    pub last: Mutex<Option<Checkpoint>>,
 }
 
 impl Default for TestLedger {
@@ -204,6 +226,7 @@ impl Default for TestLedger {
         TestLedger {
             is_held: AtomicBool::new(true),
             saves: Mutex::default(),
+            last: Mutex::default(),
         }
     }
 }
@@ -211,7 +234,7 @@ impl Default for TestLedger {
 #[async_trait]
 impl Ledger for TestLedger {
     async fn save(&self, checkpoint: Option<&Checkpoint>, bytes_done: u64) -> Result<()> {
-        assert_eq!(checkpoint, None);
+        *self.last.lock().unwrap() = checkpoint.cloned();
         self.saves.lock().unwrap().push(bytes_done);
         Ok(())
     }
@@ -265,6 +288,11 @@ impl Scripted {
 
     pub fn is_script_played(&self) -> bool {
         self.script.lock().unwrap().is_empty()
+    }
+
+    /// From now on all goes well.
+    pub fn forget_script(&self) {
+        self.script.lock().unwrap().clear();
     }
 
     fn next(&self, op: Op) -> Option<Trouble> {

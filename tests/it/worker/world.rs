@@ -417,6 +417,7 @@ pub fn kind_of(event: &ProgressEvent) -> &'static str {
         ProgressEvent::Retrying { .. } => "retrying",
         ProgressEvent::Settled { .. } => "settled",
         ProgressEvent::Sealed { .. } => "sealed",
+        ProgressEvent::Resumed { .. } => "resumed",
     }
 }
 

@@ -1,0 +1,451 @@
+//! The parts of one object, from the origin into an upload, over as many lanes as are worth it.
+//!
+//! A lane is one long request that is cut into parts as it flows; there are few requests, and all that
+//! is left of the content is opened at any time. All lanes are driven by one task: what costs time (the
+//! sockets, TLS, sending) has tasks of its own below and above it.
+//!
+//! A lane that breaks for good leaves its parts to the others; if they can't have them the transfer
+//! fails when the others are done, so that the next attempt has less to do.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::{BoxFuture, FutureExt};
+use futures::stream::FuturesUnordered;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::attempt::Attempt;
+use super::content::Content;
+use super::door::{self, Door};
+use super::memory::{Cover, Memory};
+use super::part::PartBuilder;
+use super::plan::{MAX_PARTS, Plan};
+use super::ramp::{Ramp, Sample};
+use super::reader::{Reader, Remote, Stop, Version};
+use super::spans::{LaneId, Spans};
+use super::upload::Uploads;
+use crate::error::{Class, Error, Result};
+use crate::object::Payload;
+
+/// How often it is looked whether there should be more lanes.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+/// Memory is taken before bytes are read; a chunk from the network is hardly ever larger than this.
+const CHUNK_BYTES: u64 = 512 * 1024;
+
+/// The transfer of one object in parts.
+pub(super) struct Lanes<'a> {
+    attempt: &'a Attempt<'a>,
+    remote: Remote<'a>,
+    version: Version,
+    is_end_certain: bool,
+    plan: Plan,
+    spans: Spans,
+    content: Content,
+    memory: Memory,
+    uploads: Uploads,
+    work: FuturesUnordered<BoxFuture<'a, Event<'a>>>,
+    next_id: LaneId,
+    open: u32,
+    opening: u32,
+    ramp: Ramp,
+    meter: Arc<Meter>,
+    sampled_at: Instant,
+    rate: Option<f64>,
+    /// Why a lane broke whose parts nobody has.
+    broken: Option<Error>,
+}
+
+/// What is counted as bytes come in.
+#[derive(Default)]
+pub(super) struct Meter {
+    /// Bytes of parts, those included that were in the bucket already.
+    done: AtomicU64,
+    /// Bytes that came in since the last sample.
+    fresh: AtomicU64,
+    /// Microseconds that lanes waited for the origin since then.
+    waited: AtomicU64,
+}
+
+/// One open request.
+struct Lane<'a> {
+    id: LaneId,
+    reader: Reader<'a>,
+    // Given back when the lane ends; the first lane of a transfer needs none.
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+enum Event<'a> {
+    Opened {
+        id: LaneId,
+        reader: Result<Reader<'a>, Stop>,
+        permit: Option<OwnedSemaphorePermit>,
+    },
+    Read {
+        lane: Lane<'a>,
+        number: u32,
+        part: Result<(Payload, Cover), Stop>,
+    },
+}
+
+/// What a transfer in parts begins with.
+pub(super) struct Start<'a> {
+    pub(super) remote: Remote<'a>,
+    pub(super) version: Version,
+    /// Whether the end that is read will be known to be the content's end.
+    pub(super) is_end_certain: bool,
+    pub(super) plan: Plan,
+    pub(super) spans: Spans,
+    pub(super) content: Content,
+    pub(super) memory: Memory,
+    pub(super) uploads: Uploads,
+    /// Lanes that it may have.
+    pub(super) most_lanes: u32,
+    /// Bytes that the bucket has already.
+    pub(super) done_bytes: u64,
+}
+
+impl<'a> Lanes<'a> {
+    pub(super) fn new(attempt: &'a Attempt<'a>, start: Start<'a>) -> Lanes<'a> {
+        let meter = Meter {
+            done: AtomicU64::new(start.done_bytes),
+            ..Meter::default()
+        };
+        Lanes {
+            attempt,
+            remote: start.remote,
+            version: start.version,
+            is_end_certain: start.is_end_certain,
+            plan: start.plan,
+            spans: start.spans,
+            content: start.content,
+            memory: start.memory,
+            uploads: start.uploads,
+            work: FuturesUnordered::new(),
+            next_id: 0,
+            open: 0,
+            opening: 0,
+            ramp: Ramp::new(start.most_lanes),
+            meter: Arc::new(meter),
+            sampled_at: Instant::now(),
+            rate: None,
+            broken: None,
+        }
+    }
+
+    /// Where the content comes from.
+    pub(super) fn remote(&self) -> Remote<'a> {
+        self.remote
+    }
+
+    /// Hands in the first part, which was read before.
+    ///
+    /// # Errors
+    /// As [`Content::take`].
+    pub(super) fn send_first(&mut self, payload: Payload, cover: Cover) -> Result<()> {
+        self.content.take(0, &payload)?;
+        let bytes = payload.size_bytes;
+        self.meter.done.fetch_add(bytes, Ordering::Relaxed);
+        self.uploads.send(1, payload, cover);
+        self.spans = self.plan.spans(&BTreeSet::from([1]));
+        Ok(())
+    }
+
+    /// Carries all parts; `reader` is where the first of them begins. Gives what was learnt of the content,
+    /// of its version, and whether its end is certain.
+    pub(super) async fn run(
+        mut self,
+        reader: Option<Reader<'a>>,
+    ) -> Result<(Content, Version, bool), Stop> {
+        let carried = self.carry(reader).await;
+        if carried.is_err() {
+            self.work.clear();
+            self.uploads.stop().await;
+        }
+        carried.map(|()| (self.content, self.version, self.is_end_certain))
+    }
+
+    async fn carry(&mut self, reader: Option<Reader<'a>>) -> Result<(), Stop> {
+        if let Some(reader) = reader
+            && let Some(id) = self.take_lane()
+        {
+            self.start(id, reader, None);
+        }
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            if self.work.is_empty() && !self.spans.is_empty() {
+                self.open_more(1)?;
+            }
+            if self.work.is_empty() && self.uploads.is_idle() {
+                return Ok(());
+            }
+            tokio::select! {
+                Some(event) = self.work.next() => self.note(event).await?,
+                part = self.uploads.next() => {
+                    let part = match part {
+                        Ok(part) => part,
+                        Err(error) => return Err(self.attempt.judge_upload(error).await),
+                    };
+                    let state = self.content.check.state();
+                    self.attempt.note_part(part, state).await?;
+                }
+                _ = look.tick() => self.look()?,
+            }
+        }
+    }
+
+    async fn note(&mut self, event: Event<'a>) -> Result<(), Stop> {
+        match event {
+            Event::Opened { id, reader, permit } => {
+                self.opening -= 1;
+                match reader {
+                    Ok(reader) => self.start(id, reader, permit),
+                    Err(stop) => self.note_unopened(id, stop)?,
+                }
+                Ok(())
+            }
+            Event::Read { lane, number, part } => {
+                self.open -= 1;
+                match part {
+                    Ok((payload, cover)) => self.note_read(lane, number, payload, cover).await,
+                    Err(stop) => self.note_broken(lane.id, stop),
+                }
+            }
+        }
+    }
+
+    async fn note_read(
+        &mut self,
+        lane: Lane<'a>,
+        number: u32,
+        payload: Payload,
+        cover: Cover,
+    ) -> Result<(), Stop> {
+        let target = self.plan.part_len(number);
+        self.content.take(self.offset(number), &payload)?;
+        let is_end = payload.size_bytes < target;
+        self.is_end_certain = lane.reader.is_end_certain();
+        if payload.size_bytes > 0 {
+            self.uploads.send(number, payload, cover);
+        }
+        if is_end {
+            // Only where the length is not known: the content has ended.
+            self.spans.clear();
+        } else if let Some(next) = self.spans.advance(lane.id) {
+            self.grow_memory(next).await?;
+            self.read(lane, next);
+        }
+        Ok(())
+    }
+
+    /// A lane more is a wish; one whose parts nobody else has is needed.
+    fn note_unopened(&mut self, id: LaneId, stop: Stop) -> Result<(), Stop> {
+        self.spans.give_back(id);
+        self.ramp.cap(self.open);
+        match stop {
+            _ if !self.spans.has_free() => {
+                tracing::debug!(job = %self.attempt.job.id, "the origin gives no further lane");
+                Ok(())
+            }
+            Stop::Fail(error) if self.open > 0 => {
+                self.broken.get_or_insert(error);
+                Ok(())
+            }
+            stop => Err(stop),
+        }
+    }
+
+    fn note_broken(&mut self, id: LaneId, stop: Stop) -> Result<(), Stop> {
+        let Stop::Fail(error) = stop else {
+            return Err(stop);
+        };
+        let is_of_origin = matches!(
+            error.class(),
+            Class::Denied | Class::Unreachable | Class::Throttled | Class::Gone
+        );
+        if !is_of_origin || self.open == 0 {
+            return Err(error.into());
+        }
+        tracing::debug!(job = %self.attempt.job.id, cause = %error.full_message(), "a lane broke");
+        self.spans.give_back(id);
+        self.ramp.cap(self.open);
+        self.broken.get_or_insert(error);
+        Ok(())
+    }
+
+    /// Measures, and opens lanes where more are wanted.
+    fn look(&mut self) -> Result<(), Stop> {
+        let done = self.meter.done.load(Ordering::Relaxed);
+        self.attempt.progress.tell(done, self.version.length);
+        let elapsed = self.sampled_at.elapsed();
+        if elapsed >= self.ramp.window() && self.opening == 0 {
+            let waited = Duration::from_micros(self.meter.waited.swap(0, Ordering::Relaxed));
+            let sample = Sample {
+                elapsed,
+                bytes: self.meter.fresh.swap(0, Ordering::Relaxed),
+                lanes: self.open,
+                starved: waited.as_secs_f64()
+                    / (elapsed.as_secs_f64() * f64::from(self.open.max(1))),
+            };
+            self.sampled_at = Instant::now();
+            self.rate = Some(sample.rate());
+            self.ramp.decide(&sample);
+        }
+        let wanted = match self.door(done) {
+            _ if self.broken.is_some() => 0,
+            Door::Closed => 0,
+            Door::Open => self.ramp.target(),
+            Door::Hold => self.ramp.most(),
+        };
+        let missing = wanted.saturating_sub(self.open + self.opening);
+        self.open_more(missing)
+    }
+
+    fn door(&self, done: u64) -> Door {
+        door::door(&door::Facts {
+            now: self.attempt.engine.clock.now(),
+            deadline: self.remote.deadline,
+            bytes_left: self.version.length.unwrap_or(0).saturating_sub(done),
+            rate: self.rate,
+        })
+    }
+
+    fn open_more(&mut self, lanes: u32) -> Result<(), Stop> {
+        for _ in 0..lanes {
+            let is_needed = self.work.is_empty();
+            if is_needed && let Some(error) = self.broken.take() {
+                return Err(error.into());
+            }
+            let permit = match is_needed {
+                true => None,
+                false => match self.attempt.engine.spare_lane(self.is_urgent()) {
+                    Some(permit) => Some(permit),
+                    None => break,
+                },
+            };
+            let Some(id) = self.take_lane() else { break };
+            self.open_lane(id, permit);
+        }
+        Ok(())
+    }
+
+    fn is_urgent(&self) -> bool {
+        self.door(self.meter.done.load(Ordering::Relaxed)) == Door::Hold
+    }
+
+    fn take_lane(&mut self) -> Option<LaneId> {
+        let id = self.next_id;
+        self.spans.take(id)?;
+        self.next_id += 1;
+        Some(id)
+    }
+
+    fn open_lane(&mut self, id: LaneId, permit: Option<OwnedSemaphorePermit>) {
+        let Some(run) = self.spans.run(id) else {
+            return;
+        };
+        let (start, end) = (self.offset(run.next), self.offset(run.end));
+        let (remote, version) = (self.remote, self.version.clone());
+        self.opening += 1;
+        let opening = async move {
+            let reader = Reader::open_range(remote, &version, start, end).await;
+            Event::Opened { id, reader, permit }
+        };
+        self.work.push(opening.boxed());
+    }
+
+    fn start(&mut self, id: LaneId, reader: Reader<'a>, permit: Option<OwnedSemaphorePermit>) {
+        // None: the lane before it was faster and needed no help any more.
+        if let Some(run) = self.spans.run(id) {
+            let lane = Lane {
+                id,
+                reader,
+                _permit: permit,
+            };
+            self.read(lane, run.next);
+        }
+    }
+
+    fn read(&mut self, mut lane: Lane<'a>, number: u32) {
+        self.open += 1;
+        let target = self.plan.part_len(number);
+        if self.version.length.is_some()
+            && let Some(run) = self.spans.run(lane.id)
+        {
+            lane.reader.read_to(self.offset(run.end));
+        }
+        let is_last = self.plan.part_len(number + 1) == 0 || number == MAX_PARTS;
+        let (memory, meter) = (self.memory.clone(), Arc::clone(&self.meter));
+        let (progress, total) = (&self.attempt.progress, self.version.length);
+        let reading = async move {
+            let told = |done| progress.tell(done, total);
+            let part = read_part(&mut lane.reader, target, is_last, &memory, &meter, told).await;
+            Event::Read { lane, number, part }
+        };
+        self.work.push(reading.boxed());
+    }
+
+    /// Parts of an unknown length grow.
+    async fn grow_memory(&mut self, number: u32) -> Result<()> {
+        let part_bytes = self.plan.part_len(number);
+        if part_bytes > self.memory.part_bytes() {
+            self.memory = Memory::begin(&self.attempt.engine.budget, part_bytes).await?;
+        }
+        Ok(())
+    }
+
+    /// Where a part begins, in content of a known length.
+    fn offset(&self, number: u32) -> u64 {
+        let length = self.version.length.unwrap_or(u64::MAX);
+        (u64::from(number - 1) * self.plan.part_len(1)).min(length)
+    }
+}
+
+/// Reads one part: `target` bytes, fewer only at the end of content of an unknown length.
+pub(super) async fn read_part(
+    reader: &mut Reader<'_>,
+    target: u64,
+    is_last: bool,
+    memory: &Memory,
+    meter: &Meter,
+    tell: impl Fn(u64),
+) -> Result<(Payload, Cover), Stop> {
+    let mut cover = Cover::default();
+    let mut part = PartBuilder::new();
+    while part.size_bytes() < target {
+        let coming = (part.size_bytes() + CHUNK_BYTES).min(target);
+        memory.extend(&mut cover, coming).await?;
+        let next = reader.next().await;
+        let waited = reader.take_waited().as_micros() as u64;
+        meter.waited.fetch_add(waited, Ordering::Relaxed);
+        let mut chunk = match next {
+            Ok(Some(chunk)) => chunk,
+            Ok(None) => break,
+            Err(stop) => {
+                meter.done.fetch_sub(part.size_bytes(), Ordering::Relaxed);
+                return Err(stop);
+            }
+        };
+        let room = usize::try_from(target - part.size_bytes()).unwrap_or(usize::MAX);
+        if chunk.len() > room {
+            reader.unread(chunk.split_off(room));
+        }
+        let bytes = chunk.len() as u64;
+        meter.fresh.fetch_add(bytes, Ordering::Relaxed);
+        tell(meter.done.fetch_add(bytes, Ordering::Relaxed) + bytes);
+        part.push(chunk);
+    }
+    // Read to its end, so that the connection can be used again and nothing more comes unseen.
+    if is_last && part.size_bytes() == target && reader.next().await?.is_some() {
+        return Err(Stop::Fail(Error::new(
+            Class::Refused,
+            format!("the object does not fit into {MAX_PARTS} parts"),
+        )));
+    }
+    Ok((part.finish(), cover))
+}

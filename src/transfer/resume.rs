@@ -1,0 +1,261 @@
+//! What an earlier attempt left in the bucket, and how much of it can be trusted.
+//!
+//! A part counts only if our own note and the bucket agree on its number, length, ETag and checksum. The
+//! origin must still have the same version; that shows when it is opened.
+
+use std::collections::BTreeSet;
+use std::sync::PoisonError;
+
+use super::attempt::Attempt;
+use super::open_upload::{OpenUpload, abort};
+use super::plan::Plan;
+use super::reader::Version;
+use super::spans::Spans;
+use super::verify::Check;
+use crate::error::{Error, Result};
+use crate::model::job::FinishedPart;
+use crate::model::{Checkpoint, Format, ProgressEvent};
+use crate::object::{ListedPart, encode_crc64nvme};
+
+/// An upload to go on with.
+pub(super) struct Earlier {
+    pub(super) key: String,
+    pub(super) upload_id: String,
+    pub(super) version: Version,
+    pub(super) plan: Plan,
+    pub(super) spans: Spans,
+    pub(super) check: Option<String>,
+    pub(super) done_bytes: u64,
+}
+
+impl Attempt<'_> {
+    /// Looks at what an earlier attempt left, once. What can't be used is aborted, and it is said why.
+    pub(super) async fn find_earlier(&self, key: &str) -> Result<Option<Earlier>> {
+        let earlier = self
+            .earlier
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(mut checkpoint) = earlier else {
+            return Ok(None);
+        };
+        let upload_key = checkpoint.key.clone();
+        let upload_key = upload_key.unwrap_or_else(|| self.job.key.clone());
+        let objects = &self.engine.objects;
+        let listed = objects
+            .list_parts(&upload_key, &checkpoint.upload_id)
+            .await?;
+        let useless = match &listed {
+            None => Some("the bucket no longer knows the upload"),
+            Some(_) if upload_key != key => Some("other content has taken its name"),
+            Some(_)
+                if self
+                    .job
+                    .size_bytes
+                    .is_some_and(|told| checkpoint.length_bytes != Some(told)) =>
+            {
+                Some("the event tells another length now")
+            }
+            Some(_) if self.needs_order() || checkpoint.validator.is_none() => {
+                Some("this content can't be read from the middle")
+            }
+            Some(listed) => {
+                checkpoint.parts = trusted(&checkpoint, listed, self.job.format);
+                checkpoint
+                    .parts
+                    .is_empty()
+                    .then_some("no part of it is complete")
+            }
+        };
+        if let Some(why) = useless {
+            if !checkpoint.parts.is_empty() {
+                self.tell_resumed(0, checkpoint.length_bytes, Some(why.to_owned()));
+            }
+            if listed.is_some() {
+                abort(&**objects, &upload_key, &checkpoint.upload_id).await;
+            }
+            self.ledger.save(None, 0).await?;
+            return Ok(None);
+        }
+        Ok(Some(self.adopt(upload_key, checkpoint)))
+    }
+
+    /// Says that what was carried is worth nothing, if anything was.
+    pub(super) fn tell_restart(&self, why: &Error) {
+        tracing::debug!(job = %self.job.id, cause = %why.full_message(), "beginning again");
+        let length = {
+            let upload = self.upload.lock().unwrap_or_else(PoisonError::into_inner);
+            let upload = upload.as_ref().map(|upload| &upload.checkpoint);
+            upload
+                .filter(|checkpoint| !checkpoint.parts.is_empty())
+                .map(|checkpoint| checkpoint.length_bytes)
+        };
+        if let Some(length) = length {
+            self.tell_resumed(0, length, Some(why.full_message()));
+        }
+    }
+
+    fn adopt(&self, key: String, checkpoint: Checkpoint) -> Earlier {
+        let plan = Plan::Equal {
+            length: checkpoint.length_bytes.unwrap_or(0),
+            part_bytes: checkpoint.part_size_bytes,
+        };
+        let done: BTreeSet<u32> = checkpoint.parts.iter().map(|part| part.number).collect();
+        let done_bytes = checkpoint.parts.iter().map(|part| part.size_bytes).sum();
+        let earlier = Earlier {
+            key: key.clone(),
+            upload_id: checkpoint.upload_id.clone(),
+            version: Version {
+                length: checkpoint.length_bytes,
+                validator: checkpoint.validator.clone(),
+            },
+            plan,
+            spans: plan.spans(&done),
+            check: checkpoint.check.clone(),
+            done_bytes,
+        };
+        self.tell_resumed(done_bytes, checkpoint.length_bytes, None);
+        self.adopt_upload(OpenUpload { key, checkpoint });
+        earlier
+    }
+
+    fn tell_resumed(&self, done: u64, total: Option<u64>, message: Option<String>) {
+        self.progress.tell_event(ProgressEvent::Resumed {
+            id: self.job.id,
+            done,
+            total,
+            message,
+        });
+    }
+}
+
+/// The parts of a checkpoint that the bucket confirms, and that need not be seen again to check the content.
+fn trusted(checkpoint: &Checkpoint, listed: &[ListedPart], format: Format) -> Vec<FinishedPart> {
+    let Some(length) = checkpoint.length_bytes else {
+        return Vec::new();
+    };
+    let part_bytes = checkpoint.part_size_bytes;
+    let plan = Plan::Equal { length, part_bytes };
+    let seen_until = Check::unstored_from(format, length);
+    let is_trusted = |part: &&FinishedPart| {
+        let end = u64::from(part.number.saturating_sub(1)) * part_bytes + part.size_bytes;
+        let is_confirmed = listed.iter().any(|listed| agrees(part, listed));
+        // The beginning is judged as it passes, which the check's state remembers.
+        let is_judged = part.number > 1 || checkpoint.check.is_some();
+        part.number > 0
+            && part.size_bytes == plan.part_len(part.number)
+            && end <= seen_until
+            && is_judged
+            && is_confirmed
+    };
+    match part_bytes {
+        0 => Vec::new(),
+        _ => checkpoint
+            .parts
+            .iter()
+            .filter(is_trusted)
+            .cloned()
+            .collect(),
+    }
+}
+
+fn agrees(part: &FinishedPart, listed: &ListedPart) -> bool {
+    let crc64nvme = encode_crc64nvme(part.crc64nvme);
+    part.number == listed.number
+        && part.size_bytes == listed.size_bytes
+        && part.etag.trim_matches('"') == listed.etag.trim_matches('"')
+        && listed
+            .crc64nvme
+            .as_ref()
+            .is_none_or(|crc| *crc == crc64nvme)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PART: u64 = 8 << 20;
+
+    fn part(number: u32, size_bytes: u64) -> FinishedPart {
+        FinishedPart {
+            number,
+            size_bytes,
+            etag: format!("\"e{number}\""),
+            crc64nvme: u64::from(number),
+        }
+    }
+
+    fn listed(number: u32, size_bytes: u64) -> ListedPart {
+        ListedPart {
+            number,
+            size_bytes,
+            etag: format!("e{number}"),
+            crc64nvme: Some(encode_crc64nvme(u64::from(number))),
+        }
+    }
+
+    fn checkpoint(parts: Vec<FinishedPart>) -> Checkpoint {
+        Checkpoint {
+            upload_id: "id".to_owned(),
+            part_size_bytes: PART,
+            length_bytes: Some(3 * PART + 5),
+            validator: Some("\"v\"".to_owned()),
+            parts,
+            key: None,
+            check: Some(String::new()),
+        }
+    }
+
+    fn numbers(checkpoint: &Checkpoint, in_bucket: &[ListedPart], format: Format) -> Vec<u32> {
+        let trusted = trusted(checkpoint, in_bucket, format);
+        trusted.iter().map(|part| part.number).collect()
+    }
+
+    #[test]
+    fn f56_only_parts_that_note_and_bucket_agree_on_are_trusted() {
+        let noted = checkpoint(vec![
+            part(1, PART),
+            part(2, PART),
+            part(3, PART),
+            part(4, 5),
+        ]);
+        let all = [
+            listed(1, PART),
+            listed(2, PART),
+            listed(3, PART),
+            listed(4, 5),
+        ];
+        assert_eq!(numbers(&noted, &all, Format::Mp4), [1, 2, 3, 4]);
+        assert_eq!(numbers(&noted, &all[1..3], Format::Mp4), [2, 3]);
+        let mut other = all.clone();
+        other[0].etag = "else".to_owned();
+        other[1].crc64nvme = Some("else".to_owned());
+        other[2].size_bytes = 5;
+        assert_eq!(numbers(&noted, &other, Format::Mp4), [4]);
+        let odd = checkpoint(vec![part(0, PART), part(2, 7), part(5, PART)]);
+        let odd_listed = [listed(0, PART), listed(2, 7), listed(5, PART)];
+        assert!(numbers(&odd, &odd_listed, Format::Mp4).is_empty());
+    }
+
+    #[test]
+    fn what_the_check_must_see_again_is_fetched_again() {
+        let noted = checkpoint(vec![
+            part(1, PART),
+            part(2, PART),
+            part(3, PART),
+            part(4, 5),
+        ]);
+        let all = [
+            listed(1, PART),
+            listed(2, PART),
+            listed(3, PART),
+            listed(4, 5),
+        ];
+        assert_eq!(numbers(&noted, &all, Format::Zip), [1, 2]);
+        let unjudged = Checkpoint {
+            check: None,
+            ..noted
+        };
+        assert_eq!(numbers(&unjudged, &all, Format::Mp4), [2, 3, 4]);
+    }
+}

@@ -1,0 +1,422 @@
+//! Several lanes for one object, going on after a stop, and the door that is held open.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+use recording_harvester::clock::{Clock as _, SystemClock};
+use recording_harvester::error::Class;
+use recording_harvester::model::{Deadline, DeadlineFrom, Format, Job};
+use recording_harvester::source::{ByteRange, OpenRequest, Source};
+use recording_harvester::transfer::TransferSettings;
+use tokio_util::sync::CancellationToken;
+
+use super::loopback_source;
+use super::world::{MIB, Op, Trouble, World, mp4, small_parts};
+use crate::harness::origin::{Behaviour, Fault, Ranges, Validator};
+
+/// An origin that gives every connection about `mib` MiB a second.
+fn throttled(mib: u64) -> Behaviour {
+    Behaviour::fault(Fault::Trickle(
+        64 * 1024,
+        Duration::from_micros(1_000_000 / (16 * mib)),
+    ))
+}
+
+fn many_lanes() -> TransferSettings {
+    TransferSettings {
+        lanes: 8,
+        ..small_parts()
+    }
+}
+
+/// An MP4 in fragments: boxes all over the file, none of them where a part begins.
+fn fragmented(size: u64) -> Vec<u8> {
+    let mut bytes = mp4(2 * MIB);
+    let mut random = fastrand::Rng::with_seed(size);
+    while (bytes.len() as u64) < size {
+        bytes.extend_from_slice(b"\0\0\0\x10moofabcdefgh");
+        let media = random.u32(50_000..400_000);
+        bytes.extend_from_slice(&(media + 8).to_be_bytes());
+        bytes.extend_from_slice(b"mdat");
+        let at = random.usize(..bytes.len() / 2);
+        bytes.extend_from_within(at..at + media as usize);
+    }
+    bytes
+}
+
+async fn archive(world: &World, job: &Job, content: &[u8]) {
+    world
+        .carry(job)
+        .await
+        .unwrap_or_else(|e| panic!("{}", e.full_message()));
+    let (bytes, _) = world.object(&job.key).await.unwrap();
+    assert!(bytes == content, "the bytes differ");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_throttled_origin_is_read_over_several_lanes() {
+    let world = World::with(many_lanes()).await;
+    for (path, content) in [
+        ("/plain", mp4(60 * MIB)),
+        ("/fragments", fragmented(60 * MIB)),
+    ] {
+        world.origin.serve(path, content.clone(), throttled(8));
+        let mut job = world.job(path, Format::Mp4);
+        job.key = format!("lanes{path}");
+        let begun = Instant::now();
+        archive(&world, &job, &content).await;
+        let took = begun.elapsed();
+        // Looking for boxes in parts that come early takes its time without optimisation.
+        assert!(
+            took < Duration::from_millis(6500) || path == "/fragments",
+            "{path}: {took:?}, one lane needs 7.5 s"
+        );
+        let requests = world.origin.requests(path);
+        assert!(
+            (3..20).contains(&requests.len()),
+            "{path}: {}",
+            requests.len()
+        );
+        assert!(requests[1..].iter().all(|r| r.header("range").is_some()));
+        assert!(
+            requests[1..]
+                .iter()
+                .all(|r| r.header("if-range") == Some("\"v1\""))
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_lane_is_enough_where_more_are_not_to_be_had() {
+    let world = World::with(many_lanes()).await;
+    let cases = [
+        ("/ignored", Ranges::Ignored, Validator::Strong),
+        ("/unknown", Ranges::Unknown, Validator::Strong),
+        ("/weak", Ranges::Honoured, Validator::Weak),
+        ("/changing", Ranges::Honoured, Validator::Changing),
+        ("/wrong", Ranges::WrongStart, Validator::Strong),
+    ];
+    for (path, ranges, validator) in cases {
+        let content = mp4(24 * MIB);
+        let behaviour = Behaviour {
+            ranges,
+            validator,
+            ..throttled(20)
+        };
+        world.origin.serve(path, content.clone(), behaviour);
+        let mut job = world.job(path, Format::Mp4);
+        job.key = format!("one{path}");
+        archive(&world, &job, &content).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lanes_that_break_lose_nothing() {
+    let world = World::with(many_lanes()).await;
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    for number in 0..4 {
+        let content = mp4(24 * MIB + random.u64(..MIB));
+        let path = format!("/cut-{number}");
+        let at = random.usize(1 << 20..8 << 20);
+        let behaviour = Behaviour::fault_at_first(
+            6,
+            match number % 2 {
+                0 => Fault::CutAfter(at),
+                _ => Fault::ResetAfter(at),
+            },
+        );
+        world.origin.serve(&path, content.clone(), behaviour);
+        let mut job = world.job(&path, Format::Mp4);
+        job.key = format!("broken{path}");
+        eprintln!("seed {seed}, {path} breaks after {at} bytes");
+        archive(&world, &job, &content).await;
+    }
+}
+
+/// Carries until `bytes` have come in, then stops as a shutdown does. The job has the checkpoint after.
+async fn stop_after(world: &World, job: &mut Job, bytes: u64) -> u64 {
+    let cancel = CancellationToken::new();
+    world.told.lock().unwrap().clear();
+    let watch = async {
+        let has_come = || {
+            world
+                .told
+                .lock()
+                .unwrap()
+                .iter()
+                .any(|(done, _)| *done >= bytes)
+        };
+        while !has_come() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        cancel.cancel();
+    };
+    let (result, ()) = tokio::join!(world.carry_until(job, &cancel), watch);
+    let error = result.unwrap_err();
+    assert_eq!(
+        (error.class(), error.is_transient()),
+        (Class::Internal, true)
+    );
+    job.checkpoint = world.ledger.last.lock().unwrap().clone();
+    let parts = &job.checkpoint.as_ref().expect("it is noted").parts;
+    parts.iter().map(|part| part.size_bytes).sum()
+}
+
+fn bytes_asked(world: &World, path: &str, from: usize, size: u64) -> u64 {
+    let requests = world.origin.requests(path);
+    let ranges = requests[from..].iter().map(|request| {
+        let range = request.header("range").expect("only ranges are asked for");
+        let (start, last) = range["bytes=".len()..].split_once('-').unwrap();
+        let end = last.parse::<u64>().map_or(size, |last| last + 1);
+        end - start.parse::<u64>().unwrap()
+    });
+    ranges.sum()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f79_after_a_stop_only_what_is_missing_is_transferred() {
+    for content in [mp4(32 * MIB), fragmented(32 * MIB)] {
+        let size = content.len() as u64;
+        let world = World::with(TransferSettings {
+            lanes: 1,
+            ..small_parts()
+        })
+        .await;
+        world.origin.serve("/file", content.clone(), throttled(24));
+        let mut job = world.job("/file", Format::Mp4);
+        let done = stop_after(&world, &mut job, 20 * MIB).await;
+        assert!(done >= 5 * MIB, "{done}");
+        let before = world.origin.requests("/file").len();
+        archive(&world, &job, &content).await;
+        assert_eq!(bytes_asked(&world, "/file", before, size), size - done);
+        let resumed = world.resumed.lock().unwrap().clone();
+        assert_eq!(resumed, [(done, None)]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f80_with_all_parts_there_nothing_is_asked_of_the_origin() {
+    let world = World::new().await;
+    let content = mp4(12 * MIB);
+    world
+        .origin
+        .serve("/file", content.clone(), Behaviour::default());
+    let mut job = world.job("/file", Format::Mp4);
+    world.store.script(Op::Complete, Trouble::Fails, 50);
+    let error = world.carry(&job).await.unwrap_err();
+    assert_eq!(error.class(), Class::UploadFailed);
+    world.store.forget_script();
+    job.checkpoint = world.ledger.last.lock().unwrap().clone();
+    archive(&world, &job, &content).await;
+    assert_eq!(world.origin.requests("/file").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_can_not_be_resumed_begins_from_zero_and_says_so() {
+    let world = World::with(TransferSettings {
+        lanes: 1,
+        ..small_parts()
+    })
+    .await;
+    // The content changed at the origin.
+    world.origin.serve("/file", mp4(24 * MIB), throttled(24));
+    let mut job = world.job("/file", Format::Mp4);
+    stop_after(&world, &mut job, 12 * MIB).await;
+    let changed = mp4(24 * MIB + 7);
+    let behaviour = Behaviour {
+        validator: Validator::Date,
+        ..Behaviour::default()
+    };
+    world.origin.serve("/file", changed.clone(), behaviour);
+    archive(&world, &job, &changed).await;
+    let (done, why) = world.resumed.lock().unwrap().last().cloned().unwrap();
+    assert_eq!(done, 0);
+    assert!(why.unwrap().contains("changed"));
+
+    // The upload is gone.
+    world.origin.serve("/gone", changed.clone(), throttled(24));
+    let mut job = world.job("/gone", Format::Mp4);
+    job.key = "gone".to_owned();
+    stop_after(&world, &mut job, 12 * MIB).await;
+    world.abandon(&job).await;
+    archive(&world, &job, &changed).await;
+    let (done, why) = world.resumed.lock().unwrap().last().cloned().unwrap();
+    assert_eq!(done, 0);
+    assert!(why.unwrap().contains("no longer knows the upload"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_an_archive_is_seen_again_after_a_stop() {
+    let world = World::with(TransferSettings {
+        lanes: 1,
+        ..small_parts()
+    })
+    .await;
+    let mut tar = vec![7; 30 << 20];
+    tar[257..262].copy_from_slice(b"ustar");
+    tar.extend_from_slice(&[0; 1024]);
+    world.origin.serve("/tar", tar.clone(), throttled(24));
+    let mut job = world.job("/tar", Format::Tar);
+    stop_after(&world, &mut job, 20 * MIB).await;
+    archive(&world, &job, &tar).await;
+    // One that lost its end is found out all the same.
+    tar.truncate((29 << 20) + 100);
+    world.origin.serve("/cut", tar, throttled(24));
+    let mut job = world.job("/cut", Format::Tar);
+    job.key = "cut.tar".to_owned();
+    stop_after(&world, &mut job, 20 * MIB).await;
+    let error = world.carry(&job).await.unwrap_err();
+    assert_eq!(error.class(), Class::Corrupt, "{error}");
+    assert!(world.object("cut.tar").await.is_none());
+}
+
+/// A deadline in whole seconds, `seconds` from now or a little more.
+async fn deadline_in(seconds: i64) -> (Deadline, Instant) {
+    let now = SystemClock.now();
+    let at = Timestamp::from_second(now.as_second() + seconds + 1).unwrap();
+    let left = Duration::try_from(at.duration_since(now) - SignedDuration::ZERO).unwrap();
+    (Deadline::at(at, DeadlineFrom::Query), Instant::now() + left)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_door_is_held_open_and_what_was_opened_in_time_is_drained_after_the_deadline() {
+    // About 12 s over one connection; the URL lives for 1 to 2 s more.
+    let content = mp4(48 * MIB);
+    let dying = |until| Behaviour {
+        valid_until: Some(until),
+        ..throttled(4)
+    };
+
+    // Not held: one range after the other, each of one part, as a simple downloader does it.
+    let world = World::with(TransferSettings {
+        lanes: 3,
+        ..small_parts()
+    })
+    .await;
+    let (deadline, until) = deadline_in(1).await;
+    world.origin.serve("/file", content.clone(), dying(until));
+    let job = Job {
+        deadline,
+        ..world.job("/file", Format::Mp4)
+    };
+    let read = read_in_short_ranges(&job, content.len() as u64).await;
+    let (at, error) = read.unwrap_err();
+    assert_eq!(error.class(), Class::Denied, "after {at} bytes: {error}");
+
+    // Held: the same origin, the same time.
+    let (deadline, until) = deadline_in(1).await;
+    world.origin.serve("/file", content.clone(), dying(until));
+    let job = Job { deadline, ..job };
+    let before = world.origin.requests("/file").len();
+    archive(&world, &job, &content).await;
+    assert!(Instant::now() > until, "it was over before the deadline");
+    let requests = world.origin.requests("/file").len() - before;
+    assert_eq!(
+        requests, 3,
+        "all lanes at once, and nothing after the deadline"
+    );
+}
+
+async fn read_in_short_ranges(
+    job: &Job,
+    size: u64,
+) -> Result<(), (u64, recording_harvester::error::Error)> {
+    let recording_harvester::model::Origin::Url(url) = &job.origin else {
+        unreachable!()
+    };
+    let source = Arc::new(loopback_source(Vec::new()));
+    let mut start = 0;
+    while start < size {
+        let end = (start + 5 * MIB).min(size);
+        let request = OpenRequest {
+            url: url.clone(),
+            range: Some(ByteRange {
+                start,
+                end: Some(end),
+            }),
+            validator: None,
+            allow_hosts: Vec::new(),
+            deadline: job.deadline,
+        };
+        let mut opened = source.open(&request).await.map_err(|e| (start, e))?;
+        while let Some(chunk) = opened.body.next().await {
+            start += chunk.map_err(|e| (start, e))?.len() as u64;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn past_the_deadline_a_slow_body_is_held_and_not_cut() {
+    let world = World::with(TransferSettings {
+        lanes: 1,
+        ..small_parts()
+    })
+    .await;
+    let content = mp4(5_000);
+    // A byte rate below the least that is accepted: 100 bytes every 60 ms, while 2000 a second are asked for.
+    let slow = Behaviour::fault(Fault::Trickle(100, Duration::from_millis(60)));
+    world.origin.serve("/cut", content.clone(), slow.clone());
+    world.origin.serve("/held", content.clone(), slow);
+    let open = |path: &str, deadline| OpenRequest {
+        url: recording_harvester::signed_url::SignedUrl::new(world.origin.url(path)),
+        range: None,
+        validator: None,
+        allow_hosts: Vec::new(),
+        deadline,
+    };
+    let past = Deadline::at(Timestamp::UNIX_EPOCH, DeadlineFrom::Query);
+    let source = loopback_source(Vec::new());
+    let mut cut = source
+        .open(&open("/cut", Deadline::NONE))
+        .await
+        .unwrap()
+        .body;
+    let mut held = source.open(&open("/held", past)).await.unwrap().body;
+    let read_all = async |body: &mut futures::stream::BoxStream<'static, _>| {
+        let mut bytes = 0;
+        while let Some(chunk) = body.next().await {
+            let chunk: recording_harvester::error::Result<bytes::Bytes> = chunk;
+            bytes += chunk?.len();
+        }
+        Ok::<_, recording_harvester::error::Error>(bytes)
+    };
+    let (cut, held) = tokio::join!(read_all(&mut cut), read_all(&mut held));
+    assert!(
+        cut.unwrap_err()
+            .to_string()
+            .contains("the origin sent only")
+    );
+    assert_eq!(held.unwrap(), 5_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_url_that_died_while_it_was_read_is_resumed_with_a_fresh_one() {
+    let world = World::with(TransferSettings {
+        lanes: 1,
+        ..small_parts()
+    })
+    .await;
+    let content = mp4(30 * MIB);
+    let dying = Behaviour {
+        valid_for_requests: Some(1),
+        ..Behaviour::fault(Fault::CutAfter(20 << 20))
+    };
+    world.origin.serve("/old", content.clone(), dying);
+    let mut job = world.job("/old", Format::Mp4);
+    let error = world.carry(&job).await.unwrap_err();
+    assert_eq!(error.class(), Class::Denied);
+    world
+        .origin
+        .serve("/fresh", content.clone(), Behaviour::default());
+    job.origin = world.job("/fresh", Format::Mp4).origin;
+    job.checkpoint = world.ledger.last.lock().unwrap().clone();
+    archive(&world, &job, &content).await;
+    let size = content.len() as u64;
+    assert!(bytes_asked(&world, "/fresh", 0, size) <= 15 * MIB);
+    let resumed = world.resumed.lock().unwrap().clone();
+    assert!(matches!(resumed[..], [(15.., None)]), "{resumed:?}");
+}
