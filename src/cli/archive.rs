@@ -119,9 +119,9 @@ fn understand(
                 raw,
             })
         }
-        Input::Playlist => Err(Error::invalid(
-            "archive a playlist: give its URL; playlists themselves come with HLS support",
-        )
+        Input::Playlist(_, name) => Err(Error::invalid(format!(
+            "archive {name}: give the URL of the playlist, its segments are found from there"
+        ))
         .into()),
     }
 }

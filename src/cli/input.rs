@@ -19,7 +19,8 @@ const MAX_INPUT_BYTES: u64 = 16 * 1024 * 1024;
 pub(super) enum Input {
     Event(Bytes),
     Url(SignedUrl),
-    Playlist,
+    /// A playlist's text, and what it was read from.
+    Playlist(Bytes, String),
 }
 
 /// Reads an argument; a file or standard input may hold several events (one a line, or one after the
@@ -30,7 +31,8 @@ pub(super) enum Input {
 pub(super) fn read(argument: &OsStr) -> Result<Vec<Input>> {
     let text = argument.to_str();
     if text == Some("-") {
-        return Ok(split(read_limited(io::stdin().lock(), "standard input")?));
+        let name = "standard input";
+        return Ok(split(read_limited(io::stdin().lock(), name)?, name));
     }
     if let Some(text) = text
         && is_url(text)
@@ -44,7 +46,7 @@ pub(super) fn read(argument: &OsStr) -> Result<Vec<Input>> {
         return Err(Error::invalid(format!("read {name}: it is a folder")));
     }
     let file = File::open(path).map_err(unreadable)?;
-    Ok(split(read_limited(file, &name)?))
+    Ok(split(read_limited(file, &name)?, &name))
 }
 
 /// Reads each argument in turn; what can't be read stands in its place.
@@ -58,6 +60,9 @@ pub(super) fn read_all(arguments: &[OsString]) -> Vec<Result<Input>> {
     }
     inputs
 }
+
+/// UTF-8's byte order mark.
+const BOM: &[u8] = &[0xef, 0xbb, 0xbf];
 
 fn is_url(text: &str) -> bool {
     let scheme = text.split("://").next().unwrap_or_default();
@@ -85,11 +90,13 @@ fn read_limited(reader: impl Read, name: &str) -> Result<Bytes> {
     Ok(body.into())
 }
 
-fn split(body: Bytes) -> Vec<Input> {
-    let text = std::str::from_utf8(&body).unwrap_or_default().trim();
-    if text.starts_with("#EXTM3U") {
-        return vec![Input::Playlist];
+fn split(body: Bytes, name: &str) -> Vec<Input> {
+    // What else begins with `#` is no input of ours: as a playlist it gets an error with its line.
+    let mark = body.trim_ascii_start();
+    if mark.strip_prefix(BOM).unwrap_or(mark).starts_with(b"#") {
+        return vec![Input::Playlist(body, name.to_owned())];
     }
+    let text = std::str::from_utf8(&body).unwrap_or_default().trim();
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
     if !text.is_empty() && lines().all(is_url) {
         return lines().map(|url| Input::Url(SignedUrl::new(url))).collect();
@@ -126,7 +133,7 @@ mod tests {
     use super::*;
 
     fn events(text: &'static str) -> Vec<String> {
-        split(Bytes::from(text))
+        split(Bytes::from(text), "f")
             .into_iter()
             .map(|input| match input {
                 Input::Event(body) => String::from_utf8(body.to_vec()).unwrap(),
@@ -157,13 +164,17 @@ mod tests {
     #[test]
     fn urls_come_one_a_line() {
         assert_eq!(
-            split(Bytes::from("https://a/b?c\n\nhttps://d/e\n")),
+            split(Bytes::from("https://a/b?c\n\nhttps://d/e\n"), "f"),
             [
                 Input::Url(SignedUrl::new("https://a/b?c")),
                 Input::Url(SignedUrl::new("https://d/e"))
             ]
         );
-        assert_eq!(split(Bytes::from("#EXTM3U\n")), [Input::Playlist]);
+        let playlist = Bytes::from("#EXTM3U\n");
+        assert_eq!(
+            split(playlist.clone(), "f"),
+            [Input::Playlist(playlist, "f".to_owned())]
+        );
     }
 
     #[test]

@@ -49,6 +49,12 @@ pub(super) fn instant(text: &str) -> Result<Timestamp, String> {
         .map_err(|_| "expected a time such as 2026-03-02T10:00:00Z".to_owned())
 }
 
+pub(super) fn web_url(text: &str) -> Result<url::Url, String> {
+    let url = url::Url::parse(text).ok();
+    url.filter(|url| ["http", "https"].contains(&url.scheme()))
+        .ok_or_else(|| "expected an absolute http or https URL".to_owned())
+}
+
 pub(super) fn provider(text: &str) -> Result<Provider, String> {
     // Those of the configuration are not known yet; `known_provider` looks at them.
     Provider::named(text).ok_or_else(|| format!("expected one of {}", built_in_names()))

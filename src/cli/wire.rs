@@ -1,6 +1,6 @@
 //! The one place where the parts of the harvester are put together.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::Context;
 use crate::clock::SharedClock;
-use crate::config::{ArchiveConfig, Config};
+use crate::config::{ArchiveConfig, Config, HlsKeysConfig};
 use crate::error::{Class, Error, Result};
 use crate::model::api::Credentials;
 use crate::model::progress::Emit;
@@ -27,6 +27,7 @@ use crate::source::guard::{Guard, GuardSettings};
 use crate::source::http::{HttpSettings, HttpSource};
 use crate::store::JobStore;
 use crate::store::sqlite::{Seat, SqliteStore};
+use crate::transfer::hls::{HlsKeys, HlsSettings};
 use crate::transfer::{Engine, TransferSettings};
 use crate::worker::reconcile::{Reconciled, Reconciler};
 use crate::worker::walk::{Absent, Subject, Walker};
@@ -144,6 +145,7 @@ impl House {
             prefix: self.config.archive.prefix.trim_matches('/').to_owned(),
             sha256: self.config.archive.sha256,
             disposition: self.config.archive.disposition.clone(),
+            hls: self.hls(),
             ..TransferSettings::default()
         };
         let objects = Arc::clone(&destination.objects);
@@ -263,6 +265,23 @@ impl House {
             bell: Arc::clone(&self.bell),
             on_found: Arc::new(move |source, class| metrics.event_received(source, class)),
         })
+    }
+
+    fn hls(&self) -> BTreeMap<String, HlsSettings> {
+        let sources = self.config.resolved_sources().into_iter();
+        sources
+            .map(|(name, (_, source))| {
+                let settings = HlsSettings {
+                    keys: match source.hls_keys {
+                        HlsKeysConfig::Store => HlsKeys::Store,
+                        HlsKeysConfig::Omit => HlsKeys::Omit,
+                    },
+                    unpack: source.hls_unpack,
+                    ..HlsSettings::default()
+                };
+                (name, settings)
+            })
+            .collect()
     }
 
     fn emit(&self) -> Emit {

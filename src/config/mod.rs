@@ -220,6 +220,22 @@ pub struct SourceConfig {
     /// Whether a webhook that the provider has switched off (Daily) may be switched on again.
     #[serde(deserialize_with = "lenient::boolean")]
     pub reactivate_webhook: bool,
+    /// What is done with the keys of encrypted HLS recordings.
+    pub hls_keys: HlsKeysConfig,
+    /// Whether ZIPs of HLS recordings are unpacked beside themselves as well.
+    #[serde(deserialize_with = "lenient::boolean")]
+    pub hls_unpack: bool,
+}
+
+/// `hls_keys`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HlsKeysConfig {
+    /// They are archived beside the segments.
+    #[default]
+    Store,
+    /// They stay where they are; what is archived is ciphertext.
+    Omit,
 }
 
 /// `[guard]`

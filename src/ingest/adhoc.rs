@@ -25,6 +25,7 @@ pub fn adhoc_event(url: &str, recording_name: Option<&str>, now: Timestamp) -> R
     let format = extension.as_deref().and_then(Format::from_extension);
     let kind = format.map_or(Kind::Other, kind_of);
     let name = match extension {
+        Some(_) if format == Some(Format::M3u8) => Format::M3u8.hls_name(),
         Some(extension) => format!("{stem}.{extension}"),
         None => stem.clone(),
     };
@@ -142,7 +143,12 @@ mod tests {
             ),
             ("https://h/a/TALK.MP4", "TALK.mp4", Kind::Video, Format::Mp4),
             ("https://h/s.vtt", "s.vtt", Kind::Transcript, Format::Vtt),
-            ("https://h/main.m3u8", "main.m3u8", Kind::Hls, Format::M3u8),
+            (
+                "https://h/main.m3u8",
+                "hls/master.m3u8",
+                Kind::Hls,
+                Format::M3u8,
+            ),
             ("https://h/a/data.xyz", "data.xyz", Kind::Other, Format::Bin),
             ("https://h/a/download", "download", Kind::Other, Format::Bin),
             ("https://h", "file", Kind::Other, Format::Bin),

@@ -116,6 +116,15 @@ impl Format {
         }
     }
 
+    /// The name of an HLS recording in its recording's folder: a playlist comes with a folder of its own,
+    /// which its segments are in.
+    pub fn hls_name(self) -> String {
+        match self {
+            Format::M3u8 => "hls/master.m3u8".to_owned(),
+            other => format!("hls.{}", other.extension()),
+        }
+    }
+
     /// The media type to store it under.
     pub fn content_type(self) -> &'static str {
         match self {

@@ -59,6 +59,45 @@ pub struct Record {
     pub archived_at: Option<Timestamp>,
 }
 
+/// A file that belongs to an artifact of several: a playlist or segment of an HLS recording.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resource {
+    /// The object's key.
+    pub key: String,
+    /// The length in bytes.
+    pub size_bytes: u64,
+    /// CRC64NVME as S3 writes it.
+    pub crc64nvme: String,
+}
+
+/// An archived artifact as the manifest lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    /// The artifact.
+    #[serde(flatten)]
+    pub record: Record,
+    /// The files that belong to it, of an artifact of several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<Resource>,
+}
+
+impl From<Record> for Listed {
+    fn from(record: Record) -> Listed {
+        Listed {
+            record,
+            resources: Vec::new(),
+        }
+    }
+}
+
+impl std::ops::Deref for Listed {
+    type Target = Record;
+
+    fn deref(&self) -> &Record {
+        &self.record
+    }
+}
+
 /// A recording, as manifest and report name it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecordingRecord {
@@ -94,7 +133,7 @@ pub struct Manifest {
     /// The provider's ids of the events that made it, ours where the provider has none.
     pub event_ids: Vec<String>,
     /// The archived artifacts.
-    pub artifacts: Vec<Record>,
+    pub artifacts: Vec<Listed>,
     /// When this was written.
     pub written_at: Timestamp,
 }
@@ -162,6 +201,7 @@ impl RecordingContents {
                 .iter()
                 .filter(|record| record.state == State::Archived)
                 .cloned()
+                .map(Listed::from)
                 .collect(),
             written_at: now,
         }

@@ -165,7 +165,8 @@ pub fn is_jwt(text: &str) -> bool {
     text.starts_with("eyJ") && text.split('.').count() == 3 && text.split('.').all(is_base64url)
 }
 
-fn is_secret_name(name: &str) -> bool {
+/// Whether a field or query parameter of that name holds a secret.
+pub fn is_secret_name(name: &str) -> bool {
     let plain: String = name
         .chars()
         .filter(|c| !"-_".contains(*c))

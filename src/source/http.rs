@@ -248,6 +248,7 @@ impl HttpSource {
             clock: Arc::clone(&self.settings.clock),
         };
         Ok(Opened {
+            url: SignedUrl::new(response.url().as_str()),
             length,
             start,
             validator: answer::validator(headers),
@@ -340,6 +341,7 @@ fn redirect_target(from: &SignedUrl, response: &Response) -> Result<Option<Signe
 
 fn nothing_left(start: u64, response: &Response) -> Opened {
     Opened {
+        url: SignedUrl::new(response.url().as_str()),
         length: Some(start),
         start,
         validator: answer::validator(response.headers()),

@@ -16,7 +16,9 @@ mod answer;
 mod body;
 pub mod client;
 pub mod guard;
+pub mod hls;
 pub mod http;
+pub mod zip;
 
 /// What to open.
 #[derive(Clone, Debug)]
@@ -44,6 +46,8 @@ pub struct ByteRange {
 
 /// An origin that answered 200 or 206.
 pub struct Opened {
+    /// The URL that answered: another than was asked for after a redirect.
+    pub url: SignedUrl,
     /// The length of the whole content in bytes, if told.
     pub length: Option<u64>,
     /// The first byte of the body: 0 for a 200, the asked-for start for a 206.

@@ -347,6 +347,9 @@ impl<'a> Attempt<'a> {
 
     /// What the object is stored with.
     pub(super) fn attributes(&self) -> Attributes {
+        if let Some(attributes) = &self.engine.attributes {
+            return Attributes::clone(attributes);
+        }
         let source = self.job.source.chars().filter(char::is_ascii_graphic);
         let metadata = [
             (JOB_METADATA_KEY, self.job.id.to_string()),
@@ -377,12 +380,11 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// A playlist alone is no recording: its segments come with a later version.
+/// A playlist alone is no recording, and what it names can't be found without its URL.
 fn check_carriable(job: &Job) -> Result<()> {
     if job.format == Format::M3u8 {
-        return Err(Error::new(
-            Class::Partial,
-            "archive an HLS playlist: this version does not carry the segments it names, so nothing of it is stored",
+        return Err(Error::invalid(
+            "archive an HLS playlist that came without its URL",
         ));
     }
     Ok(())

@@ -15,6 +15,7 @@ pub mod budget;
 mod content;
 pub mod digest;
 mod door;
+pub mod hls;
 mod judge;
 mod lanes;
 mod memory;
@@ -31,6 +32,7 @@ mod spans;
 mod upload;
 pub mod verify;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -40,11 +42,13 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{SharedClock, SystemClock};
 use crate::error::{Class, Error, Result};
 use crate::model::progress::Emit;
-use crate::model::{Archived, Checkpoint, Job};
-use crate::object::ObjectStore;
+use crate::model::{Archived, Checkpoint, Format, Job, Kind, Origin};
+use crate::object::{Attributes, ObjectStore};
+use crate::signed_url::SignedUrl;
 use crate::source::Source;
 use attempt::Attempt;
 use budget::Budget;
+use hls::HlsSettings;
 
 /// The metadata key (`x-amz-meta-harvester-job`) under which an object carries our job id.
 pub const JOB_METADATA_KEY: &str = "harvester-job";
@@ -74,6 +78,8 @@ pub struct TransferSettings {
     pub sha256: bool,
     /// Content-Disposition of recordings: `attachment` or `inline`; the file name is added.
     pub disposition: Option<String>,
+    /// How HLS recordings are archived, by source; a source that is not here has the defaults.
+    pub hls: BTreeMap<String, HlsSettings>,
 }
 
 impl Default for TransferSettings {
@@ -88,6 +94,7 @@ impl Default for TransferSettings {
             max_object_bytes: 64 * 1024 * 1024 * 1024,
             sha256: false,
             disposition: None,
+            hls: BTreeMap::new(),
         }
     }
 }
@@ -112,6 +119,8 @@ pub struct Engine {
     objects: Arc<dyn ObjectStore>,
     settings: TransferSettings,
     budget: Budget,
+    // What an object is stored with, when not what its job says.
+    attributes: Option<Arc<Attributes>>,
     clock: SharedClock,
     lanes: Arc<Semaphore>,
     surge: Arc<Semaphore>,
@@ -131,6 +140,7 @@ impl Engine {
             source,
             objects,
             budget: Budget::new(memory_bytes),
+            attributes: None,
             clock: Arc::new(SystemClock),
             lanes: Arc::new(Semaphore::new(settings.all_lanes as usize)),
             surge: Arc::new(Semaphore::new(settings.surge as usize)),
@@ -172,16 +182,48 @@ impl Engine {
         emit: &Emit,
         cancel: &CancellationToken,
     ) -> Result<Archived> {
+        if let (Format::M3u8, Origin::Url(url)) = (job.format, &job.origin) {
+            return tokio::select! {
+                biased;
+                () = cancel.cancelled() => Err(interrupted()),
+                result = hls::carry(self, job, url, allow_hosts, ledger, emit) => result,
+            };
+        }
         let attempt = Attempt::new(self, job, allow_hosts, ledger, emit);
         let result = tokio::select! {
             biased;
-            () = cancel.cancelled() => Err(Error::transient(Class::Internal, "the transfer was interrupted")),
+            () = cancel.cancelled() => Err(interrupted()),
             result = attempt.run() => result,
         };
         if let Err(error) = &result {
             attempt.leave(error).await;
         }
+        if let (Ok(archived), Some(url)) = (&result, self.to_unpack(job)) {
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Err(interrupted()),
+                unpacked = hls::unpack(self, job, url, archived, allow_hosts) => unpacked?,
+            }
+        }
         result
+    }
+
+    /// Where the archive is that has to be unpacked as well, if it is one.
+    fn to_unpack<'j>(&self, job: &'j Job) -> Option<&'j SignedUrl> {
+        let settings = self.settings.hls.get(&job.source)?;
+        let is_archive = job.kind == Kind::Hls && job.format == Format::Zip;
+        match &job.origin {
+            Origin::Url(url) if is_archive && settings.unpack => Some(url),
+            _ => None,
+        }
+    }
+
+    /// The same engine, whose objects are stored with `attributes`.
+    fn dressed(&self, attributes: Attributes) -> Engine {
+        Engine {
+            attributes: Some(Arc::new(attributes)),
+            ..self.clone()
+        }
     }
 
     /// Aborts what an attempt left in the bucket: the job has come to its end without it.
@@ -195,4 +237,8 @@ impl Engine {
         let take = |lanes: &Arc<Semaphore>| Arc::clone(lanes).try_acquire_owned().ok();
         take(&self.lanes).or_else(|| take(&self.surge).filter(|_| is_urgent))
     }
+}
+
+fn interrupted() -> Error {
+    Error::transient(Class::Internal, "the transfer was interrupted")
 }

@@ -23,9 +23,10 @@ use tokio_util::sync::CancellationToken;
 use super::Worker;
 use crate::error::{Class, Error, Result};
 use crate::model::artifact::free_name;
-use crate::model::manifest::RecordingContents;
-use crate::model::{Format, ProgressEvent, RecordingId};
+use crate::model::manifest::{RecordingContents, Resource};
+use crate::model::{Format, JobId, Kind, ProgressEvent, Record, RecordingId, State};
 use crate::object::{Attributes, Condition, Payload, WriteEnd};
+use crate::transfer::hls;
 
 /// The metadata key (`x-amz-meta-harvester-recording`) under which a document carries the recording's id.
 pub(super) const RECORDING_METADATA_KEY: &str = "harvester-recording";
@@ -184,10 +185,17 @@ impl Document {
         self,
         contents: &RecordingContents,
         there: Option<&str>,
+        mut resources: HashMap<JobId, Vec<Resource>>,
         now: Timestamp,
     ) -> Result<Option<Vec<u8>>> {
         match self {
-            Document::Manifest => render(&contents.manifest(now)).map(Some),
+            Document::Manifest => {
+                let mut manifest = contents.manifest(now);
+                for artifact in &mut manifest.artifacts {
+                    artifact.resources = resources.remove(&artifact.id).unwrap_or_default();
+                }
+                render(&manifest).map(Some)
+            }
             Document::Report => {
                 let mut contents = contents.clone();
                 contents.report_etag = there.map(str::to_owned);
@@ -195,6 +203,11 @@ impl Document {
             }
         }
     }
+}
+
+/// Whether an artifact may consist of several files.
+fn has_resources(record: &Record) -> bool {
+    record.format == Format::M3u8 || (record.kind == Kind::Hls && record.format == Format::Zip)
 }
 
 fn render(document: &impl Serialize) -> Result<Vec<u8>> {
@@ -261,7 +274,11 @@ impl Sealer<'_> {
                 }
             };
             let now = self.worker.clock.now();
-            let Some(body) = document.body(&contents, replaced.as_deref(), now)? else {
+            let resources = match document {
+                Document::Manifest => self.resources(&contents).await?,
+                Document::Report => HashMap::new(),
+            };
+            let Some(body) = document.body(&contents, replaced.as_deref(), resources, now)? else {
                 return Ok(None);
             };
             let condition = replaced.map_or(Condition::Absent, Condition::Matches);
@@ -290,6 +307,23 @@ impl Sealer<'_> {
             let mut artifacts = contents.artifacts.iter();
             artifacts.all(|artifact| artifact.state.is_settled())
         }))
+    }
+
+    /// The files of those archived artifacts that consist of several. They are listed in the bucket, since
+    /// what is many per recording does not pass through the store.
+    async fn resources(
+        &self,
+        contents: &RecordingContents,
+    ) -> Result<HashMap<JobId, Vec<Resource>>> {
+        let mut resources = HashMap::new();
+        for record in &contents.artifacts {
+            if record.state == State::Archived && has_resources(record) {
+                let objects = &*self.worker.objects;
+                let found = hls::resources(objects, record.id, &record.key).await?;
+                resources.insert(record.id, found);
+            }
+        }
+        Ok(resources)
     }
 
     async fn look(&self, key: &str) -> Result<There> {

@@ -1,6 +1,7 @@
 //! Bytes in and bytes across: real HTTP against an origin that misbehaves, real S3 API behind it.
 
 mod engine;
+mod hls;
 mod lanes;
 mod source;
 mod wire;

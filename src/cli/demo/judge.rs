@@ -271,7 +271,7 @@ mod tests {
             version: 1,
             recording: recording.clone(),
             event_ids: vec!["e".to_owned()],
-            artifacts: archived,
+            artifacts: archived.into_iter().map(Into::into).collect(),
             written_at: at,
         };
         objects.insert(

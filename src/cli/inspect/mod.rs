@@ -16,15 +16,20 @@ use crate::ingest::inspect::{self, EventDescription, UrlDescription};
 use crate::ingest::{self, Adapter, Delivery};
 use crate::model::{Event, Layout, Provider};
 use crate::signed_url::SignedUrl;
+use playlist::PlaylistDescription;
 
+mod playlist;
 mod words;
 
 /// Arguments of `inspect`.
 #[derive(clap::Args, Debug)]
 pub(super) struct InspectArgs {
-    /// Event files, URLs, or - for standard input
-    #[arg(value_name = "EVENT.json | URL | -", required = true)]
+    /// Event files, playlists, URLs, or - for standard input
+    #[arg(value_name = "EVENT.json | URL | PLAYLIST | -", required = true)]
     inputs: Vec<OsString>,
+    /// The URL that a playlist came from, against which its URIs are resolved
+    #[arg(long, value_name = "URL", value_parser = values::web_url)]
+    base: Option<url::Url>,
     #[command(flatten)]
     sender: Sender,
     /// The time to judge at [default: now]
@@ -96,7 +101,7 @@ pub(super) fn inspect(args: InspectArgs, context: Context) -> Result {
     for input in input::read_all(&args.inputs) {
         let described = input
             .map_err(Failure::from)
-            .and_then(|input| describe(&input, &args.sender, &config, now));
+            .and_then(|input| describe(&input, &args, &config, now));
         match described {
             Ok(description) => tell(&description, now, &mut output)?,
             Err(Failure::Failed(error)) => {
@@ -119,21 +124,28 @@ pub(super) fn inspect(args: InspectArgs, context: Context) -> Result {
 enum Description {
     Event(EventDescription),
     Url(UrlDescription),
+    Playlist(PlaylistDescription),
 }
 
 fn describe(
     input: &Input,
-    sender: &Sender,
+    args: &InspectArgs,
     config: &Config,
     now: Timestamp,
 ) -> Result<Description> {
+    let sender = &args.sender;
     match input {
+        // What is said to come from a URL is a playlist, whatever it looks like.
+        Input::Event(body) if args.base.is_some() => {
+            let described = PlaylistDescription::of(body, "the playlist", args.base.as_ref())?;
+            Ok(Description::Playlist(described))
+        }
         Input::Event(body) => describe_event(body, sender, config, now).map(Description::Event),
         Input::Url(url) => Ok(Description::Url(describe_url(url, sender, config))),
-        Input::Playlist => Err(Error::invalid(
-            "read a playlist: this version archives the files of events, playlists come with HLS support",
-        )
-        .into()),
+        Input::Playlist(body, name) => {
+            let described = PlaylistDescription::of(body, name, args.base.as_ref())?;
+            Ok(Description::Playlist(described))
+        }
     }
 }
 

@@ -7,9 +7,12 @@ use crate::report::board::{self, printable};
 
 /// The lines for a person. What is unknown is left out.
 pub(super) fn lines(description: &Value, now: Timestamp) -> Vec<String> {
-    match description.get("url") {
-        Some(_) => url(description, now),
-        None => event(description, now),
+    if description.get("url").is_some() {
+        url(description, now)
+    } else if description.get("segments").is_some() {
+        playlist(description)
+    } else {
+        event(description, now)
     }
 }
 
@@ -43,6 +46,32 @@ fn event(event: &Value, now: Timestamp) -> Vec<String> {
             "  lost: {class}: {}",
             format!("{code} {message}").trim()
         ));
+    }
+    lines
+}
+
+fn playlist(playlist: &Value) -> Vec<String> {
+    let kind = text(playlist, "kind").unwrap_or_default();
+    let end = match playlist["endlist"].as_bool() {
+        Some(true) => ", ended",
+        _ if kind == "media" => ", without an end",
+        _ => "",
+    };
+    let mut lines = vec![format!("{kind} playlist{end}")];
+    for name in ["variants", "iframe_variants", "renditions", "session_keys"] {
+        for uri in playlist[name].as_array().into_iter().flatten() {
+            let uri = uri.as_str().map(printable).unwrap_or_default();
+            lines.push(format!("  {} {uri}", name.trim_end_matches('s')));
+        }
+    }
+    let segments = playlist["segments"].as_array();
+    for segment in segments.into_iter().flatten() {
+        let mut line = format!("  segment {}", text(segment, "uri").unwrap_or_default());
+        if let Some(length) = segment["length"].as_u64() {
+            let offset = segment["offset"].as_u64().unwrap_or_default();
+            line.push_str(&format!(", {length} bytes from {offset}"));
+        }
+        lines.push(line);
     }
     lines
 }

@@ -77,7 +77,7 @@ fn says(event_type: Option<&str>, data: Fields, documented: Option<Timestamp>) -
         }
         "hls.recording.success" => {
             hls(data, signed, &mut shelf);
-            success(data, shelf, Kind::Hls, "hls.m3u8")
+            success(data, shelf, Kind::Hls, &Format::M3u8.hls_name())
         }
         "stream.recording.success" => {
             let name = single(data, signed, &mut shelf, &stream_file(data));
@@ -136,7 +136,7 @@ fn success(data: Fields, mut shelf: Shelf, kind: Kind, name: &str) -> Says {
         return shelf.into_says(Vec::new());
     }
     if data.first_text(&["error_message", "error"]).is_some() {
-        let what = name.split(['-', '.']).next().unwrap_or(name);
+        let what = name.split(['-', '.', '/']).next().unwrap_or(name);
         return failed(data, shelf, kind, what);
     }
     let format = path_format(name).unwrap_or(Format::Bin);

@@ -151,7 +151,11 @@ fn asset_file(asset: Fields) -> Option<(String, Kind, Format)> {
         "stream" => ("stream", Kind::Video, Format::Mp4),
         _ => return None,
     };
-    Some((format!("{stem}.{}", format.extension()), kind, format))
+    let name = match kind {
+        Kind::Hls => format.hls_name(),
+        _ => format!("{stem}.{}", format.extension()),
+    };
+    Some((name, kind, format))
 }
 
 /// A management token of our own, short-lived; `api_key` alone may also be one from the dashboard.

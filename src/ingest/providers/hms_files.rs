@@ -129,7 +129,7 @@ fn vod(data: Fields, life: Life, shelf: &mut Shelf) {
     let size = data
         .size_bytes("hls_vod_recording_size")
         .filter(|_| is_archive);
-    let file = File::new(format!("hls.{}", format.extension()), Kind::Hls, format)
+    let file = File::new(format.hls_name(), Kind::Hls, format)
         .sized(size)
         .with_remint(remint(data, data.text("hls_vod_recording_path")));
     // On 100ms's own storage the playlist is a plain CDN address, of which no life is documented.

@@ -3,6 +3,7 @@
 //! It is no decoder. It finds what goes wrong between a provider and us: an error page under the name
 //! of a recording, a file cut in the middle, an empty one.
 
+mod cues;
 mod json;
 mod mp4;
 mod signature;
@@ -12,6 +13,7 @@ use bytes::Bytes;
 
 use crate::error::{Class, Error, Result};
 use crate::model::Format;
+use crate::source::zip::ZipWalk;
 
 /// How much of the beginning is looked at.
 const HEAD_BYTES: usize = 1024;
@@ -37,6 +39,8 @@ pub struct Check {
     total: u64,
     boxes: mp4::BoxWalk,
     json: json::JsonWalk,
+    cues: cues::CueWalk,
+    zip: ZipWalk,
 }
 
 /// The last bytes.
@@ -58,6 +62,8 @@ impl Check {
             total: 0,
             boxes: mp4::BoxWalk::default(),
             json: json::JsonWalk::default(),
+            cues: cues::CueWalk::default(),
+            zip: ZipWalk::default(),
         }
     }
 
@@ -82,7 +88,10 @@ impl Check {
 
     /// Whether content of `format` can only be checked in order.
     pub fn needs_order(format: Format) -> bool {
-        format == Format::Json
+        matches!(
+            format,
+            Format::Json | Format::Vtt | Format::Srt | Format::Zip
+        )
     }
 
     /// From which byte on content of `length` bytes must be seen again by a check that goes on from
@@ -121,6 +130,8 @@ impl Check {
         let walked = match self.format {
             Format::Mp4 | Format::M4a => self.boxes.feed(offset, bytes),
             Format::Json => self.json.feed(bytes),
+            Format::Vtt | Format::Srt => self.cues.feed(bytes),
+            Format::Zip => self.zip.feed(bytes, &mut |_| {}),
             _ => Ok(()),
         };
         self.keep_tail(offset, bytes);
@@ -135,9 +146,13 @@ impl Check {
         let mut start = offset;
         for chunk in chunks {
             self.feed_head(start, chunk)?;
-            if self.format == Format::Json {
-                self.json.feed(chunk).map_err(|why| self.explain(&why))?;
-            }
+            let walked = match self.format {
+                Format::Json => self.json.feed(chunk),
+                Format::Vtt | Format::Srt => self.cues.feed(chunk),
+                Format::Zip => self.zip.feed(chunk, &mut |_| {}),
+                _ => Ok(()),
+            };
+            walked.map_err(|why| self.explain(&why))?;
             self.keep_tail(start, chunk);
             start += chunk.len() as u64;
         }
@@ -171,6 +186,12 @@ impl Check {
         let verdict = match self.format {
             Format::Mp4 | Format::M4a => self.boxes.finish(self.total),
             Format::Json => self.json.finish(),
+            Format::Vtt | Format::Srt => self.cues.finish().map(|()| Proof::None),
+            Format::Zip => match self.zip.finish() {
+                Ok(true) => Ok(Proof::Whole),
+                Ok(false) => signature::judge_tail(Format::Zip, tail, self.total),
+                Err(why) => Err(why),
+            },
             Format::Wav => Ok(signature::wav_end(&self.head, self.total)),
             other => signature::judge_tail(other, tail, self.total),
         };
@@ -415,6 +436,7 @@ mod tests {
             (Format::Vtt, "WEBVTTX\n"),
             (Format::Vtt, "1\n00:00 --> 00:01"),
             (Format::Srt, "WEBVTT\n"),
+            (Format::Vtt, "WEBVTT\n\n00:00.000 --> \nhi"),
             (Format::Json, "{\"a\":[1,2"),
             (Format::Json, "{\"a\":1}}"),
             (Format::Json, "{\"a\" 1}"),
@@ -437,15 +459,13 @@ mod tests {
 
     #[test]
     fn archives_and_pictures_show_their_end() {
-        let mut zip = b"PK\x03\x04some file".to_vec();
-        let cut = zip.clone();
-        zip.extend_from_slice(b"PK\x05\x06");
-        zip.extend_from_slice(&[0; 16]);
-        zip.extend_from_slice(&[3, 0]);
-        zip.extend_from_slice(b"abc");
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let zip = std::fs::read(root.join("fixtures/media/hls.zip")).unwrap();
         assert_eq!(verdict(Format::Zip, &zip), Ok(Proof::Whole));
-        assert!(verdict(Format::Zip, &cut).is_err());
         assert!(verdict(Format::Zip, &zip[..zip.len() - 1]).is_err());
+        let mut damaged = zip.clone();
+        damaged[1000] ^= 1;
+        assert!(verdict(Format::Zip, &damaged).is_err());
 
         let mut png = b"\x89PNG\r\n\x1a\nsome pixels".to_vec();
         assert!(verdict(Format::Png, &png).is_err());

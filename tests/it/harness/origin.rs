@@ -98,6 +98,8 @@ pub struct Behaviour {
     pub valid_for_requests: Option<u32>,
     /// When it counts as expired: checked as a request begins, as S3 does.
     pub valid_until: Option<Instant>,
+    /// Any request without this in its query is refused (403).
+    pub only_with_query: Option<String>,
     pub headers: Vec<(&'static str, String)>,
 }
 
@@ -112,6 +114,7 @@ impl Default for Behaviour {
             first: None,
             valid_for_requests: None,
             valid_until: None,
+            only_with_query: None,
             headers: Vec::new(),
         }
     }
@@ -250,6 +253,11 @@ async fn serve(mut stream: TcpStream, world: &Mutex<World>) -> std::io::Result<(
     let Some((bytes, behaviour, number)) = page else {
         return respond(&mut stream, "404 Not Found", &[], b"").await;
     };
+    if let Some(needed) = &behaviour.only_with_query
+        && !seen.target.contains(needed)
+    {
+        return respond(&mut stream, "403 Forbidden", &[], b"").await;
+    }
     let is_expired = behaviour.valid_for_requests.is_some_and(|n| number > n)
         || behaviour
             .valid_until

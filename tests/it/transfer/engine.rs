@@ -397,11 +397,11 @@ async fn what_is_not_the_recording_is_not_archived() {
             "a playlist",
             b"#EXTM3U\n".to_vec(),
             good(),
-            Class::Partial,
-            "playlist",
+            Class::Invalid,
+            "neither segments nor other playlists",
         )
         .format(Format::M3u8)
-        .requests(0),
+        .requests(1),
     ])
     .await;
 }

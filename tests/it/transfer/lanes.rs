@@ -259,23 +259,22 @@ async fn the_end_of_an_archive_is_seen_again_after_a_stop() {
         ..small_parts()
     })
     .await;
-    let mut zip = b"PK\x03\x04".to_vec();
-    zip.resize(30 << 20, 7);
-    zip.extend_from_slice(b"PK\x05\x06");
-    zip.extend_from_slice(&[0; 18]);
-    world.origin.serve("/zip", zip.clone(), throttled(24));
-    let mut job = world.job("/zip", Format::Zip);
+    let mut tar = vec![7; 30 << 20];
+    tar[257..262].copy_from_slice(b"ustar");
+    tar.extend_from_slice(&[0; 1024]);
+    world.origin.serve("/tar", tar.clone(), throttled(24));
+    let mut job = world.job("/tar", Format::Tar);
     stop_after(&world, &mut job, 20 * MIB).await;
-    archive(&world, &job, &zip).await;
+    archive(&world, &job, &tar).await;
     // One that lost its end is found out all the same.
-    zip.truncate(29 << 20);
-    world.origin.serve("/cut", zip, throttled(24));
-    let mut job = world.job("/cut", Format::Zip);
-    job.key = "cut.zip".to_owned();
+    tar.truncate((29 << 20) + 100);
+    world.origin.serve("/cut", tar, throttled(24));
+    let mut job = world.job("/cut", Format::Tar);
+    job.key = "cut.tar".to_owned();
     stop_after(&world, &mut job, 20 * MIB).await;
     let error = world.carry(&job).await.unwrap_err();
     assert_eq!(error.class(), Class::Corrupt, "{error}");
-    assert!(world.object("cut.zip").await.is_none());
+    assert!(world.object("cut.tar").await.is_none());
 }
 
 /// A deadline in whole seconds, `seconds` from now or a little more.

@@ -20,6 +20,7 @@ use recording_harvester::object::{
     Attributes, Condition, ListedPart, ListedUpload, ObjectInfo, ObjectStore, Payload, WriteEnd,
 };
 use recording_harvester::signed_url::SignedUrl;
+use recording_harvester::transfer::hls::HlsSettings;
 use recording_harvester::transfer::{Engine, Ledger, TransferSettings};
 use tokio_util::sync::CancellationToken;
 
@@ -104,6 +105,17 @@ impl World {
     pub fn in_single_file(mut self) -> World {
         let source = Arc::new(single_file_source());
         self.engine = Engine::new(source, self.store.clone(), small_parts());
+        self
+    }
+
+    /// The same world, with these settings for the jobs' source.
+    pub fn with_hls(mut self, hls: HlsSettings) -> World {
+        let settings = TransferSettings {
+            hls: [("100ms".to_owned(), hls)].into(),
+            ..small_parts()
+        };
+        let source = Arc::new(loopback_source(Vec::new()));
+        self.engine = Engine::new(source, self.store.clone(), settings);
         self
     }
 

@@ -1,0 +1,197 @@
+//! What `inspect --json` shows of a playlist: every URI resolved.
+
+use bytes::Bytes;
+use serde::Serialize;
+use url::Url;
+
+use crate::error::{Error, Result};
+use crate::signed_url::redact::is_secret_name;
+use crate::signed_url::{Scheme, SignedUrl, read_signature};
+use crate::source::hls::{Kind, Playlist, Role};
+
+/// A playlist as `inspect --json` shows it; the fields are in the documented order.
+#[derive(Debug, Serialize)]
+pub(super) struct PlaylistDescription {
+    kind: &'static str,
+    endlist: bool,
+    segments: Vec<SegmentDescription>,
+    variants: Vec<String>,
+    iframe_variants: Vec<String>,
+    renditions: Vec<String>,
+    session_keys: Vec<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct SegmentDescription {
+    #[serde(flatten)]
+    place: Place,
+    keys: Vec<KeyDescription>,
+    map: Option<Place>,
+}
+
+#[derive(Debug, Serialize)]
+struct Place {
+    uri: String,
+    offset: Option<u64>,
+    length: Option<u64>,
+}
+
+#[derive(Debug, Serialize)]
+struct KeyDescription {
+    method: String,
+    uri: String,
+}
+
+impl PlaylistDescription {
+    /// Describes the playlist in `body`, which was read from `name`. Without `base` its URIs have to be
+    /// absolute.
+    ///
+    /// # Errors
+    /// With the name, the line and the reason.
+    pub(super) fn of(body: &Bytes, name: &str, base: Option<&Url>) -> Result<PlaylistDescription> {
+        let unknown = Url::parse("unknown-base:/").map_err(|_| Error::internal("make a URL"))?;
+        let read = Playlist::read(body, base.unwrap_or(&unknown), None);
+        let playlist = read.map_err(|error| {
+            let message = format!("read {name}: {}", error.full_message());
+            Error::new(error.class(), message)
+        })?;
+        if base.is_none()
+            && let Some(relative) = playlist.references.iter().find(|found| found.is_relative)
+        {
+            return Err(Error::invalid(format!(
+                "read {name}: line {}: a relative URI needs --base URL",
+                relative.line
+            )));
+        }
+        Ok(describe(&playlist))
+    }
+}
+
+fn describe(playlist: &Playlist) -> PlaylistDescription {
+    let place = |index: usize| {
+        let found = &playlist.references[index];
+        Place {
+            uri: shown(&found.url),
+            offset: found.range.map(|range| range.offset),
+            length: found.range.map(|range| range.length),
+        }
+    };
+    let key = |index: &usize| {
+        let key = &playlist.keys[*index];
+        KeyDescription {
+            method: key.method.clone(),
+            uri: shown(&playlist.references[key.reference].url),
+        }
+    };
+    let all = |is: fn(&Role) -> bool| {
+        let found = playlist.having(is);
+        found.map(|(_, found)| shown(&found.url)).collect()
+    };
+    let is_master = playlist.kind == Kind::Master;
+    PlaylistDescription {
+        kind: if is_master { "master" } else { "media" },
+        endlist: playlist.is_ended,
+        segments: (playlist.segments.iter())
+            .map(|segment| SegmentDescription {
+                place: place(segment.reference),
+                keys: segment.keys.iter().map(key).collect(),
+                map: segment.map.map(place),
+            })
+            .collect(),
+        variants: all(|role| *role == Role::Variant),
+        iframe_variants: all(|role| *role == Role::IFrameVariant),
+        renditions: all(|role| matches!(role, Role::Rendition(..))),
+        session_keys: all(|role| *role == Role::Key)
+            .into_iter()
+            .filter(|_| is_master)
+            .collect(),
+    }
+}
+
+/// The URL with its query, unless that is a signature or holds a secret by name.
+fn shown(url: &str) -> String {
+    let Ok(parsed) = Url::parse(url) else {
+        return SignedUrl::new(url).to_string();
+    };
+    let is_web = ["http", "https"].contains(&parsed.scheme());
+    let is_signed = read_signature(url).scheme != Scheme::None;
+    let has_secret = parsed.query_pairs().any(|(name, _)| {
+        let is_short_one = [
+            "sig", "key", "auth", "jwt", "policy", "hdnts", "hdnea", "hmac",
+        ]
+        .iter()
+        .any(|secret| name.eq_ignore_ascii_case(secret));
+        is_short_one || is_secret_name(&name)
+    });
+    let has_user = !parsed.username().is_empty() || parsed.password().is_some();
+    if is_web && (is_signed || has_secret || has_user) {
+        SignedUrl::new(url).to_string()
+    } else {
+        url.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn described(text: &str) -> serde_json::Value {
+        let base = Url::parse("https://h/a/p.m3u8").unwrap();
+        let body = Bytes::copy_from_slice(text.as_bytes());
+        let described = PlaylistDescription::of(&body, "p.m3u8", Some(&base)).unwrap();
+        serde_json::to_value(described).unwrap()
+    }
+
+    #[test]
+    fn a_media_playlist_in_the_documented_form() {
+        let found = described(
+            "#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI=\"k\"\n#EXT-X-MAP:URI=\"i.mp4\",BYTERANGE=\"720@0\"\n\
+             #EXTINF:1,\n#EXT-X-BYTERANGE:5000@0\ns.mp4?part=1\n#EXT-X-ENDLIST\n",
+        );
+        assert_eq!(
+            found,
+            serde_json::json!({
+                "kind": "media", "endlist": true,
+                "segments": [{
+                    "uri": "https://h/a/s.mp4?part=1", "offset": 0, "length": 5000,
+                    "keys": [{"method": "AES-128", "uri": "https://h/a/k"}],
+                    "map": {"uri": "https://h/a/i.mp4", "offset": 0, "length": 720},
+                }],
+                "variants": [], "iframe_variants": [], "renditions": [], "session_keys": [],
+            })
+        );
+    }
+
+    #[test]
+    fn a_multivariant_playlist_in_the_documented_form() {
+        let found = described(
+            "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nv?sig=CANARY\n#EXT-X-I-FRAME-STREAM-INF:URI=\"i\"\n\
+             #EXT-X-MEDIA:TYPE=AUDIO,URI=\"a?access_token=CANARY\"\n#EXT-X-SESSION-KEY:METHOD=AES-128,URI=\"k\"\n",
+        );
+        assert_eq!(
+            found,
+            serde_json::json!({
+                "kind": "master", "endlist": false, "segments": [],
+                "variants": ["https://h/a/v"], "iframe_variants": ["https://h/a/i"],
+                "renditions": ["https://h/a/a"], "session_keys": ["https://h/a/k"],
+            })
+        );
+    }
+
+    #[test]
+    fn an_error_names_file_line_and_reason() {
+        let of = |text: &'static str, base| {
+            let body = Bytes::from_static(text.as_bytes());
+            let error = PlaylistDescription::of(&body, "p.m3u8", base).unwrap_err();
+            error.full_message()
+        };
+        assert_eq!(
+            of("#EXTM3U\n#EXTINF:1,\n", None),
+            "read p.m3u8: line 2: it ends after #EXTINF, without a URI"
+        );
+        assert_eq!(
+            of("#EXTM3U\n#EXTINF:1,\na\n", None),
+            "read p.m3u8: line 3: a relative URI needs --base URL"
+        );
+    }
+}

@@ -1,0 +1,117 @@
+//! Attribute lists (RFC 8216 section 4.2) with the place of each value in its line.
+
+use std::ops::Range;
+
+/// One `NAME=value`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Attribute<'a> {
+    pub(super) name: &'a str,
+    /// Without its quotes.
+    pub(super) value: &'a str,
+    /// Where the value stands in the line, without its quotes.
+    pub(super) span: Range<usize>,
+}
+
+/// The attributes of one tag.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Attributes<'a>(Vec<Attribute<'a>>);
+
+impl<'a> Attributes<'a> {
+    /// Reads `line` from `start` on. White space around names and values is forgiven.
+    pub(super) fn read(line: &'a str, start: usize) -> Result<Attributes<'a>, String> {
+        let mut list: Vec<Attribute<'a>> = Vec::new();
+        let mut at = start;
+        loop {
+            at += leading_space(&line[at..]);
+            if at >= line.len() {
+                return Ok(Attributes(list));
+            }
+            let length = line[at..].find('=').ok_or("an attribute has no value")?;
+            let name = line[at..at + length].trim();
+            let is_name = !name.is_empty()
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+            if !is_name {
+                return Err("an attribute's name is not one".to_owned());
+            }
+            at += length + 1;
+            at += leading_space(&line[at..]);
+            let (span, next) = value(line, at)?;
+            if list.iter().any(|known| known.name == name) {
+                return Err(format!("attribute {name} stands there twice"));
+            }
+            list.push(Attribute {
+                name,
+                value: &line[span.clone()],
+                span,
+            });
+            at = next;
+        }
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&Attribute<'a>> {
+        self.0.iter().find(|attribute| attribute.name == name)
+    }
+
+    pub(super) fn text(&self, name: &str) -> Option<&'a str> {
+        self.get(name).map(|attribute| attribute.value)
+    }
+}
+
+/// The value at `at`, and where the next attribute begins.
+fn value(line: &str, at: usize) -> Result<(Range<usize>, usize), String> {
+    if line[at..].starts_with('"') {
+        let length = line[at + 1..]
+            .find('"')
+            .ok_or("a quoted value does not end")?;
+        let end = at + 1 + length;
+        let rest = &line[end + 1..];
+        let space = leading_space(rest);
+        return match rest[space..].chars().next() {
+            None => Ok((at + 1..end, line.len())),
+            Some(',') => Ok((at + 1..end, end + 1 + space + 1)),
+            Some(_) => Err("there is no comma after a quoted value".to_owned()),
+        };
+    }
+    let end = line[at..].find(',').map_or(line.len(), |comma| at + comma);
+    let trimmed = at + line[at..end].trim_end().len();
+    Ok((at..trimmed, (end + 1).min(line.len())))
+}
+
+fn leading_space(text: &str) -> usize {
+    text.len() - text.trim_start().len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_found_with_their_place() {
+        let line = "#EXT-X-KEY:METHOD=AES-128, URI=\"a,b=c\" ,IV=0x0";
+        let list = Attributes::read(line, 11).unwrap();
+        assert_eq!(list.text("METHOD"), Some("AES-128"));
+        let uri = list.get("URI").unwrap();
+        assert_eq!((uri.value, &line[uri.span.clone()]), ("a,b=c", "a,b=c"));
+        assert_eq!(list.text("IV"), Some("0x0"));
+        assert_eq!(list.text("KEYFORMAT"), None);
+    }
+
+    #[test]
+    fn what_is_no_list_is_refused() {
+        for (text, why) in [
+            ("A", "no value"),
+            ("A=1,A=2", "twice"),
+            ("A=\"x", "does not end"),
+            ("A=\"x\"y", "no comma"),
+            ("=1", "name"),
+            ("A B=1", "name"),
+        ] {
+            let error = Attributes::read(text, 0).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+        assert_eq!(Attributes::read("", 0), Ok(Attributes::default()));
+        assert!(Attributes::read("A=,", 0).is_ok());
+    }
+}

@@ -1,0 +1,37 @@
+//! HLS playlists (RFC 8216 and its successor draft): read, resolved and rewritten as text.
+//!
+//! All of it is pure: text in, plain data or text out. What is not understood is kept as it is; what is
+//! understood and wrong is refused with its line. Lines are read here and not by a crate, since a
+//! playlist is rewritten by replacing the text of its URIs and nothing else: that takes the place of each
+//! URI in its line, which typed tags do not keep.
+
+mod attributes;
+mod define;
+mod join;
+mod media;
+mod names;
+mod playlist;
+mod timestamp;
+mod vtt;
+
+pub use define::Variables;
+pub use join::Follower;
+pub use names::{extension_of, media_type, playlist_folder, resource_name};
+pub use playlist::{Change, Key, Kind, Playlist, Reference, Role, Segment, SubRange};
+pub use timestamp::first_timestamp;
+pub use vtt::join_webvtt;
+
+/// The largest playlist: a day of two-second segments with signed URLs fits.
+pub const MAX_PLAYLIST_BYTES: usize = 32 * 1024 * 1024;
+
+/// The longest line, also after its variables are put in.
+pub const MAX_LINE_BYTES: usize = 64 * 1024;
+
+/// URIs that one playlist may name.
+pub const MAX_REFERENCES: usize = 200_000;
+
+/// Playlists that one multivariant playlist may name.
+pub const MAX_PLAYLISTS: usize = 256;
+
+/// Variables that one playlist may define.
+pub const MAX_VARIABLES: usize = 256;

@@ -1,0 +1,247 @@
+//! What a playlist says, and the place of every URI in it.
+
+use std::ops::Range;
+
+use url::Url;
+
+use super::define::Variables;
+use super::media::Reader;
+use super::{MAX_LINE_BYTES, MAX_PLAYLIST_BYTES};
+use crate::error::{Class, Error, Result};
+
+/// The two kinds of playlists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A multivariant playlist: it names playlists.
+    Master,
+    /// A media playlist: it names segments.
+    Media,
+}
+
+/// What a URI in a playlist leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A media segment, by its media sequence number.
+    Segment(u64),
+    /// A media initialization section.
+    Map,
+    /// A key; of a segment, or named early by a multivariant playlist.
+    Key,
+    /// A partial segment. It is needed only when no whole segment follows that holds it.
+    Part {
+        /// Whether no segment follows it.
+        is_needed: bool,
+    },
+    /// What would have come next.
+    PreloadHint,
+    /// Where another rendition stood.
+    RenditionReport,
+    /// A variant's playlist.
+    Variant,
+    /// A variant's I-frame playlist.
+    IFrameVariant,
+    /// A rendition's playlist, with its TYPE in lower case, and its LANGUAGE.
+    Rendition(String, Option<String>),
+    /// Data about the session.
+    SessionData,
+}
+
+/// A byte range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SubRange {
+    /// The first byte.
+    pub offset: u64,
+    /// Bytes.
+    pub length: u64,
+}
+
+/// One URI in the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reference {
+    /// What it leads to.
+    pub role: Role,
+    /// Where: absolute, as it would be requested; without a fragment.
+    pub url: String,
+    /// Whether it was written without scheme and host.
+    pub is_relative: bool,
+    /// The bytes of it that are meant; `None` for all.
+    pub range: Option<SubRange>,
+    /// Whether the playlist itself says that it is not there (EXT-X-GAP).
+    pub is_gap: bool,
+    /// The line, from 1.
+    pub line: usize,
+    pub(super) span: Range<usize>,
+}
+
+/// A key that applies to segments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// METHOD, such as `AES-128`.
+    pub method: String,
+    /// KEYFORMAT; `identity` when there is none.
+    pub format: String,
+    /// IV, as written.
+    pub iv: Option<String>,
+    /// Its URI, by index in [`Playlist::references`].
+    pub reference: usize,
+}
+
+impl Key {
+    /// Whether the key is a file of bytes that anybody may be given; the others belong to a DRM system.
+    pub fn is_plain(&self) -> bool {
+        self.format.eq_ignore_ascii_case("identity")
+    }
+}
+
+/// A media segment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Segment {
+    /// Its media sequence number.
+    pub sequence: u64,
+    /// Its length in seconds, as EXTINF tells it.
+    pub duration_secs: f64,
+    /// Its URI, by index in [`Playlist::references`].
+    pub reference: usize,
+    /// The initialization section that applies, by index in [`Playlist::references`].
+    pub map: Option<usize>,
+    /// The keys that apply, by index in [`Playlist::keys`].
+    pub keys: Vec<usize>,
+    /// The place in the text of everything since the segment before, its own URI included.
+    pub(super) block: Range<usize>,
+}
+
+/// A playlist that was understood.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Playlist {
+    /// Which kind.
+    pub kind: Kind,
+    /// Whether nothing will be added (EXT-X-ENDLIST).
+    pub is_ended: bool,
+    /// EXT-X-TARGETDURATION in seconds.
+    pub target_secs: Option<f64>,
+    /// EXT-X-MEDIA-SEQUENCE, 0 when there is none.
+    pub media_sequence: u64,
+    /// Every URI, in order.
+    pub references: Vec<Reference>,
+    /// The segments, in order.
+    pub segments: Vec<Segment>,
+    /// The keys of segments, or, of a multivariant playlist, the session's.
+    pub keys: Vec<Key>,
+    /// What it defines, for the playlists that it names.
+    pub variables: Variables,
+    pub(super) text: String,
+    /// The places in the text of tags that belong to the playlist as a whole.
+    pub(super) head: Vec<Range<usize>>,
+}
+
+/// What becomes of a URI when its playlist is rewritten.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It stays as it is.
+    Keep,
+    /// This stands in its place.
+    Uri(String),
+    /// Its whole line becomes a comment: what it leads to is not in the archive.
+    Drop,
+}
+
+impl Playlist {
+    /// Reads a playlist that came from `base`. `imported` are the variables of the multivariant playlist
+    /// that named it.
+    ///
+    /// # Errors
+    /// `invalid`, or `refused` beyond a limit, with line and reason.
+    pub fn read(bytes: &[u8], base: &Url, imported: Option<&Variables>) -> Result<Playlist> {
+        if bytes.len() > MAX_PLAYLIST_BYTES {
+            return Err(Error::new(
+                Class::Refused,
+                format!("the playlist is larger than {MAX_PLAYLIST_BYTES} bytes"),
+            ));
+        }
+        let text = decode(bytes)?;
+        let mut reader = Reader::new(base, imported);
+        let mut start = 0;
+        for (index, line) in text.split_inclusive('\n').enumerate() {
+            let content = line.strip_suffix('\n').unwrap_or(line);
+            let content = content.strip_suffix('\r').unwrap_or(content);
+            if content.len() > MAX_LINE_BYTES {
+                return Err(Error::new(
+                    Class::Refused,
+                    format!(
+                        "line {}: it is longer than {MAX_LINE_BYTES} bytes",
+                        index + 1
+                    ),
+                ));
+            }
+            reader
+                .line(content, start, index + 1)
+                .map_err(|why| Error::invalid(format!("line {}: {why}", index + 1)))?;
+            start += line.len();
+        }
+        let lines = text.lines().count();
+        let mut playlist = reader
+            .finish()
+            .map_err(|why| Error::invalid(format!("line {lines}: {why}")))?;
+        playlist.text = text;
+        Ok(playlist)
+    }
+
+    /// The text with each URI replaced as `change` says, and nothing else touched.
+    pub fn rewritten(&self, mut change: impl FnMut(usize) -> Change) -> String {
+        let mut out = String::with_capacity(self.text.len());
+        let mut done = 0;
+        for (index, reference) in self.references.iter().enumerate() {
+            match change(index) {
+                Change::Keep => {}
+                Change::Uri(uri) => {
+                    out.push_str(&self.text[done..reference.span.start]);
+                    out.push_str(&uri);
+                    done = reference.span.end;
+                }
+                Change::Drop => {
+                    let line_start = self.text[..reference.span.start]
+                        .rfind('\n')
+                        .map_or(0, |at| at + 1);
+                    let line = &self.text[line_start..];
+                    let tag = line.split([':', '\r', '\n']).next().unwrap_or_default();
+                    let line_end = line_start + line.find(['\r', '\n']).unwrap_or(line.len());
+                    out.push_str(&self.text[done..line_start]);
+                    out.push_str(&format!("## not archived: {}", tag.trim_start_matches('#')));
+                    done = line_end;
+                }
+            }
+        }
+        out.push_str(&self.text[done..]);
+        out
+    }
+
+    /// The references whose role `is` fits.
+    pub fn having<'a>(
+        &'a self,
+        mut is: impl FnMut(&Role) -> bool + 'a,
+    ) -> impl Iterator<Item = (usize, &'a Reference)> {
+        let references = self.references.iter().enumerate();
+        references.filter(move |(_, reference)| is(&reference.role))
+    }
+}
+
+/// The text without a byte order mark, which would stand before the first tag.
+fn decode(bytes: &[u8]) -> Result<String> {
+    let bytes = bytes.strip_prefix(&[0xef, 0xbb, 0xbf]).unwrap_or(bytes);
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let line = 1 + bytes[..error.valid_up_to()]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count();
+        Error::invalid(format!("line {line}: it is not UTF-8"))
+    })?;
+    let first = text.split(['\n', '\r', ' ', '\t']).next();
+    if first != Some("#EXTM3U") {
+        return Err(Error::invalid("line 1: a playlist begins with #EXTM3U"));
+    }
+    Ok(text.to_owned())
+}
+
+#[cfg(test)]
+#[path = "playlist_tests.rs"]
+mod tests;

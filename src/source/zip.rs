@@ -1,0 +1,518 @@
+//! A ZIP archive read as its bytes pass (APPNOTE.TXT 6.3.10): every entry is inflated and its checksum
+//! compared, then the directory at the end with what was seen. Nothing is held but the directory.
+//!
+//! Since entries are read where they really are, and the directory must name exactly those, no two of them
+//! can overlap or share a name. Names are data: they are compared and handed on, never used here.
+
+use std::collections::HashMap;
+
+use crc_fast::CrcAlgorithm::Crc32IsoHdlc;
+use miniz_oxide::inflate::stream::{InflateState, inflate};
+use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
+
+/// Entries that one archive may have.
+const MAX_ENTRIES: usize = 200_000;
+
+/// How much larger an entry may become: media hardly shrinks, playlists by less than this.
+const MAX_RATIO: u64 = 100;
+
+/// What an entry may become whatever its ratio.
+const FREE_BYTES: u64 = 1024 * 1024;
+
+const LOCAL: u32 = 0x0403_4b50;
+const CENTRAL: u32 = 0x0201_4b50;
+const DESCRIPTOR: u32 = 0x0807_4b50;
+const END: u32 = 0x0605_4b50;
+const END_64: u32 = 0x0606_4b50;
+const LOCATOR_64: u32 = 0x0706_4b50;
+
+/// What passes.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Event<'a> {
+    /// An entry begins; its name as it is written.
+    Begin(&'a [u8]),
+    /// Its next bytes, inflated.
+    Data(&'a [u8]),
+    /// It has ended, and its checksum is right.
+    End,
+}
+
+/// An entry as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Entry {
+    name: Vec<u8>,
+    crc32: u32,
+    packed_bytes: u64,
+    bytes: u64,
+    is_checked: bool,
+}
+
+enum State {
+    /// A record is being collected.
+    Record,
+    Data(Box<Open>),
+    /// The sizes behind an entry that did not tell them before.
+    Descriptor(Box<Open>),
+    /// Behind the end record.
+    Done,
+    /// An entry whose end only the directory tells: what follows can't be read in passing.
+    Opaque,
+}
+
+/// The entry that is being read.
+struct Open {
+    entry: Entry,
+    offset: u64,
+    method: u16,
+    is_encrypted: bool,
+    /// Packed bytes to come, if told.
+    left: Option<u64>,
+    told: Option<(u32, u64)>,
+    inflater: Option<Box<InflateState>>,
+    /// Whether the packed data came to its own end.
+    is_inflated: bool,
+    crc: crc_fast::Digest,
+}
+
+/// The walk over one archive.
+pub struct ZipWalk {
+    state: State,
+    record: Vec<u8>,
+    position: u64,
+    entries: HashMap<u64, Entry>,
+    names: std::collections::HashSet<Vec<u8>>,
+    listed: u64,
+    is_encrypted: bool,
+}
+
+impl Default for ZipWalk {
+    fn default() -> Self {
+        ZipWalk {
+            state: State::Record,
+            record: Vec::new(),
+            position: 0,
+            entries: HashMap::new(),
+            names: std::collections::HashSet::new(),
+            listed: 0,
+            is_encrypted: false,
+        }
+    }
+}
+
+impl ZipWalk {
+    /// Reads on; tells `sink` what passes.
+    ///
+    /// # Errors
+    /// Why it is no sound archive.
+    pub fn feed(
+        &mut self,
+        mut bytes: &[u8],
+        sink: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(), String> {
+        while !bytes.is_empty() {
+            let taken = match std::mem::replace(&mut self.state, State::Record) {
+                State::Record => self.take_record(bytes, sink)?,
+                State::Data(open) => self.take_data(open, bytes, sink)?,
+                State::Descriptor(open) => self.take_descriptor(open, bytes, sink)?,
+                State::Done => return Err("it goes on behind its end".to_owned()),
+                State::Opaque => {
+                    self.state = State::Opaque;
+                    bytes.len()
+                }
+            };
+            self.position += taken as u64;
+            bytes = &bytes[taken..];
+        }
+        Ok(())
+    }
+
+    /// Whether every entry and the directory were read and fit together; `false` when an entry's end can't
+    /// be found in passing, so that only the archive's end was seen.
+    ///
+    /// # Errors
+    /// When it ends too early.
+    pub fn finish(&self) -> Result<bool, String> {
+        match self.state {
+            State::Done => Ok(true),
+            State::Opaque => Ok(false),
+            _ => Err("it ends before its directory does".to_owned()),
+        }
+    }
+
+    /// Whether an entry is encrypted.
+    pub fn is_encrypted(&self) -> bool {
+        self.is_encrypted
+    }
+
+    /// Collects one record; gives how many of `bytes` belong to it.
+    fn take_record(
+        &mut self,
+        bytes: &[u8],
+        sink: &mut dyn FnMut(Event<'_>),
+    ) -> Result<usize, String> {
+        let had = self.record.len();
+        let mut taken = 0;
+        loop {
+            let needed = record_length(&self.record)?;
+            let missing = needed - self.record.len();
+            if missing == 0 {
+                break;
+            }
+            let step = missing.min(bytes.len() - taken);
+            if step == 0 {
+                return Ok(taken);
+            }
+            self.record.extend_from_slice(&bytes[taken..taken + step]);
+            taken += step;
+        }
+        let start = self.position - had as u64;
+        let record = std::mem::take(&mut self.record);
+        self.record_ended(&record, start, sink)?;
+        Ok(taken)
+    }
+
+    fn record_ended(
+        &mut self,
+        record: &[u8],
+        start: u64,
+        sink: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(), String> {
+        match u32_at(record, 0) {
+            LOCAL if self.listed > 0 => Err("an entry follows the directory".to_owned()),
+            LOCAL => self.begin_entry(record, start, sink),
+            CENTRAL => self.check_listed(record),
+            END => {
+                let told = u16_at(record, 10);
+                let is_64 = told == u16::MAX;
+                if !is_64 && u64::from(told) != self.listed % 65_536 {
+                    return Err("its end record counts other entries".to_owned());
+                }
+                if self.listed != self.entries.len() as u64 {
+                    return Err("its directory does not list every entry".to_owned());
+                }
+                self.state = State::Done;
+                Ok(())
+            }
+            END_64 if u64_at(record, 32) != self.listed => {
+                Err("its end record counts other entries".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn begin_entry(
+        &mut self,
+        record: &[u8],
+        offset: u64,
+        sink: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(), String> {
+        if self.entries.len() >= MAX_ENTRIES {
+            return Err(format!("it has more than {MAX_ENTRIES} entries"));
+        }
+        let flags = u16_at(record, 6);
+        let name_end = 30 + usize::from(u16_at(record, 26));
+        let name = record[30..name_end].to_vec();
+        if !self.names.insert(name.clone()) {
+            return Err("two entries have one name".to_owned());
+        }
+        let sizes = [u32_at(record, 22), u32_at(record, 18)];
+        let (bytes, packed_bytes) = real_sizes(sizes, &record[name_end..])?;
+        let has_descriptor = flags & 8 != 0;
+        let is_encrypted = flags & 1 != 0;
+        self.is_encrypted |= is_encrypted;
+        let method = u16_at(record, 8);
+        let is_readable = method == 8 || method == 0;
+        let inflater =
+            (method == 8 && !is_encrypted).then(|| InflateState::new_boxed(DataFormat::Raw));
+        if has_descriptor && inflater.is_none() {
+            self.state = State::Opaque;
+            return Ok(());
+        }
+        sink(Event::Begin(&name));
+        let open = Box::new(Open {
+            entry: Entry {
+                name,
+                crc32: 0,
+                packed_bytes: 0,
+                bytes: 0,
+                is_checked: is_readable && !is_encrypted,
+            },
+            offset,
+            method,
+            is_encrypted,
+            left: (!has_descriptor).then_some(packed_bytes),
+            told: (!has_descriptor).then(|| (u32_at(record, 14), bytes)),
+            inflater,
+            is_inflated: false,
+            crc: crc_fast::Digest::new(Crc32IsoHdlc),
+        });
+        if open.left == Some(0) {
+            return self.end_entry(open, sink);
+        }
+        self.state = State::Data(open);
+        Ok(())
+    }
+
+    fn take_data(
+        &mut self,
+        mut open: Box<Open>,
+        bytes: &[u8],
+        sink: &mut dyn FnMut(Event<'_>),
+    ) -> Result<usize, String> {
+        let most = open.left.map_or(bytes.len(), |left| {
+            usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()))
+        });
+        let (taken, is_at_end) = open.read(&bytes[..most], sink)?;
+        open.entry.packed_bytes += taken as u64;
+        if let Some(left) = &mut open.left {
+            *left -= taken as u64;
+            if is_at_end && *left > 0 {
+                return Err("an entry ends before its told length".to_owned());
+            }
+        }
+        match (open.left, is_at_end) {
+            (Some(0), _) => self.end_entry(open, sink)?,
+            (None, true) => self.state = State::Descriptor(open),
+            _ => self.state = State::Data(open),
+        }
+        Ok(taken)
+    }
+
+    /// The descriptor may begin with a signature, and its sizes have 32 or 64 bits.
+    fn take_descriptor(
+        &mut self,
+        mut open: Box<Open>,
+        bytes: &[u8],
+        sink: &mut dyn FnMut(Event<'_>),
+    ) -> Result<usize, String> {
+        let crc32 = open.crc32();
+        for taken in 1..=bytes.len() {
+            self.record.push(bytes[taken - 1]);
+            let fits = |start: usize, wide: bool| {
+                let length = if wide { 20 } else { 12 };
+                let Some(told) = self.record.get(start..) else {
+                    return false;
+                };
+                let (packed, whole) = (open.entry.packed_bytes, open.entry.bytes);
+                told.len() == length
+                    && u32_at(told, 0) == crc32
+                    && match wide {
+                        true => u64_at(told, 4) == packed && u64_at(told, 12) == whole,
+                        false => {
+                            u64::from(u32_at(told, 4)) == packed
+                                && u64::from(u32_at(told, 8)) == whole
+                        }
+                    }
+            };
+            let is_signed = self.record.len() >= 4 && u32_at(&self.record, 0) == DESCRIPTOR;
+            let start = if is_signed { 4 } else { 0 };
+            if fits(start, false) || fits(start, true) {
+                self.record.clear();
+                open.told = Some((crc32, open.entry.bytes));
+                self.end_entry(open, sink)?;
+                return Ok(taken);
+            }
+            if self.record.len() >= 24 {
+                return Err("an entry's checksum or length is not what it tells".to_owned());
+            }
+        }
+        self.state = State::Descriptor(open);
+        Ok(bytes.len())
+    }
+
+    fn end_entry(
+        &mut self,
+        mut open: Box<Open>,
+        sink: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(), String> {
+        let (told_crc, told_bytes) = open.told.unwrap_or_default();
+        if open.entry.is_checked {
+            let is_right = open.crc32() == told_crc && open.entry.bytes == told_bytes;
+            if !is_right || (open.inflater.is_some() && !open.is_inflated) {
+                return Err("an entry's checksum or length is not what it tells".to_owned());
+            }
+        } else {
+            open.entry.bytes = told_bytes;
+        }
+        open.entry.crc32 = told_crc;
+        sink(Event::End);
+        self.entries.insert(open.offset, open.entry);
+        self.state = State::Record;
+        Ok(())
+    }
+
+    /// A line of the directory must be about an entry that was read, and say the same.
+    fn check_listed(&mut self, record: &[u8]) -> Result<(), String> {
+        let name_end = 46 + usize::from(u16_at(record, 28));
+        let extra_end = name_end + usize::from(u16_at(record, 30));
+        let sizes = [u32_at(record, 24), u32_at(record, 20), u32_at(record, 42)];
+        let [bytes, packed, offset] = real_numbers(sizes, &record[name_end..extra_end])?;
+        self.listed += 1;
+        let known = self.entries.get(&offset);
+        let is_same = known.is_some_and(|known| {
+            known.name == record[46..name_end]
+                && known.crc32 == u32_at(record, 16)
+                && known.packed_bytes == packed
+                && known.bytes == bytes
+        });
+        if is_same {
+            Ok(())
+        } else {
+            Err("its directory lists an entry that is not there".to_owned())
+        }
+    }
+}
+
+impl Open {
+    /// Takes packed bytes; gives how many, and whether the packed data says that it ends.
+    fn read(
+        &mut self,
+        bytes: &[u8],
+        sink: &mut dyn FnMut(Event<'_>),
+    ) -> Result<(usize, bool), String> {
+        let Some(mut inflater) = self.inflater.take() else {
+            if self.method == 0 && !self.is_encrypted {
+                self.pass(bytes, sink);
+            }
+            return Ok((bytes.len(), false));
+        };
+        let mut out = [0u8; 16 * 1024];
+        let mut taken = 0;
+        let mut is_at_end = false;
+        loop {
+            let result = inflate(&mut inflater, &bytes[taken..], &mut out, MZFlush::None);
+            taken += result.bytes_consumed;
+            self.pass(&out[..result.bytes_written], sink);
+            let packed = self.entry.packed_bytes + taken as u64;
+            if self.entry.bytes > FREE_BYTES + packed.saturating_mul(MAX_RATIO) {
+                return Err(format!(
+                    "an entry becomes more than {MAX_RATIO} times as large as it is packed"
+                ));
+            }
+            match result.status {
+                Ok(MZStatus::StreamEnd) => {
+                    is_at_end = true;
+                    break;
+                }
+                Ok(_) if result.bytes_consumed == 0 && result.bytes_written == 0 => break,
+                Err(MZError::Buf) => break,
+                Err(_) => return Err("an entry can't be inflated".to_owned()),
+                Ok(_) => {}
+            }
+        }
+        if !is_at_end && taken < bytes.len() {
+            return Err("an entry can't be inflated".to_owned());
+        }
+        self.inflater = Some(inflater);
+        self.is_inflated |= is_at_end;
+        Ok((taken, is_at_end))
+    }
+
+    fn pass(&mut self, bytes: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
+        if !bytes.is_empty() {
+            self.entry.bytes += bytes.len() as u64;
+            self.crc.update(bytes);
+            sink(Event::Data(bytes));
+        }
+    }
+
+    fn crc32(&self) -> u32 {
+        u32::try_from(self.crc.finalize()).unwrap_or_default()
+    }
+}
+
+/// How long a record is, as far as its beginning tells.
+fn record_length(record: &[u8]) -> Result<usize, String> {
+    if record.len() < 4 {
+        return Ok(4);
+    }
+    let fixed = match u32_at(record, 0) {
+        LOCAL => 30,
+        CENTRAL => 46,
+        END => 22,
+        END_64 => 56,
+        LOCATOR_64 => 20,
+        _ => return Err("what follows an entry is neither another one nor a directory".to_owned()),
+    };
+    if record.len() < fixed {
+        return Ok(fixed);
+    }
+    let length = |at| usize::from(u16_at(record, at));
+    Ok(match u32_at(record, 0) {
+        LOCAL => fixed + length(26) + length(28),
+        CENTRAL => fixed + length(28) + length(30) + length(32),
+        END => fixed + length(20),
+        END_64 => {
+            let told = usize::try_from(u64_at(record, 4)).unwrap_or(usize::MAX);
+            // No more than a header's extra field may have.
+            let told = told
+                .checked_add(12)
+                .filter(|told| (56..=65_535).contains(told));
+            told.ok_or("its end record has an impossible length")?
+        }
+        _ => fixed,
+    })
+}
+
+/// The length and the packed length, from the extra field where 32 bits were not enough.
+fn real_sizes(sizes: [u32; 2], extra: &[u8]) -> Result<(u64, u64), String> {
+    let [bytes, packed, _] = real_numbers([sizes[0], sizes[1], 0], extra)?;
+    Ok((bytes, packed))
+}
+
+/// Numbers of 32 bits, each of which may stand in the ZIP64 extra field instead, in this order.
+fn real_numbers(short: [u32; 3], extra: &[u8]) -> Result<[u64; 3], String> {
+    let mut wide = zip64(extra);
+    let mut numbers = [0; 3];
+    for (number, short) in numbers.iter_mut().zip(short) {
+        *number = u64::from(short);
+        if short == u32::MAX {
+            let (value, rest) = wide
+                .split_first_chunk::<8>()
+                .ok_or("a length of 64 bits is missing")?;
+            *number = u64::from_le_bytes(*value);
+            wide = rest;
+        }
+    }
+    Ok(numbers)
+}
+
+/// The content of the ZIP64 extra field; empty without one.
+fn zip64(mut extra: &[u8]) -> &[u8] {
+    while extra.len() >= 4 {
+        let length = usize::from(u16_at(extra, 2));
+        let Some(content) = extra.get(4..4 + length) else {
+            break;
+        };
+        if u16_at(extra, 0) == 1 {
+            return content;
+        }
+        extra = &extra[4 + length..];
+    }
+    &[]
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> u16 {
+    bytes
+        .get(at..)
+        .and_then(|rest| rest.first_chunk())
+        .map_or(0, |value| u16::from_le_bytes(*value))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    bytes
+        .get(at..)
+        .and_then(|rest| rest.first_chunk())
+        .map_or(0, |value| u32::from_le_bytes(*value))
+}
+
+fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    bytes
+        .get(at..)
+        .and_then(|rest| rest.first_chunk())
+        .map_or(0, |value| u64::from_le_bytes(*value))
+}
+
+#[cfg(test)]
+#[path = "zip_tests.rs"]
+mod tests;

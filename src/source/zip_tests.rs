@@ -1,0 +1,239 @@
+use std::process::Command;
+
+use super::*;
+
+fn fixture() -> Vec<u8> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    std::fs::read(root.join("fixtures/media/hls.zip")).unwrap()
+}
+
+/// An entry's name and content.
+type Found = (String, Vec<u8>);
+
+/// What passes of `zip` when it comes in pieces of `step` bytes.
+fn walk(zip: &[u8], step: usize) -> Result<(bool, Vec<Found>), String> {
+    let mut walk = ZipWalk::default();
+    let mut found: Vec<Found> = Vec::new();
+    for piece in zip.chunks(step) {
+        walk.feed(piece, &mut |event| match event {
+            Event::Begin(name) => {
+                found.push((String::from_utf8_lossy(name).into_owned(), Vec::new()));
+            }
+            Event::Data(bytes) => found.last_mut().unwrap().1.extend_from_slice(bytes),
+            Event::End => {}
+        })?;
+    }
+    Ok((walk.finish()?, found))
+}
+
+/// A stored entry and its directory, byte by byte.
+fn stored(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut zip = Vec::new();
+    let mut directory = Vec::new();
+    for (name, content) in entries {
+        let crc = u32::try_from(crc_fast::checksum(Crc32IsoHdlc, content)).unwrap();
+        let size = u32::try_from(content.len()).unwrap();
+        let mut middle = Vec::new();
+        middle.extend_from_slice(&[20, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        middle.extend_from_slice(&crc.to_le_bytes());
+        middle.extend_from_slice(&size.to_le_bytes());
+        middle.extend_from_slice(&size.to_le_bytes());
+        middle.extend_from_slice(&u16::try_from(name.len()).unwrap().to_le_bytes());
+        middle.extend_from_slice(&[0, 0]);
+        let offset = u32::try_from(zip.len()).unwrap();
+        directory.extend_from_slice(b"PK\x01\x02\x14\x00");
+        directory.extend_from_slice(&middle);
+        directory.extend_from_slice(&[0; 10]);
+        directory.extend_from_slice(&offset.to_le_bytes());
+        directory.extend_from_slice(name.as_bytes());
+        zip.extend_from_slice(b"PK\x03\x04");
+        zip.extend_from_slice(&middle);
+        zip.extend_from_slice(name.as_bytes());
+        zip.extend_from_slice(content);
+    }
+    let count = u16::try_from(entries.len()).unwrap().to_le_bytes();
+    let start = u32::try_from(zip.len()).unwrap().to_le_bytes();
+    zip.extend_from_slice(&directory);
+    zip.extend_from_slice(b"PK\x05\x06\0\0\0\0");
+    zip.extend_from_slice(&count);
+    zip.extend_from_slice(&count);
+    zip.extend_from_slice(&u32::try_from(directory.len()).unwrap().to_le_bytes());
+    zip.extend_from_slice(&start);
+    zip.extend_from_slice(&[0, 0]);
+    zip
+}
+
+#[test]
+fn a_sound_archive_is_read_in_any_pieces() {
+    let zip = fixture();
+    for step in [1, 7, 4096, usize::MAX] {
+        let (is_whole, found) = walk(&zip, step.min(zip.len())).unwrap();
+        assert!(is_whole);
+        let sizes: Vec<_> = found
+            .iter()
+            .map(|(name, data)| (name.as_str(), data.len()))
+            .collect();
+        assert_eq!(
+            sizes,
+            [
+                ("vod/master.m3u8", 90),
+                ("vod/layer.m3u8", 277),
+                ("vod/layer.ts", 78_960)
+            ]
+        );
+    }
+    let (is_whole, found) =
+        walk(&stored(&[("a", b"one"), ("b/", b""), ("b/c", b"two")]), 3).unwrap();
+    assert!(is_whole);
+    assert_eq!(found[2], ("b/c".to_owned(), b"two".to_vec()));
+    assert_eq!(walk(&stored(&[]), 5).unwrap(), (true, vec![]));
+}
+
+#[test]
+fn f53_every_cut_and_every_changed_byte_is_noticed() {
+    let zip = stored(&[("a.m3u8", b"#EXTM3U"), ("b.ts", b"some media")]);
+    for cut in 0..zip.len() {
+        assert!(walk(&zip[..cut], 11).is_err(), "cut at {cut}");
+    }
+    let zip = fixture();
+    let seed = 7;
+    let mut random = fastrand::Rng::with_seed(seed);
+    for _ in 0..60 {
+        let cut = random.usize(..zip.len());
+        assert!(walk(&zip[..cut], 4096).is_err(), "cut at {cut}");
+        let mut damaged = zip.clone();
+        // Within the packed data of the last file.
+        let at = random.usize(500..60_000);
+        damaged[at] ^= 1 << random.u8(..8);
+        assert!(walk(&damaged, 4096).is_err(), "byte {at}, seed {seed}");
+    }
+}
+
+#[test]
+fn f53_what_does_not_fit_together_is_refused() {
+    let name = |zip: &[u8]| walk(zip, 64).unwrap_err();
+    assert_eq!(
+        name(&stored(&[("a", b"1"), ("a", b"2")])),
+        "two entries have one name"
+    );
+    let sound = stored(&[("a", b"1")]);
+    let mut trailing = sound.clone();
+    trailing.push(0);
+    assert_eq!(name(&trailing), "it goes on behind its end");
+    let mut wrong_crc = sound.clone();
+    wrong_crc[14] ^= 1;
+    assert!(name(&wrong_crc).contains("checksum or length"));
+    let central = 30 + 1 + 1;
+    let mut elsewhere = sound.clone();
+    elsewhere[central + 42] = 5;
+    assert!(name(&elsewhere).contains("not there"));
+    let mut unlisted = sound.clone();
+    unlisted.drain(central..central + 47);
+    assert!(
+        name(&unlisted).contains("counts other entries") || name(&unlisted).contains("list every")
+    );
+    assert!(name(b"PK\x07\x07 no record at all").contains("neither"));
+}
+
+#[test]
+fn f53_a_bomb_is_refused_before_it_goes_off() {
+    let zeros = vec![0u8; 64 * 1024 * 1024];
+    let packed = miniz_oxide_deflate(&zeros);
+    assert!(packed.len() < 500_000);
+    let mut zip = stored(&[("bomb", &packed)]);
+    zip[8] = 8;
+    zip[22..26].copy_from_slice(&u32::try_from(zeros.len()).unwrap().to_le_bytes());
+    assert!(walk(&zip, 4096).unwrap_err().contains("100 times"));
+}
+
+/// Deflate blocks that repeat zeros: one literal and then matches, by the fixed code.
+fn miniz_oxide_deflate(zeros: &[u8]) -> Vec<u8> {
+    let mut bits = Bits::default();
+    bits.put(1, 1);
+    bits.put(1, 2);
+    bits.code(0x30, 8);
+    let mut left = zeros.len() - 1;
+    while left >= 258 {
+        // Length 258 is code 285, distance 1 is code 0.
+        bits.code(0b1100_0101, 8);
+        bits.code(0, 5);
+        left -= 258;
+    }
+    for _ in 0..left {
+        bits.code(0x30, 8);
+    }
+    bits.code(0, 7);
+    bits.bytes
+}
+
+#[derive(Default)]
+struct Bits {
+    bytes: Vec<u8>,
+    used: u32,
+}
+
+impl Bits {
+    fn put(&mut self, value: u32, count: u32) {
+        for bit in 0..count {
+            if self.used.is_multiple_of(8) {
+                self.bytes.push(0);
+            }
+            let last = self.bytes.last_mut().unwrap();
+            *last |= (((value >> bit) & 1) as u8) << (self.used % 8);
+            self.used += 1;
+        }
+    }
+
+    /// Huffman codes begin with their highest bit.
+    fn code(&mut self, value: u32, count: u32) {
+        for bit in (0..count).rev() {
+            self.put((value >> bit) & 1, 1);
+        }
+    }
+}
+
+/// Archives of other writers: with descriptors, with 64-bit sizes, encrypted ones.
+#[test]
+#[expect(clippy::print_stderr, reason = "a skipped test has to be seen")]
+fn archives_of_other_writers_are_read() {
+    let script = r#"
+import sys, zipfile, io
+class Out(io.RawIOBase):
+    def __init__(self): self.data = bytearray()
+    def writable(self): return True
+    def write(self, b): self.data += b; return len(b)
+out = Out()
+with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as z:
+    z.writestr("a.txt", b"hello " * 1000)
+    with z.open("big.txt", "w", force_zip64=True) as f: f.write(b"wide " * 1000)
+sys.stdout.buffer.write(out.data)
+"#;
+    let output = Command::new("python3").args(["-c", script]).output();
+    let Ok(output) = output.map(|output| output.stdout).map_err(drop) else {
+        let is_required = std::env::var("HARVESTER_REQUIRE").is_ok_and(|value| value == "all");
+        assert!(!is_required, "python3 not found, and HARVESTER_REQUIRE=all");
+        eprintln!("SKIPPED: python3 not found");
+        return;
+    };
+    for step in [1, 5, 100_000] {
+        let (is_whole, found) = walk(&output, step).unwrap();
+        assert!(is_whole);
+        assert_eq!(found[0].1, b"hello ".repeat(1000));
+        assert_eq!(found[1].1, b"wide ".repeat(1000));
+    }
+}
+
+#[test]
+fn random_bytes_never_panic() {
+    let zip = fixture();
+    for seed in 0..2000 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut damaged = zip[zip.len() - 600..].to_vec();
+        damaged.splice(..0, zip[..300].iter().copied());
+        for _ in 0..random.usize(1..20) {
+            let at = random.usize(..damaged.len());
+            damaged[at] = random.u8(..);
+        }
+        let _ = walk(&damaged, random.usize(1..200));
+    }
+}

@@ -1,0 +1,340 @@
+//! What the pieces of one ladder share.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::HlsSettings;
+use super::piece::{Landed, Piece};
+use crate::error::{Class, Error, Result};
+use crate::model::key::short_hash;
+use crate::model::{Archived, Job, JobId};
+use crate::object::{Attributes, ObjectInfo};
+use crate::signed_url::SignedUrl;
+use crate::source::hls::{Role, media_type, resource_name};
+use crate::source::{OpenRequest, Opened};
+use crate::transfer::budget::{Budget, Share};
+use crate::transfer::{Engine, JOB_METADATA_KEY};
+
+/// The metadata key of a hash of the URL that a piece came from.
+const ORIGIN_METADATA_KEY: &str = "harvester-origin";
+
+/// Memory that the pieces of one ladder may take.
+const LADDER_BYTES: u64 = 64 * 1024 * 1024;
+
+/// Text of playlists that one ladder may hold at once.
+const LADDER_TEXT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// What is under a key.
+pub(super) enum Found {
+    Ours(Archived),
+    Others,
+    Nothing,
+}
+
+/// A playlist's own query, which may be what its pieces have to be asked with.
+#[derive(Debug, Default)]
+pub(super) struct Token {
+    query: Option<String>,
+    is_right: AtomicBool,
+}
+
+impl Token {
+    /// The query of the URL that a playlist came from.
+    pub(super) fn of(url: &str) -> Arc<Token> {
+        let query = url.split('#').next().and_then(|url| url.split_once('?'));
+        Arc::new(Token {
+            query: query.map(|(_, query)| query.to_owned()),
+            is_right: AtomicBool::new(false),
+        })
+    }
+
+    fn applied(&self, url: &str, is_relative: bool) -> Option<String> {
+        let query = self.query.as_deref().filter(|query| !query.is_empty())?;
+        (is_relative && !url.contains('?')).then(|| format!("{url}?{query}"))
+    }
+}
+
+/// One attempt at one ladder.
+pub(super) struct Context {
+    pub(super) engine: Engine,
+    pub(super) job: Job,
+    pub(super) allow_hosts: Vec<String>,
+    /// The key of the entry playlist.
+    pub(super) entry_key: String,
+    /// The folder of all pieces, without a slash at the end.
+    pub(super) folder: String,
+    pub(super) settings: HlsSettings,
+    memory: Budget,
+    is_resumed: AtomicBool,
+    bytes: AtomicU64,
+    text_bytes: AtomicU64,
+    names: Mutex<Names>,
+    landed: Mutex<BTreeMap<String, Landed>>,
+}
+
+/// The names that were given away.
+#[derive(Default)]
+struct Names {
+    by_url: HashMap<String, String>,
+    counts: HashMap<(String, std::mem::Discriminant<Role>), usize>,
+}
+
+impl Context {
+    pub(super) fn new(
+        engine: &Engine,
+        job: &Job,
+        allow_hosts: &[String],
+        entry_key: &str,
+    ) -> Context {
+        let memory_bytes = engine.settings.memory_bytes.min(LADDER_BYTES);
+        let settings = engine.settings.hls.get(&job.source);
+        Context {
+            engine: engine.clone(),
+            job: job.clone(),
+            allow_hosts: allow_hosts.to_vec(),
+            entry_key: entry_key.to_owned(),
+            folder: folder_of(entry_key),
+            settings: settings.copied().unwrap_or_default(),
+            memory: Budget::new(memory_bytes),
+            is_resumed: AtomicBool::new(job.attempts > 1),
+            bytes: AtomicU64::new(0),
+            text_bytes: AtomicU64::new(0),
+            names: Mutex::default(),
+            landed: Mutex::default(),
+        }
+    }
+
+    pub(super) fn attempts(&self) -> u32 {
+        self.job.attempts
+    }
+
+    /// Bytes of pieces so far.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Counts a piece's bytes.
+    ///
+    /// # Errors
+    /// `refused` when all of them are more than an object may be.
+    pub(super) fn count(&self, bytes: u64) -> Result<()> {
+        let total = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        let max_bytes = self.engine.settings.max_object_bytes;
+        if total <= max_bytes {
+            return Ok(());
+        }
+        Err(Error::new(
+            Class::Refused,
+            format!("all segments are more than limits.max_object, {max_bytes} bytes"),
+        ))
+    }
+
+    /// Counts text of playlists that is held.
+    ///
+    /// # Errors
+    /// `refused` when all of it is too much.
+    pub(super) fn count_text(&self, bytes: u64) -> Result<()> {
+        let total = self.text_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if total <= LADDER_TEXT_BYTES {
+            return Ok(());
+        }
+        Err(Error::new(
+            Class::Refused,
+            format!("the playlists are together larger than {LADDER_TEXT_BYTES} bytes"),
+        ))
+    }
+
+    pub(super) fn forget_text(&self, bytes: u64) {
+        self.text_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Memory for a piece of `bytes`: of the ladder's share, then of the process's.
+    pub(super) async fn take(&self, bytes: u64) -> Result<(Share, Share)> {
+        let own = self.memory.take(bytes).await?;
+        Ok((own, self.engine.budget.take(bytes).await?))
+    }
+
+    /// Opens `url`; one that is refused is asked for once more with its playlist's query, and what
+    /// worked comes first from then on.
+    pub(super) async fn open(&self, url: &str, is_relative: bool, token: &Token) -> Result<Opened> {
+        let plain = url.to_owned();
+        let Some(signed) = token.applied(url, is_relative) else {
+            return self.open_once(plain).await;
+        };
+        let is_right = token.is_right.load(Ordering::Relaxed);
+        let (first, second) = match is_right {
+            true => (signed, plain),
+            false => (plain, signed),
+        };
+        match self.open_once(first).await {
+            Err(error) if error.class() == Class::Denied => {
+                let opened = self.open_once(second).await.map_err(|_| error)?;
+                token.is_right.store(!is_right, Ordering::Relaxed);
+                Ok(opened)
+            }
+            ended => ended,
+        }
+    }
+
+    async fn open_once(&self, url: String) -> Result<Opened> {
+        let request = OpenRequest {
+            url: SignedUrl::new(url),
+            range: None,
+            validator: None,
+            allow_hosts: self.allow_hosts.clone(),
+            deadline: self.job.deadline,
+        };
+        self.engine.source.open(&request).await
+    }
+
+    /// The key for what `url` leads to: the same for the same URL, whoever asks.
+    pub(super) fn key_for(&self, folder: &str, role: &Role, url: &str, has_map: bool) -> String {
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(key) = names.by_url.get(url) {
+            return key.clone();
+        }
+        let count = names
+            .counts
+            .entry((folder.to_owned(), std::mem::discriminant(role)))
+            .or_default();
+        let name = resource_name(role, *count, url, has_map);
+        *count += 1;
+        let key = match folder {
+            "" => format!("{}/{name}", self.folder),
+            folder => format!("{}/{folder}/{name}", self.folder),
+        };
+        names.by_url.insert(url.to_owned(), key.clone());
+        key
+    }
+
+    /// Whether pieces may be there from an earlier attempt, so that each is looked for before it is
+    /// fetched: the first one tells.
+    pub(super) async fn look_first(&self, piece: Option<&Piece>) -> Result<()> {
+        let Some(piece) = piece.filter(|_| !self.is_resumed()) else {
+            return Ok(());
+        };
+        let found = self.find(&piece.key, Some(&piece.url)).await?;
+        if matches!(found, Found::Ours(_)) {
+            self.is_resumed.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Forgets the names that were given, so that fresh URLs get them, and looks for what has landed.
+    pub(super) fn begin_again(&self) {
+        self.is_resumed.store(true, Ordering::Relaxed);
+        self.bytes.store(0, Ordering::Relaxed);
+        self.text_bytes.store(0, Ordering::Relaxed);
+        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        *names = Names::default();
+    }
+
+    pub(super) fn is_resumed(&self) -> bool {
+        self.is_resumed.load(Ordering::Relaxed)
+    }
+
+    /// Looks at what is under `key`. With `origin` it is ours only if it came from there.
+    pub(super) async fn find(&self, key: &str, origin: Option<&str>) -> Result<Found> {
+        let Some(info) = self.engine.objects.head(key).await? else {
+            return Ok(Found::Nothing);
+        };
+        Ok(self.judge(key, info, origin))
+    }
+
+    fn judge(&self, key: &str, info: ObjectInfo, origin: Option<&str>) -> Found {
+        let is_job = info.metadata(JOB_METADATA_KEY) == Some(self.job.id.to_string().as_str());
+        let is_origin = origin.is_none_or(|origin| {
+            info.metadata(ORIGIN_METADATA_KEY) == Some(origin_hash(origin).as_str())
+        });
+        match info.crc64nvme {
+            Some(crc64nvme) if is_job && is_origin => Found::Ours(Archived {
+                key: key.to_owned(),
+                size_bytes: info.size_bytes,
+                crc64nvme,
+                sha256: None,
+                etag: info.etag,
+                version_id: info.version_id,
+            }),
+            _ => Found::Others,
+        }
+    }
+
+    /// What an object is stored with.
+    pub(super) fn attributes(&self, key: &str, origin: Option<&str>) -> Attributes {
+        let source = self.job.source.chars().filter(char::is_ascii_graphic);
+        let mut metadata = vec![
+            (JOB_METADATA_KEY.to_owned(), self.job.id.to_string()),
+            (
+                "harvester-provider".to_owned(),
+                self.job.provider.to_string(),
+            ),
+            ("harvester-source".to_owned(), source.collect()),
+        ];
+        if let Some(origin) = origin {
+            metadata.push((ORIGIN_METADATA_KEY.to_owned(), origin_hash(origin)));
+        }
+        Attributes {
+            content_type: media_type(key).to_owned(),
+            metadata,
+            // A file of a playlist is shown by a player, never saved by a browser under its own name.
+            disposition: None,
+            is_rewritten: false,
+        }
+    }
+
+    /// Notes a piece that landed before all are known, as those of a live playlist do.
+    pub(super) fn note_landed(&self, url: &str, landed: Landed) {
+        let mut all = self.landed.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(url.to_owned(), landed);
+    }
+
+    /// Those pieces.
+    pub(super) fn take_landed(&self) -> BTreeMap<String, Landed> {
+        std::mem::take(&mut *self.landed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn job_id(&self) -> JobId {
+        self.job.id
+    }
+}
+
+/// Of the URL without its query, which a fresh signature changes.
+fn origin_hash(url: &str) -> String {
+    let bare = url.split('?').next().unwrap_or_default();
+    short_hash(bare.as_bytes())
+}
+
+/// The folder of an entry playlist's pieces: its own for `master`, one of that name for any other, so
+/// that two recordings in one folder do not meet.
+fn folder_of(entry_key: &str) -> String {
+    let (folder, name) = entry_key.rsplit_once('/').unwrap_or(("", entry_key));
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    match (folder, stem) {
+        (folder, "master") if !folder.is_empty() => folder.to_owned(),
+        ("", stem) => stem.to_owned(),
+        (folder, stem) => format!("{folder}/{stem}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_entry_playlist_has_a_folder_of_its_own() {
+        assert_eq!(folder_of("a/hls/master.m3u8"), "a/hls");
+        assert_eq!(folder_of("a/hls/master-2.m3u8"), "a/hls/master-2");
+        assert_eq!(folder_of("x.m3u8"), "x");
+    }
+
+    #[test]
+    fn a_playlists_query_goes_only_where_it_can_belong() {
+        let token = Token::of("https://h/p.m3u8?sig=1#f");
+        let applied = token.applied("https://h/s.ts", true);
+        assert_eq!(applied.as_deref(), Some("https://h/s.ts?sig=1"));
+        assert_eq!(token.applied("https://h/s.ts?own=1", true), None);
+        assert_eq!(token.applied("https://other/s.ts", false), None);
+        assert_eq!(Token::of("https://h/p").applied("https://h/s", true), None);
+    }
+}

@@ -1,0 +1,311 @@
+//! A ZIP of playlists and segments, unpacked beside itself while it is read: nothing touches the disk.
+//!
+//! It is read a second time from its origin, after it was archived as it is. Names are kept, since the
+//! playlists inside point at them, but only names that are plain relative paths are taken.
+
+use std::sync::Arc;
+
+use futures::StreamExt;
+
+use super::context::{Context, Found, Token};
+use super::documents::list_of;
+use super::piece::{Landed, payload_of, put};
+use crate::error::{Class, Error, Result};
+use crate::model::job::FinishedPart;
+use crate::model::{Archived, Job};
+use crate::object::{Condition, encode_crc64nvme};
+use crate::signed_url::SignedUrl;
+use crate::source::zip::{Event, ZipWalk};
+use crate::transfer::Engine;
+use crate::transfer::budget::Share;
+use crate::transfer::digest::ObjectDigest;
+use crate::transfer::names::Names;
+use crate::transfer::part::PartBuilder;
+
+/// The longest path of an entry: with its folder it fits into a key.
+const MAX_PATH_BYTES: usize = 400;
+
+/// What an entry's inflated bytes are copied into between two waits.
+enum Step {
+    Begin(Vec<u8>),
+    Data(Vec<u8>),
+    End,
+}
+
+/// Unpacks the archive behind `url`, which is archived under `zip`'s key, into a folder of the same name.
+pub(in crate::transfer) async fn unpack(
+    engine: &Engine,
+    job: &Job,
+    url: &SignedUrl,
+    zip: &Archived,
+    allow_hosts: &[String],
+) -> Result<()> {
+    let context = Context::new(engine, job, allow_hosts, &zip.key);
+    let list_key = format!("{}/resources.json", context.folder);
+    if matches!(context.find(&list_key, None).await?, Found::Ours(_)) {
+        return Ok(());
+    }
+    let mut unpacking = Unpacking {
+        context: &context,
+        origin: url.expose(),
+        open: None,
+        landed: Vec::new(),
+    };
+    let ended = unpacking.run(url).await;
+    unpacking.abandon().await;
+    ended.map_err(|error| match error.is_transient() {
+        true => error,
+        false => Error::new(
+            Class::Partial,
+            format!(
+                "unpack {}, which is archived as it is: {}",
+                zip.key,
+                error.full_message()
+            ),
+        ),
+    })?;
+    let list = list_of(&context, unpacking.landed.iter(), &[])?;
+    let payload = payload_of(list);
+    put(&context, &mut Names::of(&list_key), &payload, None).await?;
+    Ok(())
+}
+
+struct Unpacking<'a> {
+    context: &'a Context,
+    origin: &'a str,
+    open: Option<Entry>,
+    landed: Vec<Landed>,
+}
+
+/// The entry that is being put.
+struct Entry {
+    key: String,
+    part: PartBuilder,
+    digest: ObjectDigest,
+    upload_id: Option<String>,
+    parts: Vec<FinishedPart>,
+    _share: (Share, Share),
+}
+
+impl Unpacking<'_> {
+    async fn run(&mut self, url: &SignedUrl) -> Result<()> {
+        let token = Arc::new(Token::default());
+        let mut opened = self.context.open(url.expose(), false, &token).await?;
+        let mut walk = ZipWalk::default();
+        while let Some(chunk) = opened.body.next().await {
+            let mut steps = Vec::new();
+            let mut note = |event: Event<'_>| {
+                steps.push(match event {
+                    Event::Begin(name) => Step::Begin(name.to_vec()),
+                    Event::Data(bytes) => Step::Data(bytes.to_vec()),
+                    Event::End => Step::End,
+                });
+            };
+            let walked = walk.feed(&chunk?, &mut note);
+            walked.map_err(|why| Error::new(Class::Corrupt, why))?;
+            if walk.is_encrypted() {
+                return Err(Error::new(Class::Refused, "it has encrypted entries"));
+            }
+            for step in steps {
+                self.take(step).await?;
+            }
+        }
+        match walk.finish() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Error::new(
+                Class::Refused,
+                "an entry tells its length only behind itself",
+            )),
+            Err(why) => Err(Error::transient(Class::Corrupt, why)),
+        }
+    }
+
+    async fn take(&mut self, step: Step) -> Result<()> {
+        match step {
+            Step::Begin(name) => self.begin(&name).await,
+            Step::Data(bytes) => self.data(bytes).await,
+            Step::End => self.end().await,
+        }
+    }
+
+    async fn begin(&mut self, name: &[u8]) -> Result<()> {
+        let Some(path) = safe_path(name)? else {
+            return Ok(());
+        };
+        let part_bytes = self.context.engine.settings.part_size_bytes;
+        self.open = Some(Entry {
+            key: format!("{}/{path}", self.context.folder),
+            part: PartBuilder::new(),
+            digest: ObjectDigest::new(false),
+            upload_id: None,
+            parts: Vec::new(),
+            _share: self.context.take(part_bytes).await?,
+        });
+        Ok(())
+    }
+
+    async fn data(&mut self, bytes: Vec<u8>) -> Result<()> {
+        let part_bytes = self.context.engine.settings.part_size_bytes;
+        let Some(entry) = &mut self.open else {
+            return Ok(());
+        };
+        self.context.count(bytes.len() as u64)?;
+        entry.part.push(bytes.into());
+        if entry.part.size_bytes() >= part_bytes {
+            entry.send_part(self.context, self.origin).await?;
+        }
+        Ok(())
+    }
+
+    async fn end(&mut self) -> Result<()> {
+        let Some(entry) = &mut self.open else {
+            return Ok(());
+        };
+        let landed = match &entry.upload_id {
+            None => {
+                let part = std::mem::replace(&mut entry.part, PartBuilder::new());
+                let payload = part.finish();
+                let mut names = Names::of(&entry.key);
+                put(self.context, &mut names, &payload, Some(self.origin)).await?
+            }
+            Some(_) => entry.complete(self.context, self.origin).await?,
+        };
+        let is_renamed = landed.key != entry.key;
+        self.open = None;
+        if is_renamed {
+            // Playlists of the archive name it as it was.
+            return Err(Error::new(
+                Class::UploadFailed,
+                format!("somebody else's object has the name of {}", landed.key),
+            ));
+        }
+        self.landed.push(landed);
+        Ok(())
+    }
+
+    /// Aborts an upload that was begun. A failure is only logged: what led here is told.
+    async fn abandon(&mut self) {
+        let Some(Entry {
+            key,
+            upload_id: Some(id),
+            ..
+        }) = self.open.take()
+        else {
+            return;
+        };
+        if let Err(error) = self.context.engine.objects.abort(&key, &id).await {
+            tracing::warn!(key, cause = %error.full_message(), "an unfinished upload is left for the sweep");
+        }
+    }
+}
+
+impl Entry {
+    async fn send_part(&mut self, context: &Context, origin: &str) -> Result<()> {
+        let objects = &context.engine.objects;
+        let upload_id = match &self.upload_id {
+            Some(id) => id.clone(),
+            None => {
+                let attributes = context.attributes(&self.key, Some(origin));
+                let id = objects.create_upload(&self.key, &attributes).await?;
+                self.upload_id.insert(id).clone()
+            }
+        };
+        let payload = std::mem::replace(&mut self.part, PartBuilder::new()).finish();
+        self.digest.append(payload.crc64nvme, payload.size_bytes);
+        let number = u32::try_from(self.parts.len()).unwrap_or(u32::MAX - 1) + 1;
+        let part = objects
+            .upload_part(&self.key, &upload_id, number, &payload)
+            .await?;
+        self.parts.push(part);
+        Ok(())
+    }
+
+    async fn complete(&mut self, context: &Context, origin: &str) -> Result<Landed> {
+        if self.part.size_bytes() > 0 {
+            self.send_part(context, origin).await?;
+        }
+        let objects = &context.engine.objects;
+        let upload_id = self.upload_id.clone().unwrap_or_default();
+        let (size_bytes, crc64nvme) = (self.digest.size_bytes(), self.digest.crc64nvme());
+        let ended = objects
+            .complete(
+                &self.key,
+                &upload_id,
+                &self.parts,
+                size_bytes,
+                crc64nvme,
+                Some(&Condition::Absent),
+            )
+            .await;
+        match context.find(&self.key, Some(origin)).await? {
+            Found::Ours(there)
+                if there.size_bytes == size_bytes
+                    && there.crc64nvme == encode_crc64nvme(crc64nvme) =>
+            {
+                Ok(there.into())
+            }
+            _ => Err(ended.err().unwrap_or_else(|| {
+                Error::transient(
+                    Class::UploadFailed,
+                    format!("{} is not in the bucket as it was written", self.key),
+                )
+            })),
+        }
+    }
+}
+
+/// The path of an entry; `None` for a folder.
+///
+/// # Errors
+/// `refused` when it is no plain relative path.
+fn safe_path(name: &[u8]) -> Result<Option<&str>> {
+    let refused = || {
+        Error::new(
+            Class::Refused,
+            format!(
+                "its entry `{}` is no plain relative path",
+                String::from_utf8_lossy(&name[..name.len().min(80)]).escape_debug()
+            ),
+        )
+    };
+    let path = std::str::from_utf8(name).map_err(|_| refused())?;
+    let (path, is_folder) = match path.strip_suffix('/') {
+        Some(path) => (path, true),
+        None => (path, false),
+    };
+    let is_safe = path.len() <= MAX_PATH_BYTES
+        && path.split('/').all(|part| {
+            !part.is_empty()
+                && part.bytes().any(|b| b != b'.')
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"._-+=@ ".contains(&b))
+        });
+    match (is_safe, is_folder) {
+        (false, _) => Err(refused()),
+        (true, true) => Ok(None),
+        (true, false) => Ok(Some(path)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn f53_names_that_leave_their_folder_are_refused() {
+        for name in [
+            "../x", "a/../x", "/x", "a//x", "a\\..\\x", "C:x", ".", "..", "", "a/./b", "x\0", "é",
+            "a\n",
+        ] {
+            assert!(safe_path(name.as_bytes()).is_err(), "{name:?}");
+        }
+        assert!(safe_path(b"\xff").is_err());
+        assert!(safe_path("x".repeat(401).as_bytes()).is_err());
+        assert_eq!(
+            safe_path(b"vod/layer 1.m3u8").unwrap(),
+            Some("vod/layer 1.m3u8")
+        );
+        assert_eq!(safe_path(b"vod/").unwrap(), None);
+    }
+}

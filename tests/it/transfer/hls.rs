@@ -1,0 +1,73 @@
+//! HLS recordings: carried by the real engine, then played from the archive by ffmpeg.
+
+mod binary;
+mod play;
+mod troubles;
+
+use std::path::{Path, PathBuf};
+
+use recording_harvester::model::{Format, Job, Origin};
+use recording_harvester::signed_url::SignedUrl;
+use serde_json::Value;
+
+use super::world::{World, job};
+use crate::harness::origin::{Behaviour, TestOrigin};
+
+/// The folder of the recording in the archive.
+const FOLDER: &str = "100ms/2026/03/02/s/r";
+
+/// A job for the playlist under `target` (path and query) of the origin.
+fn hls_job(origin: &TestOrigin, target: &str) -> Job {
+    let url = SignedUrl::new(origin.url(target));
+    Job {
+        key: format!("{FOLDER}/hls/master.m3u8"),
+        name: "hls/master.m3u8".to_owned(),
+        ..job(Origin::Url(url), Format::M3u8)
+    }
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hls")
+}
+
+/// What the fixtures' own script found in them.
+fn index() -> Value {
+    let text = std::fs::read_to_string(fixtures().join("INDEX.json")).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+/// Serves a fixture under `/{name}/`.
+fn serve_fixture(origin: &TestOrigin, name: &str) {
+    for file in index()[name]["files"].as_array().unwrap() {
+        let file = file.as_str().unwrap();
+        let bytes = std::fs::read(fixtures().join(name).join(file)).unwrap();
+        origin.serve(&format!("/{name}/{file}"), bytes, Behaviour::default());
+    }
+}
+
+/// The list of files beside the entry playlist.
+async fn list(world: &World, name: &str) -> Value {
+    let key = format!("{FOLDER}/hls/{name}");
+    let (bytes, _) = world
+        .object(&key)
+        .await
+        .unwrap_or_else(|| panic!("no {key}"));
+    serde_json::from_slice(&bytes).unwrap()
+}
+
+fn keys_of(list: &Value) -> Vec<String> {
+    let resources = list["resources"].as_array().unwrap();
+    let keys = resources
+        .iter()
+        .map(|found| found["key"].as_str().unwrap().to_owned());
+    keys.collect()
+}
+
+async fn text(world: &World, key: &str) -> String {
+    let key = format!("{FOLDER}/{key}");
+    let (bytes, _) = world
+        .object(&key)
+        .await
+        .unwrap_or_else(|| panic!("no {key}"));
+    String::from_utf8(bytes.to_vec()).unwrap()
+}

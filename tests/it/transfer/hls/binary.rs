@@ -1,0 +1,117 @@
+//! The real program on HLS recordings: to the manifest, and through a kill.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::{fixtures, serve_fixture};
+use crate::harness::binary::{configure, finish, harvester};
+use crate::harness::origin::{Behaviour, Fault, TestOrigin};
+
+fn find(folder: &Path, name: &str) -> Option<PathBuf> {
+    let mut entries: Vec<_> = std::fs::read_dir(folder).ok()?.flatten().collect();
+    entries.sort_by_key(std::fs::DirEntry::path);
+    entries.into_iter().find_map(|entry| {
+        let path = entry.path();
+        match path.is_dir() {
+            true => find(&path, name),
+            false => (path.file_name()? == name).then_some(path),
+        }
+    })
+}
+
+/// Objects whose name begins so.
+fn count(folder: &Path, start: &str) -> usize {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.path().is_dir() {
+            true => count(&entry.path(), start),
+            false => usize::from(entry.file_name().to_string_lossy().starts_with(start)),
+        })
+        .sum()
+}
+
+fn manifest(folder: &Path) -> Value {
+    let path = find(&folder.join("data/s3/archive"), "manifest.json").expect("a manifest");
+    serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn the_manifest_lists_every_file_of_an_hls_recording() {
+    let origin = TestOrigin::start().await;
+    serve_fixture(&origin, "subtitles");
+    let folder = tempfile::tempdir().unwrap();
+    let config = configure(folder.path(), "");
+    let url = origin.url("/subtitles/master.m3u8?sig=CANARY");
+    let (printed, code) = finish(&config, &["--json", "archive", &url]).await;
+    assert_eq!(code, Some(0), "{printed}");
+    assert!(!printed.contains("CANARY"));
+    let manifest = manifest(folder.path());
+    assert!(!manifest.to_string().contains("CANARY"));
+    let artifacts = manifest["artifacts"].as_array().unwrap();
+    let hls = artifacts
+        .iter()
+        .find(|artifact| artifact["kind"] == "hls")
+        .unwrap();
+    assert_eq!(hls["name"], "hls/master.m3u8");
+    let resources = hls["resources"].as_array().unwrap();
+    // Four segments of media and four of words, two playlists, and the words in one piece.
+    assert_eq!(resources.len(), 11, "{resources:?}");
+    for resource in resources {
+        let path = folder
+            .path()
+            .join("data/s3/archive")
+            .join(resource["key"].as_str().unwrap());
+        assert_eq!(
+            resource["size_bytes"],
+            std::fs::metadata(path).unwrap().len()
+        );
+        assert!(resource["crc64nvme"].is_string());
+    }
+    assert!(
+        artifacts
+            .iter()
+            .all(|other| other == hls || other.get("resources").is_none())
+    );
+}
+
+#[tokio::test]
+async fn a_kill_in_the_middle_of_a_ladder_ends_complete() {
+    let origin = TestOrigin::start().await;
+    serve_fixture(&origin, "fmp4");
+    let late = "/fmp4/fmp4-1-3.m4s";
+    let bytes = std::fs::read(fixtures().join("fmp4/fmp4-1-3.m4s")).unwrap();
+    origin.serve(late, bytes, Behaviour::fault_at_first(1, Fault::Hang));
+    let folder = tempfile::tempdir().unwrap();
+    let config = configure(folder.path(), "");
+    let url = origin.url("/fmp4/master.m3u8");
+    let mut first = harvester(&config, &["--json", "archive", &url])
+        .spawn()
+        .unwrap();
+    let archive = folder.path().join("data/s3/archive");
+    let before_the_kill = async {
+        while origin.requests(late).is_empty() || count(&archive, "seg-") < 7 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), before_the_kill)
+        .await
+        .unwrap();
+    first.kill().await.unwrap();
+    assert!(find(&archive, "master.m3u8").is_none());
+
+    let fetched = origin.log().len();
+    let (printed, code) = finish(&config, &["--json", "archive", &url]).await;
+    assert_eq!(code, Some(0), "{printed}");
+    let log = origin.log();
+    let again = log[fetched..]
+        .iter()
+        .filter(|seen| seen.path.ends_with(".m4s"));
+    assert!(again.count() <= 4, "a kill costs a few segments");
+    let manifest = manifest(folder.path());
+    let resources = manifest["artifacts"][0]["resources"].as_array().cloned();
+    let resources = resources.or_else(|| manifest["artifacts"][1]["resources"].as_array().cloned());
+    // Eight segments, two initialization sections, two playlists.
+    assert_eq!(resources.unwrap().len(), 12);
+}
