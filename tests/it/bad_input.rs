@@ -10,6 +10,7 @@ use tokio::net::TcpListener;
 
 use crate::harness::binary::{self, Running};
 use crate::harness::origin::{Behaviour, Fault, TestOrigin};
+use crate::harness::skip;
 
 /// Far longer than anything here takes.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -348,11 +349,10 @@ impl Drop for SmallDisk {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[expect(clippy::print_stderr, reason = "what is not tested is said")]
 async fn f68_a_full_disk_is_503_until_there_is_space_and_then_all_goes_on_by_itself() {
     let folder = tempfile::tempdir().unwrap();
     let Some(disk) = SmallDisk::mount(folder.path(), "16m") else {
-        eprintln!("SKIPPED: a full disk needs the right to mount a tmpfs");
+        skip("a full disk needs the right to mount a tmpfs");
         return;
     };
     let config = binary::configure(folder.path(), "");
