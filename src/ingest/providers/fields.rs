@@ -186,9 +186,8 @@ fn unix_time(number: f64) -> Option<Timestamp> {
     if !seconds.is_finite() || seconds.abs() > 1e11 {
         return None;
     }
-    let whole = seconds.floor();
-    let nanos = ((seconds - whole) * 1e9) as i32;
-    Timestamp::new(whole as i64, nanos.min(999_999_999)).ok()
+    // A double of this size is exact to about a microsecond; what is beyond is noise.
+    Timestamp::from_microsecond((seconds * 1e6).round() as i64).ok()
 }
 
 #[cfg(test)]
@@ -213,6 +212,7 @@ mod tests {
             (json!(1772447600), "2026-03-02T10:33:20Z"),
             (json!("1772447600"), "2026-03-02T10:33:20Z"),
             (json!(1772447600.25), "2026-03-02T10:33:20.25Z"),
+            (json!(1772447600.203), "2026-03-02T10:33:20.203Z"),
             (json!("1772447600.25"), "2026-03-02T10:33:20.25Z"),
             (json!(1772447600250i64), "2026-03-02T10:33:20.25Z"),
         ] {
