@@ -9,7 +9,7 @@ use jiff::civil::Date;
 use sqlx::{Connection as _, SqliteConnection};
 use uuid::{ContextV7, Uuid};
 
-use super::rows::{self, JsonRow, row};
+use super::rows::{self, NewRow, row};
 use super::shelf;
 use crate::error::Result;
 use crate::model::{Event, EventId, JobId, RecordingId};
@@ -169,7 +169,7 @@ async fn record_chunk(
         .filter(|shelf| shelf.change != Change::Kept)
         .collect();
     shelf::write_recordings(conn, &changed).await?;
-    rows::insert(conn, sql::INSERT_EVENTS, event_rows).await?;
+    rows::insert(conn, "events", event_rows).await?;
     for shelf in &mut changed {
         shelf::find_cures_elsewhere(conn, shelf).await?;
     }
@@ -283,18 +283,18 @@ async fn session_dates(
     Ok(dates)
 }
 
-fn event_row(new: &NewEvent, recorded: &Recorded) -> Result<JsonRow> {
+fn event_row(new: &NewEvent, recorded: &Recorded) -> Result<NewRow> {
     let event = &new.event;
     let (raw_encoding, raw) = from_raw(&new.raw);
     Ok(row!({
         "id": recorded.event_id,
-        "source": new.source,
-        "provider": event.provider,
-        "dedupe_key": event.dedupe_key,
-        "event_id": event.event_id,
-        "event_type": event.event_type,
-        "class": event.class,
-        "alert": event.alert,
+        "source": &new.source,
+        "provider": event.provider.as_str(),
+        "dedupe_key": &event.dedupe_key,
+        "event_id": event.event_id.as_deref(),
+        "event_type": event.event_type.as_deref(),
+        "class": event.class.as_str(),
+        "alert": event.alert.as_deref(),
         "event_time": event.event_time.map(millis),
         "received_at": millis(new.received_at),
         "recording_id": recorded.recording_id,
