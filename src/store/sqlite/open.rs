@@ -10,9 +10,9 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqlSafeStr as _, SqliteConnection, SqlitePool};
 
-use super::error;
 use super::writer::Writer;
 use super::{Durability, SqliteOptions};
+use super::{error, wal};
 use crate::error::{Error, Result};
 
 /// Older libraries can corrupt a WAL database under two writers
@@ -84,6 +84,7 @@ fn connect_options(path: &Path, options: &SqliteOptions) -> SqliteConnectOptions
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(true)
         .pragma("journal_size_limit", WAL_LIMIT_BYTES)
+        .pragma("wal_autocheckpoint", wal::TOO_LONG_WAL_PAGES.to_string())
         // What a savepoint would roll back goes to a file in the temporary folder otherwise, once per batch.
         .pragma("temp_store", "MEMORY")
         .disable_statement_logging();

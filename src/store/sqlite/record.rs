@@ -10,7 +10,7 @@ use sqlx::{Connection as _, SqliteConnection};
 use uuid::{ContextV7, Uuid};
 
 use super::rows::{self, NewRow, row};
-use super::shelf;
+use super::{error, shelf};
 use crate::error::Result;
 use crate::model::{Event, EventId, JobId, RecordingId};
 use crate::store::intake::{Change, Shelf};
@@ -32,49 +32,53 @@ impl Ids {
     }
 }
 
-/// Records `news` in this order; an event that can't be stored fails alone.
+/// Records `news` in this order; an event that can't be stored fails alone. After an error nothing of them is stored.
 pub(super) async fn record_all(
     conn: &mut SqliteConnection,
     ids: &mut Ids,
     mut news: Vec<NewEvent>,
-) -> Result<Vec<Result<Recorded>>, sqlx::Error> {
+) -> Result<Vec<Result<Recorded>>> {
     news.iter_mut().for_each(clean_event);
     let mut results = Vec::with_capacity(news.len());
     let mut rest = &news[..];
     while !rest.is_empty() {
         let (chunk, after) = rest.split_at(chunk_length(rest));
         rest = after;
-        let mut savepoint = conn.begin().await?;
-        match record_chunk(&mut savepoint, ids, chunk).await {
-            Ok(recorded) => {
-                savepoint.commit().await?;
-                results.extend(recorded.into_iter().map(Ok));
-                continue;
-            }
-            Err(error) => {
-                savepoint.rollback().await?;
-                if chunk.len() == 1 {
-                    results.push(Err(error));
-                    continue;
-                }
-            }
-        }
-        // One of them is at fault: each for itself.
-        for new in chunk {
-            let mut savepoint = conn.begin().await?;
-            match record_chunk(&mut savepoint, ids, std::slice::from_ref(new)).await {
-                Ok(recorded) => {
-                    savepoint.commit().await?;
-                    results.extend(recorded.into_iter().map(Ok));
-                }
-                Err(error) => {
-                    savepoint.rollback().await?;
-                    results.push(Err(error));
+        match attempt(conn, ids, chunk).await? {
+            Ok(recorded) => results.extend(recorded.into_iter().map(Ok)),
+            Err(error) if chunk.len() == 1 => results.push(Err(error)),
+            // One of them is at fault: each for itself.
+            Err(_) => {
+                for new in chunk {
+                    let alone = attempt(conn, ids, std::slice::from_ref(new)).await?;
+                    match alone {
+                        Ok(recorded) => results.extend(recorded.into_iter().map(Ok)),
+                        Err(error) => results.push(Err(error)),
+                    }
                 }
             }
         }
     }
     Ok(results)
+}
+
+/// Records `chunk` whole or not at all. The outer error ends the transaction.
+async fn attempt(
+    conn: &mut SqliteConnection,
+    ids: &mut Ids,
+    chunk: &[NewEvent],
+) -> Result<Result<Vec<Recorded>>> {
+    let failed = |cause| error::from("write to the store", cause);
+    let mut savepoint = conn.begin().await.map_err(failed)?;
+    match record_chunk(&mut savepoint, ids, chunk).await {
+        Ok(recorded) => {
+            savepoint.commit().await.map_err(failed)?;
+            Ok(Ok(recorded))
+        }
+        // Of a full disk SQLite may have ended the whole transaction by itself; then there is no savepoint left.
+        Err(error) if savepoint.rollback().await.is_err() => Err(error),
+        Err(error) => Ok(Err(error)),
+    }
 }
 
 fn chunk_length(news: &[NewEvent]) -> usize {
