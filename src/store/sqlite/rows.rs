@@ -157,7 +157,7 @@ pub(super) async fn insert(
 
 /// The greatest power of two that is not more than `waiting`, nor than [`ROWS`].
 fn rows_at_once(waiting: usize) -> usize {
-    1 << waiting.min(ROWS).max(1).ilog2()
+    1 << waiting.clamp(1, ROWS).ilog2()
 }
 
 fn insert_statement(table: &str, columns: &[&str], rows: usize) -> String {
