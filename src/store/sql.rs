@@ -1,7 +1,8 @@
-//! The statements, in one place. Lists go in as one JSON text, so that a batch of any length is one statement.
+//! The statements, in one place, but for the inserts, whose columns stand with their values. What is asked for goes in
+//! as one JSON text, so that a batch of any length is one statement.
 //!
 //! Only the functions that take JSON apart differ between the engines. (`jsonb_each` hands out parsed rows,
-//! where `json_each` would write each as text for `->>` to parse again: half of an insert's time.)
+//! where `json_each` would write each as text for `->>` to parse again.)
 
 /// Earlier receipts of these `[source, dedupe_key]` pairs.
 pub(super) const RECEIPTS: &str = "
@@ -60,16 +61,6 @@ pub(super) const ANSWERED: &str = "
 SELECT recording_id, identity, lookup_id
 FROM answered_lookups WHERE recording_id IN (SELECT value FROM json_each($1))";
 
-pub(super) const INSERT_RECORDINGS: &str = "
-INSERT INTO recordings (
-    id, source, provider, recording_key, provider_id, bot_id, session_id, room_id, room_name,
-    started_at, ended_at, folder_date, folder, generation, open_jobs, created_at)
-SELECT value ->> 'id', value ->> 'source', value ->> 'provider', value ->> 'recording_key',
-    value ->> 'provider_id', value ->> 'bot_id', value ->> 'session_id', value ->> 'room_id',
-    value ->> 'room_name', value ->> 'started_at', value ->> 'ended_at', value ->> 'folder_date',
-    value ->> 'folder', 1, value ->> 'open_jobs', value ->> 'created_at'
-FROM jsonb_each($1)";
-
 pub(super) const UPDATE_RECORDING: &str = "
 UPDATE recordings SET provider_id = $2, bot_id = $3, session_id = $4, room_id = $5, room_name = $6,
     started_at = $7, ended_at = $8, open_jobs = $9, generation = generation + 1
@@ -80,30 +71,6 @@ pub(super) const TOUCH_RECORDING: &str = "
 UPDATE recordings SET generation = generation + 1, open_jobs = (
     SELECT count(*) FROM jobs WHERE recording_id = $1 AND state IN ('pending', 'running'))
 WHERE id = $1";
-
-pub(super) const INSERT_EVENTS: &str = "
-INSERT INTO events (
-    id, source, provider, dedupe_key, event_id, event_type, class, alert, event_time, received_at,
-    recording_id, job_ids, raw, raw_encoding)
-SELECT value ->> 'id', value ->> 'source', value ->> 'provider', value ->> 'dedupe_key',
-    value ->> 'event_id', value ->> 'event_type', value ->> 'class', value ->> 'alert',
-    value ->> 'event_time', value ->> 'received_at', value ->> 'recording_id', value ->> 'job_ids',
-    value ->> 'raw', value ->> 'raw_encoding'
-FROM jsonb_each($1)";
-
-pub(super) const INSERT_JOBS: &str = "
-INSERT INTO jobs (
-    id, recording_id, identity, name, kind, format, key, state, is_small, origin_kind, origin,
-    remint, deadline, deadline_from, is_upper_bound, latest_start, announced_size, announced_by,
-    announced_at, found_by, next_attempt_at, class, message, created_at, changed_at)
-SELECT value ->> 'id', value ->> 'recording_id', value ->> 'identity', value ->> 'name',
-    value ->> 'kind', value ->> 'format', value ->> 'key', value ->> 'state', value ->> 'is_small',
-    value ->> 'origin_kind', value ->> 'origin', value ->> 'remint', value ->> 'deadline',
-    value ->> 'deadline_from', value ->> 'is_upper_bound', value ->> 'latest_start',
-    value ->> 'announced_size', value ->> 'announced_by', value ->> 'announced_at',
-    value ->> 'found_by', value ->> 'now', value ->> 'class', value ->> 'message',
-    value ->> 'now', value ->> 'now'
-FROM jsonb_each($1)";
 
 /// An archived job is announced again: nothing to do but to know it.
 pub(super) const ANNOUNCE_ARCHIVED: &str = "
@@ -125,14 +92,6 @@ UPDATE jobs SET
     message = CASE WHEN state IN ('pending', 'running') THEN message END,
     state = CASE state WHEN 'running' THEN 'running' ELSE 'pending' END
 WHERE id = $1 AND state <> 'archived'";
-
-pub(super) const INSERT_FAILURES: &str = "
-INSERT INTO provider_failures (
-    id, recording_id, event_id, event_name, loss_key, class, code, message, kind, at, received_at, withdrawn_at)
-SELECT value ->> 'id', value ->> 'recording_id', value ->> 'event_id', value ->> 'event_name',
-    value ->> 'loss_key', value ->> 'class', value ->> 'code', value ->> 'message',
-    value ->> 'kind', value ->> 'at', value ->> 'received_at', value ->> 'withdrawn_at'
-FROM jsonb_each($1)";
 
 pub(super) const WITHDRAW_FAILURE: &str =
     "UPDATE provider_failures SET withdrawn_at = $2 WHERE id = $1 AND withdrawn_at IS NULL";

@@ -28,6 +28,7 @@ mod record;
 mod rows;
 mod settle;
 mod shelf;
+mod wal;
 mod walk;
 mod writer;
 

@@ -10,9 +10,9 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqlSafeStr as _, SqliteConnection, SqlitePool};
 
-use super::error;
 use super::writer::Writer;
 use super::{Durability, SqliteOptions};
+use super::{error, wal};
 use crate::error::{Error, Result};
 
 /// Older libraries can corrupt a WAL database under two writers
@@ -27,6 +27,10 @@ const READERS: u32 = 4;
 
 /// To what size the WAL is cut back after a burst.
 const WAL_LIMIT_BYTES: &str = "67108864";
+
+/// What the writer keeps of the file: new rows go into indexes at many places, and a page that it does not have must be
+/// read again within the transaction.
+const WRITER_CACHE_KIB: u32 = 16 * 1024;
 
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
@@ -49,14 +53,17 @@ pub(super) async fn open(path: &Path, options: &SqliteOptions) -> Result<(Writer
     create_private(path)?;
     check_header(path)?;
     let connect = connect_options(path, options);
-    let mut writer = connect
+    let connect_writer = connect
+        .clone()
+        .pragma("cache_size", format!("-{WRITER_CACHE_KIB}"));
+    let mut writer = connect_writer
         .connect()
         .await
         .map_err(|cause| cannot_open(path, cause))?;
     check_library(&mut writer).await?;
     check_owner(path, &mut writer).await?;
     migrate(path, &mut writer).await?;
-    let writer = Writer::start(writer, connect.clone());
+    let writer = Writer::start(writer, connect_writer);
     let readers = SqlitePoolOptions::new()
         .max_connections(READERS)
         .min_connections(0)
@@ -84,6 +91,7 @@ fn connect_options(path: &Path, options: &SqliteOptions) -> SqliteConnectOptions
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(true)
         .pragma("journal_size_limit", WAL_LIMIT_BYTES)
+        .pragma("wal_autocheckpoint", wal::TOO_LONG_WAL_PAGES.to_string())
         // What a savepoint would roll back goes to a file in the temporary folder otherwise, once per batch.
         .pragma("temp_store", "MEMORY")
         .disable_statement_logging();

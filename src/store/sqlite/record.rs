@@ -9,8 +9,8 @@ use jiff::civil::Date;
 use sqlx::{Connection as _, SqliteConnection};
 use uuid::{ContextV7, Uuid};
 
-use super::rows::{self, JsonRow, row};
-use super::shelf;
+use super::rows::{self, NewRow, row};
+use super::{error, shelf};
 use crate::error::Result;
 use crate::model::{Event, EventId, JobId, RecordingId};
 use crate::store::intake::{Change, Shelf};
@@ -32,49 +32,53 @@ impl Ids {
     }
 }
 
-/// Records `news` in this order; an event that can't be stored fails alone.
+/// Records `news` in this order; an event that can't be stored fails alone. After an error nothing of them is stored.
 pub(super) async fn record_all(
     conn: &mut SqliteConnection,
     ids: &mut Ids,
     mut news: Vec<NewEvent>,
-) -> Result<Vec<Result<Recorded>>, sqlx::Error> {
+) -> Result<Vec<Result<Recorded>>> {
     news.iter_mut().for_each(clean_event);
     let mut results = Vec::with_capacity(news.len());
     let mut rest = &news[..];
     while !rest.is_empty() {
         let (chunk, after) = rest.split_at(chunk_length(rest));
         rest = after;
-        let mut savepoint = conn.begin().await?;
-        match record_chunk(&mut savepoint, ids, chunk).await {
-            Ok(recorded) => {
-                savepoint.commit().await?;
-                results.extend(recorded.into_iter().map(Ok));
-                continue;
-            }
-            Err(error) => {
-                savepoint.rollback().await?;
-                if chunk.len() == 1 {
-                    results.push(Err(error));
-                    continue;
-                }
-            }
-        }
-        // One of them is at fault: each for itself.
-        for new in chunk {
-            let mut savepoint = conn.begin().await?;
-            match record_chunk(&mut savepoint, ids, std::slice::from_ref(new)).await {
-                Ok(recorded) => {
-                    savepoint.commit().await?;
-                    results.extend(recorded.into_iter().map(Ok));
-                }
-                Err(error) => {
-                    savepoint.rollback().await?;
-                    results.push(Err(error));
+        match attempt(conn, ids, chunk).await? {
+            Ok(recorded) => results.extend(recorded.into_iter().map(Ok)),
+            Err(error) if chunk.len() == 1 => results.push(Err(error)),
+            // One of them is at fault: each for itself.
+            Err(_) => {
+                for new in chunk {
+                    let alone = attempt(conn, ids, std::slice::from_ref(new)).await?;
+                    match alone {
+                        Ok(recorded) => results.extend(recorded.into_iter().map(Ok)),
+                        Err(error) => results.push(Err(error)),
+                    }
                 }
             }
         }
     }
     Ok(results)
+}
+
+/// Records `chunk` whole or not at all. The outer error ends the transaction.
+async fn attempt(
+    conn: &mut SqliteConnection,
+    ids: &mut Ids,
+    chunk: &[NewEvent],
+) -> Result<Result<Vec<Recorded>>> {
+    let failed = |cause| error::from("write to the store", cause);
+    let mut savepoint = conn.begin().await.map_err(failed)?;
+    match record_chunk(&mut savepoint, ids, chunk).await {
+        Ok(recorded) => {
+            savepoint.commit().await.map_err(failed)?;
+            Ok(Ok(recorded))
+        }
+        // Of a full disk SQLite may have ended the whole transaction by itself; then there is no savepoint left.
+        Err(error) if savepoint.rollback().await.is_err() => Err(error),
+        Err(error) => Ok(Err(error)),
+    }
 }
 
 fn chunk_length(news: &[NewEvent]) -> usize {
@@ -169,7 +173,7 @@ async fn record_chunk(
         .filter(|shelf| shelf.change != Change::Kept)
         .collect();
     shelf::write_recordings(conn, &changed).await?;
-    rows::insert(conn, sql::INSERT_EVENTS, event_rows).await?;
+    rows::insert(conn, "events", event_rows).await?;
     for shelf in &mut changed {
         shelf::find_cures_elsewhere(conn, shelf).await?;
     }
@@ -283,18 +287,18 @@ async fn session_dates(
     Ok(dates)
 }
 
-fn event_row(new: &NewEvent, recorded: &Recorded) -> Result<JsonRow> {
+fn event_row(new: &NewEvent, recorded: &Recorded) -> Result<NewRow> {
     let event = &new.event;
     let (raw_encoding, raw) = from_raw(&new.raw);
     Ok(row!({
         "id": recorded.event_id,
-        "source": new.source,
-        "provider": event.provider,
-        "dedupe_key": event.dedupe_key,
-        "event_id": event.event_id,
-        "event_type": event.event_type,
-        "class": event.class,
-        "alert": event.alert,
+        "source": &new.source,
+        "provider": event.provider.as_str(),
+        "dedupe_key": &event.dedupe_key,
+        "event_id": event.event_id.as_deref(),
+        "event_type": event.event_type.as_deref(),
+        "class": event.class.as_str(),
+        "alert": event.alert.as_deref(),
         "event_time": event.event_time.map(millis),
         "received_at": millis(new.received_at),
         "recording_id": recorded.recording_id,

@@ -1,5 +1,6 @@
 //! Running statements and reading rows.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 
 use jiff::Timestamp;
@@ -7,13 +8,15 @@ use jiff::civil::Date;
 use serde::Serialize;
 use sqlx::query::Query;
 use sqlx::sqlite::{SqliteArguments, SqliteQueryResult, SqliteRow};
-use sqlx::{Decode, Row as _, Sqlite, SqliteConnection, Type};
+use sqlx::{AssertSqlSafe, Decode, Row as _, Sqlite, SqliteConnection, Type};
+use uuid::Uuid;
 
 use super::error;
-use crate::error::{Class, Error, Result};
+use crate::error::{Class, Result};
 use crate::model::manifest::{ProviderFailureRecord, Record, RecordingRecord};
 use crate::model::{
-    Checkpoint, Deadline, DeadlineFrom, Format, Job, Kind, Lookup, Provider, Recording, State,
+    Checkpoint, Deadline, DeadlineFrom, EventId, Format, Job, JobId, Kind, Lookup, Provider,
+    Recording, RecordingId, State,
 };
 use crate::store::UploadOwner;
 use crate::store::stored::{self, count, damaged, json, to_json, to_origin};
@@ -62,54 +65,107 @@ pub(super) async fn fetch_all(
     all(conn, sqlx::query(statement).bind(to_json(list)?)).await
 }
 
-/// A row to insert, already a JSON object: written straight to text, because the map that `json!` makes of it
-/// costs more than the writing.
-#[derive(Default)]
-pub(super) struct JsonRow(Vec<u8>);
+/// A value to insert.
+pub(super) enum Value {
+    Null,
+    Integer(i64),
+    Text(String),
+}
 
-impl JsonRow {
-    /// Adds a field. `name` needs no escaping.
-    pub(super) fn field(&mut self, name: &'static str, value: &impl Serialize) -> Result<()> {
-        let before = if self.0.is_empty() { "{\"" } else { ",\"" };
-        self.0.extend_from_slice(before.as_bytes());
-        self.0.extend_from_slice(name.as_bytes());
-        self.0.extend_from_slice(b"\":");
-        serde_json::to_writer(&mut self.0, value)
-            .map_err(|error| Error::internal("write a row as JSON").with_source(error))
+impl From<i64> for Value {
+    fn from(number: i64) -> Value {
+        Value::Integer(number)
     }
 }
 
-/// A [`JsonRow`] from what looks like `json!`.
+impl<T> From<Option<T>> for Value
+where
+    Value: From<T>,
+{
+    fn from(value: Option<T>) -> Value {
+        value.map_or(Value::Null, Value::from)
+    }
+}
+
+macro_rules! text_values {
+    ($($text:ty),+) => {
+        $(impl From<$text> for Value {
+            fn from(text: $text) -> Value {
+                Value::Text(text.to_string())
+            }
+        })+
+    };
+}
+text_values!(&str, &String, EventId, JobId, RecordingId, Uuid, Date);
+
+impl From<String> for Value {
+    fn from(text: String) -> Value {
+        Value::Text(text)
+    }
+}
+
+impl From<Cow<'_, str>> for Value {
+    fn from(text: Cow<'_, str>) -> Value {
+        Value::Text(text.into_owned())
+    }
+}
+
+/// A row to insert.
+pub(super) struct NewRow {
+    pub columns: &'static [&'static str],
+    pub values: Vec<Value>,
+}
+
+/// A [`NewRow`] from what looks like `json!`.
 macro_rules! row {
-    ({ $($name:literal: $value:expr),+ $(,)? }) => {{
-        let mut row = $crate::store::sqlite::rows::JsonRow::default();
-        $(row.field($name, &$value)?;)+
-        row
-    }};
+    ({ $($column:literal: $value:expr),+ $(,)? }) => {
+        $crate::store::sqlite::rows::NewRow {
+            columns: &[$($column),+],
+            values: vec![$($crate::store::sqlite::rows::Value::from($value)),+],
+        }
+    };
 }
 pub(super) use row;
 
-/// Inserts rows that are given as one JSON list.
+/// Rows in one statement at most. Values are bound as they are: as one JSON text, which SQLite takes apart again,
+/// a row of forty columns costs several times as much.
+const ROWS: usize = 64;
+
+/// Inserts rows of the same columns.
 pub(super) async fn insert(
     conn: &mut SqliteConnection,
-    statement: &'static str,
-    rows: Vec<JsonRow>,
+    table: &'static str,
+    rows: Vec<NewRow>,
 ) -> Result<()> {
-    if rows.is_empty() {
-        return Ok(());
+    let mut rows = rows.into_iter();
+    while rows.len() > 0 {
+        let count = rows_at_once(rows.len());
+        let mut some = rows.by_ref().take(count).peekable();
+        let columns = some.peek().map_or(&[][..], |row| row.columns);
+        // Of few lengths, so that each is prepared only once.
+        let mut query = sqlx::query(AssertSqlSafe(insert_statement(table, columns, count)));
+        for value in some.flat_map(|row| row.values) {
+            query = match value {
+                Value::Null => query.bind(None::<i64>),
+                Value::Integer(number) => query.bind(number),
+                Value::Text(text) => query.bind(text),
+            };
+        }
+        execute(conn, query).await?;
     }
-    let length: usize = rows.iter().map(|row| row.0.len() + 2).sum();
-    let mut list = Vec::with_capacity(length + 1);
-    for row in rows {
-        list.push(if list.is_empty() { b'[' } else { b',' });
-        list.extend_from_slice(&row.0);
-        list.push(b'}');
-    }
-    list.push(b']');
-    let list = String::from_utf8(list)
-        .map_err(|error| Error::internal("write rows as JSON").with_source(error))?;
-    execute(conn, sqlx::query(statement).bind(list)).await?;
     Ok(())
+}
+
+/// The greatest power of two that is not more than `waiting`, nor than [`ROWS`].
+fn rows_at_once(waiting: usize) -> usize {
+    1 << waiting.clamp(1, ROWS).ilog2()
+}
+
+fn insert_statement(table: &str, columns: &[&str], rows: usize) -> String {
+    let row = format!("({})", vec!["?"; columns.len()].join(", "));
+    let columns = columns.join(", ");
+    let rows = vec![row; rows].join(", ");
+    format!("INSERT INTO {table} ({columns}) VALUES {rows}")
 }
 
 /// A column.
@@ -297,4 +353,20 @@ pub(super) fn upload_owner(row: &SqliteRow) -> Result<UploadOwner> {
 fn attempts(row: &SqliteRow) -> Result<u32> {
     let stored: i64 = get(row, "attempts")?;
     Ok(u32::try_from(stored).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_number_of_rows_goes_in_with_few_statements() {
+        for (waiting, at_once) in [(1, 1), (2, 2), (3, 2), (63, 32), (64, 64), (700, 64)] {
+            assert_eq!(rows_at_once(waiting), at_once, "{waiting}");
+        }
+        assert_eq!(
+            insert_statement("t", &["a", "b"], 2),
+            "INSERT INTO t (a, b) VALUES (?, ?), (?, ?)"
+        );
+    }
 }

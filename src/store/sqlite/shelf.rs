@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
-use super::rows::{self, JsonRow, row};
+use super::rows::{self, NewRow, row};
 use crate::error::Result;
 use crate::model::artifact::is_small;
 use crate::model::{Artifact, EventId, Kind, Provider, RecordingId, State};
@@ -54,8 +54,8 @@ pub(super) async fn write_recordings(
         .iter()
         .filter(|shelf| shelf.change == Change::Made)
         .map(|shelf| recording_row(shelf))
-        .collect::<Result<_>>()?;
-    rows::insert(conn, sql::INSERT_RECORDINGS, made).await?;
+        .collect();
+    rows::insert(conn, "recordings", made).await?;
     let altered = shelves
         .iter()
         .filter(|shelf| shelf.change == Change::Altered);
@@ -93,7 +93,7 @@ pub(super) async fn write_contents(
         }
         for slot in &shelf.losses {
             match slot.change {
-                Change::Made => losses.push(loss_row(shelf, slot)?),
+                Change::Made => losses.push(loss_row(shelf, slot)),
                 Change::Altered => withdraw(conn, slot.id, shelf.changed_at).await?,
                 Change::Kept => {}
             }
@@ -105,8 +105,8 @@ pub(super) async fn write_contents(
             rows::execute(conn, query).await?;
         }
     }
-    rows::insert(conn, sql::INSERT_JOBS, jobs).await?;
-    rows::insert(conn, sql::INSERT_FAILURES, losses).await
+    rows::insert(conn, "jobs", jobs).await?;
+    rows::insert(conn, "provider_failures", losses).await
 }
 
 /// A failure without a recording's id may be about a recording that was saved from a later event already.
@@ -224,74 +224,78 @@ fn open_jobs(shelf: &Shelf) -> i64 {
     length(open.count() as u64)
 }
 
-fn recording_row(shelf: &Shelf) -> Result<JsonRow> {
+fn recording_row(shelf: &Shelf) -> NewRow {
     let facts = &shelf.facts;
-    Ok(row!({
+    row!({
         "id": shelf.id,
-        "source": shelf.source,
-        "provider": shelf.provider,
-        "recording_key": shelf.recording_key,
-        "provider_id": facts.recording_id,
-        "bot_id": facts.bot_id,
-        "session_id": facts.session_id,
-        "room_id": facts.room_id,
-        "room_name": facts.room_name,
+        "source": &shelf.source,
+        "provider": shelf.provider.as_str(),
+        "recording_key": &shelf.recording_key,
+        "provider_id": facts.recording_id.as_deref(),
+        "bot_id": facts.bot_id.as_deref(),
+        "session_id": facts.session_id.as_deref(),
+        "room_id": facts.room_id.as_deref(),
+        "room_name": facts.room_name.as_deref(),
         "started_at": facts.started_at.map(millis),
         "ended_at": facts.ended_at.map(millis),
-        "folder_date": shelf.date.to_string(),
-        "folder": shelf.folder,
+        "folder_date": shelf.date,
+        "folder": &shelf.folder,
+        "generation": 1,
         "open_jobs": open_jobs(shelf),
         "created_at": millis(shelf.created_at),
-    }))
+    })
 }
 
-fn job_row(shelf: &Shelf, job: &JobSlot, artifact: &Artifact) -> Result<JsonRow> {
+fn job_row(shelf: &Shelf, job: &JobSlot, artifact: &Artifact) -> Result<NewRow> {
     let (origin_kind, origin) = from_origin(&artifact.origin)?;
     let failure = job.failure();
+    let now = millis(shelf.changed_at);
     Ok(row!({
         "id": job.id,
         "recording_id": shelf.id,
-        "identity": job.identity,
-        "name": job.name,
-        "kind": artifact.kind,
-        "format": artifact.format,
+        "identity": &job.identity,
+        "name": &job.name,
+        "kind": artifact.kind.as_str(),
+        "format": artifact.format.as_str(),
         "key": format!("{}/{}", shelf.folder, job.name),
-        "state": job.state,
+        "state": job.state.as_str(),
         "is_small": i64::from(artifact.is_small()),
         "origin_kind": origin_kind,
         "origin": origin,
         "remint": artifact.remint.as_ref().map(to_json).transpose()?,
         "deadline": artifact.deadline.at.map(millis),
-        "deadline_from": artifact.deadline.from,
+        "deadline_from": artifact.deadline.from.as_str(),
         "is_upper_bound": i64::from(artifact.deadline.is_upper_bound),
         "latest_start": millis(artifact.deadline.latest_start(artifact.size_bytes)),
         "announced_size": artifact.size_bytes.map(length),
         "announced_by": job.announced_by,
         "announced_at": millis(job.announced_at),
         "found_by": job.found_by,
-        "now": millis(shelf.changed_at),
-        "class": failure.map(|(class, _)| class),
+        "next_attempt_at": now,
+        "class": failure.map(|(class, _)| class.as_str()),
         "message": failure.map(|(_, why)| clean(why)),
+        "created_at": now,
+        "changed_at": now,
     }))
 }
 
-fn loss_row(shelf: &Shelf, slot: &LossSlot) -> Result<JsonRow> {
+fn loss_row(shelf: &Shelf, slot: &LossSlot) -> NewRow {
     let report = slot.report.as_ref();
     let failure = report.map(|report| &report.failure);
-    Ok(row!({
+    row!({
         "id": slot.id,
         "recording_id": shelf.id,
         "event_id": slot.loss.event,
         "event_name": report.map(|report| &report.event_name),
-        "loss_key": slot.loss_key,
-        "class": failure.map(|failure| failure.class),
+        "loss_key": &slot.loss_key,
+        "class": failure.map(|failure| failure.class.as_str()),
         "code": failure.and_then(|failure| failure.code.as_deref()),
         "message": failure.map(|failure| &failure.message),
-        "kind": slot.loss.kind,
+        "kind": slot.loss.kind.map(Kind::as_str),
         "at": millis(slot.loss.at),
         "received_at": report.map(|report| millis(report.received_at)),
         "withdrawn_at": (!slot.is_open).then(|| millis(shelf.changed_at)),
-    }))
+    })
 }
 
 async fn refresh(

@@ -16,6 +16,7 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::wal::Checkpoints;
 use super::{error, record};
 use crate::error::{Class, Error, Result};
 use crate::store::{NewEvent, Recorded};
@@ -148,6 +149,7 @@ async fn run(
 ) {
     let mut refusal: Option<BatchFailure> = None;
     let mut ids = record::Ids::default();
+    let mut checkpoints = Checkpoints::new(options.clone());
     let mut batch = Vec::with_capacity(BATCH);
     while commands.recv_many(&mut batch, BATCH).await > 0 {
         let (events, mut works) = split(batch.drain(..));
@@ -156,7 +158,7 @@ async fn run(
             Some(failure) => Err(failure.clone()),
             None => match renew(&mut conn, &options).await {
                 Ok(()) => write(&mut conn, &mut ids, news, &mut works).await,
-                Err(cause) => Err(cause),
+                Err(cause) => Err(failed(cause)),
             }
             .map_err(BatchFailure::of),
         };
@@ -171,6 +173,13 @@ async fn run(
             // A sender that has hung up sends again; the store knows the event then.
             let _ = answer.send(result);
         }
+        let failure = match failure {
+            Some(failure) => Some(failure),
+            None => {
+                let checked = checkpoints.after_commit(&mut conn).await;
+                checked.err().map(|cause| BatchFailure::of(failed(cause)))
+            }
+        };
         if let Some(failure) = failure.filter(|failure| failure.is_final && refusal.is_none()) {
             tracing::error!(
                 error = failure.message,
@@ -179,6 +188,7 @@ async fn run(
             refusal = Some(failure);
         }
     }
+    checkpoints.finish().await;
     if let Err(cause) = conn.close().await {
         tracing::warn!(%cause, "failed to close the store");
     }
@@ -221,26 +231,33 @@ async fn write(
     ids: &mut record::Ids,
     news: Vec<NewEvent>,
     works: &mut [Box<dyn Work>],
-) -> Result<Vec<Result<Recorded>>, sqlx::Error> {
-    let mut transaction = conn.begin_with("BEGIN IMMEDIATE").await?;
+) -> Result<Vec<Result<Recorded>>> {
+    let mut transaction = conn.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
     let recorded = record::record_all(&mut transaction, ids, news).await?;
     for work in works {
-        let mut savepoint = transaction.begin().await?;
+        let mut savepoint = transaction.begin().await.map_err(failed)?;
         if work.run(&mut savepoint).await {
-            savepoint.commit().await?;
+            savepoint.commit().await.map_err(failed)?;
         } else {
-            savepoint.rollback().await?;
+            savepoint.rollback().await.map_err(failed)?;
         }
     }
-    transaction.commit().await?;
+    transaction.commit().await.map_err(failed)?;
     Ok(recorded)
 }
 
+fn failed(cause: sqlx::Error) -> Error {
+    error::from("write to the store", cause)
+}
+
 impl BatchFailure {
-    fn of(cause: sqlx::Error) -> BatchFailure {
-        let is_final = error::is_failed_sync(&cause);
+    fn of(error: Error) -> BatchFailure {
+        let cause = std::error::Error::source(&error);
+        let is_final = cause
+            .and_then(|cause| cause.downcast_ref())
+            .is_some_and(error::is_failed_sync);
         BatchFailure {
-            message: error::from("write to the store", cause).full_message(),
+            message: error.full_message(),
             is_final,
         }
     }

@@ -305,6 +305,26 @@ fn fat(key: &str) -> NewEvent {
     new
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn the_wal_begins_anew_while_events_keep_coming() {
+    let backend = Sqlite::new();
+    let store = SqliteStore::open(&backend.path()).await.unwrap();
+    let wal = backend.path().with_extension("db-wal");
+    let mut written_bytes = 0;
+    for number in 0..400 {
+        let mut new = fat(&format!("e{number}"));
+        new.raw = vec![b'x'; 200_000].into();
+        written_bytes += new.raw.len() as u64;
+        store.record(new).await.unwrap();
+    }
+    // SQLite's own bound would be 64 MiB.
+    let wal_bytes = std::fs::metadata(&wal).unwrap().len();
+    assert!(
+        wal_bytes < 48 << 20 && wal_bytes < written_bytes / 2,
+        "{wal_bytes} of {written_bytes}"
+    );
+}
+
 #[tokio::test]
 async fn a_full_disk_refuses_stores_no_half_and_goes_on_when_there_is_space() {
     let backend = Sqlite::new();
