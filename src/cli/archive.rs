@@ -5,9 +5,11 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::stream::{self, StreamExt as _};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +31,9 @@ use crate::worker::Worker;
 
 /// A person waits: parts on their way get this long after Ctrl-C.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// Events that wait for one commit: each alone would cost the disk a sync.
+const EVENTS_AT_ONCE: usize = 128;
 
 /// Arguments of `archive`.
 #[derive(clap::Args, Debug)]
@@ -200,11 +205,17 @@ pub(super) async fn work_on(
 /// The jobs of the events, all of them open or archived: asking again for what had failed is a retry.
 async fn record(house: &House, understood: Vec<Understood>, output: &Output) -> Result<Vec<JobId>> {
     let mut jobs = Vec::new();
-    for Understood { source, event, raw } in understood {
-        let now = house.clock.now();
+    let mut known = HashSet::new();
+    let now = house.clock.now();
+    let receipts = stream::iter(understood).map(|Understood { source, event, raw }| {
         let event = NewEvent::new(source, event, raw, &house.layout, now);
         let named = event.event.artifacts.len();
-        let recorded = house.store.record(event).await?;
+        async move { (named, house.store.record(event).await) }
+    });
+    // In their order; those that wait together are written together.
+    let mut receipts = pin!(receipts.buffered(EVENTS_AT_ONCE));
+    while let Some((named, recorded)) = receipts.next().await {
+        let recorded = recorded?;
         if recorded.is_duplicate {
             output.note("this event was recorded before");
         }
@@ -214,7 +225,7 @@ async fn record(house: &House, understood: Vec<Understood>, output: &Output) -> 
             house.store.retry(&Selection::Ids(ids), now).await?;
         }
         for job in recorded.jobs.into_iter().chain(found) {
-            if !jobs.contains(&job) {
+            if known.insert(job) {
                 jobs.push(job);
             }
         }

@@ -42,9 +42,6 @@ const PROGRESS_CAPACITY: usize = 1024;
 /// An upload slower than this has failed: a part of 8 MiB then takes four minutes.
 const SLOWEST_UPLOAD_BYTES_PER_SECOND: u64 = 32 * 1024;
 
-/// Small artifacts at once, in a lane of their own: each is one request in and one out.
-const SMALL_TRANSFERS: u32 = 32;
-
 /// What the commands share: the state, and who hears of what happens to it.
 pub struct House {
     /// The configuration that it was built from.
@@ -161,7 +158,7 @@ impl House {
             settings: WorkerSettings {
                 name: self.name.clone(),
                 transfers: limits.transfers,
-                small_transfers: SMALL_TRANSFERS,
+                small_transfers: limits.small_transfers,
                 lease: Duration::from_secs(60),
                 heartbeat: Duration::from_secs(15),
                 grace,

@@ -257,6 +257,9 @@ pub struct LimitsConfig {
     /// Large transfers at once.
     #[serde(deserialize_with = "lenient::number")]
     pub transfers: u32,
+    /// Small ones at once, in a lane of their own: each is one request in and one out.
+    #[serde(deserialize_with = "lenient::number")]
+    pub small_transfers: u32,
     /// Connections to one origin host at once.
     #[serde(deserialize_with = "lenient::number")]
     pub per_host: u32,
@@ -279,6 +282,7 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         LimitsConfig {
             transfers: 8,
+            small_transfers: 32,
             per_host: 32,
             lanes: 24,
             all_lanes: 64,

@@ -75,6 +75,7 @@ impl Config {
     fn validate_limits(&self) -> Result<()> {
         for (name, value) in [
             ("transfers", self.limits.transfers),
+            ("small_transfers", self.limits.small_transfers),
             ("per_host", self.limits.per_host),
             ("lanes", self.limits.lanes),
             ("all_lanes", self.limits.all_lanes),

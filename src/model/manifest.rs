@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::artifact::{Format, Kind};
-use super::deadline::DeadlineFrom;
-use super::job::{EventId, JobId, RecordingId, State};
+use super::deadline::{Deadline, DeadlineFrom};
+use super::job::{Archived, EventId, JobId, RecordingId, State};
 use super::recording::Provider;
 use crate::error::Class;
 
@@ -57,6 +57,37 @@ pub struct Record {
     pub bytes_done: u64,
     /// When it was archived.
     pub archived_at: Option<Timestamp>,
+}
+
+impl Record {
+    /// When its transfer should begin at the latest.
+    pub fn latest_start(&self) -> Timestamp {
+        let deadline = self
+            .deadline
+            .map_or(Deadline::NONE, |at| Deadline::at(at, self.deadline_from));
+        deadline.latest_start(self.size_bytes)
+    }
+
+    /// The record of a running job after it was archived at `now`, as the store then tells it.
+    #[must_use]
+    pub fn archived(self, archived: &Archived, now: Timestamp) -> Record {
+        Record {
+            state: State::Archived,
+            class: None,
+            message: None,
+            action: None,
+            key: archived.key.clone(),
+            size_bytes: Some(archived.size_bytes),
+            bytes_done: archived.size_bytes,
+            crc64nvme: Some(archived.crc64nvme.clone()),
+            sha256: archived.sha256.clone(),
+            etag: archived.etag.clone(),
+            version_id: archived.version_id.clone(),
+            // The store keeps milliseconds.
+            archived_at: Some(Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)),
+            ..self
+        }
+    }
 }
 
 /// A file that belongs to an artifact of several: a playlist or segment of an HLS recording.

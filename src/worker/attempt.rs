@@ -23,7 +23,9 @@ const NEAR_PATIENCE: Duration = Duration::from_secs(30);
 /// How an attempt ended, as far as the shift has to know.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// The outcome is written, or the lease was lost and the job is another's.
+    /// It is in the bucket, and that is written.
+    Archived,
+    /// Another outcome is written, or the lease was lost and the job is another's.
     Done,
     /// A lookup was answered: its files are jobs of this recording now.
     Resolved(RecordingId),
@@ -36,6 +38,8 @@ pub(super) struct Attempt {
     worker: Worker,
     hold: Hold,
     job: Job,
+    /// As it was claimed, while nothing but its state has changed.
+    record: Option<Record>,
     /// Cancelled when a shutdown's grace is over.
     abandon: CancellationToken,
     /// Whether somebody waits for it at a terminal.
@@ -79,6 +83,7 @@ impl Attempt {
             worker,
             hold,
             job,
+            record: None,
             abandon,
             is_foreground,
         }
@@ -106,6 +111,7 @@ impl Attempt {
                 Err(error) => Err(Failure::of(error)),
             },
             Origin::Url(_) | Origin::Inline(_) => {
+                self.record = Some(record.clone());
                 (self.worker.emit)(ProgressEvent::Started { record });
                 self.carry().await.map(Fruit::Archived)
             }
@@ -223,6 +229,7 @@ impl Attempt {
         }
         tracing::info!(job = %self.job.id, name = self.job.name, "got a fresh URL");
         self.job.origin = fresh.origin;
+        self.record = None;
         self.job.deadline = fresh.deadline;
         self.job.size_bytes = fresh.size_bytes.or(self.job.size_bytes);
         Ok(())
@@ -311,14 +318,18 @@ impl Attempt {
     }
 
     async fn settle(&self, outcome: Outcome) -> Ended {
-        settle(&self.worker, &self.hold, &outcome).await;
+        let record = self.record.clone();
+        let written = settle(&self.worker, &self.hold, &outcome, record).await;
         let is_lost = matches!(outcome.state(), State::Failed | State::Expired);
         if let Some(checkpoint) = self.job.checkpoint.as_ref().filter(|_| is_lost)
             && !self.hold.is_lost()
         {
             self.worker.engine.abandon(&self.job, checkpoint).await;
         }
-        Ended::Done
+        match outcome {
+            Outcome::Archived(_) if written == Some(Written::Yes) => Ended::Archived,
+            _ => Ended::Done,
+        }
     }
 
     /// The job is another's: only those who watch have to hear of it.

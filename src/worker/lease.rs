@@ -185,11 +185,15 @@ where
     }
 }
 
+/// An attempt younger than this part of a lease holds it without asking: a small file then costs no write for it.
+const YOUNG_PART: u32 = 60;
+
 /// The transfer's notes, written under the lease.
 pub(super) struct LeaseLedger<'a> {
     worker: &'a Worker,
     hold: &'a Hold,
     last: Mutex<Option<Checkpoint>>,
+    begun: (Timestamp, Instant),
 }
 
 impl<'a> LeaseLedger<'a> {
@@ -199,7 +203,17 @@ impl<'a> LeaseLedger<'a> {
             worker,
             hold,
             last: Mutex::new(last),
+            begun: (worker.clock.now(), Instant::now()),
         }
+    }
+
+    /// Whether the attempt began so short a time ago that its lease can't have run out. By two clocks: one of
+    /// them stands still while the machine is suspended, the other may be set back.
+    fn is_young(&self) -> bool {
+        let young = self.worker.settings.lease / YOUNG_PART;
+        let (at, instant) = self.begun;
+        let age = Duration::try_from(self.worker.clock.now().duration_since(at));
+        age.is_ok_and(|age| age < young) && instant.elapsed() < young
     }
 
     /// The checkpoint as it was last noted.
@@ -240,6 +254,9 @@ impl Ledger for LeaseLedger<'_> {
     async fn is_held(&self) -> bool {
         if self.hold.is_lost() {
             return false;
+        }
+        if self.is_young() {
+            return true;
         }
         // Asked of the store, not of our memory: a machine that was frozen believes what is long past.
         let lease = std::slice::from_ref(self.hold.lease());

@@ -9,11 +9,13 @@
 //! store *after* the ETag that it replaces, so that an older state never replaces a newer one.
 
 use std::collections::{BTreeSet, HashMap};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum};
+use futures::stream::{self, Stream, StreamExt as _};
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::Notify;
@@ -33,6 +35,9 @@ pub(super) const RECORDING_METADATA_KEY: &str = "harvester-recording";
 
 /// Recordings that are sealed in one pass.
 const BATCH: u32 = 256;
+
+/// Recordings whose documents are on their way at the same time.
+const AT_ONCE: usize = 16;
 
 /// The wait after a recording could not be sealed; doubles up to the longest.
 const DELAY: Duration = Duration::from_secs(2);
@@ -72,8 +77,9 @@ pub(super) async fn these(
     });
     let left = left.into_iter().filter(|recording| own.contains(recording));
     let recordings: BTreeSet<_> = worked_on.into_iter().chain(left).collect();
-    for recording in recordings {
-        if let Err(error) = seal(worker, recording).await {
+    let mut sealing = pin!(sealing(worker, recordings));
+    while let Some((recording, sealed)) = sealing.next().await {
+        if let Err(error) = sealed {
             complain(recording, &error);
         }
     }
@@ -97,23 +103,36 @@ async fn pass(worker: &Worker, waiting: &mut HashMap<RecordingId, Waiting>) {
         }
     };
     waiting.retain(|recording, _| unsealed.contains(recording));
-    for recording in unsealed {
-        let earlier = waiting.get(&recording);
-        if earlier.is_some_and(|earlier| Instant::now() < earlier.until) {
-            continue;
-        }
-        let Err(error) = seal(worker, recording).await else {
+    let now = Instant::now();
+    let due: Vec<_> = unsealed
+        .into_iter()
+        .filter(|recording| waiting.get(recording).is_none_or(|one| one.until <= now))
+        .collect();
+    let mut sealing = pin!(sealing(worker, due));
+    while let Some((recording, sealed)) = sealing.next().await {
+        let Err(error) = sealed else {
             waiting.remove(&recording);
             continue;
         };
         complain(recording, &error);
-        let failures = earlier
+        let failures = waiting
+            .get(&recording)
             .map_or(0, |earlier| earlier.failures)
             .saturating_add(1);
         let delay = DELAY.saturating_mul(1 << failures.min(16)).min(MAX_DELAY);
         let until = Instant::now() + delay;
         waiting.insert(recording, Waiting { failures, until });
     }
+}
+
+/// Seals `recordings`, several at once, and tells of each when it has ended.
+fn sealing(
+    worker: &Worker,
+    recordings: impl IntoIterator<Item = RecordingId>,
+) -> impl Stream<Item = (RecordingId, Result<()>)> {
+    stream::iter(recordings)
+        .map(move |recording| async move { (recording, seal(worker, recording).await) })
+        .buffer_unordered(AT_ONCE)
 }
 
 fn complain(recording: RecordingId, error: &Error) {
@@ -242,9 +261,11 @@ impl Sealer<'_> {
     ///
     /// `look_first` is for a document that may be there without the store's knowledge.
     async fn write(&self, document: Document, look_first: bool) -> Result<Option<Written>> {
-        let Some(folder) = self.contents().await?.map(|contents| contents.folder) else {
+        let Some(contents) = self.contents().await? else {
             return Ok(None);
         };
+        let folder = contents.folder.clone();
+        let mut fresh = Some(contents);
         let mut foreign = BTreeSet::new();
         let mut must_look = look_first;
         let mut was_unknown = false;
@@ -253,11 +274,16 @@ impl Sealer<'_> {
             let key = format!("{folder}/{name}");
             // Looked at before the contents are read: see the notes on two workers above.
             let there = if must_look {
+                fresh = None;
                 Some(self.look(&key).await?)
             } else {
                 None
             };
-            let Some(contents) = self.contents().await? else {
+            let read = match fresh.take() {
+                Some(contents) => Some(contents),
+                None => self.contents().await?,
+            };
+            let Some(contents) = read else {
                 return Ok(None);
             };
             let known = document.known_etag(&contents);

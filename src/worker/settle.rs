@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::Worker;
 use super::lease::{Hold, persist};
 use crate::error::{Class, Error};
-use crate::model::{Deadline, Job, JobId, Outcome, ProgressEvent};
+use crate::model::{Deadline, Job, JobId, Outcome, ProgressEvent, Record};
 use crate::schedule::retry::{self, Decision};
 use crate::store::{Filter, Written};
 
@@ -53,7 +53,7 @@ pub(super) async fn settle_panicked(worker: &Worker, hold: &Hold, facts: Facts) 
         "finish the attempt: it panicked (the log has the message)",
     );
     if let Decision::Settle(outcome) = facts.decide(worker, &error, false) {
-        settle(worker, hold, &outcome).await;
+        settle(worker, hold, &outcome, None).await;
     }
 }
 
@@ -61,15 +61,37 @@ pub(super) async fn settle_panicked(worker: &Worker, hold: &Hold, facts: Facts) 
 ///
 /// If the store can't be written while the lease lives, the lease runs out and the job is claimed
 /// again; what is in the bucket already is found there.
-pub(super) async fn settle(worker: &Worker, hold: &Hold, outcome: &Outcome) {
+/// `claimed` is how its record stood when it was claimed, unless it has changed since. Answers `None` when it
+/// could not be written.
+pub(super) async fn settle(
+    worker: &Worker,
+    hold: &Hold,
+    outcome: &Outcome,
+    claimed: Option<Record>,
+) -> Option<Written> {
     let (store, lease) = (&worker.store, hold.lease());
     let now = worker.clock.now();
-    match persist(worker, || store.settle(lease, outcome, now)).await {
-        Ok(Written::Yes) => log(lease.job, outcome),
-        Ok(Written::Stale) => hold.lose(),
-        Err(error) => return complain(lease.job, &error),
-    }
+    let written = match persist(worker, || store.settle(lease, outcome, now)).await {
+        Ok(Written::Yes) => {
+            log(lease.job, outcome);
+            if let (Outcome::Archived(archived), Some(record)) = (outcome, claimed) {
+                let record = record.archived(archived, now);
+                (worker.emit)(ProgressEvent::Settled { record });
+                return Some(Written::Yes);
+            }
+            Written::Yes
+        }
+        Ok(Written::Stale) => {
+            hold.lose();
+            Written::Stale
+        }
+        Err(error) => {
+            complain(lease.job, &error);
+            return None;
+        }
+    };
     tell(worker, lease.job, outcome).await;
+    Some(written)
 }
 
 /// Says that how an attempt ended could not be stored.

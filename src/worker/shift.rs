@@ -5,8 +5,10 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Attempt, Ended};
@@ -24,6 +26,15 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The first wait after a claim has failed; doubles up to the poll or a minute, whichever is longer.
 const CLAIM_DELAY: Duration = Duration::from_millis(200);
+
+/// A lane that is full but for a few places is filled this long after the last time.
+const REST: Duration = Duration::from_millis(20);
+
+/// In the foreground, a lane for which there was too little is looked after this often.
+const DRY_REST: Duration = Duration::from_millis(200);
+
+/// In the foreground, the jobs that one claim chooses from.
+const CLAIM_OF: usize = 256;
 
 /// In the foreground somebody waits: the end of a job elsewhere is noticed this soon.
 const FOREGROUND_POLL: Duration = Duration::from_millis(500);
@@ -57,6 +68,8 @@ pub(super) async fn foreground(
     shutdown: &CancellationToken,
 ) -> Result<Vec<Record>> {
     let mut shift = Shift::new(worker, Some(jobs.into_iter().collect()));
+    let records = shift.own_records().await?;
+    shift.queue(&records);
     shift.work(shutdown).await;
     shift.drain().await;
     let records = shift.own_records().await?;
@@ -69,6 +82,11 @@ struct Shift<'a> {
     worker: &'a Worker,
     /// Only these, when it is an `archive` in the foreground.
     only: Option<BTreeSet<JobId>>,
+    /// Those of them that may be claimed, in the order of slack: not on their way now, and not known to have
+    /// settled.
+    waiting: BTreeSet<Place>,
+    /// When each lane was last filled: small ones, large ones.
+    filled: [Option<Filled>; 2],
     /// In the foreground: whose jobs were worked on.
     worked_on: BTreeSet<RecordingId>,
     leases: Arc<Leases>,
@@ -88,9 +106,21 @@ struct Shift<'a> {
 
 /// What is kept of a running attempt in case its task panics.
 struct Underway {
+    place: Place,
     lease: Lease,
     facts: Facts,
     is_small: bool,
+}
+
+/// A place in the queue: when the transfer should begin at the latest.
+type Place = (Timestamp, JobId);
+
+/// The last time that a lane was filled.
+#[derive(Clone, Copy)]
+struct Filled {
+    at: Instant,
+    /// Whether there was less to claim than it had room for.
+    is_dry: bool,
 }
 
 /// Why the claiming stops for a while, or for good.
@@ -111,7 +141,9 @@ impl<'a> Shift<'a> {
         ));
         Shift {
             worker,
+            waiting: BTreeSet::new(),
             only,
+            filled: [None; 2],
             worked_on: BTreeSet::new(),
             leases,
             heartbeats,
@@ -210,12 +242,22 @@ impl<'a> Shift<'a> {
             small: settings.small_transfers,
             large: settings.transfers,
         };
-        for is_small in [true, false] {
-            let room = limits.room(self.running());
-            let room = if is_small { room.small } else { room.large };
-            if room > 0 {
-                self.claim(is_small, room).await?;
+        let room = limits.room(self.running());
+        let mut rest = None::<Duration>;
+        for (is_small, room, limit) in [
+            (true, room.small, limits.small),
+            (false, room.large, limits.large),
+        ] {
+            if room == 0 {
+                continue;
             }
+            match self.rest_of(is_small, room, limit) {
+                None => self.claim(is_small, room).await?,
+                Some(of_lane) => rest = Some(rest.map_or(of_lane, |rest| rest.min(of_lane))),
+            }
+        }
+        if let Some(rest) = rest {
+            return Ok(Next::Wait(rest));
         }
         if self.is_foreground() && self.attempts.is_empty() && self.all_settled().await? {
             return Ok(Next::Finished);
@@ -231,29 +273,77 @@ impl<'a> Shift<'a> {
         Ok(Next::Wait(schedule::next_look(now, next_due, room, poll)))
     }
 
-    async fn claim(&mut self, is_small: bool, limit: u32) -> Result<()> {
+    /// How long a lane waits before it is filled again; `None` when it is time. While others of it are on
+    /// their way, the places that became free are filled together.
+    fn rest_of(&self, is_small: bool, room: u32, limit: u32) -> Option<Duration> {
+        let filled = self.filled[usize::from(is_small)]?;
+        let rest = match filled.is_dry {
+            true if self.is_foreground() && !self.attempts.is_empty() => DRY_REST,
+            false if room < limit.div_ceil(4) => REST,
+            _ => return None,
+        };
+        rest.checked_sub(filled.at.elapsed())
+            .filter(|rest| !rest.is_zero())
+    }
+
+    async fn claim(&mut self, is_small: bool, room: u32) -> Result<()> {
+        let wanted = room as usize;
+        let mut started = 0;
+        if self.only.is_none() {
+            started = self.claim_of(None, is_small, room).await?;
+        } else {
+            let waiting: Vec<_> = self.waiting.iter().map(|(_, job)| *job).collect();
+            // Not all at once: a long list would be looked up again for every few of it.
+            for some in waiting.chunks(CLAIM_OF) {
+                let missing = room.saturating_sub(u32::try_from(started).unwrap_or(room));
+                started += self
+                    .claim_of(Some(some.to_vec()), is_small, missing)
+                    .await?;
+                if started >= wanted {
+                    break;
+                }
+            }
+        }
+        self.filled[usize::from(is_small)] = Some(Filled {
+            at: Instant::now(),
+            is_dry: started < wanted,
+        });
+        Ok(())
+    }
+
+    async fn claim_of(
+        &mut self,
+        only: Option<Vec<JobId>>,
+        is_small: bool,
+        limit: u32,
+    ) -> Result<usize> {
         let claim = Claim {
             worker: self.worker.settings.name.clone(),
             is_small,
             limit,
             now: self.worker.clock.now(),
             lease_until: lease::lease_until(self.worker),
-            only: self
-                .only
-                .as_ref()
-                .map(|jobs| jobs.iter().copied().collect()),
+            only,
         };
-        for claimed in self.worker.store.claim(claim).await? {
+        let claimed = self.worker.store.claim(claim).await?;
+        let started = claimed.len();
+        for claimed in claimed {
             self.start(claimed, is_small);
         }
-        Ok(())
+        Ok(started)
     }
 
     fn start(&mut self, claimed: Claimed, is_small: bool) {
         if self.is_foreground() {
             self.worked_on.insert(claimed.job.recording_id);
         }
+        let place = place_of(&claimed.record);
+        if !self.waiting.remove(&place) {
+            // A fresh URL has moved it meanwhile.
+            self.waiting.retain(|(_, job)| *job != place.1);
+        }
         let underway = Underway {
+            place,
             lease: claimed.lease.clone(),
             facts: Facts::of(&claimed.job),
             is_small,
@@ -296,8 +386,11 @@ impl<'a> Shift<'a> {
         let Some(underway) = self.underway.remove(&id) else {
             return;
         };
+        if self.only.is_some() && !matches!(ended, Some(Ended::Archived)) {
+            self.waiting.insert(underway.place);
+        }
         match ended {
-            Some(Ended::Done) => {}
+            Some(Ended::Archived | Ended::Done) => {}
             Some(Ended::Resolved(recording)) => self.follow(recording).await,
             Some(Ended::Refused(error)) => self.pause(&error).await,
             None => self.bury(underway).await,
@@ -316,12 +409,11 @@ impl<'a> Shift<'a> {
             return;
         };
         match self.worker.store.list(&by_id(recording.0)).await {
-            Ok(records) => only.extend(
-                records
-                    .iter()
-                    .filter(|record| !record.state.is_settled())
-                    .map(|record| record.id),
-            ),
+            Ok(mut records) => {
+                records.retain(|record| !record.state.is_settled() && only.insert(record.id));
+                self.queue(&records);
+                self.filled = [None; 2];
+            }
             Err(error) => tracing::error!(
                 %recording,
                 "failed to find what a lookup led to: {}",
@@ -336,6 +428,11 @@ impl<'a> Shift<'a> {
         } else {
             self.destination.pause(self.worker, error).await;
         }
+    }
+
+    fn queue(&mut self, records: &[Record]) {
+        let open = records.iter().filter(|record| !record.state.is_settled());
+        self.waiting.extend(open.map(place_of));
     }
 
     fn is_foreground(&self) -> bool {
@@ -364,6 +461,10 @@ impl<'a> Shift<'a> {
         let longest = self.worker.settings.poll.max(Duration::from_secs(60));
         CLAIM_DELAY.saturating_mul(1 << doublings).min(longest)
     }
+}
+
+fn place_of(record: &Record) -> Place {
+    (record.latest_start(), record.id)
 }
 
 fn by_id(id: uuid::Uuid) -> Filter {
