@@ -162,11 +162,28 @@ impl<'a> Lanes<'a> {
         reader: Option<Reader<'a>>,
     ) -> Result<(Content, Version, bool), Stop> {
         let carried = self.carry(reader).await;
-        if carried.is_err() {
+        if let Err(stop) = &carried {
             self.work.clear();
+            if is_of_the_origin(stop) {
+                self.send_the_rest().await;
+            }
             self.uploads.stop().await;
         }
         carried.map(|()| (self.content, self.version, self.is_end_certain))
+    }
+
+    /// What was read of an origin that gives no more may be all that there will ever be of it, and is
+    /// what the next attempt needs not ask for.
+    async fn send_the_rest(&mut self) {
+        while !self.uploads.is_idle() {
+            let Ok(part) = self.uploads.next().await else {
+                return;
+            };
+            let state = self.content.check.state();
+            if self.attempt.note_part(part, state).await.is_err() {
+                return;
+            }
+        }
     }
 
     async fn carry(&mut self, reader: Option<Reader<'a>>) -> Result<(), Stop> {
@@ -448,4 +465,18 @@ pub(super) async fn read_part(
         )));
     }
     Ok((part.finish(), cover))
+}
+
+/// Whether the origin is what failed, and what it gave so far is good.
+fn is_of_the_origin(stop: &Stop) -> bool {
+    use Class::*;
+    match stop {
+        Stop::Fail(error) => {
+            matches!(
+                error.class(),
+                Denied | Expired | Gone | Unreachable | Throttled
+            )
+        }
+        Stop::Restart { .. } | Stop::Taken => false,
+    }
 }
