@@ -7,14 +7,14 @@ pub mod origin;
 pub mod s3;
 
 /// Says loudly that a test is left out because `missing` is not on this machine. Where everything has to be
-/// there (`HARVESTER_REQUIRE=all`, as in CI), that fails instead.
+/// there (`REQUIRE_TEST_TOOLS=all`, as in CI), that fails instead.
 #[expect(
     clippy::explicit_write,
     reason = "what `eprintln!` says, a test that passes keeps to itself"
 )]
 pub fn skip(missing: &str) {
     use std::io::Write as _;
-    let is_required = std::env::var("HARVESTER_REQUIRE").is_ok_and(|value| value == "all");
-    assert!(!is_required, "{missing}, and HARVESTER_REQUIRE=all");
+    let is_required = std::env::var("REQUIRE_TEST_TOOLS").is_ok_and(|value| value == "all");
+    assert!(!is_required, "{missing}, and REQUIRE_TEST_TOOLS=all");
     writeln!(std::io::stderr(), "SKIPPED: {missing}").unwrap();
 }

@@ -19,7 +19,7 @@ pub struct Moto {
 }
 
 impl Moto {
-    /// `None`, loudly, when moto is not installed. With `HARVESTER_REQUIRE=all` that fails instead.
+    /// `None`, loudly, when moto is not installed. With `REQUIRE_TEST_TOOLS=all` that fails instead.
     pub async fn start() -> Option<Moto> {
         let port = free_port();
         let spawned = Command::new("moto_server")

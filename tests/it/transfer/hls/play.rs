@@ -18,7 +18,7 @@ struct Played {
     decoded_md5: String,
 }
 
-/// `None`, loudly, when ffmpeg is not installed. With `HARVESTER_REQUIRE=all` that fails instead.
+/// `None`, loudly, when ffmpeg is not installed. With `REQUIRE_TEST_TOOLS=all` that fails instead.
 async fn has_ffmpeg() -> bool {
     let found = Command::new("ffmpeg")
         .arg("-version")
