@@ -211,7 +211,10 @@ sys.stdout.buffer.write(out.data)
     let output = Command::new("python3").args(["-c", script]).output();
     let Ok(output) = output.map(|output| output.stdout).map_err(drop) else {
         let is_required = std::env::var("REQUIRE_TEST_TOOLS").is_ok_and(|value| value == "all");
-        assert!(!is_required, "python3 not found, and REQUIRE_TEST_TOOLS=all");
+        assert!(
+            !is_required,
+            "python3 not found, and REQUIRE_TEST_TOOLS=all"
+        );
         eprintln!("SKIPPED: python3 not found");
         return;
     };

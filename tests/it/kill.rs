@@ -28,7 +28,7 @@ async fn what_was_acknowledged_survives_kill_9_at_any_moment() {
     let seed = seed();
     #[expect(clippy::print_stderr, reason = "a failure is replayed by its seed")]
     {
-        eprintln!("seed {seed} (set HARVESTER_SEED to replay)");
+        eprintln!("seed {seed} (set KILL_SEED to replay)");
     }
     let mut random = fastrand::Rng::with_seed(seed);
     let folder = tempfile::tempdir().unwrap();
@@ -198,8 +198,8 @@ fn records_folder(records: &[Value], event: &str) -> String {
 }
 
 fn seed() -> u64 {
-    match std::env::var("HARVESTER_SEED") {
-        Ok(seed) => seed.parse().expect("HARVESTER_SEED is a number"),
+    match std::env::var("KILL_SEED") {
+        Ok(seed) => seed.parse().expect("KILL_SEED is a number"),
         Err(_) => fastrand::u64(..),
     }
 }
