@@ -101,9 +101,13 @@ async fn a_stop_in_the_middle_costs_a_few_segments() {
     let job = hls_job(&world.origin, MASTER);
     let cancel = CancellationToken::new();
     let stop = async {
-        let key = format!("{FOLDER}/hls/v1/seg-00002.ts");
-        while world.object(&key).await.is_none() {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+        let layers = [0, 1].into_iter().flat_map(|layer| {
+            (0..4).map(move |number| format!("{FOLDER}/hls/v{layer}/seg-0000{number}.ts"))
+        });
+        for key in layers.filter(|key| !key.ends_with("v1/seg-00003.ts")) {
+            while world.object(&key).await.is_none() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
         }
         cancel.cancel();
     };
@@ -117,6 +121,7 @@ async fn a_stop_in_the_middle_costs_a_few_segments() {
     let fetched = log[before..]
         .iter()
         .filter(|seen| seen.path.ends_with(".ts"));
+    // What was in the bucket but not yet noted may be asked for again.
     assert!(fetched.count() <= 3);
     assert_eq!(keys_of(&list(&world, "resources.json").await).len(), 10);
     // And once more nothing happens at all.
