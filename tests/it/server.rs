@@ -103,9 +103,13 @@ impl Answer {
     /// Reads until the other side closes, or cuts.
     async fn read_rest(stream: &mut TcpStream) -> String {
         let mut rest = Vec::new();
-        let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest));
+        let read = tokio::time::timeout(PATIENCE, stream.read_to_end(&mut rest)).await;
         // A cut is an end too, and what came before it counts.
-        let _ = read.await.expect("the connection ends");
+        assert!(
+            read.is_ok(),
+            "the connection does not end after {} bytes",
+            rest.len()
+        );
         String::from_utf8_lossy(&rest).into_owned()
     }
 

@@ -358,7 +358,10 @@ fn bytes(done: u64) -> ProgressEvent {
 /// The stream after its first event, and that event: somebody has to be under way.
 async fn open_stream(desk: &Desk, mut stream: TcpStream) -> (TcpStream, String) {
     let host = desk.host();
-    let head = format!("GET /api/v1/progress HTTP/1.1\r\nhost: {host}\r\nx-harvester: 1\r\n\r\n");
+    // With the end of the answer the connection ends too.
+    let head = format!(
+        "GET /api/v1/progress HTTP/1.1\r\nhost: {host}\r\nx-harvester: 1\r\nconnection: close\r\n\r\n"
+    );
     stream.write_all(head.as_bytes()).await.unwrap();
     let begun = read_until(&mut stream, "\"bytes\"").await;
     assert!(begun.starts_with("HTTP/1.1 200"), "{begun}");
