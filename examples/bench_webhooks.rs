@@ -5,13 +5,14 @@
 //! ```
 //!
 //! The real listener on a real SQLite file in the current directory (so on its disk), and a sender in
-//! a process of its own. Three runs: as many as possible at that many connections with
-//! `synchronous=FULL`, the same with `synchronous=OFF` (what the disk costs), and a fixed offered
-//! rate with FULL. Every event is new: two artifacts, three jobs. Afterwards the store is asked
-//! whether it holds everything that was answered with 200.
+//! a process of its own. Three runs: as many as possible at that many connections, each answered when it
+//! is on the disk (FULL), the same without waiting for the disk (OFF), and a fixed offered rate with FULL.
+//! Every event is new: two artifacts, three jobs. Afterwards the store is asked whether it holds everything that
+//! was answered with 200. First the disk alone is asked how long a small write takes to be safe on it: no answer
+//! can be faster than that.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
@@ -97,8 +98,9 @@ async fn compare(closed: Load, open: Load) -> anyhow::Result<()> {
         "{} connections, {} s each\n\n{:<28} {:>10} {:>10} {:>10} {:>8}\n",
         closed.connections, closed.seconds, "run", "events/s", "p50", "p99", "refused"
     ));
-    let full = run("synchronous=FULL", Durability::Full, closed).await?;
-    let off = run("synchronous=OFF", Durability::Off, closed).await?;
+    disk_alone()?;
+    let full = run("FULL", Durability::Full, closed).await?;
+    let off = run("OFF", Durability::Off, closed).await?;
     let offered = format!("FULL, {}/s offered", open.rate);
     run(&offered, Durability::Full, open).await?;
     say(&format!(
@@ -106,6 +108,41 @@ async fn compare(closed: Load, open: Load) -> anyhow::Result<()> {
         full.per_second / off.per_second
     ));
     Ok(())
+}
+
+/// Writes and syncs of 64 KiB, one after the other, in a file that is as long as it will be: what a WAL sees.
+fn disk_alone() -> anyhow::Result<()> {
+    const WRITES: u64 = 256;
+    let mut file = tempfile::tempfile_in(".")?;
+    let block = vec![1; 64 * 1024];
+    for _ in 0..WRITES {
+        file.write_all(&block)?;
+    }
+    file.sync_all()?;
+    file.seek(SeekFrom::Start(0))?;
+    let mut latencies_us = Vec::new();
+    for _ in 0..WRITES {
+        let begin = Instant::now();
+        file.write_all(&block)?;
+        file.sync_data()?;
+        latencies_us.push(begin.elapsed().as_micros() as u64);
+    }
+    latencies_us.sort_unstable();
+    let at = |share| Duration::from_micros(ranked(&latencies_us, share));
+    let per_second = 1e6 / (latencies_us.iter().sum::<u64>() as f64 / WRITES as f64);
+    let (p50, p99) = (at(0.5), at(0.99));
+    say(&format!(
+        "{:<28} {per_second:>10.0} {p50:>10.2?} {p99:>10.2?}\n",
+        "the disk, a sync of 64 KiB"
+    ));
+    Ok(())
+}
+
+/// The value at that share of a sorted list; 0 of an empty one.
+fn ranked(sorted: &[u64], share: f64) -> u64 {
+    let last = sorted.len().saturating_sub(1);
+    let rank = (last as f64 * share).round() as usize;
+    sorted.get(rank).copied().unwrap_or(0)
 }
 
 /// One run on a store and a listener of its own.
@@ -219,11 +256,7 @@ fn send(address: SocketAddr, load: Load) -> anyhow::Result<()> {
     // To the last answer: a listener that falls behind an offered rate must not seem to keep up with it.
     let took = begin.elapsed().saturating_sub(WARM_UP);
     all.latencies_us.sort_unstable();
-    let at = |share: f64| {
-        let last = all.latencies_us.len().saturating_sub(1);
-        let rank = (last as f64 * share).round() as usize;
-        all.latencies_us.get(rank).copied().unwrap_or(0)
-    };
+    let at = |share| ranked(&all.latencies_us, share);
     say(&format!(
         "{} {} {} {} {} {}\n",
         all.latencies_us.len(),

@@ -117,7 +117,7 @@ fn understand(
         }
         Input::Url(url) => {
             let event = adhoc::adhoc_event(url.expose(), args.recording.as_deref(), now)?;
-            let raw = Bytes::from(event.redacted.clone());
+            let raw = Bytes::from(event.redacted.clone().unwrap_or_default());
             Ok(Understood {
                 source: Provider::Adhoc.as_str().to_owned(),
                 event,

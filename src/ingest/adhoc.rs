@@ -59,7 +59,7 @@ pub fn adhoc_event(url: &str, recording_name: Option<&str>, now: Timestamp) -> R
         artifacts: vec![artifact],
         failures: Vec::new(),
         alert: None,
-        redacted: format!("{redacted:#}"),
+        redacted: Some(format!("{redacted:#}")),
     })
 }
 

@@ -98,7 +98,7 @@ fn describe_artifact(artifact: &Artifact, folder_path: &str) -> ArtifactDescript
         origin: artifact.origin.as_str(),
         url: match &artifact.origin {
             Origin::Url(url) => Some(url.to_string()),
-            Origin::Lookup(_) | Origin::Inline(_) | Origin::Unusable(..) => None,
+            Origin::Lookup(_) | Origin::Inline(_) | Origin::Event | Origin::Unusable(..) => None,
         },
         deadline: artifact.deadline.at,
         deadline_from: artifact.deadline.from,

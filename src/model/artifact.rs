@@ -181,6 +181,9 @@ pub enum Origin {
     Lookup(Lookup),
     /// Here: the bytes came with the event.
     Inline(String),
+    /// Here too: the event itself, without its secrets. Whoever keeps its body makes [`Inline`](Origin::Inline) of it
+    /// when it is to be archived.
+    Event,
     /// Nowhere: the event names a place that can't be used. Carries why, free of secrets.
     Unusable(Class, String),
 }
@@ -192,6 +195,7 @@ impl std::fmt::Debug for Origin {
             Origin::Url(url) => f.debug_tuple("Url").field(url).finish(),
             Origin::Lookup(lookup) => f.debug_tuple("Lookup").field(lookup).finish(),
             Origin::Inline(text) => write!(f, "Inline({} bytes)", text.len()),
+            Origin::Event => f.write_str("Event"),
             Origin::Unusable(class, why) => {
                 f.debug_tuple("Unusable").field(class).field(why).finish()
             }
@@ -205,8 +209,13 @@ impl Origin {
         match self {
             Origin::Url(_) | Origin::Unusable(..) => "url",
             Origin::Lookup(_) => "lookup",
-            Origin::Inline(_) => "inline",
+            Origin::Inline(_) | Origin::Event => "inline",
         }
+    }
+
+    /// Whether the bytes came with the event.
+    pub fn is_inline(&self) -> bool {
+        matches!(self, Origin::Inline(_) | Origin::Event)
     }
 }
 

@@ -109,6 +109,7 @@ pub struct Event {
     pub failures: Vec<ProviderFailure>,
     /// For a known type that can't be read: why, so that the operator hears of it.
     pub alert: Option<String>,
-    /// The raw event as pretty JSON with the query of every URL removed: safe to show and archive.
-    pub redacted: String,
+    /// The event as JSON without secrets, where more than [`redact_body`](crate::signed_url::redact_body) of its body
+    /// has to go, or where nobody sent a body.
+    pub redacted: Option<String>,
 }

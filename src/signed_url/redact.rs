@@ -66,6 +66,15 @@ fn may_hold_secret(text: &str) -> bool {
         || text.contains("eyJ")
 }
 
+/// The JSON in `body` as pretty text, redacted: safe to show and archive. `None` when it is not JSON. A byte order mark
+/// before it is passed over, of doubled keys the last counts.
+pub fn redact_body(body: &[u8]) -> Option<String> {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let mut value = serde_json::from_slice(body).ok()?;
+    redact_json(&mut value);
+    serde_json::to_string_pretty(&value).ok()
+}
+
 /// Redacts every string of `value`, names of fields included, and drops the values of fields that are
 /// secrets by name (`streamKey`, `password`, `download_token`, `x-...`).
 pub fn redact_json(value: &mut Value) {

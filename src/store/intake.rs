@@ -202,7 +202,7 @@ impl Shelf {
             identity: artifact.identity.clone(),
             name,
             kind: artifact.kind,
-            is_inline: matches!(artifact.origin, Origin::Inline(_)),
+            is_inline: artifact.origin.is_inline(),
             state,
             announced_by: by.event,
             announced_at: by.at,
@@ -225,7 +225,7 @@ impl Shelf {
         let is_no_good = match &artifact.origin {
             Origin::Unusable(..) => true,
             Origin::Lookup(lookup) => !lookup.has_call(),
-            Origin::Url(_) | Origin::Inline(_) => false,
+            Origin::Url(_) | Origin::Inline(_) | Origin::Event => false,
         };
         if is_older || is_no_good {
             return None;
@@ -244,7 +244,7 @@ impl Shelf {
         if job.state.can_become(State::Pending) && job.state != State::Running {
             job.state = State::Pending;
         }
-        job.is_inline = matches!(artifact.origin, Origin::Inline(_));
+        job.is_inline = artifact.origin.is_inline();
         job.fresh = Some(artifact);
         Some(job.id)
     }

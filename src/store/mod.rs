@@ -224,10 +224,13 @@ fn event_artifact(event: &Event) -> Artifact {
         name: format!("event-{id}.json"),
         kind: Kind::Event,
         format: Format::Json,
-        origin: Origin::Inline(event.redacted.clone()),
+        origin: match &event.redacted {
+            Some(text) => Origin::Inline(text.clone()),
+            None => Origin::Event,
+        },
         remint: None,
         deadline: Deadline::NONE,
-        size_bytes: Some(event.redacted.len() as u64),
+        size_bytes: None,
     }
 }
 

@@ -236,12 +236,12 @@ UPDATE jobs SET origin_kind = $3, origin = $4, remint = coalesce($5, remint),
 WHERE id = $1 AND lease_token = $2 AND state = 'running'";
 
 pub(super) const PAUSE: &str = "
-UPDATE jobs SET next_attempt_at = $1, class = $2, message = $3
+UPDATE jobs INDEXED BY jobs_due SET next_attempt_at = $1, class = $2, message = $3
 WHERE state = 'pending' AND next_attempt_at < $1";
 
-/// Few jobs are running, so that only the pending ones need the index's order.
+/// Few jobs are running, so that only the pending ones need the index's order, which the planner would not choose.
 pub(super) const NEXT_DUE: &str = "
-SELECT (SELECT next_attempt_at FROM jobs WHERE state = 'pending' ORDER BY next_attempt_at LIMIT 1) AS pending,
+SELECT (SELECT next_attempt_at FROM jobs INDEXED BY jobs_due WHERE state = 'pending' ORDER BY next_attempt_at LIMIT 1) AS pending,
     (SELECT min(lease_until) FROM jobs WHERE state = 'running') AS running";
 
 pub(super) const RETRY_JOB: &str = "
@@ -278,9 +278,10 @@ SELECT f.class, f.code, f.message, f.event_name, f.at, r.*
 FROM provider_failures f JOIN recordings r ON r.id = f.recording_id
 WHERE f.withdrawn_at IS NULL AND ($1 IS NULL OR f.received_at >= $1) ORDER BY f.id";
 
+/// Ids begin with the time of receipt, so their index is one of that too.
 pub(super) const EVENTS: &str = "
 SELECT id, source, provider, event_id, event_type, class, alert, received_at, recording_id
-FROM events WHERE received_at >= $1 ORDER BY received_at, id LIMIT $2";
+FROM events WHERE id >= $1 ORDER BY id LIMIT $2";
 
 pub(super) const RAW_EVENT: &str = "SELECT raw, raw_encoding FROM events WHERE id = $1";
 

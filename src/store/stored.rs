@@ -66,6 +66,12 @@ pub(super) fn to_json<T: Serialize>(value: &T) -> Result<String> {
         .map_err(|error| Error::internal("write a value as JSON").with_source(error))
 }
 
+/// What the ids of all that was made at `at` or later are not less than (RFC 9562, UUID version 7: milliseconds first).
+pub(super) fn first_id(at: Timestamp) -> String {
+    let milliseconds = u128::try_from(millis(at)).unwrap_or(0);
+    uuid::Uuid::from_u128(milliseconds << 80).to_string()
+}
+
 /// A stored value that is not what we write.
 pub(super) fn damaged(what: String) -> Error {
     Error::internal(format!("read a row of the store: {what}"))
@@ -79,6 +85,8 @@ enum StoredOrigin<'a> {
     UrlWithHeader(Cow<'a, str>, Cow<'a, str>, Cow<'a, str>, Cow<'a, [String]>),
     Lookup(Cow<'a, Lookup>),
     Inline(Cow<'a, str>),
+    /// What `events` holds of the event that announced it.
+    Event,
     Unusable(Class, Cow<'a, str>),
 }
 
@@ -88,6 +96,7 @@ pub(super) fn from_origin(origin: &Origin) -> Result<(&'static str, String)> {
         Origin::Url(url) => ("url", from_url(url)),
         Origin::Lookup(lookup) => ("lookup", StoredOrigin::Lookup(Cow::Borrowed(lookup))),
         Origin::Inline(text) => ("inline", StoredOrigin::Inline(Cow::Borrowed(text))),
+        Origin::Event => ("inline", StoredOrigin::Event),
         Origin::Unusable(class, why) => ("unusable", StoredOrigin::Unusable(*class, clean(why))),
     };
     Ok((kind, to_json(&stored)?))
@@ -119,6 +128,7 @@ pub(super) fn to_origin(text: &str) -> Result<Origin> {
         }
         StoredOrigin::Lookup(lookup) => Origin::Lookup(lookup.into_owned()),
         StoredOrigin::Inline(text) => Origin::Inline(text.into_owned()),
+        StoredOrigin::Event => Origin::Event,
         StoredOrigin::Unusable(class, why) => Origin::Unusable(class, why.into_owned()),
     })
 }
@@ -160,6 +170,7 @@ mod tests {
                 id: "r1".into(),
             }),
             Origin::Inline("WEBVTT\n\u{0}\"\\".into()),
+            Origin::Event,
             Origin::Unusable(Class::Invalid, "not an http(s) URL".into()),
         ] {
             let (_, text) = from_origin(&origin).unwrap();

@@ -126,8 +126,8 @@ impl<'a> Attempt<'a> {
         match &self.job.origin {
             Origin::Url(url) => self.carry_url(url, names, opened).await,
             Origin::Inline(text) => Ok(self.carry_inline(text, names).await?),
-            Origin::Lookup(_) => Err(Stop::Fail(Error::internal(
-                "carry an artifact whose URL was not looked up",
+            Origin::Lookup(_) | Origin::Event => Err(Stop::Fail(Error::internal(
+                "carry an artifact whose bytes were not looked up",
             ))),
             Origin::Unusable(class, why) => Err(Stop::Fail(Error::new(*class, why.clone()))),
         }

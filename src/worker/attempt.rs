@@ -110,7 +110,7 @@ impl Attempt {
                 Ok(found) => Ok(Fruit::Found(found)),
                 Err(error) => Err(Failure::of(error)),
             },
-            Origin::Url(_) | Origin::Inline(_) => {
+            Origin::Url(_) | Origin::Inline(_) | Origin::Event => {
                 self.record = Some(record.clone());
                 (self.worker.emit)(ProgressEvent::Started { record });
                 self.carry().await.map(Fruit::Archived)

@@ -78,7 +78,7 @@ pub(super) fn matching(job: &Job, lookup: &Lookup, found: Vec<Artifact>) -> Resu
     let artifact = found.into_iter().nth(position);
     let artifact = artifact.expect("the position was found in this very list");
     match &artifact.origin {
-        Origin::Url(_) | Origin::Inline(_) | Origin::Lookup(_) => Ok(artifact),
+        Origin::Url(_) | Origin::Inline(_) | Origin::Event | Origin::Lookup(_) => Ok(artifact),
         Origin::Unusable(class, message) => Err(Error::new(*class, message.clone())),
     }
 }

@@ -44,8 +44,8 @@ impl Says {
 }
 
 impl Draft {
-    /// The event; `redacted` is its raw form without secrets.
-    pub(super) fn finish(self, provider: Provider, redacted: String) -> Event {
+    /// The event; `redacted` is what it shows of itself where that is not for its body to tell.
+    pub(super) fn finish(self, provider: Provider, redacted: Option<String>) -> Event {
         let (class, artifacts, failures, alert) = match self.says {
             Says::Handshake => (EventClass::Handshake, Vec::new(), Vec::new(), None),
             Says::Nothing => (EventClass::Ignored, Vec::new(), Vec::new(), None),

@@ -7,7 +7,6 @@ use super::Delivery;
 use crate::error::{Error, Result};
 use crate::model::api::{ApiRequest, ApiResponse, Credentials};
 use crate::model::{Artifact, Event, Format, Kind, Lookup, Provider, Recording};
-use crate::signed_url::redact_json;
 
 mod api;
 pub mod custom;
@@ -32,7 +31,7 @@ use fields::Fields;
 const DEDUPE_KEY_MAX_BYTES: usize = 300;
 
 pub(super) fn parse(provider: Provider, delivery: &Delivery<'_>) -> Result<Event> {
-    let mut value = read_object(delivery.body)?;
+    let value = read_object(delivery.body)?;
     let event = Fields::of(&value);
     let mut draft = match provider {
         Provider::Hms => hms::read(event, delivery),
@@ -48,11 +47,7 @@ pub(super) fn parse(provider: Provider, delivery: &Delivery<'_>) -> Result<Event
         }
     };
     shorten(&mut draft);
-    redact_json(&mut value);
-    let redacted = serde_json::to_string_pretty(&value).map_err(|error| {
-        Error::internal("write the event without its secrets").with_source(error)
-    })?;
-    Ok(draft.finish(provider, redacted))
+    Ok(draft.finish(provider, None))
 }
 
 fn shorten(draft: &mut draft::Draft) {

@@ -16,6 +16,7 @@ use crate::model::manifest::RecordingContents;
 use crate::model::{Artifact, Checkpoint, EventId, JobId, Lease, Outcome, Record, RecordingId};
 use writer::Writer;
 
+mod disk;
 mod error;
 mod lease;
 mod lock;
@@ -71,7 +72,16 @@ impl SqliteStore {
 
     /// As [`open`](SqliteStore::open), with options.
     pub async fn open_with(path: &Path, options: &SqliteOptions) -> Result<SqliteStore> {
-        let (writer, readers) = open::open(path, options).await?;
+        let syncs = disk::syncs(&open::beside(path, "-wal"), options.durability);
+        SqliteStore::open_synced_by(path, options, syncs).await
+    }
+
+    async fn open_synced_by(
+        path: &Path,
+        options: &SqliteOptions,
+        syncs: Vec<disk::Sync>,
+    ) -> Result<SqliteStore> {
+        let (writer, readers) = open::open(path, options, syncs).await?;
         Ok(SqliteStore {
             path: path.to_owned(),
             writer,

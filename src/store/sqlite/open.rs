@@ -10,6 +10,7 @@ use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions as _, Connection as _, SqlSafeStr as _, SqliteConnection, SqlitePool};
 
+use super::disk::Sync;
 use super::writer::Writer;
 use super::{Durability, SqliteOptions};
 use super::{error, wal};
@@ -34,7 +35,7 @@ const WRITER_CACHE_KIB: u32 = 16 * 1024;
 
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-const MIGRATIONS: [(i64, &str, &str); 2] = [
+const MIGRATIONS: [(i64, &str, &str); 3] = [
     (
         1,
         "events recordings jobs",
@@ -45,11 +46,20 @@ const MIGRATIONS: [(i64, &str, &str); 2] = [
         "walks",
         include_str!("../migrations/sqlite/0005_walks.sql"),
     ),
+    (
+        6,
+        "indexes",
+        include_str!("../migrations/sqlite/0006_indexes.sql"),
+    ),
 ];
 
 /// Makes the file if it is missing, checks it if it is there, and brings its schema up to date. Gives the one
-/// writer and the readers.
-pub(super) async fn open(path: &Path, options: &SqliteOptions) -> Result<(Writer, SqlitePool)> {
+/// writer, whose commits `syncs` put on the disk, and the readers.
+pub(super) async fn open(
+    path: &Path,
+    options: &SqliteOptions,
+    syncs: Vec<Sync>,
+) -> Result<(Writer, SqlitePool)> {
     create_private(path)?;
     check_header(path)?;
     let connect = connect_options(path, options);
@@ -63,7 +73,7 @@ pub(super) async fn open(path: &Path, options: &SqliteOptions) -> Result<(Writer
     check_library(&mut writer).await?;
     check_owner(path, &mut writer).await?;
     migrate(path, &mut writer).await?;
-    let writer = Writer::start(writer, connect_writer);
+    let writer = Writer::start(writer, connect_writer, syncs);
     let readers = SqlitePoolOptions::new()
         .max_connections(READERS)
         .min_connections(0)
@@ -81,7 +91,8 @@ pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 fn connect_options(path: &Path, options: &SqliteOptions) -> SqliteConnectOptions {
     let synchronous = match options.durability {
-        Durability::Full => SqliteSynchronous::Full,
+        // With a sync of our own behind each commit: see `disk`.
+        Durability::Full => SqliteSynchronous::Normal,
         Durability::Off => SqliteSynchronous::Off,
     };
     let mut connect = SqliteConnectOptions::new()

@@ -47,6 +47,7 @@ async fn frequent_statements_neither_scan_nor_sort() {
                     "VIRTUAL TABLE",
                     "CONSTANT ROW",
                     "recordings_unsealed",
+                    "jobs_due",
                     "first_ones",
                     "subquery",
                 ]

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::model::manifest::{RecordingContents, event_name};
 use crate::model::{EventClass, EventId, Provider, Record, RecordingId, State};
 use crate::store::UploadOwner;
-use crate::store::stored::{count, instant, millis, to_json, to_raw};
+use crate::store::stored::{count, first_id, instant, millis, to_json};
 use crate::store::{EventRecord, Filter, ProviderLoss, Stats, sql};
 
 pub(super) async fn unsealed(pool: &SqlitePool, limit: u32) -> Result<Vec<RecordingId>> {
@@ -130,7 +130,7 @@ pub(super) async fn events(
     limit: u32,
 ) -> Result<Vec<EventRecord>> {
     let query = sqlx::query(sql::EVENTS)
-        .bind(since.map_or(i64::MIN, millis))
+        .bind(since.map(first_id).unwrap_or_default())
         .bind(i64::from(limit));
     let found = rows::all(&mut *reader(pool).await?, query).await?;
     found
@@ -154,8 +154,7 @@ pub(super) async fn events(
 pub(super) async fn raw_event(pool: &SqlitePool, event: EventId) -> Result<Option<Bytes>> {
     let query = sqlx::query(sql::RAW_EVENT).bind(event.to_string());
     let row = rows::optional(&mut *reader(pool).await?, query).await?;
-    row.map(|row| to_raw(rows::get(&row, "raw_encoding")?, rows::get(&row, "raw")?))
-        .transpose()
+    row.map(|row| rows::raw(&row)).transpose()
 }
 
 pub(super) async fn stats(pool: &SqlitePool) -> Result<Stats> {

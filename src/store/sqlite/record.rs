@@ -14,7 +14,7 @@ use super::{error, shelf};
 use crate::error::Result;
 use crate::model::{Event, EventId, JobId, RecordingId};
 use crate::store::intake::{Change, Shelf};
-use crate::store::stored::{clean, from_raw, json, millis, to_json};
+use crate::store::stored::{self, from_raw, json, millis, to_json};
 use crate::store::{NewEvent, Recorded, sql};
 
 /// Bytes of events that are written together at most: bounds the memory that one statement takes.
@@ -32,31 +32,41 @@ impl Ids {
     }
 }
 
-/// Records `news` in this order; an event that can't be stored fails alone. After an error nothing of them is stored.
-pub(super) async fn record_all(
+/// Makes what came from outside fit to be stored.
+pub(super) fn clean(news: &mut [NewEvent]) {
+    news.iter_mut().for_each(clean_event);
+}
+
+/// Records `news` in this order. After an error the transaction has to be rolled back.
+pub(super) async fn record_together(
     conn: &mut SqliteConnection,
     ids: &mut Ids,
-    mut news: Vec<NewEvent>,
+    news: &[NewEvent],
 ) -> Result<Vec<Result<Recorded>>> {
-    news.iter_mut().for_each(clean_event);
     let mut results = Vec::with_capacity(news.len());
-    let mut rest = &news[..];
+    let mut rest = news;
     while !rest.is_empty() {
         let (chunk, after) = rest.split_at(chunk_length(rest));
         rest = after;
-        match attempt(conn, ids, chunk).await? {
+        let recorded = record_chunk(conn, ids, chunk).await?;
+        results.extend(recorded.into_iter().map(Ok));
+    }
+    Ok(results)
+}
+
+/// As [`record_together`], but an event that can't be stored fails alone. The savepoints for that cost a copy of
+/// every page that changes.
+pub(super) async fn record_each(
+    conn: &mut SqliteConnection,
+    ids: &mut Ids,
+    news: &[NewEvent],
+) -> Result<Vec<Result<Recorded>>> {
+    let mut results = Vec::with_capacity(news.len());
+    for new in news {
+        let recorded = attempt(conn, ids, std::slice::from_ref(new)).await?;
+        match recorded {
             Ok(recorded) => results.extend(recorded.into_iter().map(Ok)),
-            Err(error) if chunk.len() == 1 => results.push(Err(error)),
-            // One of them is at fault: each for itself.
-            Err(_) => {
-                for new in chunk {
-                    let alone = attempt(conn, ids, std::slice::from_ref(new)).await?;
-                    match alone {
-                        Ok(recorded) => results.extend(recorded.into_iter().map(Ok)),
-                        Err(error) => results.push(Err(error)),
-                    }
-                }
-            }
+            Err(error) => results.push(Err(error)),
         }
     }
     Ok(results)
@@ -84,7 +94,7 @@ async fn attempt(
 fn chunk_length(news: &[NewEvent]) -> usize {
     let mut bytes = 0;
     let fitting = news.iter().take_while(|new| {
-        bytes += new.raw.len() + new.event.redacted.len();
+        bytes += new.raw.len() + new.event.redacted.as_ref().map_or(0, String::len);
         bytes <= CHUNK_BYTES
     });
     fitting.count().max(1)
@@ -94,7 +104,7 @@ fn chunk_length(news: &[NewEvent]) -> usize {
 fn clean_event(new: &mut NewEvent) {
     fn tidy(text: &mut String) {
         if text.contains('\0') {
-            *text = clean(text).into_owned();
+            *text = stored::clean(text).into_owned();
         }
     }
     let Event {

@@ -1,8 +1,11 @@
 //! Running statements and reading rows.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::str::FromStr;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::Serialize;
@@ -143,7 +146,7 @@ pub(super) async fn insert(
         let mut some = rows.by_ref().take(count).peekable();
         let columns = some.peek().map_or(&[][..], |row| row.columns);
         // Of few lengths, so that each is prepared only once.
-        let mut query = sqlx::query(AssertSqlSafe(insert_statement(table, columns, count)));
+        let mut query = sqlx::query(AssertSqlSafe(known_statement(table, columns, count)));
         for value in some.flat_map(|row| row.values) {
             query = match value {
                 Value::Null => query.bind(None::<i64>),
@@ -159,6 +162,16 @@ pub(super) async fn insert(
 /// The greatest power of two that is not more than `waiting`, nor than [`ROWS`].
 fn rows_at_once(waiting: usize) -> usize {
     1 << waiting.clamp(1, ROWS).ilog2()
+}
+
+/// Written once for each table and number of rows: of many columns, writing it takes as long as filling it in.
+fn known_statement(table: &'static str, columns: &[&str], rows: usize) -> Arc<str> {
+    static KNOWN: LazyLock<Mutex<HashMap<(&str, usize), Arc<str>>>> = LazyLock::new(Mutex::default);
+    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let statement = known
+        .entry((table, rows))
+        .or_insert_with(|| insert_statement(table, columns, rows).into());
+    Arc::clone(statement)
 }
 
 fn insert_statement(table: &str, columns: &[&str], rows: usize) -> String {
@@ -335,6 +348,11 @@ pub(super) fn job(row: &SqliteRow) -> Result<Job> {
             .map(|text| json::<Checkpoint>("a checkpoint", text))
             .transpose()?,
     })
+}
+
+/// The body of an event.
+pub(super) fn raw(row: &SqliteRow) -> Result<Bytes> {
+    stored::to_raw(get(row, "raw_encoding")?, get(row, "raw")?)
 }
 
 pub(super) fn upload_owner(row: &SqliteRow) -> Result<UploadOwner> {

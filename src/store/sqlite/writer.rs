@@ -1,14 +1,17 @@
 //! Group commit: one task owns the only connection that writes.
 //!
-//! A commit costs an fsync, whatever is in it, so what waits is written together: up to
-//! [`BATCH`] commands become one transaction, and each caller hears of its own part after the commit. There is no
-//! artificial delay: while one transaction syncs, the next batch gathers. Events and all other
-//! writes share the batches, so that the intake never stands behind them.
+//! A commit costs a sync of the disk, whatever is in it, so what waits is written together: up to
+//! [`BATCH`] commands become one transaction, and each caller hears of its own part when that is on the disk
+//! ([`disk`](super::disk)). There is no artificial delay: while transactions sync, the next one is written. Events and
+//! all other writes share the batches, so that the intake never stands behind them.
 //!
 //! A command that fails is rolled back alone. When the transaction itself fails, all its callers
 //! get the error and nothing of it is stored. A full disk is asked again with every batch, so that work goes
-//! on when there is space; after a failed fsync nothing is certain, and the writer refuses all
+//! on when there is space; after a failed sync nothing is certain, and the writer refuses all
 //! that follows until the process starts anew.
+
+use std::io;
+use std::sync::{Arc, OnceLock};
 
 use futures::future::BoxFuture;
 use sqlx::sqlite::SqliteConnectOptions;
@@ -16,6 +19,7 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::disk::Sync;
 use super::wal::Checkpoints;
 use super::{error, record};
 use crate::error::{Class, Error, Result};
@@ -94,11 +98,15 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the task on `conn`; `options` make another connection like it.
-    pub(super) fn start(conn: SqliteConnection, options: SqliteConnectOptions) -> Writer {
+    /// Starts the task on `conn`; `options` make another connection like it, `syncs` put on the disk what it commits.
+    pub(super) fn start(
+        conn: SqliteConnection,
+        options: SqliteConnectOptions,
+        syncs: Vec<Sync>,
+    ) -> Writer {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let mut task = JoinSet::new();
-        task.spawn(run(conn, options, receiver));
+        task.spawn(run(conn, options, receiver, Durable::new(syncs)));
         Writer {
             sender: sender.downgrade(),
             commands: Mutex::new(Some(sender)),
@@ -146,15 +154,19 @@ async fn run(
     mut conn: SqliteConnection,
     options: SqliteConnectOptions,
     mut commands: mpsc::Receiver<Command>,
+    mut durable: Durable,
 ) {
-    let mut refusal: Option<BatchFailure> = None;
     let mut ids = record::Ids::default();
+    // The first batch is synced whatever is in it, and with it the schema.
+    let mut changes = -1;
     let mut checkpoints = Checkpoints::new(options.clone());
     let mut batch = Vec::with_capacity(BATCH);
-    while commands.recv_many(&mut batch, BATCH).await > 0 {
+    while let Some(sync) = durable.free_sync().await
+        && commands.recv_many(&mut batch, BATCH).await > 0
+    {
         let (events, mut works) = split(batch.drain(..));
         let (news, answers): (Vec<_>, Vec<_>) = events.into_iter().unzip();
-        let written = match &refusal {
+        let written = match durable.refusal.get() {
             Some(failure) => Err(failure.clone()),
             None => match renew(&mut conn, &options).await {
                 Ok(()) => write(&mut conn, &mut ids, news, &mut works).await,
@@ -162,35 +174,134 @@ async fn run(
             }
             .map_err(BatchFailure::of),
         };
+        let waiting = Waiting { answers, works };
+        match written {
+            Err(failure) => {
+                // The next one may be written by another connection, which counts from zero.
+                changes = -1;
+                durable.give_back(sync);
+                durable.refuse_if_final(&failure);
+                waiting.answer(Err(failure));
+            }
+            Ok(done) => {
+                let is_changed = std::mem::replace(&mut changes, done.changes) != done.changes;
+                // A duplicate changes nothing, but its first receipt may still be on its way to the disk.
+                if is_changed || !waiting.answers.is_empty() {
+                    durable.sync_and_answer(sync, waiting, done.recorded);
+                } else {
+                    durable.give_back(sync);
+                    waiting.answer(Ok(done.recorded));
+                }
+                if let Err(cause) = checkpoints.after_commit(&mut conn).await {
+                    durable.refuse_if_final(&BatchFailure::of(failed(cause)));
+                }
+            }
+        }
+    }
+    durable.finish().await;
+    checkpoints.finish().await;
+    if let Err(cause) = conn.close().await {
+        tracing::warn!(%cause, "failed to close the store");
+    }
+}
+
+/// Those who wait for a batch.
+struct Waiting {
+    answers: Vec<Answer<Recorded>>,
+    works: Vec<Box<dyn Work>>,
+}
+
+impl Waiting {
+    fn answer(self, written: Result<Vec<Result<Recorded>>, BatchFailure>) {
         let failure = written.as_ref().err().cloned();
-        for work in works {
+        for work in self.works {
             work.answer(failure.as_ref());
         }
         let mut recorded = written.unwrap_or_default().into_iter();
-        for answer in answers {
+        for answer in self.answers {
             let failed = || failure.as_ref().map_or_else(gone, BatchFailure::to_error);
             let result = recorded.next().unwrap_or_else(|| Err(failed()));
             // A sender that has hung up sends again; the store knows the event then.
             let _ = answer.send(result);
         }
-        let failure = match failure {
-            Some(failure) => Some(failure),
-            None => {
-                let checked = checkpoints.after_commit(&mut conn).await;
-                checked.err().map(|cause| BatchFailure::of(failed(cause)))
-            }
-        };
-        if let Some(failure) = failure.filter(|failure| failure.is_final && refusal.is_none()) {
-            tracing::error!(
-                error = failure.message,
-                "the disk lost a write: restart the harvester"
-            );
-            refusal = Some(failure);
-        }
     }
-    checkpoints.finish().await;
-    if let Err(cause) = conn.close().await {
-        tracing::warn!(%cause, "failed to close the store");
+}
+
+/// Batches on their way to the disk.
+struct Durable {
+    free: mpsc::Receiver<Sync>,
+    give: mpsc::Sender<Sync>,
+    syncing: JoinSet<()>,
+    /// Why nothing is written any more.
+    refusal: Arc<OnceLock<BatchFailure>>,
+}
+
+impl Durable {
+    fn new(syncs: Vec<Sync>) -> Durable {
+        let (give, free) = mpsc::channel(syncs.len().max(1));
+        let durable = Durable {
+            free,
+            give,
+            syncing: JoinSet::new(),
+            refusal: Arc::default(),
+        };
+        syncs.into_iter().for_each(|sync| durable.give_back(sync));
+        durable
+    }
+
+    async fn free_sync(&mut self) -> Option<Sync> {
+        self.free.recv().await
+    }
+
+    fn give_back(&self, sync: Sync) {
+        // There is room for all that there are.
+        let _ = self.give.try_send(sync);
+    }
+
+    fn refuse_if_final(&self, failure: &BatchFailure) {
+        refuse_if_final(&self.refusal, failure);
+    }
+
+    /// Lets those who wait know when what was committed is on the disk.
+    fn sync_and_answer(
+        &mut self,
+        mut sync: Sync,
+        waiting: Waiting,
+        recorded: Vec<Result<Recorded>>,
+    ) {
+        while self.syncing.try_join_next().is_some() {}
+        let (give, refusal) = (self.give.clone(), Arc::clone(&self.refusal));
+        self.syncing.spawn(async move {
+            let synced = tokio::task::spawn_blocking(move || {
+                let synced = sync();
+                let _ = give.try_send(sync);
+                synced
+            });
+            if let Err(cause) = synced
+                .await
+                .unwrap_or_else(|panic| Err(io::Error::other(panic)))
+            {
+                refuse_if_final(&refusal, &BatchFailure::of_sync(&cause));
+            }
+            // What a failed sync has lost may have been another batch's, so none is told of success after it.
+            match refusal.get() {
+                Some(failure) => waiting.answer(Err(failure.clone())),
+                None => waiting.answer(Ok(recorded)),
+            }
+        });
+    }
+
+    async fn finish(&mut self) {
+        while self.syncing.join_next().await.is_some() {}
+    }
+}
+
+fn refuse_if_final(refusal: &OnceLock<BatchFailure>, failure: &BatchFailure) {
+    if failure.is_final && refusal.set(failure.clone()).is_ok() {
+        tracing::error!(
+            error = failure.message,
+            "the disk lost a write: restart the harvester"
+        );
     }
 }
 
@@ -225,15 +336,33 @@ async fn renew(
     Ok(())
 }
 
+/// A transaction that is committed.
+struct Done {
+    recorded: Vec<Result<Recorded>>,
+    /// Rows that the connection has ever changed.
+    changes: i64,
+}
+
 /// One transaction.
 async fn write(
     conn: &mut SqliteConnection,
     ids: &mut record::Ids,
-    news: Vec<NewEvent>,
+    mut news: Vec<NewEvent>,
     works: &mut [Box<dyn Work>],
-) -> Result<Vec<Result<Recorded>>> {
+) -> Result<Done> {
+    record::clean(&mut news);
     let mut transaction = conn.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-    let recorded = record::record_all(&mut transaction, ids, news).await?;
+    let recorded = match record::record_together(&mut transaction, ids, &news).await {
+        Ok(recorded) => recorded,
+        Err(cause) => {
+            // Of a full disk SQLite may have ended the transaction by itself; then there is nothing left to roll back.
+            if transaction.rollback().await.is_err() {
+                return Err(cause);
+            }
+            transaction = conn.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
+            record::record_each(&mut transaction, ids, &news).await?
+        }
+    };
     for work in works {
         let mut savepoint = transaction.begin().await.map_err(failed)?;
         if work.run(&mut savepoint).await {
@@ -242,8 +371,12 @@ async fn write(
             savepoint.rollback().await.map_err(failed)?;
         }
     }
+    let changes = sqlx::query_scalar("SELECT total_changes()")
+        .fetch_one(&mut *transaction)
+        .await
+        .map_err(failed)?;
     transaction.commit().await.map_err(failed)?;
-    Ok(recorded)
+    Ok(Done { recorded, changes })
 }
 
 fn failed(cause: sqlx::Error) -> Error {
@@ -262,6 +395,13 @@ impl BatchFailure {
         }
     }
 
+    fn of_sync(cause: &io::Error) -> BatchFailure {
+        BatchFailure {
+            message: format!("write the store to the disk: {cause}"),
+            is_final: true,
+        }
+    }
+
     fn to_error(&self) -> Error {
         if self.is_final {
             Error::internal(self.message.clone())
@@ -273,4 +413,87 @@ impl BatchFailure {
 
 fn gone() -> Error {
     Error::transient(Class::Internal, "write to the store: it is closed")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures::poll;
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::model::{JobId, Lease};
+    use crate::store::sqlite::{SqliteOptions, SqliteStore};
+    use crate::store::{JobStore as _, WalkTurn};
+
+    async fn store(folder: &Path, syncs: Vec<Sync>) -> SqliteStore {
+        let path = folder.join("harvester.db");
+        SqliteStore::open_synced_by(&path, &SqliteOptions::default(), syncs)
+            .await
+            .unwrap()
+    }
+
+    async fn take_turn(store: &SqliteStore, source: &str) -> Result<WalkTurn> {
+        let now = Timestamp::UNIX_EPOCH;
+        store.begin_walk(source, "me", now, now).await
+    }
+
+    #[tokio::test]
+    async fn nobody_is_answered_before_the_disk_has_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (began, mut begun) = mpsc::channel(1);
+        let (end, mut ending) = mpsc::channel::<io::Result<()>>(1);
+        let sync = move || {
+            began.blocking_send(()).unwrap();
+            ending.blocking_recv().unwrap()
+        };
+        let store = store(folder.path(), vec![Box::new(sync)]).await;
+
+        let mut first = Box::pin(take_turn(&store, "first"));
+        assert!(poll!(&mut first).is_pending());
+        begun.recv().await.unwrap();
+        assert!(poll!(&mut first).is_pending());
+        end.send(Ok(())).await.unwrap();
+        let _turn = first.await.unwrap();
+
+        let mut second = Box::pin(take_turn(&store, "second"));
+        assert!(poll!(&mut second).is_pending());
+        begun.recv().await.unwrap();
+        end.send(Err(io::Error::other("the cable is out")))
+            .await
+            .unwrap();
+        let error = second.await.unwrap_err().full_message();
+        assert!(error.contains("the cable is out"), "{error}");
+
+        // Another sync might succeed, but what was lost stays lost.
+        let error = take_turn(&store, "third").await.unwrap_err();
+        assert!(!error.is_transient());
+        store.close().await;
+    }
+
+    #[tokio::test]
+    async fn what_changes_nothing_waits_for_no_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let counted = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&counted);
+        let sync = move || {
+            count.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        };
+        let store = store(folder.path(), vec![Box::new(sync)]).await;
+        let syncs = || counted.load(Ordering::Relaxed);
+        let _turn = take_turn(&store, "one").await.unwrap();
+        assert_eq!(syncs(), 1);
+        let lease = Lease {
+            job: JobId(uuid::Uuid::nil()),
+            token: 1,
+        };
+        let lost = store.heartbeat(&[lease], Timestamp::UNIX_EPOCH).await;
+        assert_eq!(lost.unwrap().len(), 1);
+        assert_eq!(syncs(), 1);
+        let _turn = take_turn(&store, "two").await.unwrap();
+        assert_eq!(syncs(), 2);
+    }
 }

@@ -248,7 +248,7 @@ impl Walk<'_> {
     }
 
     async fn record(&self, event: Event) -> Result<Recorded> {
-        let raw = Bytes::from(event.redacted.clone());
+        let raw = Bytes::from(event.redacted.clone().unwrap_or_default());
         let now = self.walker.clock.now();
         let new = NewEvent::found(&self.subject.name, event, raw, &self.walker.layout, now);
         self.store()?.record(new).await

@@ -257,7 +257,7 @@ impl World {
             artifacts,
             failures: Vec::new(),
             alert: None,
-            redacted: json!({ "id": id }).to_string(),
+            redacted: Some(json!({ "id": id }).to_string()),
         };
         self.store_event(event, Bytes::from_static(b"{}")).await
     }

@@ -67,7 +67,7 @@ impl Definition {
         let redacted = serde_json::to_string_pretty(&value).map_err(|error| {
             Error::internal("write the event without its secrets").with_source(error)
         })?;
-        Ok(draft.finish(self.provider, redacted))
+        Ok(draft.finish(self.provider, Some(redacted)))
     }
 
     /// What an endpoint check is answered with; `None` for the empty body. `secret` is the one that the

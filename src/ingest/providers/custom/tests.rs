@@ -181,7 +181,8 @@ fn a_header_goes_with_the_url_and_is_shown_nowhere() {
     assert_eq!(url.header_for("a.h").unwrap().expose(), "Bearer canary");
     assert!(url.header_for("other").is_none());
     assert!(!format!("{event:?}").contains("canary"), "{event:?}");
-    assert!(event.redacted.contains("[removed]"), "{}", event.redacted);
+    let shown = event.redacted.unwrap();
+    assert!(shown.contains("[removed]"), "{shown}");
 }
 
 #[test]
@@ -430,7 +431,7 @@ fn whatever_comes_is_read_without_a_panic() {
         let event = random_value(&mut random, 5);
         let event = ready(&json!({"files": event}));
         let read = read(&definition, &event);
-        assert!(!read.redacted.is_empty());
+        assert!(read.redacted.is_some_and(|shown| !shown.is_empty()));
     }
 }
 

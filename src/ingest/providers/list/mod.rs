@@ -175,7 +175,7 @@ fn found(provider: Provider, ask: Ask<'_>, item: Item) -> Option<Found> {
         says,
     };
     Some(Found {
-        event: draft.finish(provider, kept.to_string()),
+        event: draft.finish(provider, Some(kept.to_string())),
         is_certain: item.is_certain,
     })
 }
