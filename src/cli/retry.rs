@@ -2,9 +2,10 @@
 
 use uuid::Uuid;
 
-use super::output::Result;
+use super::output::{Failure, Result};
 use super::{Context, list, values, wire};
 use crate::error::{Class, Error};
+use crate::model::{Record, State};
 use crate::store::{Filter, JobStore, Selection};
 
 /// Arguments of `retry`.
@@ -31,24 +32,52 @@ pub(super) async fn retry(args: RetryArgs, mut context: Context) -> Result {
     let selection = match args.class {
         Some(class) => Selection::Class(class),
         None if args.all => Selection::All,
-        None => Selection::Ids(args.ids),
+        None => Selection::Ids(args.ids.clone()),
     };
     let records = match &store {
         Some(store) => store.retry(&selection, now).await?,
         None => Vec::new(),
     };
     if context.output.is_json {
-        return context.output.json(&records);
+        context.output.json(&records)?;
+    } else {
+        match records.len() {
+            0 => context
+                .output
+                .note("nothing to retry: what was named is archived or still open"),
+            count => context.output.note(&format!(
+                "{count} back to work; `harvester run` takes them up"
+            )),
+        }
+        list::table(&records, now, &mut context.output)?;
     }
-    match records.len() {
-        0 => context
+    let archived = match &store {
+        Some(store) if !args.ids.is_empty() => named_and_archived(store.as_ref(), args.ids).await?,
+        _ => Vec::new(),
+    };
+    for record in &archived {
+        let id = record.id;
+        context
             .output
-            .note("nothing to retry: what was named is archived or still open"),
-        count => context.output.note(&format!(
-            "{count} back to work; `harvester run` takes them up"
-        )),
+            .warn(&format!("not retried: {id} is archived"));
     }
-    list::table(&records, now, &mut context.output)
+    if archived.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Told)
+    }
+}
+
+/// Those of `ids` that are artifacts for which there is nothing left to do. Of a recording that was named, what is
+/// archived stays so without a word.
+async fn named_and_archived(store: &dyn JobStore, ids: Vec<Uuid>) -> Result<Vec<Record>, Error> {
+    let filter = Filter {
+        ids,
+        ..Filter::default()
+    };
+    let mut records = store.list(&filter).await?;
+    records.retain(|record| record.state == State::Archived && filter.ids.contains(&record.id.0));
+    Ok(records)
 }
 
 /// Whether each id names a job or a recording.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -86,6 +87,15 @@ async fn serve(role: Role, context: Context, shutdown: CancellationToken) -> Res
         start_worker(&house, destination, &listeners, &shutdown, &mut tasks)?;
     }
     listeners.serve(&house, &is_ready, &shutdown, &mut tasks);
+    let store = Arc::clone(&house.store);
+    // Only a new start helps then, so this one has to end.
+    let lost = async move { Err(store.lost().await) };
+    tasks.spawn(
+        shutdown
+            .clone()
+            .run_until_cancelled_owned(lost)
+            .map(|ended| ended.unwrap_or(Ok(()))),
+    );
     if let Some(destination) = &destination {
         warn_of_refusal(destination, &output, &shutdown).await;
     }

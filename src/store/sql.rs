@@ -283,6 +283,9 @@ pub(super) const EVENTS: &str = "
 SELECT id, source, provider, event_id, event_type, class, alert, received_at, recording_id
 FROM events WHERE id >= $1 ORDER BY id LIMIT $2";
 
+pub(super) const ANNOUNCING_EVENT: &str = "
+SELECT e.raw, e.raw_encoding FROM jobs j JOIN events e ON e.id = j.announced_by WHERE j.id = $1";
+
 pub(super) const RAW_EVENT: &str = "SELECT raw, raw_encoding FROM events WHERE id = $1";
 
 pub(super) const COUNT_BY_STATE: &str = "SELECT state, count(*) AS jobs FROM jobs GROUP BY state";

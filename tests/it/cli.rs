@@ -307,3 +307,22 @@ fn a_reader_that_goes_away_is_no_panic() {
     assert_eq!(output.status.code(), Some(0), "{err}");
     assert_eq!(err, "");
 }
+
+#[test]
+fn the_demo_archives_what_it_should_and_loses_only_what_it_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let demo = run(folder.path(), &["demo", "--json"]);
+    assert_eq!(demo.code, 0, "{}", demo.err);
+    let told = lines(&demo.out).pop().unwrap();
+    assert_eq!(told["is_as_expected"], true, "{told}");
+    for artifact in told["archived"].as_array().unwrap() {
+        let key = artifact["key"].as_str().unwrap();
+        let file = Path::new("harvester-data/demo/s3/archive").join(key);
+        let length = std::fs::metadata(folder.path().join(&file))
+            .expect(key)
+            .len();
+        assert_eq!(artifact["size_bytes"], length, "{key}");
+    }
+    let losses = told["losses"].as_array().unwrap();
+    assert!(!losses.is_empty(), "a dead URL is among them: {told}");
+}

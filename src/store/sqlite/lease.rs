@@ -8,9 +8,8 @@ use super::rows;
 use super::settle::give_up;
 use crate::error::{Class, Error, Result};
 use crate::model::artifact::is_small;
-use crate::model::{Artifact, Checkpoint, JobId, Lease, Origin, RecordingId, State};
-use crate::signed_url::redact_body;
-use crate::store::stored::{clean, damaged, from_origin, length, millis, to_json};
+use crate::model::{Artifact, Checkpoint, JobId, Lease, RecordingId, State};
+use crate::store::stored::{clean, from_origin, length, millis, to_json};
 use crate::store::{Claim, Claimed, Written, sql};
 
 /// A job whose lease was never given back this many times in a row takes its workers down with it
@@ -101,30 +100,14 @@ async fn lease(
         .bind(&claim.worker);
     rows::execute(conn, query).await?;
     let row = job_row(conn, candidate.id).await?;
-    let mut job = rows::job(&row)?;
-    if job.origin == Origin::Event {
-        job.origin = announcing_event(conn, &row).await?;
-    }
     Ok(Claimed {
         lease: Lease {
             job: candidate.id,
             token: rows::get(&row, "lease_token")?,
         },
-        job,
+        job: rows::job(&row)?,
         record: rows::record(&row)?,
     })
-}
-
-/// The event that announced a job, as it is archived.
-async fn announcing_event(conn: &mut SqliteConnection, job: &SqliteRow) -> Result<Origin> {
-    let event: &str = rows::get(job, "announced_by")?;
-    let query = sqlx::query(sql::RAW_EVENT).bind(event);
-    let raw = match rows::optional(conn, query).await? {
-        Some(row) => rows::raw(&row)?,
-        None => return Err(damaged(format!("event {event} is not there"))),
-    };
-    let text = redact_body(&raw).ok_or_else(|| damaged(format!("event {event} is not JSON")))?;
-    Ok(Origin::Inline(text))
 }
 
 async fn give_up_deadly(

@@ -11,12 +11,16 @@ use super::{
     Claim, Claimed, EventRecord, Filter, JobStore, KnownArtifact, NewEvent, ProviderLoss, Recorded,
     Selection, Stats, UploadOwner, WalkTurn, Written, sql,
 };
-use crate::error::{Class, Result};
+use crate::error::{Class, Error, Result};
 use crate::model::manifest::RecordingContents;
-use crate::model::{Artifact, Checkpoint, EventId, JobId, Lease, Outcome, Record, RecordingId};
+use crate::model::{
+    Artifact, Checkpoint, EventId, JobId, Lease, Origin, Outcome, Record, RecordingId,
+};
+use crate::signed_url::redact_body;
 use writer::Writer;
 
 mod disk;
+mod durable;
 mod error;
 mod lease;
 mod lock;
@@ -117,6 +121,21 @@ impl SqliteStore {
         Ok(freed)
     }
 
+    /// The event that announced `job`, as it is archived. One that can't be had is that job's trouble alone.
+    async fn announcing_event(&self, job: JobId) -> Origin {
+        let lost = |why| Origin::Unusable(Class::Internal, format!("its event {why}"));
+        let raw = match read::announcing_event(&self.readers, job).await {
+            Ok(Some(raw)) => raw,
+            Ok(None) => return lost("is not in the store any more".to_owned()),
+            Err(error) => return lost(format!("can't be read: {}", error.full_message())),
+        };
+        // Of a large body that takes longer than anyone should wait for this thread.
+        match tokio::task::spawn_blocking(move || redact_body(&raw)).await {
+            Ok(Some(text)) => Origin::Inline(text),
+            Ok(None) | Err(_) => lost("is not JSON".to_owned()),
+        }
+    }
+
     fn seats(&self) -> PathBuf {
         open::beside(&self.path, ".seats")
     }
@@ -124,6 +143,12 @@ impl SqliteStore {
     /// The body of an event, byte for byte.
     pub async fn raw_event(&self, event: EventId) -> Result<Option<Bytes>> {
         read::raw_event(&self.readers, event).await
+    }
+
+    /// Waits until the disk has lost a write, after which nothing is certain and nothing is written any more; for
+    /// ever when it never does. Only a new start reads what is really there.
+    pub async fn lost(&self) -> Error {
+        self.writer.lost().await
     }
 
     /// Writes what waits and closes the file. Calls that come later fail.
@@ -140,9 +165,16 @@ impl JobStore for SqliteStore {
     }
 
     async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>> {
-        self.writer
+        let mut claimed = self
+            .writer
             .write(move |conn| Box::pin(lease::claim(conn, claim)))
-            .await
+            .await?;
+        for claimed in &mut claimed {
+            if claimed.job.origin == Origin::Event {
+                claimed.job.origin = self.announcing_event(claimed.job.id).await;
+            }
+        }
+        Ok(claimed)
     }
 
     async fn heartbeat(&self, leases: &[Lease], until: Timestamp) -> Result<Vec<JobId>> {

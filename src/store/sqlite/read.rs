@@ -7,7 +7,7 @@ use sqlx::{Acquire as _, SqliteConnection, SqlitePool};
 use super::{error, rows};
 use crate::error::Result;
 use crate::model::manifest::{RecordingContents, event_name};
-use crate::model::{EventClass, EventId, Provider, Record, RecordingId, State};
+use crate::model::{EventClass, EventId, JobId, Provider, Record, RecordingId, State};
 use crate::store::UploadOwner;
 use crate::store::stored::{count, first_id, instant, millis, to_json};
 use crate::store::{EventRecord, Filter, ProviderLoss, Stats, sql};
@@ -153,6 +153,13 @@ pub(super) async fn events(
 
 pub(super) async fn raw_event(pool: &SqlitePool, event: EventId) -> Result<Option<Bytes>> {
     let query = sqlx::query(sql::RAW_EVENT).bind(event.to_string());
+    let row = rows::optional(&mut *reader(pool).await?, query).await?;
+    row.map(|row| rows::raw(&row)).transpose()
+}
+
+/// The body of the event that announced `job`.
+pub(super) async fn announcing_event(pool: &SqlitePool, job: JobId) -> Result<Option<Bytes>> {
+    let query = sqlx::query(sql::ANNOUNCING_EVENT).bind(job.to_string());
     let row = rows::optional(&mut *reader(pool).await?, query).await?;
     row.map(|row| rows::raw(&row)).transpose()
 }

@@ -10,9 +10,6 @@
 //! on when there is space; after a failed sync nothing is certain, and the writer refuses all
 //! that follows until the process starts anew.
 
-use std::io;
-use std::sync::{Arc, OnceLock};
-
 use futures::future::BoxFuture;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
@@ -20,9 +17,10 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::disk::Sync;
+use super::durable::{Answer, BatchFailure, Durable, Refusal, Waiting, gone};
 use super::wal::Checkpoints;
 use super::{error, record};
-use crate::error::{Class, Error, Result};
+use crate::error::{Error, Result};
 use crate::store::{NewEvent, Recorded};
 
 /// Commands in one transaction at most.
@@ -31,7 +29,6 @@ const BATCH: usize = 256;
 /// Commands that wait at most; more callers wait for room.
 const QUEUE: usize = 1024;
 
-type Answer<T> = oneshot::Sender<Result<T>>;
 type Events = Vec<(NewEvent, Answer<Recorded>)>;
 
 enum Command {
@@ -39,15 +36,8 @@ enum Command {
     Work(Box<dyn Work>),
 }
 
-/// What a failed transaction tells each of its callers.
-#[derive(Clone, Debug)]
-struct BatchFailure {
-    message: String,
-    is_final: bool,
-}
-
 /// A command of any sort but an event.
-trait Work: Send {
+pub(super) trait Work: Send {
     /// Does it; answers whether it is to be kept.
     fn run<'c>(&'c mut self, conn: &'c mut SqliteConnection) -> BoxFuture<'c, bool>;
     /// Tells the caller, once the transaction is committed or has failed.
@@ -95,6 +85,7 @@ pub(super) struct Writer {
     commands: Mutex<Option<mpsc::Sender<Command>>>,
     sender: mpsc::WeakSender<Command>,
     task: Mutex<JoinSet<()>>,
+    refusal: Refusal,
 }
 
 impl Writer {
@@ -106,12 +97,20 @@ impl Writer {
     ) -> Writer {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let mut task = JoinSet::new();
-        task.spawn(run(conn, options, receiver, Durable::new(syncs)));
+        let durable = Durable::new(syncs);
+        let refusal = durable.refusal().clone();
+        task.spawn(run(conn, options, receiver, durable));
         Writer {
             sender: sender.downgrade(),
             commands: Mutex::new(Some(sender)),
             task: Mutex::new(task),
+            refusal,
         }
+    }
+
+    /// Waits until nothing is written any more because the disk has lost a write; for ever when it never does.
+    pub(super) async fn lost(&self) -> Error {
+        self.refusal.wait().await
     }
 
     /// Records an event in the next batch.
@@ -166,8 +165,8 @@ async fn run(
     {
         let (events, mut works) = split(batch.drain(..));
         let (news, answers): (Vec<_>, Vec<_>) = events.into_iter().unzip();
-        let written = match durable.refusal.get() {
-            Some(failure) => Err(failure.clone()),
+        let written = match durable.refusal().get() {
+            Some(failure) => Err(failure),
             None => match renew(&mut conn, &options).await {
                 Ok(()) => write(&mut conn, &mut ids, news, &mut works).await,
                 Err(cause) => Err(failed(cause)),
@@ -202,106 +201,6 @@ async fn run(
     checkpoints.finish().await;
     if let Err(cause) = conn.close().await {
         tracing::warn!(%cause, "failed to close the store");
-    }
-}
-
-/// Those who wait for a batch.
-struct Waiting {
-    answers: Vec<Answer<Recorded>>,
-    works: Vec<Box<dyn Work>>,
-}
-
-impl Waiting {
-    fn answer(self, written: Result<Vec<Result<Recorded>>, BatchFailure>) {
-        let failure = written.as_ref().err().cloned();
-        for work in self.works {
-            work.answer(failure.as_ref());
-        }
-        let mut recorded = written.unwrap_or_default().into_iter();
-        for answer in self.answers {
-            let failed = || failure.as_ref().map_or_else(gone, BatchFailure::to_error);
-            let result = recorded.next().unwrap_or_else(|| Err(failed()));
-            // A sender that has hung up sends again; the store knows the event then.
-            let _ = answer.send(result);
-        }
-    }
-}
-
-/// Batches on their way to the disk.
-struct Durable {
-    free: mpsc::Receiver<Sync>,
-    give: mpsc::Sender<Sync>,
-    syncing: JoinSet<()>,
-    /// Why nothing is written any more.
-    refusal: Arc<OnceLock<BatchFailure>>,
-}
-
-impl Durable {
-    fn new(syncs: Vec<Sync>) -> Durable {
-        let (give, free) = mpsc::channel(syncs.len().max(1));
-        let durable = Durable {
-            free,
-            give,
-            syncing: JoinSet::new(),
-            refusal: Arc::default(),
-        };
-        syncs.into_iter().for_each(|sync| durable.give_back(sync));
-        durable
-    }
-
-    async fn free_sync(&mut self) -> Option<Sync> {
-        self.free.recv().await
-    }
-
-    fn give_back(&self, sync: Sync) {
-        // There is room for all that there are.
-        let _ = self.give.try_send(sync);
-    }
-
-    fn refuse_if_final(&self, failure: &BatchFailure) {
-        refuse_if_final(&self.refusal, failure);
-    }
-
-    /// Lets those who wait know when what was committed is on the disk.
-    fn sync_and_answer(
-        &mut self,
-        mut sync: Sync,
-        waiting: Waiting,
-        recorded: Vec<Result<Recorded>>,
-    ) {
-        while self.syncing.try_join_next().is_some() {}
-        let (give, refusal) = (self.give.clone(), Arc::clone(&self.refusal));
-        self.syncing.spawn(async move {
-            let synced = tokio::task::spawn_blocking(move || {
-                let synced = sync();
-                let _ = give.try_send(sync);
-                synced
-            });
-            if let Err(cause) = synced
-                .await
-                .unwrap_or_else(|panic| Err(io::Error::other(panic)))
-            {
-                refuse_if_final(&refusal, &BatchFailure::of_sync(&cause));
-            }
-            // What a failed sync has lost may have been another batch's, so none is told of success after it.
-            match refusal.get() {
-                Some(failure) => waiting.answer(Err(failure.clone())),
-                None => waiting.answer(Ok(recorded)),
-            }
-        });
-    }
-
-    async fn finish(&mut self) {
-        while self.syncing.join_next().await.is_some() {}
-    }
-}
-
-fn refuse_if_final(refusal: &OnceLock<BatchFailure>, failure: &BatchFailure) {
-    if failure.is_final && refusal.set(failure.clone()).is_ok() {
-        tracing::error!(
-            error = failure.message,
-            "the disk lost a write: restart the harvester"
-        );
     }
 }
 
@@ -383,41 +282,11 @@ fn failed(cause: sqlx::Error) -> Error {
     error::from("write to the store", cause)
 }
 
-impl BatchFailure {
-    fn of(error: Error) -> BatchFailure {
-        let cause = std::error::Error::source(&error);
-        let is_final = cause
-            .and_then(|cause| cause.downcast_ref())
-            .is_some_and(error::is_failed_sync);
-        BatchFailure {
-            message: error.full_message(),
-            is_final,
-        }
-    }
-
-    fn of_sync(cause: &io::Error) -> BatchFailure {
-        BatchFailure {
-            message: format!("write the store to the disk: {cause}"),
-            is_final: true,
-        }
-    }
-
-    fn to_error(&self) -> Error {
-        if self.is_final {
-            Error::internal(self.message.clone())
-        } else {
-            Error::transient(Class::Internal, self.message.clone())
-        }
-    }
-}
-
-fn gone() -> Error {
-    Error::transient(Class::Internal, "write to the store: it is closed")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::path::Path;
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use futures::poll;
@@ -470,6 +339,7 @@ mod tests {
         // Another sync might succeed, but what was lost stays lost.
         let error = take_turn(&store, "third").await.unwrap_err();
         assert!(!error.is_transient());
+        assert_eq!(store.lost().await.full_message(), error.full_message());
         store.close().await;
     }
 

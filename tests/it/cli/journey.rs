@@ -209,6 +209,14 @@ async fn one_loss_among_several_ends_with_one_and_is_told_without_its_signature(
             .any(|record| record["id"] == loss["id"])
     );
 
+    let again = world.run(&["retry", id]).await;
+    assert_eq!(again.status.code(), Some(1), "{}", err(&again));
+    let told = err(&again);
+    assert!(
+        told.contains(&format!("not retried: {id} is archived")),
+        "{told}"
+    );
+
     for url in [&dead, &good] {
         let (_, signature) = url.rsplit_once("Signature=").unwrap();
         for text in [

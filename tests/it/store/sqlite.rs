@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use recording_harvester::error::Class;
+use recording_harvester::model::Origin;
 use recording_harvester::store::sqlite::{Durability, SqliteOptions, SqliteStore};
 use recording_harvester::store::{JobStore, NewEvent};
 use sqlx::sqlite::SqliteConnectOptions;
@@ -217,6 +218,38 @@ async fn checks_refuse_impossible_rows() {
             "{statement}"
         );
     }
+}
+
+#[tokio::test]
+async fn an_event_that_can_not_be_archived_holds_up_no_other_job() {
+    let backend = Sqlite::new();
+    let store = SqliteStore::open(&backend.path()).await.unwrap();
+    for (event_id, recording) in [("gone", "r1"), ("damaged", "r2"), ("whole", "r3")] {
+        let new = event(event_id, recording).with(video(recording, Some(60)));
+        store.record(new.received(0)).await.unwrap();
+    }
+    let mut conn = raw(&backend.path()).await;
+    for statement in [
+        "DELETE FROM events WHERE dedupe_key = 'gone'",
+        "UPDATE events SET raw = '{' WHERE dedupe_key = 'damaged'",
+    ] {
+        run(&mut conn, statement).await.unwrap();
+    }
+    let claimed = store.claim(claim_at(1, true, 9)).await.unwrap();
+    let origin_of = |name: &str| {
+        let mut jobs = claimed.iter().map(|claimed| &claimed.job);
+        jobs.find(|job| job.name == name).unwrap().origin.clone()
+    };
+    for (name, why) in [
+        ("event-gone.json", "its event is not in the store any more"),
+        ("event-damaged.json", "its event is not JSON"),
+    ] {
+        let unusable = Origin::Unusable(Class::Internal, why.to_owned());
+        assert_eq!(origin_of(name), unusable, "{name}");
+    }
+    let whole = origin_of("event-whole.json");
+    assert!(matches!(whole, Origin::Inline(_)), "{whole:?}");
+    assert_eq!(store.claim(claim_at(1, false, 9)).await.unwrap().len(), 3);
 }
 
 #[tokio::test]
