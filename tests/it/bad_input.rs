@@ -210,7 +210,7 @@ async fn an_older_event_asked_for_by_hand_is_about_what_it_names_too() {
     assert_eq!((video_of(&told), code), (json!("archived"), Some(0)));
 }
 
-// A 404 is asked again for about a minute: `schedule::retry` and the worker's tests have that.
+// A 404 is asked again for about a minute first: `schedule::retry` and the engine's tests have that.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_origin_that_has_nothing_ends_in_a_class_and_exit_code_1() {
     let folder = tempfile::tempdir().unwrap();

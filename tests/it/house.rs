@@ -111,6 +111,7 @@ fn the_example_and_the_readme_tell_every_key() {
         ..Layers::default()
     };
     config::load(&layers).unwrap();
+    check_with_what_is_commented_out(&example);
     for section in [
         "",
         "admin",
@@ -138,6 +139,31 @@ fn the_example_and_the_readme_tell_every_key() {
             );
         }
     }
+}
+
+/// What is only for some is commented out, and as true as the rest.
+fn check_with_what_is_commented_out(example: &str) {
+    let is_key = |text: &str| {
+        text.split_once(" = ")
+            .is_some_and(|(key, _)| !key.contains(' '))
+    };
+    let lines = example.lines().map(|line| match line.strip_prefix("# ") {
+        Some(text) if is_key(text) => text,
+        _ => line,
+    });
+    let whole = lines.collect::<Vec<_>>().join("\n");
+    assert!(whole.contains("\nlock_mode = "), "{whole}");
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("sources")).unwrap();
+    let zoom = root().join("deploy/sources/zoom.toml");
+    fs::copy(zoom, folder.path().join("sources/zoom.toml")).unwrap();
+    let path = folder.path().join("harvester.toml");
+    fs::write(&path, whole).unwrap();
+    let layers = Layers {
+        file: Some(path),
+        ..Layers::default()
+    };
+    config::load(&layers).unwrap();
 }
 
 /// The keys of a section, as the configuration's own error names them.
