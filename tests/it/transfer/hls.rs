@@ -1,6 +1,7 @@
 //! HLS recordings: carried by the real engine, then played from the archive by ffmpeg.
 
 mod binary;
+mod browser;
 mod play;
 mod troubles;
 

@@ -71,7 +71,7 @@ async fn play(url: &str, stream: usize) -> Played {
 }
 
 /// Archives a fixture and serves the archive from an origin of its own.
-async fn archive(world: &World, name: &str) -> (TestOrigin, Archived) {
+pub(super) async fn archive(world: &World, name: &str) -> (TestOrigin, Archived) {
     serve_fixture(&world.origin, name);
     let entry = index()[name]["entry"].as_str().unwrap().to_owned();
     let job = hls_job(
