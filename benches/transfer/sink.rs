@@ -17,7 +17,7 @@ const KEPT_BYTES: u64 = 1 << 20;
 /// What a run left in the bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
-    /// Objects that are not documents about others.
+    /// Objects that are neither documents about others nor playlists, whose text is rewritten.
     pub(crate) objects: u64,
     /// Their bytes.
     pub(crate) bytes: u64,
@@ -74,7 +74,7 @@ impl Sink {
         let media = bucket
             .objects
             .iter()
-            .filter(|(key, _)| !key.ends_with(".json"));
+            .filter(|(key, _)| !key.ends_with(".json") && !key.ends_with(".m3u8"));
         media.fold(Held::default(), |held, (_, object)| Held {
             objects: held.objects + 1,
             bytes: held.bytes + object.size,

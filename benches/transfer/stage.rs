@@ -75,9 +75,14 @@ impl Stage {
         self.folder.path().join("ca.pem")
     }
 
+    /// The folder that is served.
+    pub(crate) fn files(&self) -> PathBuf {
+        self.folder.path().join("files")
+    }
+
     /// Makes `count` names for a video of `size` bytes.
     pub(crate) fn add(&self, prefix: &str, count: u64, size: u64) -> anyhow::Result<Vec<String>> {
-        let files = self.folder.path().join("files");
+        let files = self.files();
         let content = files.join(format!("{prefix}-content"));
         make_video(&content, size)?;
         let names = (0..count).map(|number| format!("{prefix}-{number:05}.mp4"));
@@ -89,10 +94,15 @@ impl Stage {
     }
 
     pub(crate) fn remove(&self, prefix: &str) -> anyhow::Result<()> {
-        for entry in fs::read_dir(self.folder.path().join("files"))? {
-            let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(prefix) {
-                fs::remove_file(entry.path())?;
+        for entry in fs::read_dir(self.files())? {
+            let path = entry?.path();
+            let is_ours = path
+                .file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with(prefix));
+            match path.is_dir() {
+                _ if !is_ours => {}
+                true => fs::remove_dir_all(path)?,
+                false => fs::remove_file(path)?,
             }
         }
         Ok(())
@@ -142,7 +152,7 @@ fn nginx_config(
          events {{ worker_connections 1024; }}\n\
          http {{\n\
          access_log off; sendfile on; sendfile_max_chunk 1m; tcp_nopush on; keepalive_requests 1000000;\n\
-         types {{ video/mp4 mp4; }}\n\
+         types {{ video/mp4 mp4; video/mp2t ts; application/vnd.apple.mpegurl m3u8; }}\n\
          client_body_temp_path {at}/body; proxy_temp_path {at}/proxy; fastcgi_temp_path {at}/fastcgi;\n\
          uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;\n\
          ssl_certificate {at}/leaf.pem; ssl_certificate_key {at}/leaf.key; ssl_protocols TLSv1.2 TLSv1.3;\n\
