@@ -167,13 +167,9 @@ fn single(case: &Case<'_>, command: Command) -> Made {
 }
 
 fn harvester(case: &Case<'_>) -> Made {
-    archive(
-        case,
-        &[&case
-            .list(&format!("{}/", case.origin()))?
-            .display()
-            .to_string()],
-    )
+    // As the others carry them: some files that belong together.
+    let list = shown(&case.list(&format!("{}/", case.origin()))?);
+    archive(case, &["--recording", "bench", &list])
 }
 
 /// The program on these inputs.

@@ -14,6 +14,9 @@ use tempfile::TempDir;
 use super::sink::Sink;
 use super::slow;
 
+/// Below it a file passes for a picture, as thumbnails are, instead of a video.
+const PICTURE_BYTES: u64 = 1 << 20;
+
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Everything around the contenders. Dropping it stops and removes all of it.
@@ -80,12 +83,17 @@ impl Stage {
         self.folder.path().join("files")
     }
 
-    /// Makes `count` names for a video of `size` bytes.
+    /// Makes `count` names for a file of `size` bytes: videos, or pictures where they are small.
     pub(crate) fn add(&self, prefix: &str, count: u64, size: u64) -> anyhow::Result<Vec<String>> {
         let files = self.files();
         let content = files.join(format!("{prefix}-content"));
-        make_video(&content, size)?;
-        let names = (0..count).map(|number| format!("{prefix}-{number:05}.mp4"));
+        let is_picture = size < PICTURE_BYTES;
+        let (head, extension) = match is_picture {
+            true => (b"\xff\xd8\xff\xe0".to_vec(), "jpg"),
+            false => (video_head(size)?, "mp4"),
+        };
+        make_file(&content, &head, size)?;
+        let names = (0..count).map(|number| format!("{prefix}-{number:05}.{extension}"));
         let names: Vec<_> = names.collect();
         for name in &names {
             symlink(&content, files.join(name))?;
@@ -152,7 +160,7 @@ fn nginx_config(
          events {{ worker_connections 1024; }}\n\
          http {{\n\
          access_log off; sendfile on; sendfile_max_chunk 1m; tcp_nopush on; keepalive_requests 1000000;\n\
-         types {{ video/mp4 mp4; video/mp2t ts; application/vnd.apple.mpegurl m3u8; }}\n\
+         types {{ video/mp4 mp4; image/jpeg jpg; video/mp2t ts; application/vnd.apple.mpegurl m3u8; }}\n\
          client_body_temp_path {at}/body; proxy_temp_path {at}/proxy; fastcgi_temp_path {at}/fastcgi;\n\
          uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;\n\
          ssl_certificate {at}/leaf.pem; ssl_certificate_key {at}/leaf.key; ssl_protocols TLSv1.2 TLSv1.3;\n\
@@ -187,20 +195,27 @@ fn make_certificates(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// A file that passes for a video: `ftyp`, an empty `moov`, and an `mdat` of noise.
-fn make_video(path: &Path, size: u64) -> anyhow::Result<()> {
+/// What passes for the beginning of a video: `ftyp`, an empty `moov`, and the head of an `mdat` of noise.
+fn video_head(size: u64) -> anyhow::Result<Vec<u8>> {
     const FTYP: &[u8] = b"\0\0\0\x18ftypisom\0\0\x02\0isomiso2";
     const MOOV: &[u8] = b"\0\0\0\x08moov";
-    let head = (FTYP.len() + MOOV.len()) as u64;
-    ensure!(size > head + 16, "a video has at least {} bytes", head + 16);
+    let length = (FTYP.len() + MOOV.len()) as u64;
+    ensure!(
+        size > length + 16,
+        "a video has at least {} bytes",
+        length + 16
+    );
+    let mdat = (size - length).to_be_bytes();
+    Ok([FTYP, MOOV, b"\0\0\0\x01mdat", &mdat].concat())
+}
+
+/// `head`, then noise.
+fn make_file(path: &Path, head: &[u8], size: u64) -> anyhow::Result<()> {
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
-    file.write_all(FTYP)?;
-    file.write_all(MOOV)?;
-    file.write_all(b"\0\0\0\x01mdat")?;
-    file.write_all(&(size - head).to_be_bytes())?;
+    file.write_all(head)?;
     let mut noise = fastrand::Rng::with_seed(1);
     let mut block = vec![0; 1 << 20];
-    let mut left = size - head - 16;
+    let mut left = size - head.len() as u64;
     while left > 0 {
         // One fresh block in memory again and again would stay in the CPU's cache.
         noise.fill(&mut block);

@@ -79,6 +79,9 @@ async fn carry(args: ArchiveArgs, context: Context, shutdown: CancellationToken)
             Err(other) => return Err(other),
         }
     }
+    if args.recording.is_some() {
+        understood = join_urls(understood);
+    }
     if !understood.is_empty() {
         let house = House::open(&config, clock).await?;
         is_all_done &= work(&house, understood, &mut output, &shutdown).await?;
@@ -96,6 +99,31 @@ struct Understood {
     source: String,
     event: Event,
     raw: Bytes,
+}
+
+/// The URLs of one recording as one event, where the first of them stood.
+fn join_urls(understood: Vec<Understood>) -> Vec<Understood> {
+    let is_url = |one: &Understood| one.event.provider == Provider::Adhoc;
+    let Some(place) = understood.iter().position(is_url) else {
+        return understood;
+    };
+    let (urls, mut others): (Vec<_>, Vec<_>) = understood.into_iter().partition(is_url);
+    let mut events = urls.into_iter().map(|one| one.event);
+    if let Some(first) = events.next() {
+        let joined = adhoc::join(first, events.collect());
+        others.insert(place, Understood::of_urls(joined));
+    }
+    others
+}
+
+impl Understood {
+    fn of_urls(event: Event) -> Understood {
+        Understood {
+            source: Provider::Adhoc.as_str().to_owned(),
+            raw: Bytes::from(event.redacted.clone().unwrap_or_default()),
+            event,
+        }
+    }
 }
 
 fn understand(
@@ -117,12 +145,7 @@ fn understand(
         }
         Input::Url(url) => {
             let event = adhoc::adhoc_event(url.expose(), args.recording.as_deref(), now)?;
-            let raw = Bytes::from(event.redacted.clone().unwrap_or_default());
-            Ok(Understood {
-                source: Provider::Adhoc.as_str().to_owned(),
-                event,
-                raw,
-            })
+            Ok(Understood::of_urls(event))
         }
         Input::Playlist(_, name) => Err(Error::invalid(format!(
             "archive {name}: give the URL of the playlist, its segments are found from there"

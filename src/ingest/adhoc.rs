@@ -63,6 +63,39 @@ pub fn adhoc_event(url: &str, recording_name: Option<&str>, now: Timestamp) -> R
     })
 }
 
+/// One event of `first` and `rest`, which are about the same recording: a list of URLs is one thing to do, with one document
+/// and one commit.
+pub fn join(first: Event, rest: Vec<Event>) -> Event {
+    if rest.is_empty() {
+        return first;
+    }
+    let mut keys = first.dedupe_key.clone();
+    let mut joined = first;
+    for event in rest {
+        keys += "\n";
+        keys += &event.dedupe_key;
+        joined.artifacts.extend(event.artifacts);
+    }
+    let recording = joined.recording.recording_id.as_deref();
+    let urls: Vec<_> = joined
+        .artifacts
+        .iter()
+        .filter_map(|artifact| match &artifact.origin {
+            Origin::Url(url) => Some(url.to_string()),
+            _ => None,
+        })
+        .collect();
+    let redacted = json!({ "urls": urls, "recording": recording });
+    joined.dedupe_key = format!(
+        "urls:{}:{}",
+        safe(recording.unwrap_or_default()),
+        whole_hash(&keys)
+    );
+    joined.event_type = Some("urls".to_owned());
+    joined.redacted = Some(format!("{redacted:#}"));
+    joined
+}
+
 /// The path, which a fresh signature leaves as it is. A query that is no signature says which file it is
 /// (`/download?id=1`), and counts.
 fn identity(url: &str, kind: Kind, path: &str) -> String {
@@ -130,6 +163,31 @@ mod tests {
 
     fn event(url: &str) -> Event {
         adhoc_event(url, None, Timestamp::UNIX_EPOCH).unwrap()
+    }
+
+    #[test]
+    fn urls_of_one_recording_are_one_event() {
+        let of = |urls: &[&str]| {
+            let event = |url: &&str| adhoc_event(url, Some("talk"), Timestamp::UNIX_EPOCH).unwrap();
+            let mut events: Vec<_> = urls.iter().map(event).collect();
+            let first = events.remove(0);
+            join(first, events)
+        };
+        let (one, two) = ("https://h/a.mp4?X-Amz-Signature=CANARY", "https://h/b.vtt");
+        let joined = of(&[one, two]);
+        let names: Vec<_> = joined.artifacts.iter().map(|found| &*found.name).collect();
+        assert_eq!(names, ["a.mp4", "b.vtt"]);
+        let shown = joined.redacted.as_deref().unwrap();
+        assert!(!shown.contains("CANARY"), "{shown}");
+        assert!(
+            shown.contains("https://h/a.mp4") && shown.contains(two),
+            "{shown}"
+        );
+        assert_eq!(of(&[one, two]).dedupe_key, joined.dedupe_key);
+        assert_ne!(of(&[two]).dedupe_key, joined.dedupe_key);
+        // As a single one always was, so that it is known again.
+        let alone = adhoc_event(one, Some("talk"), Timestamp::UNIX_EPOCH).unwrap();
+        assert_eq!(of(&[one]), alone);
     }
 
     #[test]
