@@ -162,6 +162,8 @@ pub(super) const LAPSED_OF: &str = job_columns!(
 
 pub(super) const JOB_BY_ID: &str = job_columns!("WHERE j.id = $1");
 
+pub(super) const JOBS_BY_ID: &str = job_columns!("WHERE j.id IN (SELECT value FROM json_each($1))");
+
 /// A running job under its current lease.
 pub(super) const JOB_BY_LEASE: &str =
     job_columns!("WHERE j.id = $1 AND j.lease_token = $2 AND j.state = 'running'");
@@ -189,11 +191,11 @@ pub(super) const UPLOAD_OWNERS: &str = "
 SELECT id, key, state, checkpoint FROM jobs
 WHERE checkpoint IS NOT NULL OR key IN (SELECT value FROM json_each($1))";
 
-pub(super) const LEASE_JOB: &str = "
+pub(super) const LEASE_JOBS: &str = "
 UPDATE jobs SET state = 'running', attempts = attempts + 1, first_attempt_at = coalesce(first_attempt_at, $2),
     lease_token = lease_token + 1, lease_until = $3, leased_by = $4,
     unsettled_leases = unsettled_leases + 1, changed_at = $2
-WHERE id = $1";
+WHERE id IN (SELECT value FROM json_each($1))";
 
 pub(super) const EXTEND_LEASE: &str =
     "UPDATE jobs SET lease_until = $3 WHERE id = $1 AND lease_token = $2 AND state = 'running'";

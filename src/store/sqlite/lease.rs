@@ -26,12 +26,14 @@ pub(super) async fn claim(conn: &mut SqliteConnection, claim: Claim) -> Result<V
         if candidates.is_empty() {
             break;
         }
-        for candidate in candidates {
-            if candidate.unsettled_leases >= MAX_UNSETTLED_LEASES {
-                give_up_deadly(conn, &candidate, claim.now).await?;
-            } else {
-                claimed.push(lease(conn, &candidate, &claim).await?);
-            }
+        let (deadly, sound): (Vec<_>, Vec<_>) = candidates
+            .into_iter()
+            .partition(|candidate| candidate.unsettled_leases >= MAX_UNSETTLED_LEASES);
+        for candidate in deadly {
+            give_up_deadly(conn, &candidate, claim.now).await?;
+        }
+        if !sound.is_empty() {
+            claimed.extend(lease(conn, &sound, &claim).await?);
         }
     }
     Ok(claimed)
@@ -88,26 +90,37 @@ impl Candidate {
     }
 }
 
+/// Leases `candidates`, in their order. All at once: each statement is a way to the connection's thread and back.
 async fn lease(
     conn: &mut SqliteConnection,
-    candidate: &Candidate,
+    candidates: &[Candidate],
     claim: &Claim,
-) -> Result<Claimed> {
-    let query = sqlx::query(sql::LEASE_JOB)
-        .bind(candidate.id.to_string())
+) -> Result<Vec<Claimed>> {
+    let ids: Vec<_> = candidates.iter().map(|candidate| candidate.id).collect();
+    let ids = to_json(&ids)?;
+    let query = sqlx::query(sql::LEASE_JOBS)
+        .bind(&ids)
         .bind(millis(claim.now))
         .bind(millis(claim.lease_until))
         .bind(&claim.worker);
     rows::execute(conn, query).await?;
-    let row = job_row(conn, candidate.id).await?;
-    Ok(Claimed {
-        lease: Lease {
-            job: candidate.id,
-            token: rows::get(&row, "lease_token")?,
-        },
-        job: rows::job(&row)?,
-        record: rows::record(&row)?,
-    })
+    let query = sqlx::query(sql::JOBS_BY_ID).bind(&ids);
+    let mut claimed = Vec::with_capacity(candidates.len());
+    for row in rows::all(conn, query).await? {
+        claimed.push(Claimed {
+            lease: Lease {
+                job: rows::id(&row, "id")?,
+                token: rows::get(&row, "lease_token")?,
+            },
+            job: rows::job(&row)?,
+            record: rows::record(&row)?,
+        });
+    }
+    claimed.sort_by_key(|claimed| {
+        let mut places = candidates.iter();
+        places.position(|candidate| candidate.id == claimed.lease.job)
+    });
+    Ok(claimed)
 }
 
 async fn give_up_deadly(
