@@ -241,8 +241,13 @@ async fn take(
             Some(rejection)
         }
         Err(rejection) => return Err(rejection),
+    let signed_id = proof.as_ref().ok().and_then(|proof| proof.id);
     };
-    let id_header = id_header(&source.adapter, &head.headers);
+    // An id that nobody has signed can be changed by whoever sends a delivery again.
+    let id_header = match signed_id {
+        Some(id) => Some(id.to_owned()),
+        None => id_header(&source.adapter, &head.headers),
+    };
     let event = match (
         understand(&source.adapter, raw.clone(), id_header, received_at).await,
         unproven,
