@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::body::{BODY_UNITS, check_announced_size, read_body};
 use super::health::healthz;
-use super::keys::KeyRing;
+use super::keys::{KeyRing, Renewal};
 use super::listen::Peer;
 use super::rejection::Rejection;
 use super::streak::{self, Streak};
@@ -103,8 +103,12 @@ impl WebhookSource {
             Err(Refusal::Wrong) => {}
             decided => return decided.map_err(Rejection::Unauthorized),
         }
-        let keys = ring.renewed(now).await.unwrap_or(keys);
-        claim.finish(body, &keys).map_err(Rejection::Unauthorized)
+        match ring.renewed(&keys, now).await {
+            Renewal::Fresh(keys) => claim.finish(body, &keys).map_err(Rejection::Unauthorized),
+            Renewal::Same => Err(Rejection::Unauthorized(Refusal::Wrong)),
+            // It may be signed with a key that we can't see: a 401 would be the end of it at some providers.
+            Renewal::Failed => Err(Rejection::NoKey),
+        }
     }
 }
 
