@@ -140,7 +140,7 @@ impl Metrics {
         );
         metrics.registry.register(
             "webhooks_refused_in_a_row",
-            "Webhooks whose sender was not believed, since the last one that was",
+            "Webhooks that were not answered with 200, since the last one that was",
             metrics.webhooks_refused_in_a_row.clone(),
         );
         metrics
@@ -231,7 +231,7 @@ impl Metrics {
             .inc();
     }
 
-    /// So many webhooks of a source were refused since the last one that was believed.
+    /// So many webhooks of a source were not answered with 200 since the last one that was.
     pub fn refused_in_a_row(&self, source: &str, count: u32) {
         self.webhooks_refused_in_a_row
             .get_or_create(&OfSource {

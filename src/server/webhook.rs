@@ -177,8 +177,10 @@ async fn receive(
         Err(rejection) => {
             metrics.webhook_rejected(name, rejection.reason());
             rejection.log(name);
-            if let (Rejection::Unauthorized(_), Some((_, source))) = (&rejection, known) {
-                streak::refused(&source.streak, name, source.adapter.provider(), metrics);
+            // A provider that counts failures counts all of them, whatever the status.
+            if let Some((_, source)) = known {
+                let provider = source.adapter.provider();
+                streak::refused(&source.streak, name, provider, &rejection, metrics);
             }
             rejection.into_response()
         }
@@ -239,13 +241,13 @@ async fn take(
         (Err(_), Err(refusal)) => return Err(Rejection::Unauthorized(*refusal)),
     };
     let secret = proof.as_ref().ok().and_then(|proof| proof.secret);
+    let signed_id = proof.as_ref().ok().and_then(|proof| proof.id);
     let unproven = match proof {
         Ok(_) => None,
         Err(rejection) if raw.len() <= HANDSHAKE_LIMIT_BYTES && source.has_unsigned_handshake() => {
             Some(rejection)
         }
         Err(rejection) => return Err(rejection),
-    let signed_id = proof.as_ref().ok().and_then(|proof| proof.id);
     };
     // An id that nobody has signed can be changed by whoever sends a delivery again.
     let id_header = match signed_id {
@@ -268,8 +270,8 @@ async fn take(
             reply: source.adapter.reply(&raw, secret),
         });
     }
-    streak::accepted(&source.streak, name, &intake.metrics);
     let class = commit(intake, name, event, raw, received_at).await?;
+    streak::accepted(&source.streak, name, &intake.metrics);
     Ok(Taken { class, reply: None })
 }
 
