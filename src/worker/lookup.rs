@@ -6,7 +6,8 @@ use super::{SourceAccess, Worker};
 use crate::error::{Class, Error, Result};
 use crate::ingest;
 use crate::model::api::{ApiRequest, ApiResponse};
-use crate::model::{Artifact, Job, Lookup, Origin};
+use crate::model::{Artifact, Deadline, Job, Lookup, Origin, Provider, Recording};
+use crate::signed_url::SignedUrl;
 use crate::source::Source;
 
 /// How a fresh URL of the job's file can be had: only with a call for it and with credentials.
@@ -32,10 +33,58 @@ pub(super) async fn ask(worker: &Worker, job: &Job, lookup: &Lookup) -> Result<V
         .map_err(|error| name_the_source(error, &job.source))?;
     let response = call(worker.source.as_ref(), access, &request).await?;
     let now = worker.clock.now();
+    if let Some(place) = lookup.place() {
+        return Ok(vec![at_place(job, place)?]);
+    }
     ingest::lookup_answer(job.provider, lookup, &response, &job.recording, now)
 }
 
-/// One call within the source's budget. A 429 holds back whoever asks next.
+/// The job's file at the place that its event named: whether it can be read there shows when it is opened.
+fn at_place(job: &Job, place: &str) -> Result<Artifact> {
+    let url =
+        SignedUrl::usable(place).map_err(|why| Error::invalid(format!("open {place}: {why}")))?;
+    Ok(Artifact {
+        identity: format!("url:{}:{}", job.kind.as_str(), url.path()),
+        name: job.name.clone(),
+        kind: job.kind,
+        format: job.format,
+        origin: Origin::Url(url),
+        remint: None,
+        deadline: Deadline::NONE,
+        size_bytes: job.size_bytes,
+    })
+}
+
+/// All that asking a provider's API takes, but for what is asked.
+pub(super) struct Question<'a> {
+    pub(super) source: &'a dyn Source,
+    pub(super) clock: &'a SharedClock,
+    pub(super) provider: Provider,
+    pub(super) access: &'a SourceAccess,
+    /// Whose files they are.
+    pub(super) recording: &'a Recording,
+}
+
+impl Question<'_> {
+    /// What the API answers to `lookup`, all pages of it.
+    pub(super) async fn ask(&self, lookup: &Lookup) -> Result<Vec<Artifact>> {
+        let (provider, credentials) = (self.provider, &self.access.credentials);
+        let now = self.clock.now();
+        let request = ingest::lookup_request(provider, lookup, credentials, now)?;
+        let mut response = call(self.source, self.access, &request).await?;
+        for _ in 1..PAGES_MAX {
+            let now = self.clock.now();
+            let next = ingest::lookup_next(provider, lookup, &response, credentials, now)?;
+            let Some(request) = next else { break };
+            let page = call(self.source, self.access, &request).await?;
+            response = ingest::lookup_joined(provider, &response, page);
+        }
+        let now = self.clock.now();
+        ingest::lookup_answer(provider, lookup, &response, self.recording, now)
+    }
+}
+
+/// One call within the source's budget. A 429, or a 503 that says when to come again, holds back whoever asks next.
 ///
 /// # Errors
 /// As [`Source::call`].
@@ -117,8 +166,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::{Deadline, Format, JobId, Kind, Provider, Recording, RecordingId};
-    use crate::signed_url::SignedUrl;
+    use crate::model::{Format, JobId, Kind, RecordingId};
 
     fn job(name: &str, url: &str) -> Job {
         Job {
