@@ -3,12 +3,19 @@
 use secrecy::ExposeSecret as _;
 
 use super::{SourceAccess, Worker};
+use crate::clock::SharedClock;
 use crate::error::{Class, Error, Result};
 use crate::ingest;
 use crate::model::api::{ApiRequest, ApiResponse};
 use crate::model::{Artifact, Deadline, Job, Lookup, Origin, Provider, Recording};
 use crate::signed_url::SignedUrl;
 use crate::source::Source;
+
+/// How `ingest` calls the source in its advice.
+const ANY_SOURCE: &str = "sources.<name>";
+
+/// Pages of one answer: no event names more files than fit on ten.
+const PAGES_MAX: usize = 11;
 
 /// How a fresh URL of the job's file can be had: only with a call for it and with credentials.
 pub(super) fn remint_call(worker: &Worker, job: &Job) -> Option<Lookup> {
@@ -26,17 +33,20 @@ pub(super) fn remint_call(worker: &Worker, job: &Job) -> Option<Lookup> {
 /// As [`ingest::lookup_request`], [`Source::call`] and
 /// [`ingest::lookup_answer`] classify them.
 pub(super) async fn ask(worker: &Worker, job: &Job, lookup: &Lookup) -> Result<Vec<Artifact>> {
-    let nothing = SourceAccess::default();
-    let access = worker.access.get(&job.source).unwrap_or(&nothing);
-    let now = worker.clock.now();
-    let request = ingest::lookup_request(job.provider, lookup, &access.credentials, now)
-        .map_err(|error| name_the_source(error, &job.source))?;
-    let response = call(worker.source.as_ref(), access, &request).await?;
-    let now = worker.clock.now();
     if let Some(place) = lookup.place() {
         return Ok(vec![at_place(job, place)?]);
     }
-    ingest::lookup_answer(job.provider, lookup, &response, &job.recording, now)
+    let nothing = SourceAccess::default();
+    let access = worker.access.get(&job.source).unwrap_or(&nothing);
+    let question = Question {
+        source: worker.source.as_ref(),
+        clock: &worker.clock,
+        provider: job.provider,
+        access,
+        recording: &job.recording,
+    };
+    let answered = question.ask(lookup).await;
+    answered.map_err(|error| name_the_source(error, &job.source))
 }
 
 /// The job's file at the place that its event named: whether it can be read there shows when it is opened.
@@ -95,7 +105,8 @@ pub(super) async fn call(
 ) -> Result<ApiResponse> {
     let _turn = access.pace.turn().await?;
     let response = source.call(request).await?;
-    if response.status == 429 {
+    let is_asked_to_wait = response.status == 503 && response.retry_after.is_some();
+    if response.status == 429 || is_asked_to_wait {
         access.pace.hold(response.retry_after);
     }
     Ok(response)
@@ -139,9 +150,12 @@ fn has_credentials(access: &SourceAccess) -> bool {
 
 /// `ingest` does not know how the operator named the source; advice has to.
 pub(super) fn name_the_source(error: Error, source: &str) -> Error {
-    let message = error
-        .full_message()
-        .replace("sources.<name>", &format!("sources.{source}"));
+    let message = error.full_message();
+    if !message.contains(ANY_SOURCE) {
+        // What else an error tells (that it passes, when to come again) must not be lost.
+        return error;
+    }
+    let message = message.replace(ANY_SOURCE, &format!("sources.{source}"));
     Error::new(error.class(), message)
 }
 
@@ -291,5 +305,9 @@ mod tests {
             "ask Daily: set sources.daily-eu.api_key"
         );
         assert_eq!(named.class(), Class::Denied);
+        let wait = Some(std::time::Duration::from_secs(7));
+        let passing = Error::transient(Class::Throttled, "ask Daily").with_retry_after(wait);
+        let named = name_the_source(passing, "daily-eu");
+        assert!(named.is_transient() && named.retry_after() == wait);
     }
 }
