@@ -95,6 +95,9 @@ pub struct Metrics {
     transfer_duration_seconds: Histogram,
     retries: Family<StageClass, Counter>,
     remints: Family<SourceResult, Counter>,
+    reconcile_found: Family<SourceClass, Counter>,
+    reconcile_walks: Family<SourceResult, Counter>,
+    webhook_reactivations: Family<SourceResult, Counter>,
     transfers: Mutex<HashMap<JobId, Transfer>>,
 }
 
@@ -121,6 +124,9 @@ impl Metrics {
             ]),
             retries: Family::default(),
             remints: Family::default(),
+            reconcile_found: Family::default(),
+            reconcile_walks: Family::default(),
+            webhook_reactivations: Family::default(),
             transfers: Mutex::default(),
         };
         metrics.registry.register(
@@ -192,6 +198,21 @@ impl Metrics {
             metrics.remints.clone(),
         );
         metrics.registry.register(
+            "reconcile_found",
+            "What a provider's lists told and no webhook had",
+            metrics.reconcile_found.clone(),
+        );
+        metrics.registry.register(
+            "reconcile_walks",
+            "Walks over a provider's lists",
+            metrics.reconcile_walks.clone(),
+        );
+        metrics.registry.register(
+            "webhook_reactivations",
+            "Webhooks that a provider had switched off and was asked to switch on again",
+            metrics.webhook_reactivations.clone(),
+        );
+        metrics.registry.register(
             "build",
             "The running version",
             Info::new(Build {
@@ -219,6 +240,28 @@ impl Metrics {
                 result: if is_fresh { "fresh" } else { "failed" },
             })
             .inc();
+    }
+
+    /// Reconciling a source found something that no webhook had told.
+    pub fn reconcile_found(&self, source: &str, class: EventClass) {
+        self.reconcile_found
+            .get_or_create(&SourceClass {
+                source: source.to_owned(),
+                class: class.as_str(),
+            })
+            .inc();
+    }
+
+    /// The lists of a source were walked, to their ends or not.
+    pub fn reconcile_walked(&self, source: &str, is_whole: bool) {
+        let result = of_result(source, is_whole);
+        self.reconcile_walks.get_or_create(&result).inc();
+    }
+
+    /// A webhook was to be switched on again.
+    pub fn webhook_reactivated(&self, source: &str, is_on: bool) {
+        let result = of_result(source, is_on);
+        self.webhook_reactivations.get_or_create(&result).inc();
     }
 
     /// A webhook was refused; `source` is a configured one or [`UNKNOWN_SOURCE`].
@@ -382,6 +425,13 @@ fn stage(class: Class) -> &'static str {
         Class::UploadDenied | Class::UploadFailed => "upload",
         Class::Internal => "internal",
         _ => "download",
+    }
+}
+
+fn of_result(source: &str, is_ok: bool) -> SourceResult {
+    SourceResult {
+        source: source.to_owned(),
+        result: if is_ok { "ok" } else { "failed" },
     }
 }
 

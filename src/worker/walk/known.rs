@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::Standing;
-use crate::model::{Event, State, key};
+use crate::model::{Event, JobId, State, key};
 use crate::store::KnownArtifact;
 
 /// What is known, by recording.
@@ -65,6 +65,16 @@ pub(super) fn matches<'a>(
         };
         known.identity == identity || file.is_some_and(of_question)
     })
+}
+
+/// The jobs of what `event` names that are known and have not settled.
+pub(super) fn open_jobs(event: &Event, known: &[KnownArtifact]) -> Vec<JobId> {
+    let all = event
+        .artifacts
+        .iter()
+        .flat_map(|a| matches(&a.identity, known));
+    let open = all.filter(|known| matches!(known.state, Some(State::Pending | State::Running)));
+    open.filter_map(|known| known.job).collect()
 }
 
 pub(super) fn is_lost(state: Option<State>) -> bool {

@@ -25,6 +25,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::api::{Answer, TestApi};
 
+mod hms;
+mod troubles;
+
 struct World {
     api: TestApi,
     store: Arc<SqliteStore>,
@@ -116,6 +119,12 @@ impl World {
 
     /// The lists are walked, and their jobs are done.
     async fn walk(&self) -> (Walked, Vec<Standing>) {
+        let (walked, standings) = self.try_walk().await;
+        (walked.whole().unwrap(), standings)
+    }
+
+    /// The same, where it may meet with trouble.
+    async fn try_walk(&self) -> (Walked, Vec<Standing>) {
         let mut standings = Vec::new();
         let purpose = Purpose {
             window: Window {
@@ -123,7 +132,7 @@ impl World {
                 until: "2026-03-03T00:00:00Z".parse().unwrap(),
             },
             is_dry_run: false,
-            retries_lost: false,
+            is_thorough: false,
         };
         let mut on_sighting = |sighting: &Sighting| {
             standings.push(sighting.standing);
@@ -133,7 +142,7 @@ impl World {
         let walked = self
             .walker
             .walk(&self.subject, &purpose, &mut on_sighting, &never);
-        let walked = walked.await.unwrap();
+        let walked = walked.await;
         self.work().await;
         (walked, standings)
     }
@@ -294,6 +303,41 @@ async fn of_meetingbaas_bots_of_the_first_version() {
     );
 }
 
+/// A bot that was ordered weeks ahead has ended all the same.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn meetingbaas_is_asked_for_what_ended_and_not_for_what_was_created_lately() {
+    let world = World::start(Provider::MeetingBaas).await;
+    let bot = json!({"bot_id": BOT, "status": "completed", "created_at": "2026-01-02T10:00:00Z",
+                     "exited_at": "2026-03-02T10:30:00Z"});
+    let page =
+        |data: Value, next: Value| (200, json!({"success": true, "data": data, "cursor": next}));
+    let old = |id: &str| {
+        json!({"bot_id": id, "status": "completed", "created_at": "2026-01-02T10:00:00Z",
+                                "exited_at": "2026-03-02T00:30:00Z"})
+    };
+    world.script(
+        "/v2/bots",
+        [
+            page(json!([old("a"), old("b")]), json!("2")),
+            page(json!([bot]), Value::Null),
+        ],
+    );
+    world.script("/bots/bots_with_metadata", [(401, json!({}))]);
+    for id in ["a", "b", BOT] {
+        let mut answer = world.sample("meetingbaas/api-v2-get-bot.json");
+        answer["data"]["bot_id"] = json!(id);
+        world.script(&format!("/v2/bots/{id}"), [(200, answer)]);
+    }
+    let (walked, _) = world.walk().await;
+    assert_eq!(walked.found, 3);
+    let asked = world.api.asked();
+    let query = &asked[0].target;
+    assert!(
+        query.contains("ended_after=2026-03-02T00%3A00%3A00Z") && !query.contains("created_after"),
+        "{query}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_meetingbaas_bots_of_the_second_version() {
     let keys = check(Provider::MeetingBaas, |world| {
@@ -447,13 +491,13 @@ async fn a_list_that_goes_in_a_circle_ends_with_an_error() {
             until: SystemClock.now(),
         },
         is_dry_run: true,
-        retries_lost: false,
+        is_thorough: false,
     };
     let never = CancellationToken::new();
     let mut ignore = |_: &Sighting| Ok(());
     let walked = world
         .walker
         .walk(&world.subject, &purpose, &mut ignore, &never);
-    let error = walked.await.unwrap_err();
+    let error = walked.await.whole().unwrap_err();
     assert!(error.full_message().contains("circle"), "{error}");
 }
