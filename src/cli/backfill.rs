@@ -139,7 +139,6 @@ async fn fill_house(
     };
     let (walked, jobs) = walk(&walker, subject, &purpose, output, shutdown).await?;
     output.note(&summary(&walked, false));
-    let is_whole = walked.trouble.is_none();
     if shutdown.is_cancelled() {
         output.warn("interrupted; the same command goes on where this one stopped");
         return Err(Failure::Told);
@@ -149,32 +148,63 @@ async fn fill_house(
         output.warn("not all that exists was seen; what was found is archived, and the same command asks again");
     }
     let is_all_there = work_on(house, jobs, output, shutdown).await?;
-    match is_all_there && is_whole && walked.failures == 0 {
+    if output.is_json {
+        output.json(&json!({ "summary": counts(&walked) }))?;
+    }
+    match is_all_there && walked.trouble.is_none() && walked.failures == 0 {
         true => Ok(()),
         false => Err(Failure::Told),
     }
 }
 
-/// Whether all of `jobs` are archived, or in the hands of a worker.
+/// The jobs of what was found.
+#[derive(Default)]
+struct Jobs {
+    /// To be worked on: those of now, and those that an earlier run has left.
+    open: Vec<JobId>,
+    /// Done, unless an earlier run ended just before the manifest.
+    archived: Vec<JobId>,
+    known: HashSet<JobId>,
+}
+
+impl Jobs {
+    fn take(&mut self, sighting: &Sighting) {
+        for job in open_jobs(sighting) {
+            if self.known.insert(*job) {
+                self.open.push(*job);
+            }
+        }
+        self.archived.extend(&sighting.archived);
+    }
+}
+
+/// Those that something has to be worked on for.
+fn open_jobs(sighting: &Sighting) -> impl Iterator<Item = &JobId> {
+    sighting.jobs.iter().chain(&sighting.open)
+}
+
+/// Whether all of `jobs` are archived, or in the hands of a worker. With `--json` each has its line, as `archive`
+/// writes them.
 async fn work_on(
     house: &House,
-    jobs: Vec<JobId>,
+    jobs: Jobs,
     output: &mut Output,
     shutdown: &CancellationToken,
 ) -> Result<bool> {
-    if jobs.is_empty() {
+    let mut wanted = jobs.open;
+    let is_sealed = house.store.unsealed(1).await?.is_empty();
+    if wanted.is_empty() && is_sealed {
         return Ok(true);
     }
     // Not held: a worker may start at any time, and shares the work.
-    let is_worker_running = house.store.lock_worker().is_err();
-    if is_worker_running {
+    if house.store.lock_worker().is_err() {
         output.note("the worker that runs on this store archives them");
         return Ok(true);
     }
-    let mut screen = output.clone();
-    // Stdout has a line for each thing that was found, and nothing else.
-    screen.is_json = false;
-    archive::work_on(house, jobs, &mut screen, shutdown).await
+    if !is_sealed {
+        wanted.extend(jobs.archived);
+    }
+    archive::work_on(house, wanted, output, shutdown).await
 }
 
 async fn walk(
@@ -183,23 +213,18 @@ async fn walk(
     purpose: &Purpose,
     output: &mut Output,
     shutdown: &CancellationToken,
-) -> Result<(Walked, Vec<JobId>)> {
+) -> Result<(Walked, Jobs)> {
     let spinner = output.stderr.spinner(&format!(
         "asking {} what exists",
         board::printable(&subject.name)
     ));
-    let mut jobs: Vec<JobId> = Vec::new();
-    let mut known = HashSet::new();
+    let mut jobs = Jobs::default();
     let mut found = 0u64;
     let mut printed = Ok(());
     let mut on_sighting = |sighting: &Sighting| {
         found += 1;
         spinner.tell(&format!("{found} found"));
-        for job in all_jobs(sighting) {
-            if known.insert(*job) {
-                jobs.push(*job);
-            }
-        }
+        jobs.take(sighting);
         if printed.is_ok() {
             printed = tell(sighting, subject, purpose, output);
         }
@@ -211,11 +236,6 @@ async fn walk(
     spinner.end();
     printed?;
     Ok((walked, jobs))
-}
-
-/// The jobs that something has to be worked on for: those of now, and those that an earlier run has left.
-fn all_jobs(sighting: &Sighting) -> impl Iterator<Item = &JobId> {
-    sighting.jobs.iter().chain(&sighting.open)
 }
 
 fn tell(sighting: &Sighting, subject: &Subject, purpose: &Purpose, output: &mut Output) -> Result {
@@ -248,7 +268,7 @@ fn tell(sighting: &Sighting, subject: &Subject, purpose: &Purpose, output: &mut 
             "failures": failures,
             "status": sighting.standing,
             "recorded": sighting.is_recorded,
-            "jobs": all_jobs(sighting).collect::<Vec<_>>(),
+            "jobs": open_jobs(sighting).collect::<Vec<_>>(),
         }));
     }
     let (tone, word) = match sighting.standing {
@@ -285,6 +305,18 @@ fn time(at: Option<Timestamp>) -> String {
         Some(at) => at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         None => format!("{:20}", "no date"),
     }
+}
+
+fn counts(walked: &Walked) -> serde_json::Value {
+    json!({
+        "found": walked.found,
+        "new": walked.new,
+        "lost": walked.lost,
+        "open": walked.open,
+        "failures": walked.failures,
+        "undated": walked.undated,
+        "complete": walked.trouble.is_none(),
+    })
 }
 
 fn summary(walked: &Walked, is_dry_run: bool) -> String {

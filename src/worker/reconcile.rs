@@ -253,7 +253,8 @@ impl Reconciler {
 
     async fn reactivate(&self, subject: &Subject, hook: &Hook) -> Result<()> {
         let (provider, access) = (subject.provider, &subject.access);
-        let request = hooks::reactivate_request(provider, hook, &access.credentials)?;
+        let request = hooks::reactivate_request(provider, hook, &access.credentials)
+            .map_err(|error| lookup::name_the_source(error, &subject.name))?;
         let response = lookup::call(self.walker.source.as_ref(), access, &request).await?;
         hooks::reactivate_answer(provider, &response)
     }

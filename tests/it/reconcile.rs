@@ -193,6 +193,20 @@ fn lines(printed: &str) -> Vec<Value> {
         .collect()
 }
 
+/// The lines that tell what was found.
+fn found(printed: &str) -> Vec<Value> {
+    let mut all = lines(printed);
+    all.retain(|line| line.get("recorded").is_some());
+    all
+}
+
+/// The lines that tell what became of an artifact.
+fn outcomes(printed: &str) -> Vec<Value> {
+    let mut all = lines(printed);
+    all.retain(|line| line.get("state").is_some());
+    all
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn f12_what_was_announced_while_the_worker_was_down_is_archived_once_each() {
     let world = World::start("reconcile = \"2s\"").await;

@@ -67,14 +67,21 @@ pub(super) fn matches<'a>(
     })
 }
 
-/// The jobs of what `event` names that are known and have not settled.
-pub(super) fn open_jobs(event: &Event, known: &[KnownArtifact]) -> Vec<JobId> {
+/// The known jobs of what `event` names: those that have not settled, and those that are archived.
+pub(super) fn jobs(event: &Event, known: &[KnownArtifact]) -> (Vec<JobId>, Vec<JobId>) {
+    let (mut open, mut archived) = (Vec::new(), Vec::new());
     let all = event
         .artifacts
         .iter()
         .flat_map(|a| matches(&a.identity, known));
-    let open = all.filter(|known| matches!(known.state, Some(State::Pending | State::Running)));
-    open.filter_map(|known| known.job).collect()
+    for one in all {
+        match one.state {
+            Some(State::Pending | State::Running) => open.extend(one.job),
+            Some(State::Archived) => archived.extend(one.job),
+            Some(State::Failed | State::Expired | State::Cancelled) | None => {}
+        }
+    }
+    (open, archived)
 }
 
 pub(super) fn is_lost(state: Option<State>) -> bool {

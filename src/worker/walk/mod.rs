@@ -88,6 +88,8 @@ pub struct Sighting {
     pub jobs: Vec<JobId>,
     /// Jobs of it that were known and have not settled: a walk that was interrupted may have left them.
     pub open: Vec<JobId>,
+    /// Jobs of it that were known and are archived: their recording may still want its manifest.
+    pub archived: Vec<JobId>,
     /// Whether something was stored.
     pub is_recorded: bool,
 }

@@ -242,8 +242,10 @@ impl<'a> Walk<'a> {
             }
         }
         let standing = known::standing(&event, known);
+        let (open, archived) = known::jobs(&event, known);
         let mut sighting = Sighting {
-            open: known::open_jobs(&event, known),
+            open,
+            archived,
             event,
             standing,
             jobs: Vec::new(),

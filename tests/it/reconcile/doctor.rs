@@ -86,6 +86,7 @@ async fn all_is_well_and_nothing_is_left_behind() {
             "bucket.condition ok",
             "bucket.multipart ok",
             "bucket.abort ok",
+            "bucket.complete ok",
             "sources.daily ok",
             "sources.daily.clock ok",
             "sources.daily.webhook ok",
@@ -98,7 +99,7 @@ async fn all_is_well_and_nothing_is_left_behind() {
 
     let (printed, code) = world.finish(&["doctor"]).await;
     assert_eq!(code, Some(0));
-    assert_eq!(printed.lines().count(), 14);
+    assert_eq!(printed.lines().count(), 15);
     assert!(
         printed.lines().all(|line| line.starts_with("ok ")),
         "{printed}"
@@ -196,6 +197,18 @@ async fn a_defined_source_is_not_asked_for_an_api_key() {
         world.log().contains("sources.jaas.reconcile"),
         "{}",
         world.log()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn advice_names_the_source_as_the_operator_does() {
+    let world = healthy().await;
+    let source = "[sources.rtk-eu]\nprovider = \"realtimekit\"\nsecrets = [\"canary\"]\nheader = \"x-key\"\napi_key = \"canary\"\n[admin]\n";
+    reconfigure(&world, "[admin]\n", source);
+    let said = the_fault(&world, "sources.rtk-eu").await;
+    assert!(
+        said.contains("set sources.rtk-eu.base_url") && !said.contains("<name>"),
+        "{said}"
     );
 }
 
@@ -346,6 +359,7 @@ async fn each_right_that_is_missing_is_named() {
         (Op::CreateUpload, "bucket.multipart"),
         (Op::UploadPart, "bucket.multipart"),
         (Op::Abort, "bucket.abort"),
+        (Op::Complete, "bucket.complete"),
         (Op::HeadBucket, "bucket"),
     ] {
         let world = healthy().await;
