@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::known::{self, Known, is_lost, matches};
+use super::known::{self, Known, is_lost};
 use super::{OnSighting, Purpose, Sighting, Standing, Subject, Walked, Walker};
 use crate::error::{Class, Error, Result};
 use crate::ingest::list::{self, Found, Page};
@@ -286,11 +286,7 @@ impl<'a> Walk<'a> {
     }
 
     async fn wake(&self, event: &Event, known: &[KnownArtifact]) -> Result<Vec<JobId>> {
-        let lost = event
-            .artifacts
-            .iter()
-            .flat_map(|a| matches(&a.identity, known));
-        let ids: Vec<_> = lost
+        let ids: Vec<_> = known::concerned(event, known)
             .filter(|known| is_lost(known.state))
             .filter_map(|known| known.job.map(|job| job.0))
             .collect();
