@@ -37,7 +37,7 @@ pub(super) async fn examine(context: &Context, checkup: &mut Checkup) {
     for (name, provider, source, check) in &checks {
         // Without any configuration every provider is a source; only what was set up is judged.
         if config.sources.contains_key(name) {
-            senders(context, name, *provider, source, check, checkup).await;
+            trust(context, name, *provider, source, check, checkup).await;
         }
     }
 }
@@ -64,7 +64,7 @@ fn plural(count: usize, noun: &str) -> String {
 }
 
 /// Whether anyone could post events, and whether the key to check them with can be had.
-async fn senders(
+async fn trust(
     context: &Context,
     name: &str,
     provider: Provider,
