@@ -96,7 +96,7 @@ impl Class {
                 "Get a fresh URL: resend the event from the provider, or set the source's api_key and run `harvester retry`."
             }
             Class::Denied => {
-                "Check the credentials: set the source's api_key (or have the provider sign a new URL), then run `harvester retry`."
+                "Check the credentials: set the source's api_key (or have the provider sign a new URL, or let this machine read the bucket), then run `harvester retry`."
             }
             Class::Gone => {
                 "Check at the provider whether the file still exists, then run `harvester retry`."

@@ -1,8 +1,10 @@
 //! `harvester backfill`: asks a provider what exists and archives what is missing.
 //!
-//! What is known is passed over, so an interrupted backfill goes on where it stopped by being run again. A worker
-//! that runs on the store does the archiving; without one it is done here, in the foreground.
+//! What is archived is passed over and what is recorded and still open is worked on, so an interrupted backfill goes on
+//! where it stopped by being run again. A worker that runs on the store does the archiving; without one it is done
+//! here, in the foreground.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -93,11 +95,11 @@ async fn look(
     let purpose = Purpose {
         window,
         is_dry_run: true,
-        retries_lost: false,
+        is_thorough: true,
     };
     let (walked, _) = walk(&walker, subject, &purpose, &mut context.output, shutdown).await?;
     context.output.note(&summary(&walked, true));
-    Ok(())
+    walked.whole().map(drop).map_err(Failure::from)
 }
 
 async fn fill(
@@ -112,39 +114,97 @@ async fn fill(
         clock,
     } = context;
     let house = House::open(&config, clock).await?;
+    let filled = fill_house(&house, subject, window, &mut output, shutdown).await;
+    house.close().await;
+    filled
+}
+
+async fn fill_house(
+    house: &House,
+    subject: &Subject,
+    window: Window,
+    output: &mut Output,
+    shutdown: &CancellationToken,
+) -> Result {
     let walker = Walker {
         store: Some(house.store.clone() as Arc<dyn JobStore>),
-        source: wire::api_source(&config, &house.clock)?,
+        source: wire::api_source(&house.config, &house.clock)?,
         clock: Arc::clone(&house.clock),
         layout: house.layout.clone(),
     };
     let purpose = Purpose {
         window,
         is_dry_run: false,
-        retries_lost: true,
+        is_thorough: true,
     };
-    let (walked, jobs) = walk(&walker, subject, &purpose, &mut output, shutdown).await?;
+    let (walked, jobs) = walk(&walker, subject, &purpose, output, shutdown).await?;
     output.note(&summary(&walked, false));
-    // Not held: a worker may start at any time, and shares the work.
-    let is_worker_running = house.store.lock_worker().is_err();
-    let is_all_there = match (jobs.is_empty(), is_worker_running) {
-        (true, _) => true,
-        (false, true) => {
-            output.note("the worker that runs on this store archives them");
-            true
-        }
-        (false, false) => {
-            let mut screen = output.clone();
-            // Stdout has a line for each thing that was found, and nothing else.
-            screen.is_json = false;
-            archive::work_on(&house, jobs, &mut screen, shutdown).await?
-        }
-    };
-    house.close().await;
-    match is_all_there && walked.failures == 0 {
+    if shutdown.is_cancelled() {
+        output.warn("interrupted; the same command goes on where this one stopped");
+        return Err(Failure::Told);
+    }
+    if let Some(trouble) = &walked.trouble {
+        output.error(trouble)?;
+        output.warn("not all that exists was seen; what was found is archived, and the same command asks again");
+    }
+    let is_all_there = work_on(house, jobs, output, shutdown).await?;
+    if output.is_json {
+        output.json(&json!({ "summary": counts(&walked) }))?;
+    }
+    match is_all_there && walked.trouble.is_none() && walked.failures == 0 {
         true => Ok(()),
         false => Err(Failure::Told),
     }
+}
+
+/// The jobs of what was found.
+#[derive(Default)]
+struct Jobs {
+    /// To be worked on: those of now, and those that an earlier run has left.
+    open: Vec<JobId>,
+    /// Done, unless an earlier run ended just before the manifest.
+    archived: Vec<JobId>,
+    known: HashSet<JobId>,
+}
+
+impl Jobs {
+    fn take(&mut self, sighting: &Sighting) {
+        for job in open_jobs(sighting) {
+            if self.known.insert(*job) {
+                self.open.push(*job);
+            }
+        }
+        self.archived.extend(&sighting.archived);
+    }
+}
+
+/// Those that something has to be worked on for.
+fn open_jobs(sighting: &Sighting) -> impl Iterator<Item = &JobId> {
+    sighting.jobs.iter().chain(&sighting.open)
+}
+
+/// Whether all of `jobs` are archived, or in the hands of a worker. With `--json` each has its line, as `archive`
+/// writes them.
+async fn work_on(
+    house: &House,
+    jobs: Jobs,
+    output: &mut Output,
+    shutdown: &CancellationToken,
+) -> Result<bool> {
+    let mut wanted = jobs.open;
+    let is_sealed = house.store.unsealed(1).await?.is_empty();
+    if wanted.is_empty() && is_sealed {
+        return Ok(true);
+    }
+    // Not held: a worker may start at any time, and shares the work.
+    if house.store.lock_worker().is_err() {
+        output.note("the worker that runs on this store archives them");
+        return Ok(true);
+    }
+    if !is_sealed {
+        wanted.extend(jobs.archived);
+    }
+    archive::work_on(house, wanted, output, shutdown).await
 }
 
 async fn walk(
@@ -153,22 +213,18 @@ async fn walk(
     purpose: &Purpose,
     output: &mut Output,
     shutdown: &CancellationToken,
-) -> Result<(Walked, Vec<JobId>)> {
+) -> Result<(Walked, Jobs)> {
     let spinner = output.stderr.spinner(&format!(
         "asking {} what exists",
         board::printable(&subject.name)
     ));
-    let mut jobs: Vec<JobId> = Vec::new();
+    let mut jobs = Jobs::default();
     let mut found = 0u64;
     let mut printed = Ok(());
     let mut on_sighting = |sighting: &Sighting| {
         found += 1;
         spinner.tell(&format!("{found} found"));
-        for job in &sighting.jobs {
-            if !jobs.contains(job) {
-                jobs.push(*job);
-            }
-        }
+        jobs.take(sighting);
         if printed.is_ok() {
             printed = tell(sighting, subject, purpose, output);
         }
@@ -179,7 +235,7 @@ async fn walk(
         .await;
     spinner.end();
     printed?;
-    Ok((walked?, jobs))
+    Ok((walked, jobs))
 }
 
 fn tell(sighting: &Sighting, subject: &Subject, purpose: &Purpose, output: &mut Output) -> Result {
@@ -212,13 +268,14 @@ fn tell(sighting: &Sighting, subject: &Subject, purpose: &Purpose, output: &mut 
             "failures": failures,
             "status": sighting.standing,
             "recorded": sighting.is_recorded,
-            "jobs": sighting.jobs,
+            "jobs": open_jobs(sighting).collect::<Vec<_>>(),
         }));
     }
     let (tone, word) = match sighting.standing {
         Standing::New if purpose.is_dry_run => (Tone::Warning, "missing"),
         Standing::New => (Tone::Good, "found"),
         Standing::Lost => (Tone::Warning, "lost"),
+        Standing::Known if !sighting.open.is_empty() => (Tone::Warning, "open"),
         Standing::Known => (Tone::Quiet, "known"),
         Standing::Failure => (Tone::Bad, "failed"),
     };
@@ -250,12 +307,26 @@ fn time(at: Option<Timestamp>) -> String {
     }
 }
 
+fn counts(walked: &Walked) -> serde_json::Value {
+    json!({
+        "found": walked.found,
+        "new": walked.new,
+        "lost": walked.lost,
+        "open": walked.open,
+        "failures": walked.failures,
+        "undated": walked.undated,
+        "complete": walked.trouble.is_none(),
+    })
+}
+
 fn summary(walked: &Walked, is_dry_run: bool) -> String {
     let Walked {
         found,
         new,
         lost,
+        open,
         failures,
+        undated,
         ..
     } = walked;
     let done = if is_dry_run {
@@ -263,7 +334,12 @@ fn summary(walked: &Walked, is_dry_run: bool) -> String {
     } else {
         "the rest was known"
     };
+    let undated = match undated {
+        0 => String::new(),
+        _ => format!("; {undated} without a date, which may be older than asked for"),
+    };
     format!(
-        "{found} found: {new} missing here, {lost} lost here, {failures} failed at the provider; {done}"
+        "{found} found: {new} missing here, {lost} lost here, {open} recorded and not archived yet, {failures} failed \
+         at the provider; {done}{undated}"
     )
 }

@@ -10,7 +10,8 @@ use super::wire::House;
 use crate::clock::SharedClock;
 use crate::config::{Config, SourceConfig};
 use crate::error::{Class, Error, Result};
-use crate::ingest::signature::{Trust, custom_check, provider_check};
+use crate::ingest::signature::{Check, Trust, custom_check, provider_check, read_key_answer};
+use crate::model::Provider;
 use crate::model::api::{ApiRequest, Method};
 use crate::server::keys::{FetchKeys, KeyRing};
 use crate::server::webhook::WebhookSource;
@@ -29,11 +30,7 @@ pub(super) fn webhook_sources(
     let mut fetch = None;
     let mut sources = HashMap::new();
     for (name, (provider, source)) in config.resolved_sources() {
-        let trust = trust(&source);
-        let check = match source.definition() {
-            Some(definition) => custom_check(&name, &definition.scheme, &trust, is_loopback)?,
-            None => provider_check(&name, provider, &trust, is_loopback)?,
-        };
+        let check = check(&name, provider, &source, is_loopback)?;
         let key_url = check.key_url().map(str::to_owned);
         let mut source = WebhookSource::new(source.adapter(provider), check);
         if let Some(url) = key_url {
@@ -46,6 +43,32 @@ pub(super) fn webhook_sources(
         sources.insert(name, source);
     }
     Ok(sources)
+}
+
+/// How the deliveries of the source called `name` are checked.
+///
+/// # Errors
+/// As [`webhook_sources`].
+pub(super) fn check(
+    name: &str,
+    provider: Provider,
+    source: &SourceConfig,
+    is_loopback: bool,
+) -> Result<Check> {
+    let trust = trust(source);
+    match source.definition() {
+        Some(definition) => custom_check(name, &definition.scheme, &trust, is_loopback),
+        None => provider_check(name, provider, &trust, is_loopback),
+    }
+}
+
+/// Tries a provider's well-known address once.
+///
+/// # Errors
+/// As the fetch and [`read_key_answer`].
+pub(super) async fn try_keys(config: &Config, clock: &SharedClock, url: &str) -> Result<()> {
+    let answer = key_fetcher(config, clock)?.fetch(url).await?;
+    read_key_answer(&answer).map(drop)
 }
 
 fn trust(source: &SourceConfig) -> Trust {

@@ -29,7 +29,7 @@ use crate::store::JobStore;
 use crate::store::sqlite::{Seat, SqliteStore};
 use crate::transfer::hls::{HlsKeys, HlsSettings};
 use crate::transfer::{Engine, TransferSettings};
-use crate::worker::reconcile::{Reconciled, Reconciler};
+use crate::worker::reconcile::{Done, Reconciled, Reconciler};
 use crate::worker::walk::{Absent, Subject, Walker};
 use crate::worker::{ApiPace, OnRemint, PaceSettings, SourceAccess, Worker, WorkerSettings};
 
@@ -260,7 +260,11 @@ impl House {
             name: worker.settings.name.clone(),
             sources,
             bell: Arc::clone(&self.bell),
-            on_found: Arc::new(move |source, class| metrics.event_received(source, class)),
+            on_done: Arc::new(move |source, done| match done {
+                Done::Found(class) => metrics.reconcile_found(source, class),
+                Done::Walked(is_whole) => metrics.reconcile_walked(source, is_whole),
+                Done::Reactivated(is_on) => metrics.webhook_reactivated(source, is_on),
+            }),
         })
     }
 

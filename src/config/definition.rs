@@ -191,6 +191,11 @@ mod tests {
             ),
             (
                 DEFINITION.to_owned(),
+                "[sources.a]\nprovider = \"custom\"\ndefinition = \"sources/acme.toml\"\napi_key = \"k\"\nreconcile = \"15m\"",
+                "sources.a.reconcile is set, and its provider has no list",
+            ),
+            (
+                DEFINITION.to_owned(),
                 "[sources.a]\nprovider = \"zoom\"",
                 "unknown provider `zoom`",
             ),

@@ -6,6 +6,7 @@ use secrecy::ExposeSecret;
 
 use super::{ArchiveConfig, Config, SourceConfig, definition, load};
 use crate::error::{Error, Result};
+use crate::ingest::list;
 use crate::model::{Layout, Provider};
 
 /// Two of the smallest parts: one on its way in while the other is on its way out.
@@ -238,6 +239,12 @@ fn validate_source(name: &str, source: &SourceConfig) -> Result<()> {
     {
         return refuse(format!(
             "sources.{name}.api_rate must be from 1 to 10000 calls a second"
+        ));
+    }
+    let has_list = provider.is_none_or(|provider| !list::lists(provider).is_empty());
+    if source.reconcile.is_some() && !has_list {
+        return refuse(format!(
+            "sources.{name}.reconcile is set, and its provider has no list that could be asked: remove it"
         ));
     }
     if source.reconcile.is_some() && source.api_key.is_none() {

@@ -23,6 +23,15 @@ pub struct Hook {
     pub failed_count: Option<u64>,
 }
 
+impl Hook {
+    /// Whether it leads to the source called `source`: a proxy may give us any host and any beginning of the path.
+    pub fn leads_to(&self, source: &str) -> bool {
+        let path = self.url.path();
+        let rest = path.trim_end_matches('/').strip_suffix(source);
+        rest.is_some_and(|rest| rest.ends_with("/webhooks/"))
+    }
+}
+
 /// Whether a webhook sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HookState {

@@ -62,10 +62,15 @@ pub struct Page {
     pub is_undated: bool,
 }
 
-/// The names of the lists that a provider has. A refused one is no fault as long as another is answered: an account of
-/// MeetingBaaS is of one version only.
+/// The names of the lists that a provider has.
 pub fn lists(provider: Provider) -> &'static [&'static str] {
     list::lists(provider)
+}
+
+/// Whether an account has one of its provider's lists only, so that it is no fault when the others refuse: an account
+/// of MeetingBaaS is of one version. Elsewhere a list that refuses hides what is on it.
+pub fn is_one_enough(provider: Provider) -> bool {
+    provider == Provider::MeetingBaas
 }
 
 /// The request for a page; `cursor` is the [`next`](Page::next) of the page before.
@@ -96,4 +101,10 @@ pub fn list_answer(
     now: Timestamp,
 ) -> Result<Page> {
     list::answer(provider, list, cursor, window, response, now)
+}
+
+/// What makes a found event the same as one before: the thing and what it holds. What has come to have more files is
+/// news; so is what was asked about and turned out to have some.
+pub fn dedupe_key(event: &Event) -> String {
+    list::dedupe_key(event)
 }

@@ -130,6 +130,26 @@ pub fn lookup_request(
     providers::lookup_request(provider, lookup, credentials, now)
 }
 
+/// The request for what comes after `response`, where the answer to `lookup` has pages (100ms); its response is to be
+/// joined to the one before by [`lookup_joined`].
+///
+/// # Errors
+/// As [`lookup_request`] and [`lookup_answer`].
+pub fn lookup_next(
+    provider: Provider,
+    lookup: &Lookup,
+    response: &ApiResponse,
+    credentials: &Credentials,
+    now: Timestamp,
+) -> Result<Option<ApiRequest>> {
+    providers::lookup_next(provider, lookup, response, credentials, now)
+}
+
+/// One response for two pages.
+pub fn lookup_joined(provider: Provider, first: &ApiResponse, next: ApiResponse) -> ApiResponse {
+    providers::lookup_joined(provider, first, next)
+}
+
 /// What the API's answer to `lookup` names.
 ///
 /// # Errors

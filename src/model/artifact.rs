@@ -166,6 +166,15 @@ impl Lookup {
     /// be asked (user-defined providers).
     pub const NO_CALL: &str = "none";
 
+    /// The call of a file whose place the event names without a signature (user-defined providers): the id is the
+    /// place itself, so that nobody has to be asked, and only trying it tells whether it can be read from here.
+    pub const PLACE: &str = "place";
+
+    /// The place that is to be tried.
+    pub fn place(&self) -> Option<&str> {
+        (self.call == Lookup::PLACE).then_some(&*self.id)
+    }
+
     /// Whether there is anybody to ask.
     pub fn has_call(&self) -> bool {
         self.call != Lookup::NO_CALL

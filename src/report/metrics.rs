@@ -95,6 +95,9 @@ pub struct Metrics {
     transfer_duration_seconds: Histogram,
     retries: Family<StageClass, Counter>,
     remints: Family<SourceResult, Counter>,
+    reconcile_found: Family<SourceClass, Counter>,
+    reconcile_walks: Family<SourceResult, Counter>,
+    webhook_reactivations: Family<SourceResult, Counter>,
     transfers: Mutex<HashMap<JobId, Transfer>>,
 }
 
@@ -121,6 +124,9 @@ impl Metrics {
             ]),
             retries: Family::default(),
             remints: Family::default(),
+            reconcile_found: Family::default(),
+            reconcile_walks: Family::default(),
+            webhook_reactivations: Family::default(),
             transfers: Mutex::default(),
         };
         metrics.registry.register(
@@ -140,7 +146,7 @@ impl Metrics {
         );
         metrics.registry.register(
             "webhooks_refused_in_a_row",
-            "Webhooks whose sender was not believed, since the last one that was",
+            "Webhooks that were not answered with 200, since the last one that was",
             metrics.webhooks_refused_in_a_row.clone(),
         );
         metrics
@@ -192,6 +198,21 @@ impl Metrics {
             metrics.remints.clone(),
         );
         metrics.registry.register(
+            "reconcile_found",
+            "What a provider's lists told and no webhook had",
+            metrics.reconcile_found.clone(),
+        );
+        metrics.registry.register(
+            "reconcile_walks",
+            "Walks over a provider's lists",
+            metrics.reconcile_walks.clone(),
+        );
+        metrics.registry.register(
+            "webhook_reactivations",
+            "Webhooks that a provider had switched off and was asked to switch on again",
+            metrics.webhook_reactivations.clone(),
+        );
+        metrics.registry.register(
             "build",
             "The running version",
             Info::new(Build {
@@ -221,6 +242,28 @@ impl Metrics {
             .inc();
     }
 
+    /// Reconciling a source found something that no webhook had told.
+    pub fn reconcile_found(&self, source: &str, class: EventClass) {
+        self.reconcile_found
+            .get_or_create(&SourceClass {
+                source: source.to_owned(),
+                class: class.as_str(),
+            })
+            .inc();
+    }
+
+    /// The lists of a source were walked, to their ends or not.
+    pub fn reconcile_walked(&self, source: &str, is_whole: bool) {
+        let result = of_result(source, is_whole);
+        self.reconcile_walks.get_or_create(&result).inc();
+    }
+
+    /// A webhook was to be switched on again.
+    pub fn webhook_reactivated(&self, source: &str, is_on: bool) {
+        let result = of_result(source, is_on);
+        self.webhook_reactivations.get_or_create(&result).inc();
+    }
+
     /// A webhook was refused; `source` is a configured one or [`UNKNOWN_SOURCE`].
     pub fn webhook_rejected(&self, source: &str, reason: &'static str) {
         self.webhooks_rejected
@@ -231,7 +274,7 @@ impl Metrics {
             .inc();
     }
 
-    /// So many webhooks of a source were refused since the last one that was believed.
+    /// So many webhooks of a source were not answered with 200 since the last one that was.
     pub fn refused_in_a_row(&self, source: &str, count: u32) {
         self.webhooks_refused_in_a_row
             .get_or_create(&OfSource {
@@ -385,127 +428,13 @@ fn stage(class: Class) -> &'static str {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::report::board;
-
-    fn record(state: State, class: Option<Class>) -> Record {
-        Record {
-            id: JobId(uuid::Uuid::nil()),
-            source: "hms-eu".to_owned(),
-            state,
-            class,
-            size_bytes: Some(1000),
-            attempts: 1,
-            ..board::tests::record("recording.mp4")
-        }
-    }
-
-    fn lines(metrics: &Metrics) -> Vec<String> {
-        let text = metrics.render(&[(State::Pending, 3)], Some(12.5));
-        text.lines().map(str::to_owned).collect()
-    }
-
-    #[track_caller]
-    fn check(metrics: &Metrics, expected: &[&str]) {
-        let lines = lines(metrics);
-        for line in expected {
-            assert!(
-                lines.iter().any(|l| l == line),
-                "missing {line} in\n{lines:#?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_transfer_is_counted_once_whatever_its_retries() {
-        let metrics = Metrics::new("1.2.3");
-        let id = JobId(uuid::Uuid::nil());
-        let bytes = |done| ProgressEvent::Bytes {
-            id,
-            done,
-            total: Some(1000),
-        };
-        metrics.observe(&ProgressEvent::Started {
-            record: record(State::Running, None),
-        });
-        metrics.observe(&bytes(400));
-        check(&metrics, &["harvester_transfers_active 1"]);
-        metrics.observe(&ProgressEvent::Retrying {
-            id,
-            class: Class::Unreachable,
-            message: "reset".to_owned(),
-            at: jiff::Timestamp::UNIX_EPOCH,
-        });
-        let resumed = Record {
-            bytes_done: 400,
-            ..record(State::Running, None)
-        };
-        metrics.observe(&ProgressEvent::Started { record: resumed });
-        metrics.observe(&bytes(900));
-        metrics.observe(&ProgressEvent::Settled {
-            record: record(State::Archived, None),
-        });
-        check(
-            &metrics,
-            &[
-                "harvester_bytes_downloaded_total 1000",
-                "harvester_bytes_uploaded_total 1000",
-                "harvester_transfers_active 0",
-                "harvester_transfer_duration_seconds_count 1",
-                "harvester_retries_total{stage=\"download\",class=\"unreachable\"} 1",
-                "harvester_artifacts_archived_total{source=\"hms-eu\",kind=\"video\"} 1",
-            ],
-        );
-    }
-
-    #[test]
-    fn losses_are_counted_by_class_and_a_cancelled_one_is_none() {
-        let metrics = Metrics::new("1.2.3");
-        for (state, class) in [
-            (State::Failed, Some(Class::Gone)),
-            (State::Expired, None),
-            (State::Cancelled, None),
-        ] {
-            metrics.observe(&ProgressEvent::Settled {
-                record: record(state, class),
-            });
-        }
-        check(
-            &metrics,
-            &[
-                "harvester_artifacts_failed_total{source=\"hms-eu\",class=\"gone\"} 1",
-                "harvester_artifacts_failed_total{source=\"hms-eu\",class=\"expired\"} 1",
-            ],
-        );
-        let failed = lines(&metrics)
-            .iter()
-            .filter(|line| line.starts_with("harvester_artifacts_failed_total{"))
-            .count();
-        assert_eq!(failed, 2);
-    }
-
-    #[test]
-    fn the_queue_and_the_build_are_rendered() {
-        let metrics = Metrics::new("1.2.3");
-        metrics.event_received("hms-eu", EventClass::ArtifactsAndFailure);
-        metrics.webhook_rejected(UNKNOWN_SOURCE, "unknown_source");
-        metrics.webhook_answered(Duration::from_millis(4));
-        check(
-            &metrics,
-            &[
-                "harvester_jobs{state=\"pending\"} 3",
-                "harvester_jobs{state=\"failed\"} 0",
-                "harvester_least_slack_seconds 12.5",
-                "harvester_build_info{version=\"1.2.3\"} 1",
-                "harvester_events_received_total{source=\"hms-eu\",class=\"artifacts+failure\"} 1",
-                "harvester_webhooks_rejected_total{source=\"unknown\",reason=\"unknown_source\"} 1",
-                "harvester_webhook_duration_seconds_bucket{le=\"0.005\"} 1",
-            ],
-        );
-        let empty = metrics.render(&[], None);
-        assert!(empty.contains("harvester_least_slack_seconds NaN\n"));
-        assert!(empty.ends_with("# EOF\n"));
+fn of_result(source: &str, is_ok: bool) -> SourceResult {
+    SourceResult {
+        source: source.to_owned(),
+        result: if is_ok { "ok" } else { "failed" },
     }
 }
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

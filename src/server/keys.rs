@@ -21,7 +21,7 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Between fetches while there is a key: rotations are rare, forgeries may not be.
 const RENEW_AFTER: SignedDuration = SignedDuration::from_mins(5);
 
-/// Between fetches while there is none.
+/// Between fetches while there is none, and after one that failed.
 const RETRY_AFTER: SignedDuration = SignedDuration::from_secs(10);
 
 /// Gets the answer of a provider's well-known address.
@@ -34,7 +34,7 @@ pub trait FetchKeys: Send + Sync + 'static {
 /// The keys of one provider.
 pub struct KeyRing {
     url: String,
-    fetch: Arc<dyn FetchKeys>,
+    fetcher: Arc<dyn FetchKeys>,
     known: Mutex<Known>,
     one_at_a_time: Semaphore,
 }
@@ -43,14 +43,36 @@ pub struct KeyRing {
 struct Known {
     keys: Option<Arc<[PublicKey]>>,
     asked_at: Option<Timestamp>,
+    /// Whether the last fetch brought nothing.
+    has_failed: bool,
+}
+
+impl Known {
+    fn is_asked_enough(&self, now: Timestamp) -> bool {
+        let is_settled = self.keys.is_some() && !self.has_failed;
+        let pause = if is_settled { RENEW_AFTER } else { RETRY_AFTER };
+        self.asked_at
+            .is_some_and(|at| now.duration_since(at) < pause)
+    }
+}
+
+/// What a look for other keys brought.
+#[derive(Clone, Debug)]
+pub enum Renewal {
+    /// Other keys.
+    Fresh(Arc<[PublicKey]>),
+    /// The same, now or a short while ago.
+    Same,
+    /// Nothing: whether there are others can't be known now.
+    Failed,
 }
 
 impl KeyRing {
     /// The keys at `url`.
-    pub fn new(url: impl Into<String>, fetch: Arc<dyn FetchKeys>) -> KeyRing {
+    pub fn new(url: impl Into<String>, fetcher: Arc<dyn FetchKeys>) -> KeyRing {
         KeyRing {
             url: url.into(),
-            fetch,
+            fetcher,
             known: Mutex::default(),
             one_at_a_time: Semaphore::new(1),
         }
@@ -61,35 +83,39 @@ impl KeyRing {
         if let Some(keys) = self.known().keys.clone() {
             return Some(keys);
         }
-        self.fetch_after(RETRY_AFTER, now).await;
+        self.fetch(now).await;
         self.known().keys.clone()
     }
 
-    /// The keys, fetched anew; `None` when that was done a short while ago, or fails.
-    pub async fn renewed(&self, now: Timestamp) -> Option<Arc<[PublicKey]>> {
-        let before = self.known().keys.clone();
-        self.fetch_after(RENEW_AFTER, now).await;
-        let after = self.known().keys.clone();
-        if before == after { None } else { after }
+    /// Looks for other keys than those that were `tried`, unless that was done a short while ago.
+    pub async fn renewed(&self, tried: &Arc<[PublicKey]>, now: Timestamp) -> Renewal {
+        self.fetch(now).await;
+        let known = self.known();
+        match &known.keys {
+            // Another delivery may have brought them since.
+            Some(keys) if keys != tried => Renewal::Fresh(Arc::clone(keys)),
+            _ if known.has_failed => Renewal::Failed,
+            _ => Renewal::Same,
+        }
     }
 
-    async fn fetch_after(&self, pause: SignedDuration, now: Timestamp) {
+    async fn fetch(&self, now: Timestamp) {
         let Ok(_turn) = self.one_at_a_time.acquire().await else {
             return;
         };
         {
             let mut known = self.known();
             // Who waited for the turn finds what the one before has fetched.
-            if known
-                .asked_at
-                .is_some_and(|at| now.duration_since(at) < pause)
-            {
+            if known.is_asked_enough(now) {
                 return;
             }
             known.asked_at = Some(now);
         }
-        match self.ask().await {
-            Ok(keys) => self.known().keys = Some(keys.into()),
+        let asked = self.ask().await;
+        let mut known = self.known();
+        known.has_failed = asked.is_err();
+        match asked {
+            Ok(keys) => known.keys = Some(keys.into()),
             Err(error) => {
                 tracing::warn!(url = self.url, error = %error.full_message(), "can't fetch the provider's public key");
             }
@@ -97,7 +123,7 @@ impl KeyRing {
     }
 
     async fn ask(&self) -> Result<Vec<PublicKey>> {
-        let answer = tokio::time::timeout(FETCH_TIMEOUT, self.fetch.fetch(&self.url))
+        let answer = tokio::time::timeout(FETCH_TIMEOUT, self.fetcher.fetch(&self.url))
             .await
             .map_err(|_| Error::internal(format!("get an answer within {FETCH_TIMEOUT:?}")))??;
         read_key_answer(&answer)

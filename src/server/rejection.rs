@@ -68,6 +68,28 @@ impl Rejection {
         }
     }
 
+    /// What an operator can do about it, where it happens again and again.
+    pub(super) fn advice(&self) -> &'static str {
+        match self {
+            Rejection::UnknownSource => "set up a source of that name",
+            Rejection::Unauthorized(_) => {
+                "set the source's secrets (or public_key) to what the provider signs with"
+            }
+            Rejection::NoKey => {
+                "let the harvester reach the provider's well-known address, or set public_key to the key itself"
+            }
+            Rejection::TooLarge => "look at what is sent: no provider's event is that large",
+            Rejection::TooSlow | Rejection::Cut => {
+                "check the network and the proxy before the listener"
+            }
+            Rejection::Unparseable(_) => "check that it is the provider who posts to this source",
+            Rejection::Overloaded => "give the receiver more room, or run several",
+            Rejection::NotStored(_) => {
+                "check the store: `harvester doctor` says what is wrong with it"
+            }
+        }
+    }
+
     pub(super) fn log(&self, name: &str) {
         let reason = self.reason();
         match self {

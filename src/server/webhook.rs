@@ -22,7 +22,7 @@ use tokio::time::Instant;
 
 use super::body::{BODY_UNITS, check_announced_size, read_body};
 use super::health::healthz;
-use super::keys::KeyRing;
+use super::keys::{KeyRing, Renewal};
 use super::listen::Peer;
 use super::rejection::Rejection;
 use super::streak::{self, Streak};
@@ -103,8 +103,12 @@ impl WebhookSource {
             Err(Refusal::Wrong) => {}
             decided => return decided.map_err(Rejection::Unauthorized),
         }
-        let keys = ring.renewed(now).await.unwrap_or(keys);
-        claim.finish(body, &keys).map_err(Rejection::Unauthorized)
+        match ring.renewed(&keys, now).await {
+            Renewal::Fresh(keys) => claim.finish(body, &keys).map_err(Rejection::Unauthorized),
+            Renewal::Same => Err(Rejection::Unauthorized(Refusal::Wrong)),
+            // It may be signed with a key that we can't see: a 401 would be the end of it at some providers.
+            Renewal::Failed => Err(Rejection::NoKey),
+        }
     }
 }
 
@@ -173,8 +177,10 @@ async fn receive(
         Err(rejection) => {
             metrics.webhook_rejected(name, rejection.reason());
             rejection.log(name);
-            if let (Rejection::Unauthorized(_), Some((_, source))) = (&rejection, known) {
-                streak::refused(&source.streak, name, source.adapter.provider(), metrics);
+            // A provider that counts failures counts all of them, whatever the status.
+            if let Some((_, source)) = known {
+                let provider = source.adapter.provider();
+                streak::refused(&source.streak, name, provider, &rejection, metrics);
             }
             rejection.into_response()
         }
@@ -235,6 +241,7 @@ async fn take(
         (Err(_), Err(refusal)) => return Err(Rejection::Unauthorized(*refusal)),
     };
     let secret = proof.as_ref().ok().and_then(|proof| proof.secret);
+    let signed_id = proof.as_ref().ok().and_then(|proof| proof.id);
     let unproven = match proof {
         Ok(_) => None,
         Err(rejection) if raw.len() <= HANDSHAKE_LIMIT_BYTES && source.has_unsigned_handshake() => {
@@ -242,7 +249,11 @@ async fn take(
         }
         Err(rejection) => return Err(rejection),
     };
-    let id_header = id_header(&source.adapter, &head.headers);
+    // An id that nobody has signed can be changed by whoever sends a delivery again.
+    let id_header = match signed_id {
+        Some(id) => Some(id.to_owned()),
+        None => id_header(&source.adapter, &head.headers),
+    };
     let event = match (
         understand(&source.adapter, raw.clone(), id_header, received_at).await,
         unproven,
@@ -259,8 +270,8 @@ async fn take(
             reply: source.adapter.reply(&raw, secret),
         });
     }
-    streak::accepted(&source.streak, name, &intake.metrics);
     let class = commit(intake, name, event, raw, received_at).await?;
+    streak::accepted(&source.streak, name, &intake.metrics);
     Ok(Taken { class, reply: None })
 }
 

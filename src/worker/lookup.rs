@@ -3,11 +3,19 @@
 use secrecy::ExposeSecret as _;
 
 use super::{SourceAccess, Worker};
+use crate::clock::SharedClock;
 use crate::error::{Class, Error, Result};
 use crate::ingest;
 use crate::model::api::{ApiRequest, ApiResponse};
-use crate::model::{Artifact, Job, Lookup, Origin};
+use crate::model::{Artifact, Deadline, Job, Lookup, Origin, Provider, Recording};
+use crate::signed_url::SignedUrl;
 use crate::source::Source;
+
+/// How `ingest` calls the source in its advice.
+const ANY_SOURCE: &str = "sources.<name>";
+
+/// Pages of one answer: no event names more files than fit on ten.
+const PAGES_MAX: usize = 11;
 
 /// How a fresh URL of the job's file can be had: only with a call for it and with credentials.
 pub(super) fn remint_call(worker: &Worker, job: &Job) -> Option<Lookup> {
@@ -25,17 +33,68 @@ pub(super) fn remint_call(worker: &Worker, job: &Job) -> Option<Lookup> {
 /// As [`ingest::lookup_request`], [`Source::call`] and
 /// [`ingest::lookup_answer`] classify them.
 pub(super) async fn ask(worker: &Worker, job: &Job, lookup: &Lookup) -> Result<Vec<Artifact>> {
+    if let Some(place) = lookup.place() {
+        return Ok(vec![at_place(job, place)?]);
+    }
     let nothing = SourceAccess::default();
     let access = worker.access.get(&job.source).unwrap_or(&nothing);
-    let now = worker.clock.now();
-    let request = ingest::lookup_request(job.provider, lookup, &access.credentials, now)
-        .map_err(|error| name_the_source(error, &job.source))?;
-    let response = call(worker.source.as_ref(), access, &request).await?;
-    let now = worker.clock.now();
-    ingest::lookup_answer(job.provider, lookup, &response, &job.recording, now)
+    let question = Question {
+        source: worker.source.as_ref(),
+        clock: &worker.clock,
+        provider: job.provider,
+        access,
+        recording: &job.recording,
+    };
+    let answered = question.ask(lookup).await;
+    answered.map_err(|error| name_the_source(error, &job.source))
 }
 
-/// One call within the source's budget. A 429 holds back whoever asks next.
+/// The job's file at the place that its event named: whether it can be read there shows when it is opened.
+fn at_place(job: &Job, place: &str) -> Result<Artifact> {
+    let url =
+        SignedUrl::usable(place).map_err(|why| Error::invalid(format!("open {place}: {why}")))?;
+    Ok(Artifact {
+        identity: format!("url:{}:{}", job.kind.as_str(), url.path()),
+        name: job.name.clone(),
+        kind: job.kind,
+        format: job.format,
+        origin: Origin::Url(url),
+        remint: None,
+        deadline: Deadline::NONE,
+        size_bytes: job.size_bytes,
+    })
+}
+
+/// All that asking a provider's API takes, but for what is asked.
+pub(super) struct Question<'a> {
+    pub(super) source: &'a dyn Source,
+    pub(super) clock: &'a SharedClock,
+    pub(super) provider: Provider,
+    pub(super) access: &'a SourceAccess,
+    /// Whose files they are.
+    pub(super) recording: &'a Recording,
+}
+
+impl Question<'_> {
+    /// What the API answers to `lookup`, all pages of it.
+    pub(super) async fn ask(&self, lookup: &Lookup) -> Result<Vec<Artifact>> {
+        let (provider, credentials) = (self.provider, &self.access.credentials);
+        let now = self.clock.now();
+        let request = ingest::lookup_request(provider, lookup, credentials, now)?;
+        let mut response = call(self.source, self.access, &request).await?;
+        for _ in 1..PAGES_MAX {
+            let now = self.clock.now();
+            let next = ingest::lookup_next(provider, lookup, &response, credentials, now)?;
+            let Some(request) = next else { break };
+            let page = call(self.source, self.access, &request).await?;
+            response = ingest::lookup_joined(provider, &response, page);
+        }
+        let now = self.clock.now();
+        ingest::lookup_answer(provider, lookup, &response, self.recording, now)
+    }
+}
+
+/// One call within the source's budget. A 429, or a 503 that says when to come again, holds back whoever asks next.
 ///
 /// # Errors
 /// As [`Source::call`].
@@ -46,7 +105,8 @@ pub(super) async fn call(
 ) -> Result<ApiResponse> {
     let _turn = access.pace.turn().await?;
     let response = source.call(request).await?;
-    if response.status == 429 {
+    let is_asked_to_wait = response.status == 503 && response.retry_after.is_some();
+    if response.status == 429 || is_asked_to_wait {
         access.pace.hold(response.retry_after);
     }
     Ok(response)
@@ -90,9 +150,12 @@ fn has_credentials(access: &SourceAccess) -> bool {
 
 /// `ingest` does not know how the operator named the source; advice has to.
 pub(super) fn name_the_source(error: Error, source: &str) -> Error {
-    let message = error
-        .full_message()
-        .replace("sources.<name>", &format!("sources.{source}"));
+    let message = error.full_message();
+    if !message.contains(ANY_SOURCE) {
+        // What else an error tells (that it passes, when to come again) must not be lost.
+        return error;
+    }
+    let message = message.replace(ANY_SOURCE, &format!("sources.{source}"));
     Error::new(error.class(), message)
 }
 
@@ -117,8 +180,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::{Deadline, Format, JobId, Kind, Provider, Recording, RecordingId};
-    use crate::signed_url::SignedUrl;
+    use crate::model::{Format, JobId, Kind, RecordingId};
 
     fn job(name: &str, url: &str) -> Job {
         Job {
@@ -243,5 +305,9 @@ mod tests {
             "ask Daily: set sources.daily-eu.api_key"
         );
         assert_eq!(named.class(), Class::Denied);
+        let wait = Some(std::time::Duration::from_secs(7));
+        let passing = Error::transient(Class::Throttled, "ask Daily").with_retry_after(wait);
+        let named = name_the_source(passing, "daily-eu");
+        assert!(named.is_transient() && named.retry_after() == wait);
     }
 }

@@ -35,8 +35,19 @@ pub struct Reconciled {
     pub reactivate_webhook: bool,
 }
 
-/// Hears of each event that a walk has recorded: source and class.
-pub type OnFound = Arc<dyn Fn(&str, EventClass) + Send + Sync>;
+/// What a reconciler has done, for whoever counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// Recorded something that no webhook had told.
+    Found(EventClass),
+    /// Walked over the lists: whether to their ends.
+    Walked(bool),
+    /// Asked for a webhook to be switched on again: whether it is.
+    Reactivated(bool),
+}
+
+/// Hears of what was done, with the source's name.
+pub type OnDone = Arc<dyn Fn(&str, Done) + Send + Sync>;
 
 /// Reconciles sources until it is told to stop.
 #[derive(Clone)]
@@ -52,7 +63,7 @@ pub struct Reconciler {
     /// Rings when jobs were recorded.
     pub bell: Arc<Notify>,
     /// Counts.
-    pub on_found: OnFound,
+    pub on_done: OnDone,
 }
 
 impl Reconciler {
@@ -77,22 +88,29 @@ impl Reconciler {
     async fn keep(&self, source: Reconciled, shutdown: CancellationToken) {
         let name = &source.subject.name;
         while !shutdown.is_cancelled() {
-            match self.once(&source, &shutdown).await {
-                Ok(Some(walked)) if walked.new + walked.failures > 0 => tracing::info!(
-                    source = name,
-                    new = walked.new,
-                    failures = walked.failures,
-                    "found what no webhook told"
-                ),
-                Ok(_) => {}
-                Err(_) if shutdown.is_cancelled() => return,
-                Err(error) => tracing::warn!(
+            let trouble = match self.once(&source, &shutdown).await {
+                Ok(None) => None,
+                Ok(Some(walked)) => {
+                    if walked.new + walked.failures > 0 {
+                        tracing::info!(
+                            source = name,
+                            new = walked.new,
+                            failures = walked.failures,
+                            "found what no webhook told"
+                        );
+                    }
+                    walked.trouble
+                }
+                Err(error) => Some(error),
+            };
+            if let Some(error) = trouble.filter(|_| !shutdown.is_cancelled()) {
+                tracing::warn!(
                     source = name,
                     class = error.class().as_str(),
                     "failed to reconcile, trying again in {:?}: {}",
                     source.every,
                     error.full_message()
-                ),
+                );
             }
             tokio::select! {
                 () = shutdown.cancelled() => return,
@@ -104,7 +122,7 @@ impl Reconciler {
     /// One walk and one look at the webhooks; `None` while another worker walks.
     ///
     /// # Errors
-    /// As [`Walker::walk`].
+    /// When the store fails; what the walk met with is in what it came to.
     pub async fn once(
         &self,
         source: &Reconciled,
@@ -116,21 +134,23 @@ impl Reconciler {
         };
         let walked = tokio::select! {
             walked = self.walk(source, began, reached, shutdown) => walked,
-            lost = self.renew(source) => Err(lost),
+            lost = self.renew(source) => Walked { trouble: Some(lost), ..Walked::default() },
         };
-        let reached = walked.is_ok().then_some(began);
-        let store = &self.store;
-        store
-            .end_walk(&source.subject.name, &self.name, reached)
-            .await?;
+        let name = &source.subject.name;
+        let is_whole = walked.trouble.is_none();
+        if !shutdown.is_cancelled() {
+            (self.on_done)(name, Done::Walked(is_whole));
+        }
+        let reached = is_whole.then_some(began);
+        self.store.end_walk(name, &self.name, reached).await?;
         if let Err(error) = self.look_at_hooks(source).await {
             tracing::warn!(
-                source = source.subject.name,
+                source = name,
                 "failed to look at the provider's webhooks: {}",
                 error.full_message()
             );
         }
-        walked.map(Some)
+        Ok(Some(walked))
     }
 
     async fn walk(
@@ -139,16 +159,16 @@ impl Reconciler {
         now: Timestamp,
         reached: Option<Timestamp>,
         shutdown: &CancellationToken,
-    ) -> Result<Walked> {
+    ) -> Walked {
         let purpose = Purpose {
             window: sliding_window(now, reached),
             is_dry_run: false,
-            retries_lost: false,
+            is_thorough: false,
         };
         let name = &source.subject.name;
         let mut on_sighting = |sighting: &super::walk::Sighting| {
             if sighting.is_recorded && sighting.standing != Standing::Lost {
-                (self.on_found)(name, sighting.event.class);
+                (self.on_done)(name, Done::Found(sighting.event.class));
                 self.bell.notify_one();
             }
             Ok(())
@@ -181,40 +201,61 @@ impl Reconciler {
         }
     }
 
+    /// Webhooks that lead here are switched on again where that is allowed; those that lead elsewhere are somebody
+    /// else's, who may have meant it.
     async fn look_at_hooks(&self, source: &Reconciled) -> Result<()> {
         let Some(hooks) = self.walker.hooks(&source.subject).await? else {
             return Ok(());
         };
+        let subject = &source.subject;
+        let (name, provider) = (&subject.name, subject.provider);
         for hook in hooks {
-            if hook.state == HookState::Failed {
-                self.revive(source, &hook).await?;
+            let url = &hook.shown_url;
+            if hook.state != HookState::Failed {
+                continue;
+            }
+            if !hook.leads_to(name) {
+                tracing::warn!(
+                    source = name,
+                    "{provider} has switched off the webhook to {url}, which is not that of this source: it stays off"
+                );
+            } else if !source.reactivate_webhook {
+                tracing::error!(
+                    source = name,
+                    "{provider} has switched off the webhook to {url} after failures and sends nothing any more: set \
+                     sources.{name}.reactivate_webhook = true, or switch it on there"
+                );
+            } else {
+                self.revive(subject, &hook).await;
             }
         }
         Ok(())
     }
 
-    async fn revive(&self, source: &Reconciled, hook: &Hook) -> Result<()> {
-        let subject = &source.subject;
-        let name = &subject.name;
-        if !source.reactivate_webhook {
-            tracing::error!(
+    async fn revive(&self, subject: &Subject, hook: &Hook) {
+        let (name, provider, url) = (&subject.name, subject.provider, &hook.shown_url);
+        let revived = self.reactivate(subject, hook).await;
+        (self.on_done)(name, Done::Reactivated(revived.is_ok()));
+        match revived {
+            Ok(()) => tracing::warn!(
                 source = name,
-                "{} has switched off the webhook to {} after failures and sends nothing any more: set \
-                 sources.{name}.reactivate_webhook = true, or switch it on there",
-                subject.provider,
-                hook.shown_url
-            );
-            return Ok(());
+                "{provider} had switched off the webhook to {url} after failures: it is on again"
+            ),
+            Err(error) => tracing::error!(
+                source = name,
+                class = error.class().as_str(),
+                "{provider} has switched off the webhook to {url} after failures, and it could not be switched on \
+                 again: {}",
+                error.full_message()
+            ),
         }
+    }
+
+    async fn reactivate(&self, subject: &Subject, hook: &Hook) -> Result<()> {
         let (provider, access) = (subject.provider, &subject.access);
-        let request = hooks::reactivate_request(provider, hook, &access.credentials)?;
+        let request = hooks::reactivate_request(provider, hook, &access.credentials)
+            .map_err(|error| lookup::name_the_source(error, &subject.name))?;
         let response = lookup::call(self.walker.source.as_ref(), access, &request).await?;
-        hooks::reactivate_answer(provider, &response)?;
-        tracing::warn!(
-            source = name,
-            "{provider} had switched off the webhook to {} after failures: it is on again",
-            hook.shown_url
-        );
-        Ok(())
+        hooks::reactivate_answer(provider, &response)
     }
 }

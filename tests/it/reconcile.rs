@@ -108,6 +108,25 @@ impl World {
         done.unwrap_or_else(|_| panic!("not archived in time: {}", self.log()))
     }
 
+    /// Waits until the program's metrics have all of these lines.
+    async fn counted(&self, running: &Running, expected: &[&str]) {
+        let client = local_client(Some(Duration::from_secs(20))).unwrap();
+        let url = format!("http://{}/metrics", running.admin);
+        let mut text = String::new();
+        let wait = async {
+            while !expected
+                .iter()
+                .all(|line| text.lines().any(|other| other == *line))
+            {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                let response = client.get(&url).send().await.unwrap();
+                text = response.text().await.unwrap();
+            }
+        };
+        let counted = tokio::time::timeout(PATIENCE, wait).await;
+        assert!(counted.is_ok(), "{expected:?} in {text}");
+    }
+
     /// The content of every object that is not a manifest, by key; the manifests' number.
     fn bucket(&self) -> (BTreeMap<String, Vec<u8>>, usize) {
         let root = self.s3.root().join(BUCKET);
@@ -174,6 +193,20 @@ fn lines(printed: &str) -> Vec<Value> {
         .collect()
 }
 
+/// The lines that tell what was found.
+fn found(printed: &str) -> Vec<Value> {
+    let mut all = lines(printed);
+    all.retain(|line| line.get("recorded").is_some());
+    all
+}
+
+/// The lines that tell what became of an artifact.
+fn outcomes(printed: &str) -> Vec<Value> {
+    let mut all = lines(printed);
+    all.retain(|line| line.get("state").is_some());
+    all
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn f12_what_was_announced_while_the_worker_was_down_is_archived_once_each() {
     let world = World::start("reconcile = \"2s\"").await;
@@ -200,6 +233,12 @@ async fn f12_what_was_announced_while_the_worker_was_down_is_archived_once_each(
         }
     };
     tokio::time::timeout(PATIENCE, again).await.unwrap();
+    // What a list told is no webhook.
+    let counters = [
+        "harvester_reconcile_found_total{source=\"daily\",class=\"lookup\"} 500",
+        "harvester_events_received_total{source=\"daily\",class=\"lookup\"} 1",
+    ];
+    world.counted(&running, &counters).await;
     // Manifests come after the jobs: a stop in between would leave some to the next start.
     let sealed = async {
         while world.bucket().1 < 500 {
@@ -280,6 +319,40 @@ async fn a_webhook_that_daily_switched_off_is_told_and_switched_on_only_if_allow
         assert_eq!((posts, state), expected);
         assert!(!world.log().contains("canary"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_its_own_webhooks_are_switched_on_and_one_that_refuses_stops_no_other() {
+    let world = World::start("reconcile = \"1h\"\nreactivate_webhook = true").await;
+    let hook = |id: &str, url: &str| json!({"uuid": id, "url": url, "state": "FAILED"});
+    world.daily.with(|daily| {
+        daily.webhooks = vec![
+            hook("w-1", "https://old.example/webhooks/daily"),
+            hook("w-2", "https://crm.example/hooks?k=canary"),
+            hook("w-3", "https://me.example/webhooks/daily"),
+        ];
+        daily.faults = vec![("/webhooks/w-1".to_owned(), 500)];
+    });
+    let running = world.run().await;
+    let counters = [
+        "harvester_webhook_reactivations_total{source=\"daily\",result=\"failed\"} 1",
+        "harvester_webhook_reactivations_total{source=\"daily\",result=\"ok\"} 1",
+        "harvester_reconcile_walks_total{source=\"daily\",result=\"ok\"} 1",
+    ];
+    world.counted(&running, &counters).await;
+    assert_eq!(running.terminate().await, Some(0));
+    let states = world.daily.with(|daily| {
+        let states = daily.webhooks.iter().map(|hook| hook["state"].clone());
+        states.collect::<Vec<_>>()
+    });
+    assert_eq!(states, ["FAILED", "FAILED", "ACTIVE"]);
+    let log = world.log();
+    assert!(log.contains("could not be switched on again"), "{log}");
+    assert!(
+        log.contains("https://crm.example/hooks, which is not that of this source"),
+        "{log}"
+    );
+    assert!(!log.contains("canary"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

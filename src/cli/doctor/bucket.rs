@@ -65,9 +65,11 @@ impl Probe {
         if self.put(checkup).await {
             self.checksum(checkup).await;
             self.condition(checkup).await;
-            self.delete(checkup).await;
+            self.remove(&self.key, checkup).await;
         }
-        self.multipart(checkup).await;
+        if self.multipart(checkup).await {
+            self.complete(checkup).await;
+        }
     }
 
     async fn put(&self, checkup: &mut Checkup) -> bool {
@@ -159,13 +161,13 @@ impl Probe {
         }
     }
 
-    async fn multipart(&self, checkup: &mut Checkup) {
+    async fn multipart(&self, checkup: &mut Checkup) -> bool {
         let key = format!("{}-parts", self.key);
         let upload = match self.objects.create_upload(&key, &attributes()).await {
             Ok(upload) => upload,
             Err(error) => {
                 checkup.fault("bucket.multipart", &error, put_fix(&error));
-                return;
+                return false;
             }
         };
         let sent = self
@@ -183,6 +185,7 @@ impl Probe {
                 "bucket.parts",
             )),
         };
+        let is_good = in_parts.is_ok();
         match in_parts {
             Ok(()) => checkup.good("bucket.multipart", "objects can be written in parts"),
             Err((error, check)) => checkup.fault(check, &error, RIGHTS_FIX),
@@ -195,18 +198,57 @@ impl Probe {
                 format!("allow s3:AbortMultipartUpload, and abort the upload of {key}"),
             ),
         }
+        is_good
+    }
+
+    /// An upload is completed as archiving does it: only where nothing is, and with the checksum of the whole.
+    async fn complete(&self, checkup: &mut Checkup) {
+        let key = format!("{}-complete", self.key);
+        let completed = self.upload_and_complete(&key).await;
+        let there = self.objects.head(&key).await.ok().flatten();
+        match (&completed, &there) {
+            (Ok(WriteEnd::Done), Some(_)) => {
+                checkup.good("bucket.complete", "uploads are completed with If-None-Match and CRC64NVME");
+            }
+            (Ok(end), _) => checkup.bad(
+                "bucket.complete",
+                format!("completing an upload under a free name ended as {end:?}, and nothing is there"),
+                "use a store or version that completes uploads with If-None-Match and a checksum of the whole",
+            ),
+            (Err(error), _) => checkup.fault("bucket.complete", error, RIGHTS_FIX),
+        }
+        if there.is_some() {
+            self.remove(&key, checkup).await;
+        }
+    }
+
+    async fn upload_and_complete(&self, key: &str) -> crate::error::Result<WriteEnd> {
+        let content = payload(CONTENT);
+        let upload = self.objects.create_upload(key, &attributes()).await?;
+        let completed = async {
+            let part = self.objects.upload_part(key, &upload, 1, &content).await?;
+            let (size, checksum) = (content.size_bytes, content.crc64nvme);
+            let condition = Some(&Condition::Absent);
+            let parts = [part];
+            self.objects
+                .complete(key, &upload, &parts, size, checksum, condition)
+                .await
+        };
+        let completed = completed.await;
+        if !matches!(completed, Ok(WriteEnd::Done)) {
+            // What it failed of is told; an upload that is left over is swept later.
+            let _ = self.objects.abort(key, &upload).await;
+        }
+        completed
     }
 
     /// Archiving deletes nothing, so that this right is not needed.
-    async fn delete(&self, checkup: &mut Checkup) {
-        if let Err(error) = self.objects.delete(&self.key).await {
+    async fn remove(&self, key: &str, checkup: &mut Checkup) {
+        if let Err(error) = self.objects.delete(key).await {
             checkup.warn(
                 "bucket.probe",
                 format!("failed to {}", error.full_message()),
-                format!(
-                    "remove {} by hand; archiving itself needs no s3:DeleteObject",
-                    self.key
-                ),
+                format!("remove {key} by hand; archiving itself needs no s3:DeleteObject"),
             );
         }
     }

@@ -6,13 +6,13 @@
 use super::output::{Failure, Output, Result};
 use super::wire;
 use super::{Context, signals};
-use crate::config::Config;
 use crate::report::board::Tone;
 use checkup::{Checkup, Status};
 use tokio_util::sync::CancellationToken;
 
 mod bucket;
 mod checkup;
+mod deliveries;
 mod sources;
 mod store;
 
@@ -37,7 +37,7 @@ pub(super) async fn doctor(_: DoctorArgs, mut context: Context) -> Result {
 
 async fn examine(context: &Context) -> Checkup {
     let mut checkup = Checkup::default();
-    configuration(&context.config, &mut checkup);
+    deliveries::examine(context, &mut checkup).await;
     store::examine(&context.config, &mut checkup).await;
     bucket::examine(&context.config, &context.clock, &mut checkup).await;
     match wire::api_source(&context.config, &context.clock) {
@@ -45,28 +45,6 @@ async fn examine(context: &Context) -> Checkup {
         Err(error) => checkup.fault("sources", &error, "check the machine's TLS certificates"),
     }
     checkup
-}
-
-/// A configuration that can't be read ends every command before this one begins.
-fn configuration(config: &Config, checkup: &mut Checkup) {
-    match config.sources.len() {
-        0 => checkup.warn(
-            "configuration",
-            "it is sound; no source is set, so that every provider's events are taken without a secret",
-            "add [sources.NAME] with secrets and api_key for each provider that you use",
-        ),
-        count => checkup.good(
-            "configuration",
-            format!("it is sound, with {count} {}", plural(count, "source")),
-        ),
-    }
-}
-
-fn plural(count: usize, noun: &str) -> String {
-    match count {
-        1 => noun.to_owned(),
-        _ => format!("{noun}s"),
-    }
 }
 
 fn tell(checkup: &Checkup, output: &mut Output) -> Result {

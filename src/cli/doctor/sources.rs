@@ -6,6 +6,7 @@ use super::super::{Context, wire};
 use super::checkup::Checkup;
 use crate::error::{Class, Error};
 use crate::ingest::hooks::HookState;
+use crate::ingest::list;
 use crate::model::{Layout, Provider};
 use crate::source::Source;
 use crate::worker::walk::{Subject, Walker};
@@ -35,6 +36,9 @@ pub(super) async fn examine(context: &Context, source: Arc<dyn Source>, checkup:
 async fn examine_one(walker: &Walker, subject: &Subject, checkup: &mut Checkup) {
     let name = &subject.name;
     let check = format!("sources.{name}");
+    if list::lists(subject.provider).is_empty() {
+        return without_api(subject, &check, checkup);
+    }
     if subject.access.credentials.api_key.is_none() {
         return without_key(subject, &check, checkup);
     }
@@ -51,6 +55,22 @@ async fn examine_one(walker: &Walker, subject: &Subject, checkup: &mut Checkup) 
         }
     }
     hooks(walker, subject, &check, checkup).await;
+}
+
+/// A provider that the configuration defines: its deliveries are all that there is of it.
+fn without_api(subject: &Subject, check: &str, checkup: &mut Checkup) {
+    let (name, provider) = (&subject.name, subject.provider);
+    match subject.access.credentials.api_key {
+        Some(_) => checkup.warn(
+            check,
+            format!("{provider} is defined by its events alone: there is an api_key, and no API that it is for"),
+            format!("remove sources.{name}.api_key"),
+        ),
+        None => checkup.good(
+            check,
+            format!("{provider} is defined by its events alone: it has no API to be asked, so a missed event stays missed"),
+        ),
+    }
 }
 
 fn without_key(subject: &Subject, check: &str, checkup: &mut Checkup) {
@@ -103,9 +123,21 @@ async fn hooks(walker: &Walker, subject: &Subject, check: &str, checkup: &mut Ch
         );
         return;
     }
+    if !hooks.iter().any(|hook| hook.leads_to(name)) {
+        checkup.warn(
+            &*check,
+            format!("none of {provider}'s webhooks leads to /webhooks/{name}"),
+            format!("register one that does, or set sources.{name}.reconcile"),
+        );
+    }
     for hook in hooks {
         let url = &hook.shown_url;
         match hook.state {
+            HookState::Failed if !hook.leads_to(name) => checkup.warn(
+                &*check,
+                format!("{provider} has switched off the webhook to {url}, which is not that of this source"),
+                "ask whoever it belongs to: the harvester leaves it as it is",
+            ),
             HookState::Active => checkup.good(&*check, format!("{provider} sends to {url}")),
             HookState::Failed => checkup.bad(
                 &*check,

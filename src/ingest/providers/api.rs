@@ -148,6 +148,30 @@ pub(super) fn read_answer(provider: Provider, response: &ApiResponse) -> Result<
     Ok(answer)
 }
 
+/// The answer for both pages: the items under `data` of the one and the other, and the rest of the later one. A page
+/// that is no good makes the whole no good.
+pub(super) fn join(provider: Provider, first: &ApiResponse, next: ApiResponse) -> ApiResponse {
+    let (Ok(mut before), Ok(mut after)) =
+        (read_answer(provider, first), read_answer(provider, &next))
+    else {
+        return next;
+    };
+    let later = after.get_mut("data").and_then(Value::as_array_mut);
+    let later = later.map(std::mem::take).unwrap_or_default();
+    let is_last = later.is_empty();
+    let items = before.get_mut("data").and_then(Value::as_array_mut);
+    let mut items = items.map(std::mem::take).unwrap_or_default();
+    items.extend(later);
+    after["data"] = items.into();
+    if is_last {
+        after["last"] = Value::Null;
+    }
+    ApiResponse {
+        body: after.to_string().into(),
+        ..next
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,8 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::draft::{Draft, Says, body_key, loss};
 use super::fields::{Fields, Location};
 use super::hms_files::{
-    TRANSCRIPTION_FILES, composite, hls, remint, single, stream_file, track_file, track_kind,
-    transcription,
+    TRANSCRIPTION_FILES, composite, hls, remint, single, stream_file, track_file, transcription,
 };
 use super::shelf::{File, Life, Shelf, path_format};
 use crate::ingest::Delivery;
@@ -85,7 +84,7 @@ fn says(event_type: Option<&str>, data: Fields, documented: Option<Timestamp>) -
         }
         "track.recording.success" => {
             let name = single(data, signed, &mut shelf, &track_file(data));
-            success(data, shelf, track_kind(data), &name)
+            success(data, shelf, track_file(data).kind, &name)
         }
         "transcription.success" => {
             transcription(data, signed, &mut shelf);
@@ -106,7 +105,7 @@ fn says(event_type: Option<&str>, data: Fields, documented: Option<Timestamp>) -
         }
         "track.recording.failure" => {
             single(data, signed, &mut shelf, &track_file(data));
-            failed(data, shelf, track_kind(data), "track")
+            failed(data, shelf, track_file(data).kind, "track")
         }
         "beam.failure" => beam_failed(data),
         "hls.failure" => hls_failed(data),

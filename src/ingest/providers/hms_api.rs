@@ -13,7 +13,7 @@ use serde_json::json;
 use super::api::{api_key, api_secret, get, segment, unknown_call};
 use super::draft::hash;
 use super::fields::Fields;
-use super::hms_files::{asset_lookup, put_stored, stored_identity};
+use super::hms_files::{asset_lookup, layer_name, named, put_stored, stored_identity, track_kind};
 use super::shelf::{File, Life, Shelf, path_format};
 use crate::error::Result;
 use crate::model::api::{ApiRequest, Credentials};
@@ -21,6 +21,9 @@ use crate::model::{Artifact, Format, Kind, Lookup, Provider};
 use crate::signed_url::redact::is_jwt;
 
 pub(super) const BASE: &str = "https://api.100ms.live/v2";
+
+/// Assets on a page, which 100ms documents as the most.
+const PAGE_ASSETS: usize = 100;
 
 /// Long enough for one call on a slow day.
 const TOKEN_LIFE_SECONDS: i64 = 600;
@@ -39,7 +42,7 @@ pub(super) fn request(
     let path = match lookup.call.as_str() {
         "hms-asset" => format!("/recording-assets/{id}/presigned-url"),
         "hms-recording" => format!("/recordings/{id}"),
-        "hms-session" => format!("/recording-assets?session_id={id}&limit=100"),
+        "hms-session" => session_path(id),
         _ => return Err(unknown_call(Provider::Hms, lookup)),
     };
     let token = management_token(lookup, credentials, now)?;
@@ -48,6 +51,41 @@ pub(super) fn request(
         SecretString::from(format!("Bearer {token}")),
     )];
     get(Provider::Hms, credentials, Some(BASE), &path, headers)
+}
+
+fn session_path(session: &str) -> String {
+    format!("/recording-assets?session_id={session}&limit={PAGE_ASSETS}")
+}
+
+/// The request for the assets that come after those of `answer`, if there may be any: a session with a track for each
+/// participant has more than a page.
+pub(super) fn next_request(
+    lookup: &Lookup,
+    answer: Fields,
+    credentials: &Credentials,
+    now: Timestamp,
+) -> Result<Option<ApiRequest>> {
+    let count = answer.list("data").count();
+    let page = answer
+        .size_bytes("limit")
+        .and_then(|n| usize::try_from(n).ok());
+    let page = page.filter(|size| *size > 0).unwrap_or(PAGE_ASSETS);
+    let Some(last) = answer.text("last") else {
+        return Ok(None);
+    };
+    if lookup.call != "hms-session" || count == 0 || !count.is_multiple_of(page) {
+        return Ok(None);
+    }
+    let (session, _) = lookup.id.split_once('#').unwrap_or((&lookup.id, ""));
+    let session = segment(Provider::Hms, session)?;
+    let last = segment(Provider::Hms, &last)?;
+    let path = format!("{}&start={last}", session_path(session));
+    let token = management_token(lookup, credentials, now)?;
+    let headers = vec![(
+        "authorization",
+        SecretString::from(format!("Bearer {token}")),
+    )];
+    get(Provider::Hms, credentials, Some(BASE), &path, headers).map(Some)
 }
 
 /// What `answer` names.
@@ -128,34 +166,45 @@ pub(super) fn put_asset(asset: Fields, shelf: &mut Shelf) {
     }
 }
 
-/// Name, kind and format of an asset, as its event would name it; `None` for a type we don't know.
+/// Name, kind and format of an asset, as its event would name it; `None` for a type we don't know. Whose track, stream
+/// or layer it is may stand in it or in its metadata.
 fn asset_file(asset: Fields) -> Option<(String, Kind, Format)> {
     let path = path_format(&asset.text("path").unwrap_or_default());
-    let mode = asset.object("metadata").text("output_mode");
-    let mode = mode.and_then(|mode| Format::from_extension(&mode));
+    let metadata = asset.object("metadata");
+    let of = |name: &str| asset.text(name).or_else(|| metadata.text(name));
+    let mode = of("output_mode").and_then(|mode| Format::from_extension(&mode));
     let (stem, kind, format) = match asset.text("type")?.as_str() {
-        "room-composite" | "room-composite-legacy" => ("recording", Kind::Video, Format::Mp4),
-        "room-vod" => ("hls", Kind::Hls, path.unwrap_or(Format::Bin)),
-        "chat" => ("chat", Kind::Chat, Format::Csv),
+        "room-composite" | "room-composite-legacy" => match of("layer") {
+            Some(layer) => {
+                let size = [asset, metadata, metadata.object("resolution")];
+                let name = layer_name(&layer, size.into_iter());
+                return Some((name, Kind::Video, Format::Mp4));
+            }
+            None => ("recording".to_owned(), Kind::Video, Format::Mp4),
+        },
+        "room-vod" => {
+            let format = path.unwrap_or(Format::Bin);
+            return Some((format.hls_name(), Kind::Hls, format));
+        }
+        "chat" => ("chat".to_owned(), Kind::Chat, Format::Csv),
         "transcript" => (
-            "transcript",
+            "transcript".to_owned(),
             Kind::Transcript,
             mode.or(path).unwrap_or(Format::Txt),
         ),
         "summary" => (
-            "summary",
+            "summary".to_owned(),
             Kind::Summary,
             mode.or(path).unwrap_or(Format::Json),
         ),
-        "track" => ("track", Kind::Video, Format::Webm),
-        "stream" => ("stream", Kind::Video, Format::Mp4),
+        "track" => {
+            let kind = track_kind(of("track_type").as_deref());
+            (named("track", of("track_id")), kind, Format::Webm)
+        }
+        "stream" => (named("stream", of("stream_id")), Kind::Video, Format::Mp4),
         _ => return None,
     };
-    let name = match kind {
-        Kind::Hls => format.hls_name(),
-        _ => format!("{stem}.{}", format.extension()),
-    };
-    Some((name, kind, format))
+    Some((format!("{stem}.{}", format.extension()), kind, format))
 }
 
 /// A management token of our own, short-lived; `api_key` alone may also be one from the dashboard.

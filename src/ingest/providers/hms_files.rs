@@ -45,42 +45,41 @@ pub(super) fn single(data: Fields, life: Life, shelf: &mut Shelf, file: &File) -
 
 /// Streams are MP4 whatever their type, also those of sound alone.
 pub(super) fn stream_file(data: Fields) -> File {
-    File::new(
-        named("stream", data.text("stream_id"), "mp4"),
-        Kind::Video,
-        Format::Mp4,
-    )
+    let stem = named("stream", data.text("stream_id"));
+    File::new(format!("{stem}.mp4"), Kind::Video, Format::Mp4)
 }
 
 pub(super) fn track_file(data: Fields) -> File {
-    File::new(
-        named("track", data.text("track_id"), "webm"),
-        track_kind(data),
-        Format::Webm,
-    )
+    let stem = named("track", data.text("track_id"));
+    let kind = track_kind(data.text("track_type").as_deref());
+    File::new(format!("{stem}.webm"), kind, Format::Webm)
 }
 
-pub(super) fn track_kind(data: Fields) -> Kind {
-    match data.text("track_type").as_deref() {
+pub(super) fn track_kind(track_type: Option<&str>) -> Kind {
+    match track_type {
         Some("audio") => Kind::Audio,
         _ => Kind::Video,
     }
 }
 
-fn named(what: &str, id: Option<String>, extension: &str) -> String {
+pub(super) fn named(what: &str, id: Option<String>) -> String {
     match id {
-        Some(id) => format!("{what}-{}.{extension}", safe(&id)),
-        None => format!("{what}.{extension}"),
+        Some(id) => format!("{what}-{}", safe(&id)),
+        None => what.to_owned(),
     }
+}
+
+/// One quality of an HLS recording; its size stands in the first of `places` that tells one.
+pub(super) fn layer_name<'a>(layer: &str, places: impl Iterator<Item = Fields<'a>>) -> String {
+    let size = places.map(dimensions).find(|size| !size.is_empty());
+    format!("layer-{}{}.mp4", safe(layer), size.unwrap_or_default())
 }
 
 pub(super) fn hls(data: Fields, life: Life, shelf: &mut Shelf) {
     vod(data, life, shelf);
     for (index, layer) in data.list("recording_single_files").enumerate() {
-        let number = layer
-            .text("layer")
-            .map_or(index.to_string(), |layer| safe(&layer));
-        let name = format!("layer-{number}{}.mp4", dimensions(layer));
+        let number = layer.text("layer").unwrap_or_else(|| index.to_string());
+        let name = layer_name(&number, std::iter::once(layer));
         let asset = layer
             .text("asset_id")
             .map(|id| asset_lookup(&id, Kind::Video, &name));

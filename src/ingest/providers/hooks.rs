@@ -126,4 +126,27 @@ mod tests {
         assert_eq!(request.method, Method::Post);
         assert_eq!(request.body.unwrap(), r#"{"url":"https://h/w?k=1"}"#);
     }
+
+    #[test]
+    fn a_hook_is_a_sources_own_by_the_end_of_its_path() {
+        for (url, expected) in [
+            ("https://h/webhooks/daily", true),
+            ("https://h/webhooks/daily/?k=1", true),
+            ("https://h/behind/a/proxy/webhooks/daily", true),
+            ("https://h/webhooks/daily-eu", false),
+            ("https://h/webhooks/eu-daily", false),
+            ("https://h/webhooks/x/daily", false),
+            ("https://h/other?to=/webhooks/daily", false),
+        ] {
+            let body = format!(r#"[{{"uuid":"a","url":"{url}","state":"FAILED"}}]"#);
+            let response = ApiResponse {
+                status: 200,
+                retry_after: None,
+                date: None,
+                body: body.into(),
+            };
+            let hooks = answer(Provider::Daily, &response).unwrap();
+            assert_eq!(hooks[0].leads_to("daily"), expected, "{url}");
+        }
+    }
 }

@@ -88,6 +88,30 @@ pub(super) fn lookup_request(
     }
 }
 
+pub(super) fn lookup_next(
+    provider: Provider,
+    lookup: &Lookup,
+    response: &ApiResponse,
+    credentials: &Credentials,
+    now: Timestamp,
+) -> Result<Option<ApiRequest>> {
+    match provider {
+        Provider::Hms if response.status == 200 => {
+            let answer = api::read_answer(provider, response)?;
+            hms_api::next_request(lookup, Fields::of(&answer), credentials, now)
+        }
+        _ => Ok(None),
+    }
+}
+
+pub(super) fn lookup_joined(
+    provider: Provider,
+    first: &ApiResponse,
+    next: ApiResponse,
+) -> ApiResponse {
+    api::join(provider, first, next)
+}
+
 pub(super) fn lookup_answer(
     provider: Provider,
     lookup: &Lookup,

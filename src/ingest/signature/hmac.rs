@@ -230,6 +230,11 @@ impl<'a> Evidence<'a> {
         found.ok_or(Refusal::Wrong)
     }
 
+    /// The message id that is signed, also where it is empty: then no other header may stand in for it.
+    pub(super) fn id(&self) -> Option<&'a str> {
+        self.scheme.id_header.as_ref().map(|_| self.id)
+    }
+
     fn digest(&self, key: &Key, body: &[u8]) -> hmac::Tag {
         let mut context = hmac::Context::with_key(&key.key);
         for piece in &self.scheme.signed {

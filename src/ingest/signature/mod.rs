@@ -153,6 +153,8 @@ enum Evidence<'a> {
 pub struct Proof<'a> {
     /// The secret that it was proven with, where there is one: what a handshake's answer is made with.
     pub secret: Option<&'a SecretString>,
+    /// The message id that the signature covers, where it covers one.
+    pub id: Option<&'a str>,
 }
 
 impl Check {
@@ -240,7 +242,12 @@ impl<'a> Claim<'a> {
         let mut reason = Refusal::Missing;
         for claim in &self.claims {
             match claim.finish(body, fetched) {
-                Ok(secret) => return Ok(Proof { secret }),
+                Ok(secret) => {
+                    return Ok(Proof {
+                        secret,
+                        id: claim.id(),
+                    });
+                }
                 Err(refusal) => reason = reason.max(refusal),
             }
         }
@@ -249,6 +256,13 @@ impl<'a> Claim<'a> {
 }
 
 impl<'a> Evidence<'a> {
+    fn id(&self) -> Option<&'a str> {
+        match self {
+            Evidence::Hmac(evidence) => evidence.id(),
+            Evidence::Open | Evidence::Proven(_) | Evidence::Jwt(_) | Evidence::Rsa { .. } => None,
+        }
+    }
+
     fn finish(
         &self,
         body: &[u8],

@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 
 use super::Standing;
-use crate::model::{Event, State, key};
+use crate::model::{Event, JobId, State, key};
 use crate::store::KnownArtifact;
+
+/// What identities of questions begin with.
+const QUESTION: &str = "lookup:";
 
 /// What is known, by recording.
 pub(super) struct Known(HashMap<String, Vec<KnownArtifact>>);
@@ -42,11 +45,7 @@ pub(super) fn standing(event: &Event, known: &[KnownArtifact]) -> Standing {
     {
         return Standing::New;
     }
-    let mut all = event
-        .artifacts
-        .iter()
-        .flat_map(|a| matches(&a.identity, known));
-    match all.any(|known| is_lost(known.state)) {
+    match concerned(event, known).any(|known| is_lost(known.state)) {
         true => Standing::Lost,
         false => Standing::Known,
     }
@@ -57,14 +56,44 @@ pub(super) fn matches<'a>(
     identity: &'a str,
     known: &'a [KnownArtifact],
 ) -> impl Iterator<Item = &'a KnownArtifact> {
-    let file = identity.strip_prefix("lookup:");
-    known.iter().filter(move |known| {
-        let of_question = |file: &str| {
-            let rest = known.identity.strip_prefix(file);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
-        };
-        known.identity == identity || file.is_some_and(of_question)
+    known.iter().filter(move |known| is_match(identity, known))
+}
+
+fn is_match(identity: &str, known: &KnownArtifact) -> bool {
+    let of_question = |file: &str| {
+        let rest = known.identity.strip_prefix(file);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+    };
+    known.identity == identity || identity.strip_prefix(QUESTION).is_some_and(of_question)
+}
+
+/// What is known of everything that `event` names. Of a question that was answered with files of other identities
+/// that is all that is known of the recording.
+pub(super) fn concerned<'a>(
+    event: &'a Event,
+    known: &'a [KnownArtifact],
+) -> impl Iterator<Item = &'a KnownArtifact> {
+    event.artifacts.iter().flat_map(move |artifact| {
+        let identity = artifact.identity.as_str();
+        let is_answered = identity.starts_with(QUESTION)
+            && matches(identity, known).all(|known| known.job.is_none());
+        known
+            .iter()
+            .filter(move |one| is_answered || is_match(identity, one))
     })
+}
+
+/// The known jobs of what `event` names: those that have not settled, and those that are archived.
+pub(super) fn jobs(event: &Event, known: &[KnownArtifact]) -> (Vec<JobId>, Vec<JobId>) {
+    let (mut open, mut archived) = (Vec::new(), Vec::new());
+    for one in concerned(event, known) {
+        match one.state {
+            Some(State::Pending | State::Running) => open.extend(one.job),
+            Some(State::Archived) => archived.extend(one.job),
+            Some(State::Failed | State::Expired | State::Cancelled) | None => {}
+        }
+    }
+    (open, archived)
 }
 
 pub(super) fn is_lost(state: Option<State>) -> bool {
@@ -74,6 +103,7 @@ pub(super) fn is_lost(state: Option<State>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Artifact, Deadline, EventClass, Format, Kind, Origin, Provider, Recording};
 
     fn known(identity: &str, state: Option<State>) -> KnownArtifact {
         KnownArtifact {
@@ -99,6 +129,59 @@ mod tests {
             ("meetingbaas:audio", 0),
         ] {
             assert_eq!(matches(identity, &all).count(), count, "{identity}");
+        }
+    }
+
+    #[test]
+    fn an_answered_question_concerns_all_that_its_recording_has_come_to() {
+        let job = |number| Some(JobId(uuid::Uuid::from_u128(number)));
+        let of = |identity: &str, number, state| KnownArtifact {
+            job: job(number),
+            ..known(identity, Some(state))
+        };
+        let mut all = vec![
+            known("lookup:hms-recording:r", None),
+            of("path:a", 1, State::Pending),
+            of("path:b", 2, State::Archived),
+        ];
+        let event = event("lookup:hms-recording:r");
+        assert_eq!(standing(&event, &all), Standing::Known);
+        let (open, archived) = jobs(&event, &all);
+        assert_eq!(
+            (open, archived),
+            (vec![job(1).unwrap()], vec![job(2).unwrap()])
+        );
+        all.push(of("path:c", 3, State::Failed));
+        assert_eq!(standing(&event, &all), Standing::Lost);
+
+        // One that has not been answered concerns itself alone.
+        all[0] = of("lookup:hms-recording:r", 4, State::Running);
+        assert_eq!(standing(&event, &all), Standing::Known);
+        assert_eq!(jobs(&event, &all).0, [job(4).unwrap()]);
+    }
+
+    fn event(identity: &str) -> Event {
+        Event {
+            provider: Provider::Hms,
+            event_id: None,
+            event_type: None,
+            dedupe_key: String::new(),
+            class: EventClass::Lookup,
+            event_time: None,
+            recording: Recording::default(),
+            artifacts: vec![Artifact {
+                identity: identity.to_owned(),
+                name: "recording.mp4".to_owned(),
+                kind: Kind::Video,
+                format: Format::Mp4,
+                origin: Origin::Event,
+                remint: None,
+                deadline: Deadline::NONE,
+                size_bytes: None,
+            }],
+            failures: Vec::new(),
+            alert: None,
+            redacted: None,
         }
     }
 }

@@ -3,7 +3,6 @@
 //! A walk may be cut short anywhere and made again from the start: what is known is passed over. So a list that
 //! changes while it is read costs at most a page read twice, and nothing is stored about the middle of a walk.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -20,6 +19,7 @@ use crate::store::JobStore;
 use pass::Walk;
 
 mod absent;
+mod ask;
 mod known;
 mod pass;
 
@@ -58,8 +58,9 @@ pub struct Purpose {
     pub window: Window,
     /// Only look: nothing is recorded.
     pub is_dry_run: bool,
-    /// Whether an operator asks, so that what was lost before is tried once more.
-    pub retries_lost: bool,
+    /// Whether an operator asks: then what was lost before is tried once more, and a list without dates is read to
+    /// its end.
+    pub is_thorough: bool,
 }
 
 /// How something that was found stands.
@@ -85,12 +86,17 @@ pub struct Sighting {
     pub standing: Standing,
     /// The jobs that it led to, made or woken; none in a dry run.
     pub jobs: Vec<JobId>,
+    /// Jobs of it that were known and have not settled: a walk that was interrupted may have left them.
+    pub open: Vec<JobId>,
+    /// Jobs of it that were known and are archived: their recording may still want its manifest.
+    pub archived: Vec<JobId>,
     /// Whether something was stored.
     pub is_recorded: bool,
 }
 
-/// What a walk came to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a walk came to, also where it did not reach the end.
+#[derive(Debug, Default)]
+#[must_use = "a walk may have been cut short"]
 pub struct Walked {
     /// Things inside the window.
     pub found: u64,
@@ -98,87 +104,116 @@ pub struct Walked {
     pub new: u64,
     /// Known and lost before; woken where an operator asked.
     pub lost: u64,
-    /// Losses that the provider reports.
+    /// Known, and not archived yet.
+    pub open: u64,
+    /// Losses that the provider reports, not known before.
     pub failures: u64,
+    /// Things without a date, which are taken whatever their age.
+    pub undated: u64,
     /// Pages that were read.
     pub pages: u64,
+    /// Why not all there is has been seen: the first reason of several. What was found is recorded all the same.
+    pub trouble: Option<Error>,
+}
+
+impl Walked {
+    /// Itself, if everything was seen.
+    ///
+    /// # Errors
+    /// [`trouble`](Walked::trouble).
+    pub fn whole(mut self) -> Result<Walked> {
+        match self.trouble.take() {
+            Some(trouble) => Err(trouble),
+            None => Ok(self),
+        }
+    }
 }
 
 /// Hears of each thing as it is found.
 pub type OnSighting<'a> = &'a mut (dyn FnMut(&Sighting) -> Result<()> + Send);
 
 impl Walker {
-    /// Walks all lists of `subject`.
-    ///
-    /// # Errors
-    /// When a list can't be read to its end (`denied` without credentials), the store fails, or `cancel`; what was
-    /// found until then is recorded.
+    /// Walks all lists of `subject`: one that can't be read to its end is no reason not to read the others. What kept
+    /// it from being a whole walk is its [`trouble`](Walked::trouble): a list (`denied` without credentials), the
+    /// store, or `cancel`.
     pub async fn walk(
         &self,
         subject: &Subject,
         purpose: &Purpose,
         on_sighting: OnSighting<'_>,
         cancel: &CancellationToken,
-    ) -> Result<Walked> {
+    ) -> Walked {
         let lists = list::lists(subject.provider);
-        if lists.is_empty() {
-            return Err(Error::invalid(format!(
-                "ask {} what exists: its API has no list",
-                subject.provider
-            )));
-        }
         let mut walked = Walked::default();
-        let mut refusal = None;
-        let mut answered = 0;
+        if lists.is_empty() {
+            walked.trouble = Some(no_list(subject));
+        }
+        let mut refusals = Vec::new();
         for name in lists {
-            let mut walk = Walk {
-                walker: self,
-                subject,
-                purpose,
-                list: name,
-                cancel,
-                walked: &mut walked,
-                seen: HashSet::new(),
+            let mut walk = Walk::new(self, subject, purpose, name, cancel, &mut walked);
+            let Err(error) = walk.whole(on_sighting).await else {
+                continue;
             };
-            match walk.whole(on_sighting).await {
-                Ok(()) => answered += 1,
-                // An account has lists of one version, or a product that is not switched on.
-                Err(error) if is_refusal(&error) && walk.is_at_start() => {
+            let is_at_start = walk.is_at_start();
+            let is_hopeless = cancel.is_cancelled() || error.class() == Class::Internal;
+            let error = name_the_source(error, &subject.name);
+            if is_refusal(&error) && is_at_start && list::is_one_enough(subject.provider) {
+                refusals.push(error);
+                continue;
+            }
+            tracing::warn!(
+                source = subject.name,
+                list = name,
+                class = error.class().as_str(),
+                "a list was not read to its end: {}",
+                error.full_message()
+            );
+            walked.trouble.get_or_insert(error);
+            if is_hopeless {
+                break;
+            }
+        }
+        if refusals.len() == lists.len() {
+            let first = refusals.into_iter().next();
+            walked.trouble = walked.trouble.or(first);
+        }
+        walked
+    }
+
+    /// Asks for a page of each list and forgets it: whether the API takes our credentials. The time that it says it is.
+    ///
+    /// # Errors
+    /// As the first page that is refused; where one list is enough, when none is answered.
+    pub async fn probe(&self, subject: &Subject) -> Result<Option<Timestamp>> {
+        let mut refusal = None;
+        let mut answered = None;
+        let is_one_enough = list::is_one_enough(subject.provider);
+        for name in list::lists(subject.provider) {
+            match self.probe_list(subject, name).await {
+                Ok(date) => answered = answered.or(Some(date)),
+                Err(error) if is_one_enough && is_refusal(&error) => {
                     refusal.get_or_insert(error);
                 }
                 Err(error) => return Err(name_the_source(error, &subject.name)),
             }
         }
-        match refusal {
-            Some(error) if answered == 0 => Err(name_the_source(error, &subject.name)),
-            _ => Ok(walked),
-        }
+        answered.ok_or_else(|| match refusal {
+            Some(error) => name_the_source(error, &subject.name),
+            None => no_list(subject),
+        })
     }
 
-    /// Asks for a page and forgets it: whether the API takes our credentials. The time that it says it is.
-    ///
-    /// # Errors
-    /// As the first list's page, when none is answered.
-    pub async fn probe(&self, subject: &Subject) -> Result<Option<Timestamp>> {
+    async fn probe_list(&self, subject: &Subject, name: &str) -> Result<Option<Timestamp>> {
         let now = self.clock.now();
         let window = Window {
             since: now,
             until: now,
         };
         let (provider, access) = (subject.provider, &subject.access);
-        let mut refusal = None;
-        for name in list::lists(provider) {
-            let request =
-                list::list_request(provider, name, None, &window, &access.credentials, now)?;
-            let response = lookup::call(self.source.as_ref(), access, &request).await?;
-            match list::list_answer(provider, name, None, &window, &response, now) {
-                Ok(_) => return Ok(response.date),
-                Err(error) => {
-                    refusal.get_or_insert(error);
-                }
-            }
-        }
-        Err(refusal.unwrap_or_else(|| Error::invalid("ask an API that has no list")))
+        let request = list::list_request(provider, name, None, &window, &access.credentials, now)?;
+        let response = lookup::call(self.source.as_ref(), access, &request).await?;
+        list::list_answer(provider, name, None, &window, &response, now)?;
+        Ok(response.date)
     }
 
     /// The webhooks of `subject` as its provider sees them; `None` where it has no call for that.
@@ -187,12 +222,23 @@ impl Walker {
     /// As the call and its answer.
     pub async fn hooks(&self, subject: &Subject) -> Result<Option<Vec<Hook>>> {
         let (provider, access) = (subject.provider, &subject.access);
-        let Some(request) = hooks::hooks_request(provider, &access.credentials)? else {
+        let named = |error| name_the_source(error, &subject.name);
+        let request = hooks::hooks_request(provider, &access.credentials).map_err(named)?;
+        let Some(request) = request else {
             return Ok(None);
         };
         let response = lookup::call(self.source.as_ref(), access, &request).await?;
-        hooks::hooks_answer(provider, &response).map(Some)
+        hooks::hooks_answer(provider, &response)
+            .map(Some)
+            .map_err(named)
     }
+}
+
+fn no_list(subject: &Subject) -> Error {
+    Error::invalid(format!(
+        "ask {} what exists: its API has no list",
+        subject.provider
+    ))
 }
 
 fn is_refusal(error: &Error) -> bool {

@@ -7,12 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::known::{self, Known, is_lost, matches};
+use super::known::{self, Known, is_lost};
 use super::{OnSighting, Purpose, Sighting, Standing, Subject, Walked, Walker};
 use crate::error::{Class, Error, Result};
-use crate::ingest;
 use crate::ingest::list::{self, Found, Page};
-use crate::model::{Artifact, Event, JobId, Lookup, Origin};
+use crate::model::{Event, JobId};
 use crate::store::{JobStore, KnownArtifact, NewEvent, Recorded, Selection};
 use crate::worker::lookup;
 
@@ -25,28 +24,55 @@ const UNDATED_PAGES_MAX: usize = 20;
 /// A list from which something was deleted while its numbered pages were read is read again, so often.
 const PASSES_MAX: usize = 3;
 
-/// Tries at one page.
-const TRIES: u32 = 5;
+/// Tries at one page or question.
+pub(super) const TRIES: u32 = 5;
 
-/// The first wait after a page that failed; doubles.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// The first wait after one that failed; doubles.
+pub(super) const FIRST_WAIT: Duration = Duration::from_millis(500);
 
 /// One list on its way.
 pub(super) struct Walk<'a> {
     pub(super) walker: &'a Walker,
     pub(super) subject: &'a Subject,
-    pub(super) purpose: &'a Purpose,
+    purpose: &'a Purpose,
     pub(super) list: &'static str,
-    pub(super) cancel: &'a CancellationToken,
+    cancel: &'a CancellationToken,
     pub(super) walked: &'a mut Walked,
     /// Dedupe keys of this list: pages may overlap.
-    pub(super) seen: HashSet<String>,
+    seen: HashSet<String>,
+    pages: u64,
+    /// Questions about single things that failed, since the last one that was answered.
+    pub(super) failed_asks: u32,
+    /// Calls that the API has denied, each told once.
+    pub(super) denied: HashSet<String>,
 }
 
-impl Walk<'_> {
-    /// Whether nothing has been read of it.
+impl<'a> Walk<'a> {
+    pub(super) fn new(
+        walker: &'a Walker,
+        subject: &'a Subject,
+        purpose: &'a Purpose,
+        list: &'static str,
+        cancel: &'a CancellationToken,
+        walked: &'a mut Walked,
+    ) -> Walk<'a> {
+        Walk {
+            walker,
+            subject,
+            purpose,
+            list,
+            cancel,
+            walked,
+            seen: HashSet::new(),
+            pages: 0,
+            failed_asks: 0,
+            denied: HashSet::new(),
+        }
+    }
+
+    /// Whether no page of it was answered.
     pub(super) fn is_at_start(&self) -> bool {
-        self.seen.is_empty()
+        self.pages == 0
     }
 
     /// Reads the list, again if it has lost something meanwhile.
@@ -70,6 +96,7 @@ impl Walk<'_> {
         for number in 1..=PAGES_MAX {
             let page = self.page(cursor.as_deref()).await?;
             self.walked.pages += 1;
+            self.pages += 1;
             if let Some(total) = page.total {
                 let (_, least) = totals.unwrap_or((total, total));
                 totals = Some((totals.map_or(total, |(first, _)| first), least.min(total)));
@@ -77,7 +104,11 @@ impl Walk<'_> {
             let is_undated = page.is_undated;
             let (next, reached_since) = (page.next.clone(), page.reached_since);
             let news = self.take(page, on_sighting).await?;
-            let is_far_enough = is_undated && (news == 0 || number >= UNDATED_PAGES_MAX);
+            let is_bounded = is_undated && !self.purpose.is_thorough;
+            if is_bounded && news > 0 && number >= UNDATED_PAGES_MAX && next.is_some() {
+                self.warn_of_undated();
+            }
+            let is_far_enough = is_bounded && (news == 0 || number >= UNDATED_PAGES_MAX);
             let Some(next) = next.filter(|_| !reached_since && !is_far_enough) else {
                 return Ok(totals.is_some_and(|(first, least)| least < first));
             };
@@ -95,20 +126,22 @@ impl Walk<'_> {
         )))
     }
 
+    fn warn_of_undated(&self) {
+        let name = &self.subject.name;
+        tracing::warn!(
+            source = name,
+            list = self.list,
+            "things on this list have no dates, and {UNDATED_PAGES_MAX} pages of it were new: what comes after them was \
+             not looked at; `harvester backfill {name} --since 30d` reads it to its end"
+        );
+    }
+
     async fn page(&self, cursor: Option<&str>) -> Result<Page> {
         let mut wait = FIRST_WAIT;
         for _ in 1..TRIES {
             match self.try_page(cursor).await {
-                Err(error) if error.is_transient() && error.class() != Class::Gone => {
-                    tracing::info!(
-                        source = self.subject.name,
-                        list = self.list,
-                        "a page failed, trying again: {}",
-                        error.full_message()
-                    );
-                    // A 429 holds the whole source back by itself.
-                    self.pause(wait).await?;
-                    wait *= 2;
+                Err(error) if is_worth_a_retry(&error) => {
+                    self.again_after(&mut wait, "a page", &error).await?;
                 }
                 other => return other,
             }
@@ -121,12 +154,37 @@ impl Walk<'_> {
         let credentials = &self.subject.access.credentials;
         let now = self.walker.clock.now();
         let request = list::list_request(provider, self.list, cursor, window, credentials, now)?;
-        let response = tokio::select! {
-            () = self.cancel.cancelled() => return Err(stopped()),
-            response = lookup::call(self.walker.source.as_ref(), &self.subject.access, &request) => response?,
-        };
+        let source = self.walker.source.as_ref();
+        let call = lookup::call(source, &self.subject.access, &request);
+        let response = self.heeding(call).await?;
         let now = self.walker.clock.now();
         list::list_answer(provider, self.list, cursor, window, &response, now)
+    }
+
+    /// What `asked` comes to, unless the walk is told to stop.
+    pub(super) async fn heeding<T>(&self, asked: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            () = self.cancel.cancelled() => Err(stopped()),
+            answer = asked => answer,
+        }
+    }
+
+    /// Waits, longer each time. A 429 holds the whole source back by itself.
+    pub(super) async fn again_after(
+        &self,
+        wait: &mut Duration,
+        what: &str,
+        error: &Error,
+    ) -> Result<()> {
+        tracing::info!(
+            source = self.subject.name,
+            list = self.list,
+            "{what} failed, trying again: {}",
+            error.full_message()
+        );
+        self.pause(*wait).await?;
+        *wait *= 2;
+        Ok(())
     }
 
     async fn pause(&self, wait: Duration) -> Result<()> {
@@ -159,6 +217,8 @@ impl Walk<'_> {
                 continue;
             };
             self.walked.found += 1;
+            self.walked.open += u64::from(!sighting.open.is_empty());
+            self.walked.undated += u64::from(sighting.event.event_time.is_none());
             match sighting.standing {
                 Standing::New => {
                     self.walked.new += 1;
@@ -173,7 +233,7 @@ impl Walk<'_> {
         Ok(news)
     }
 
-    async fn sight(&self, found: Found, known: &[KnownArtifact]) -> Result<Option<Sighting>> {
+    async fn sight(&mut self, found: Found, known: &[KnownArtifact]) -> Result<Option<Sighting>> {
         let mut event = found.event;
         if !found.is_certain {
             event = self.confirm(event, known).await?;
@@ -182,7 +242,10 @@ impl Walk<'_> {
             }
         }
         let standing = known::standing(&event, known);
+        let (open, archived) = known::jobs(&event, known);
         let mut sighting = Sighting {
+            open,
+            archived,
             event,
             standing,
             jobs: Vec::new(),
@@ -196,55 +259,18 @@ impl Walk<'_> {
                 let recorded = self.record(sighting.event.clone()).await?;
                 sighting.is_recorded = !recorded.is_duplicate;
                 sighting.jobs = recorded.jobs;
+                // A loss is told once, and not at every walk that comes by.
+                if standing == Standing::Failure && recorded.is_duplicate {
+                    sighting.standing = Standing::Known;
+                }
             }
-            Standing::Lost if self.purpose.retries_lost => {
+            Standing::Lost if self.purpose.is_thorough => {
                 sighting.jobs = self.wake(&sighting.event, known).await?;
                 sighting.is_recorded = !sighting.jobs.is_empty();
             }
             Standing::Lost | Standing::Known => {}
         }
         Ok(Some(sighting))
-    }
-
-    /// Of files that may be there or not, asks for those that nobody knows; what there is stays.
-    async fn confirm(&self, mut event: Event, known: &[KnownArtifact]) -> Result<Event> {
-        let mut there = Vec::new();
-        for artifact in std::mem::take(&mut event.artifacts) {
-            let is_known = matches(&artifact.identity, known).next().is_some();
-            match &artifact.origin {
-                Origin::Lookup(call) if !is_known => {
-                    there.extend(self.ask(call, &event).await?);
-                }
-                _ => there.push(artifact),
-            }
-        }
-        event.artifacts = there;
-        Ok(event)
-    }
-
-    async fn ask(&self, call: &Lookup, event: &Event) -> Result<Vec<Artifact>> {
-        let (provider, access) = (self.subject.provider, &self.subject.access);
-        let now = self.walker.clock.now();
-        if self.subject.absent.is_fresh(call, now) {
-            return Ok(Vec::new());
-        }
-        let request = ingest::lookup_request(provider, call, &access.credentials, now)?;
-        let response = tokio::select! {
-            () = self.cancel.cancelled() => return Err(stopped()),
-            response = lookup::call(self.walker.source.as_ref(), access, &request) => response?,
-        };
-        let now = self.walker.clock.now();
-        match ingest::lookup_answer(provider, call, &response, &event.recording, now) {
-            Ok(found) => Ok(found),
-            Err(error) => match error.class() {
-                // There is none, or it can't be told: nothing was announced, so nothing is lost.
-                Class::Gone | Class::ProviderFailed | Class::Invalid => {
-                    self.subject.absent.note(call, now);
-                    Ok(Vec::new())
-                }
-                _ => Err(error),
-            },
-        }
     }
 
     async fn record(&self, event: Event) -> Result<Recorded> {
@@ -260,11 +286,7 @@ impl Walk<'_> {
     }
 
     async fn wake(&self, event: &Event, known: &[KnownArtifact]) -> Result<Vec<JobId>> {
-        let lost = event
-            .artifacts
-            .iter()
-            .flat_map(|a| matches(&a.identity, known));
-        let ids: Vec<_> = lost
+        let ids: Vec<_> = known::concerned(event, known)
             .filter(|known| is_lost(known.state))
             .filter_map(|known| known.job.map(|job| job.0))
             .collect();
@@ -275,6 +297,11 @@ impl Walk<'_> {
             .await?;
         Ok(woken.iter().map(|record| record.id).collect())
     }
+}
+
+/// A 404 may be an event that is faster than the API behind it; of a list or of what may not be there it is an answer.
+pub(super) fn is_worth_a_retry(error: &Error) -> bool {
+    error.is_transient() && !matches!(error.class(), Class::Gone | Class::Internal)
 }
 
 fn stopped() -> Error {

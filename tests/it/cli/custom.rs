@@ -239,6 +239,95 @@ async fn jaas_and_zoom_are_archived_with_nothing_but_configuration() {
     }
 }
 
+/// LiveKit's token: a JWT that holds the body's hash, without "Bearer".
+fn livekit_headers(body: &str) -> [(&'static str, String); 1] {
+    let part = |text: &[u8]| BASE64_URL_SAFE_NO_PAD.encode(text);
+    let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, body.as_bytes());
+    let expires = SystemClock.now().as_second() + 300;
+    let claims = json!({"iss": "key", "exp": expires, "sha256": BASE64_STANDARD.encode(hash)});
+    let signed = format!(
+        "{}.{}",
+        part(br#"{"alg":"HS256","typ":"JWT"}"#),
+        part(claims.to_string().as_bytes())
+    );
+    let token = format!("{signed}.{}", part(&digest(&signed)));
+    [("authorization", token)]
+}
+
+/// Places that can be read from here are archived, others are told with what to do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_livekit_egress_is_archived_where_its_place_can_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = configure(folder.path());
+    let origin = TestOrigin::start().await;
+    origin.serve(
+        "/bucket/rec.mp4",
+        media("recording.mp4"),
+        Behaviour::default(),
+    );
+    origin.serve("/private/rec.mp4", "", Behaviour::status(403));
+    let running = Running::start(&config, &[]).await;
+    let places = [
+        origin.url("/bucket/rec.mp4"),
+        origin.url("/private/rec.mp4"),
+        "s3://acme-bucket/weekly/rec.mp4".to_owned(),
+        "/out/rec.mp4".to_owned(),
+    ];
+    for (number, place) in places.iter().enumerate() {
+        let text =
+            std::fs::read_to_string("fixtures/events/livekit/egress_ended-complete-file.json");
+        let mut event: Value = serde_json::from_str(&text.unwrap()).unwrap();
+        event["id"] = json!(format!("EV_{number}"));
+        event["egressInfo"]["egressId"] = json!(format!("EG_{number}"));
+        event["egressInfo"]["fileResults"][0]["location"] = json!(place);
+        event["egressInfo"]["fileResults"][0]["size"] = Value::Null;
+        let body = event.to_string();
+        let headers = livekit_headers(&body);
+        assert_eq!(post(&running, "livekit", &body, &headers).await.0, 200);
+    }
+    let records = settled(&config).await;
+    assert_eq!(running.terminate().await, Some(0));
+    let video = |number: usize| {
+        let is_it = |record: &&Value| {
+            record["kind"] == "video"
+                && record["key"]
+                    .as_str()
+                    .unwrap()
+                    .contains(&format!("EG_{number}/"))
+        };
+        let found: Vec<_> = records.iter().filter(is_it).collect();
+        assert_eq!(found.len(), 1, "{records:#?}");
+        found[0].clone()
+    };
+    let size = media("recording.mp4").len();
+    assert_eq!(
+        (&video(0)["state"], &video(0)["size_bytes"]),
+        (&json!("archived"), &json!(size))
+    );
+    assert_eq!(
+        (&video(1)["state"], &video(1)["class"]),
+        (&json!("failed"), &json!("denied"))
+    );
+    assert!(
+        video(1)["action"]
+            .as_str()
+            .unwrap()
+            .contains("read the bucket")
+    );
+    for number in [2, 3] {
+        let video = video(number);
+        assert_eq!(
+            (&video["state"], &video["class"]),
+            (&json!("failed"), &json!("denied"))
+        );
+        let message = video["message"].as_str().unwrap();
+        assert!(
+            message.contains(&places[number]) && message.contains("copy it"),
+            "{message}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn inspect_reads_events_of_defined_sources() {
     let folder = tempfile::tempdir().unwrap();

@@ -85,6 +85,13 @@ pub async fn finish_with(
     )
 }
 
+/// Sends SIGTERM to a program that is running.
+pub fn signal_term(child: &Child) {
+    let id = child.id().expect("it has not ended");
+    let id = rustix::process::Pid::from_raw(i32::try_from(id).unwrap()).unwrap();
+    rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+}
+
 /// All records, as `list --json` tells them.
 pub async fn records(config: &Path) -> Vec<Value> {
     let (printed, code) = finish(config, &["--json", "list"]).await;
@@ -127,9 +134,7 @@ impl Running {
 
     /// SIGTERM, and no word about what comes of it.
     pub fn signal_term(&self) {
-        let id = self.child.id().expect("it has not ended");
-        let id = rustix::process::Pid::from_raw(i32::try_from(id).unwrap()).unwrap();
-        rustix::process::kill_process(id, rustix::process::Signal::TERM).unwrap();
+        signal_term(&self.child);
     }
 
     /// SIGTERM; gives the exit code.

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 pub const KEY: &str = "daily-key-canary";
 
-/// The most that a page holds, whatever is asked for.
+/// The most that a page holds, whatever is asked for, unless the world says otherwise.
 pub const PAGE: usize = 100;
 
 /// The API. Ends when it is dropped.
@@ -46,6 +46,10 @@ pub struct World {
     pub webhooks: Vec<Value>,
     /// Statuses that the next requests for an API path with this beginning get, with `Retry-After: 1`.
     pub faults: Vec<(String, u16)>,
+    /// What a page holds instead of [`PAGE`].
+    pub page_size: Option<usize>,
+    /// Files are announced and never come.
+    pub holds_files: bool,
     /// Answered instead of a link.
     pub error_text: Option<String>,
     /// Called after each page of recordings, with its number from 1.
@@ -71,6 +75,17 @@ impl World {
                 status: "finished",
             });
         }
+    }
+
+    /// `count` finished transcripts, of which nothing tells when they were made.
+    pub fn add_undated_transcripts(&mut self, count: usize) {
+        let transcripts = (0..count).map(|number| {
+            json!({
+                "transcriptId": format!("tr-{number:04}"), "mtgSessionId": format!("session-{number}"),
+                "status": "t_finished", "isVttAvailable": true, "duration": 60,
+            })
+        });
+        self.transcripts.extend(transcripts);
     }
 
     /// How many requests had this beginning.
@@ -167,6 +182,14 @@ async fn answer(
     }
     let path = uri.path();
     if let Some(id) = path.strip_prefix("/files/") {
+        if world.holds_files {
+            let nothing = futures::stream::pending::<Result<axum::body::Bytes, std::io::Error>>();
+            let length = mp4(id.trim_end_matches(".mp4")).len();
+            return response
+                .header("content-length", length)
+                .body(Body::from_stream(nothing))
+                .unwrap();
+        }
         return response
             .body(Body::from(mp4(id.trim_end_matches(".mp4"))))
             .unwrap();
@@ -224,7 +247,7 @@ fn api(
         }
         ("GET", ["transcript"]) => {
             let after = parameter(uri, "starting_after");
-            let rest = after_id(&world.transcripts, after, |item| {
+            let rest = after_id(&world.transcripts, after, world.page_size, |item| {
                 item["transcriptId"].as_str().unwrap()
             });
             (
@@ -256,7 +279,9 @@ fn recordings(world: &mut World, uri: &Uri) -> (u16, Value) {
     {
         return (400, json!({"error": "invalid-request-error"}));
     }
-    let page = after_id(&world.recordings, after, |recording| &recording.id);
+    let page = after_id(&world.recordings, after, world.page_size, |recording| {
+        &recording.id
+    });
     let data: Vec<_> = page.iter().map(Recording::json).collect();
     let total = world.recordings.len();
     world.pages += 1;
@@ -268,13 +293,19 @@ fn recordings(world: &mut World, uri: &Uri) -> (u16, Value) {
     (200, json!({"total_count": total, "data": data}))
 }
 
-fn after_id<T: Clone>(all: &[T], after: Option<String>, id: impl Fn(&T) -> &str) -> Vec<T> {
+fn after_id<T: Clone>(
+    all: &[T],
+    after: Option<String>,
+    page_size: Option<usize>,
+    id: impl Fn(&T) -> &str,
+) -> Vec<T> {
     let start = after.map_or(0, |after| {
         all.iter()
             .position(|item| id(item) == after)
             .map_or(all.len(), |at| at + 1)
     });
-    all[start..].iter().take(PAGE).cloned().collect()
+    let page_size = page_size.unwrap_or(PAGE);
+    all[start..].iter().take(page_size).cloned().collect()
 }
 
 fn parameter(uri: &Uri, name: &str) -> Option<String> {

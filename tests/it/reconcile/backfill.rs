@@ -1,14 +1,16 @@
 //! `harvester backfill` with the real program: dry and wet, alone and beside webhooks and a worker.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::json;
 
-use super::{World, lines};
+use super::{PATIENCE, World, found, lines, outcomes};
 use crate::harness::binary;
+use crate::harness::s3::{Fault, Kind, Op};
 
 fn statuses(printed: &str) -> Vec<String> {
-    let mut statuses: Vec<_> = lines(printed)
+    let mut statuses: Vec<_> = found(printed)
         .iter()
         .map(|line| line["status"].as_str().unwrap().to_owned())
         .collect();
@@ -74,7 +76,14 @@ async fn a_real_run_archives_and_a_second_one_finds_nothing_to_do() {
     let (printed, code) = world.finish(&backfill).await;
     assert_eq!(code, Some(0), "{}", world.log());
     assert_eq!(statuses(&printed), vec!["new"; 120]);
-    assert!(lines(&printed).iter().all(|line| line["recorded"] == true));
+    assert!(found(&printed).iter().all(|line| line["recorded"] == true));
+    // Then what became of each, and at last the sum.
+    assert_eq!(outcomes(&printed).len(), 120);
+    let last = lines(&printed).pop().unwrap();
+    assert_eq!(
+        last["summary"],
+        json!({"found": 120, "new": 120, "lost": 0, "open": 0, "failures": 0, "undated": 0, "complete": true})
+    );
     let (objects, manifests) = world.bucket();
     assert_eq!((objects.len(), manifests), (120, 120));
 
@@ -83,6 +92,140 @@ async fn a_real_run_archives_and_a_second_one_finds_nothing_to_do() {
     assert_eq!(code, Some(0), "{}", world.log());
     assert_eq!(statuses(&printed), vec!["known"; 120]);
     assert_eq!(world.s3.requests().len(), puts);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_interrupted_backfill_goes_on_where_it_stopped() {
+    for is_killed in [false, true] {
+        let world = World::start("").await;
+        world.daily.with(|daily| {
+            daily.add_recordings(6);
+            daily.holds_files = true;
+        });
+        let backfill = ["--json", "backfill", "daily", "--since", "7d"];
+        let mut command = binary::harvester(&world.config, &backfill);
+        let mut child = command.envs(world.env()).spawn().unwrap();
+        let underway = async {
+            while world.daily.with(|daily| daily.count("GET /files/")) == 0 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, underway).await.unwrap();
+        match is_killed {
+            true => child.start_kill().unwrap(),
+            false => binary::signal_term(&child),
+        }
+        let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
+        let code = ended.unwrap().unwrap().code();
+        assert_eq!(code, (!is_killed).then_some(1), "{}", world.log());
+        let is_told = world
+            .log()
+            .contains("the same command goes on where this one stopped");
+        assert_eq!(is_told, !is_killed, "{}", world.log());
+        assert!(world.bucket().0.is_empty());
+
+        world.daily.with(|daily| daily.holds_files = false);
+        let (printed, code) = world.finish(&backfill).await;
+        assert_eq!(code, Some(0), "{}", world.log());
+        assert_eq!(statuses(&printed), vec!["known"; 6]);
+        let jobs: BTreeSet<_> = found(&printed)
+            .iter()
+            .map(|line| line["jobs"][0].to_string())
+            .collect();
+        assert_eq!(jobs.len(), 6, "each with the job that is worked on");
+        let (objects, manifests) = world.bucket();
+        assert_eq!((objects.len(), manifests), (6, 6), "{objects:?}");
+        assert_eq!(world.puts().values().max(), Some(&1));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_an_earlier_backfill_owes_is_written_by_the_next_one() {
+    let world = World::start("").await;
+    world.daily.with(|daily| daily.add_recordings(1));
+    // The recording gets into the bucket, and its manifest does not.
+    world.s3.fail(Fault {
+        after: 1,
+        ..Fault::once(Op::PutObject, Kind::AccessDenied)
+    });
+    let backfill = ["--json", "backfill", "daily", "--since", "7d"];
+    assert_eq!(world.finish(&backfill).await.1, Some(0), "{}", world.log());
+    let (objects, manifests) = world.bucket();
+    assert_eq!((objects.len(), manifests), (1, 0), "{}", world.log());
+    let (printed, code) = world.finish(&backfill).await;
+    assert_eq!(code, Some(0), "{}", world.log());
+    assert_eq!(statuses(&printed), ["known"]);
+    let (objects, manifests) = world.bucket();
+    assert_eq!((objects.len(), manifests), (1, 1), "{}", world.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_walk_that_breaks_off_archives_what_it_found_and_the_next_one_the_rest() {
+    let world = World::start("").await;
+    world.daily.with(|daily| {
+        daily.add_recordings(130);
+        daily.after_page = Some(Box::new(|daily, page| {
+            if page == 1 {
+                daily.faults.push(("/recordings".to_owned(), 422));
+            }
+        }));
+    });
+    let backfill = ["--json", "backfill", "daily", "--since", "7d"];
+    let (printed, code) = world.finish(&backfill).await;
+    assert_eq!(code, Some(1), "{}", world.log());
+    assert_eq!(
+        (found(&printed).len(), outcomes(&printed).len()),
+        (100, 100)
+    );
+    let said = lines(&printed);
+    let error = said.iter().find_map(|line| line.get("error")).unwrap();
+    assert!(
+        error["message"].as_str().unwrap().contains("422"),
+        "{error}"
+    );
+    assert!(world.log().contains("not all that exists was seen"));
+    assert_eq!(world.bucket().0.len(), 100);
+    // The other list was read all the same.
+    assert_eq!(
+        world.daily.with(|daily| daily.count("GET /v1/transcript")),
+        1
+    );
+
+    let (printed, code) = world.finish(&backfill).await;
+    assert_eq!(code, Some(0), "{}", world.log());
+    assert_eq!((found(&printed).len(), outcomes(&printed).len()), (130, 30));
+    let (objects, manifests) = world.bucket();
+    assert_eq!((objects.len(), manifests), (130, 130));
+    assert_eq!(world.puts().values().max(), Some(&1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_without_dates_is_read_to_its_end_by_backfill_and_to_a_bound_by_the_worker() {
+    let world = World::start("reconcile = \"1h\"").await;
+    world.daily.with(|daily| {
+        daily.page_size = Some(1);
+        daily.add_undated_transcripts(23);
+    });
+    let (printed, code) = world
+        .finish(&["--json", "backfill", "daily", "--since", "7d", "--dry-run"])
+        .await;
+    assert_eq!(code, Some(0), "{}", world.log());
+    assert_eq!(lines(&printed).len(), 23);
+    assert!(world.log().contains("23 without a date"), "{}", world.log());
+
+    let asked = world.daily.with(|daily| daily.count("GET /v1/transcript?"));
+    assert_eq!(asked, 24);
+    let running = world.run().await;
+    let told = async {
+        while !world.log().contains("things on this list have no dates") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let told = tokio::time::timeout(PATIENCE, told).await;
+    assert!(told.is_ok(), "{}", world.log());
+    assert_eq!(running.terminate().await, Some(0));
+    let again = world.daily.with(|daily| daily.count("GET /v1/transcript?"));
+    assert_eq!(again - asked, 20);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -117,9 +260,7 @@ async fn webhook_and_backfill_give_the_same_keys_whichever_comes_first() {
             }
         }
     };
-    tokio::time::timeout(super::PATIENCE, settled)
-        .await
-        .unwrap();
+    tokio::time::timeout(PATIENCE, settled).await.unwrap();
     assert_eq!(running.terminate().await, Some(0));
 
     let (all, _) = world.bucket();

@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::World;
+use crate::harness::origin::{Behaviour, TestOrigin};
 use crate::harness::s3::{Fault, Kind, Op};
 
 /// What it says: exit code, and the lines by the name of the check.
@@ -49,7 +50,7 @@ fn reconfigure(world: &World, from: &str, to: &str) {
 }
 
 async fn healthy() -> World {
-    let world = World::start("").await;
+    let world = World::start("secrets = [\"Y2FuYXJ5IGtleQ==\"]").await;
     world.daily.with(|daily| {
         daily.webhooks = vec![json!({"uuid": "w", "url": "https://me.example/webhooks/daily?k=canary", "state": "ACTIVE"})];
     });
@@ -85,6 +86,7 @@ async fn all_is_well_and_nothing_is_left_behind() {
             "bucket.condition ok",
             "bucket.multipart ok",
             "bucket.abort ok",
+            "bucket.complete ok",
             "sources.daily ok",
             "sources.daily.clock ok",
             "sources.daily.webhook ok",
@@ -97,11 +99,140 @@ async fn all_is_well_and_nothing_is_left_behind() {
 
     let (printed, code) = world.finish(&["doctor"]).await;
     assert_eq!(code, Some(0));
-    assert_eq!(printed.lines().count(), 14);
+    assert_eq!(printed.lines().count(), 15);
     assert!(
         printed.lines().all(|line| line.starts_with("ok ")),
         "{printed}"
     );
+}
+
+/// What `run` refuses is no sound configuration: a line for each source, with the fix.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_run_would_refuse_is_told_for_each_source() {
+    let world = healthy().await;
+    reconfigure(&world, "Y2FuYXJ5IGtleQ==", "no base64: canary");
+    let more = "[sources.dyte]\nsecrets = [\"canary\"]\n[sources.100ms]\nsecrets = [\"canary\"]\nheader = \"x-key\"\n[admin]\n";
+    reconfigure(&world, "[admin]\n", more);
+    let (code, checks) = examine(&world).await;
+    assert_eq!(code, Some(1));
+    for (source, advice) in [("daily", "base64"), ("dyte", "public_key")] {
+        let line = check(&checks, &format!("sources.{source}.senders"));
+        assert_eq!(line["status"], "fault", "{line}");
+        assert!(line["message"].as_str().unwrap().contains(advice), "{line}");
+        assert!(
+            line["fix"].as_str().unwrap().contains("does not start"),
+            "{line}"
+        );
+    }
+    assert!(!checks.iter().any(|line| {
+        line["check"] == "configuration" || line["check"] == "sources.100ms.senders"
+    }));
+    let (_, code) = world.finish(&["run"]).await;
+    assert_eq!(code, Some(2), "run refuses as well");
+    assert!(!format!("{checks:?}{}", world.log()).contains("canary"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_without_a_secret_and_a_key_that_can_not_be_fetched_are_told() {
+    let world = healthy().await;
+    reconfigure(&world, "secrets = [\"Y2FuYXJ5IGtleQ==\"]", "");
+    let (code, checks) = examine(&world).await;
+    assert_eq!(code, Some(0), "{checks:#?}");
+    let line = check(&checks, "sources.daily.senders");
+    assert_eq!(line["status"], "warning");
+    assert_eq!(line["fix"], "set sources.daily.secrets");
+
+    let world = healthy().await;
+    let origin = TestOrigin::start().await;
+    let source = format!(
+        "[sources.dyte]\npublic_key = \"{}\"\n[admin]\n",
+        origin.url("/keys")
+    );
+    reconfigure(&world, "[admin]\n", &source);
+    let said = the_fault(&world, "sources.dyte.senders").await;
+    assert!(
+        said.contains("404") && said.contains("sources.dyte.public_key"),
+        "{said}"
+    );
+    origin.serve("/keys", "{}", Behaviour::default());
+    let said = the_fault(&world, "sources.dyte.senders").await;
+    assert!(said.contains("holds no publicKey"), "{said}");
+    assert_eq!(origin.requests("/keys").len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_defined_source_is_not_asked_for_an_api_key() {
+    let world = healthy().await;
+    let source = |more: &str| {
+        let file = std::path::absolute("deploy/sources/jaas.toml").unwrap();
+        let file = file.display();
+        format!(
+            "[sources.jaas]\nprovider = \"custom\"\ndefinition = \"{file}\"\nsecrets = [\"canary\"]\n{more}\n[admin]\n"
+        )
+    };
+    reconfigure(&world, "[admin]\n", &source(""));
+    let (code, checks) = examine(&world).await;
+    assert_eq!(code, Some(0), "{checks:#?}");
+    let line = check(&checks, "sources.jaas");
+    assert_eq!(line["status"], "ok");
+    assert!(!line.to_string().contains("api_key"), "{line}");
+
+    reconfigure(&world, &source(""), &source("api_key = \"canary\""));
+    let (code, checks) = examine(&world).await;
+    assert_eq!(code, Some(0), "{checks:#?}");
+    assert_eq!(
+        check(&checks, "sources.jaas")["fix"],
+        "remove sources.jaas.api_key"
+    );
+
+    let asked = source("api_key = \"canary\"");
+    reconfigure(
+        &world,
+        &asked,
+        &source("api_key = \"canary\"\nreconcile = \"15m\""),
+    );
+    let (_, code) = world.finish(&["doctor"]).await;
+    assert_eq!(code, Some(2), "nothing could be asked");
+    assert!(
+        world.log().contains("sources.jaas.reconcile"),
+        "{}",
+        world.log()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn advice_names_the_source_as_the_operator_does() {
+    let world = healthy().await;
+    let source = "[sources.rtk-eu]\nprovider = \"realtimekit\"\nsecrets = [\"canary\"]\nheader = \"x-key\"\napi_key = \"canary\"\n[admin]\n";
+    reconfigure(&world, "[admin]\n", source);
+    let said = the_fault(&world, "sources.rtk-eu").await;
+    assert!(
+        said.contains("set sources.rtk-eu.base_url") && !said.contains("<name>"),
+        "{said}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_of_somebody_else_is_no_fault_and_not_ours() {
+    let world = healthy().await;
+    world.daily.with(|daily| {
+        daily.webhooks = vec![
+            json!({"uuid": "x", "url": "https://crm.example/hooks?k=canary", "state": "FAILED"}),
+        ];
+    });
+    let (code, checks) = examine(&world).await;
+    assert_eq!(code, Some(0), "{checks:#?}");
+    let lines: Vec<_> = checks
+        .iter()
+        .filter(|line| line["check"] == "sources.daily.webhook")
+        .map(|line| line["message"].as_str().unwrap())
+        .collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    assert!(
+        lines[0].contains("none of daily's webhooks leads to /webhooks/daily"),
+        "{lines:?}"
+    );
+    assert!(lines[1].contains("not that of this source"), "{lines:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -228,6 +359,7 @@ async fn each_right_that_is_missing_is_named() {
         (Op::CreateUpload, "bucket.multipart"),
         (Op::UploadPart, "bucket.multipart"),
         (Op::Abort, "bucket.abort"),
+        (Op::Complete, "bucket.complete"),
         (Op::HeadBucket, "bucket"),
     ] {
         let world = healthy().await;

@@ -25,6 +25,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::api::{Answer, TestApi};
 
+mod hms;
+mod meetingbaas;
+mod troubles;
+
 struct World {
     api: TestApi,
     store: Arc<SqliteStore>,
@@ -116,6 +120,12 @@ impl World {
 
     /// The lists are walked, and their jobs are done.
     async fn walk(&self) -> (Walked, Vec<Standing>) {
+        let (walked, standings) = self.try_walk().await;
+        (walked.whole().unwrap(), standings)
+    }
+
+    /// The same, where it may meet with trouble.
+    async fn try_walk(&self) -> (Walked, Vec<Standing>) {
         let mut standings = Vec::new();
         let purpose = Purpose {
             window: Window {
@@ -123,7 +133,7 @@ impl World {
                 until: "2026-03-03T00:00:00Z".parse().unwrap(),
             },
             is_dry_run: false,
-            retries_lost: false,
+            is_thorough: false,
         };
         let mut on_sighting = |sighting: &Sighting| {
             standings.push(sighting.standing);
@@ -133,7 +143,7 @@ impl World {
         let walked = self
             .walker
             .walk(&self.subject, &purpose, &mut on_sighting, &never);
-        let walked = walked.await.unwrap();
+        let walked = walked.await;
         self.work().await;
         (walked, standings)
     }
@@ -271,58 +281,6 @@ async fn of_100ms_recordings_with_their_assets() {
     assert_eq!(names(&keys), ["chat.csv", "recording.mp4"]);
 }
 
-const BOT: &str = "8f7a1b52-9c1e-4b43-8a55-5f0b6a2d0c11";
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_meetingbaas_bots_of_the_first_version() {
-    let keys = check(Provider::MeetingBaas, |world| {
-        let bots = json!({"bots": [
-            {"uuid": BOT, "created_at": "2026-03-02T10:00:00Z", "ended_at": "2026-03-02T10:30:00Z", "duration": 1800,
-             "errors": null, "webhook_url": "https://me.example/?k=secret-canary", "speech_to_text_api_key": "canary"},
-            {"uuid": "still-in-its-meeting", "created_at": "2026-03-02T10:00:00Z", "ended_at": null},
-        ], "next_cursor": null});
-        world.script("/bots/bots_with_metadata", [(200, bots)]);
-        // The account is none of the other version.
-        world.script("/v2/bots", [(401, json!({}))]);
-        world.script("/bots/meeting_data", [(200, world.sample("meetingbaas/api-v1-meeting_data.json"))]);
-        vec![world.sample("meetingbaas/complete.json")]
-    })
-    .await;
-    assert_eq!(
-        names(&keys),
-        ["recording.mp4", "transcript.json", "transcript.vtt"]
-    );
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn of_meetingbaas_bots_of_the_second_version() {
-    let keys = check(Provider::MeetingBaas, |world| {
-        let bots = json!({"success": true, "cursor": null, "prev_cursor": null, "data": [
-            {"bot_id": BOT, "status": "completed", "created_at": "2026-03-02T10:00:00Z",
-             "joined_at": "2026-03-02T10:00:00Z", "exited_at": "2026-03-02T10:30:00Z"},
-        ]});
-        world.script("/v2/bots", [(200, bots)]);
-        world.script("/bots/bots_with_metadata", [(401, json!({}))]);
-        let mut answer = world.sample("meetingbaas/api-v2-get-bot.json");
-        let mut event = world.sample("meetingbaas/v2-bot.completed.json");
-        // The samples differ in two optional files.
-        answer["data"]["chat_messages"] = Value::Null;
-        event["data"]["raw_transcription"] = Value::Null;
-        world.script(&format!("/v2/bots/{BOT}"), [(200, answer)]);
-        vec![event]
-    })
-    .await;
-    assert_eq!(
-        names(&keys),
-        [
-            "audio.flac",
-            "diarization.jsonl",
-            "recording.mp4",
-            "transcript.json"
-        ]
-    );
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_dyte_and_realtimekit_recordings_and_sessions() {
     for provider in [Provider::Dyte, Provider::RealtimeKit] {
@@ -447,13 +405,13 @@ async fn a_list_that_goes_in_a_circle_ends_with_an_error() {
             until: SystemClock.now(),
         },
         is_dry_run: true,
-        retries_lost: false,
+        is_thorough: false,
     };
     let never = CancellationToken::new();
     let mut ignore = |_: &Sighting| Ok(());
     let walked = world
         .walker
         .walk(&world.subject, &purpose, &mut ignore, &never);
-    let error = walked.await.unwrap_err();
+    let error = walked.await.whole().unwrap_err();
     assert!(error.full_message().contains("circle"), "{error}");
 }

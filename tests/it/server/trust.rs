@@ -15,8 +15,8 @@ use recording_harvester::error::Error;
 use recording_harvester::ingest::signature::{Trust, custom_check, provider_check};
 use recording_harvester::ingest::{Adapter, Definition};
 use recording_harvester::model::Provider;
-use recording_harvester::server::keys::{FetchKeys, KeyRing};
-use recording_harvester::server::webhook::WebhookSource;
+use recording_harvester::server::keys::{FetchKeys, KeyRing, Renewal};
+use recording_harvester::server::webhook::{Intake, WebhookSource};
 use recording_harvester::store::sqlite::SqliteOptions;
 
 use super::intake::World;
@@ -188,6 +188,10 @@ impl WellKnown {
         *self.pem.lock().unwrap() = Some(pem);
     }
 
+    fn hide(&self) {
+        *self.pem.lock().unwrap() = None;
+    }
+
     fn asked(&self) -> u32 {
         *self.asked.lock().unwrap()
     }
@@ -256,6 +260,134 @@ async fn a_fetched_key_is_kept_and_fetched_anew_when_it_may_have_changed() {
     world.assert_counted(
         "harvester_webhooks_rejected_total{source=\"rtk\",reason=\"no_public_key\"} 2",
     );
+
+    // Changed once more, while the well-known address is down: nobody can say that the signature is wrong.
+    let newest = KeyPair::generate(KeySize::Rsa2048).unwrap();
+    well_known.hide();
+    clock.set(at(NOW + 800));
+    assert_eq!(post(&newest).await, 503);
+    assert_eq!(post(&newest).await, 503, "a failure a moment ago");
+    assert_eq!(well_known.asked(), 4);
+    assert_eq!(post(&new).await, 200, "what is known is still good");
+    well_known.show(&newest);
+    clock.set(at(NOW + 811));
+    assert_eq!(post(&newest).await, 200, "a failure is not kept for long");
+    assert_eq!(well_known.asked(), 5);
+    assert_eq!(post(&old).await, 401);
+}
+
+/// A well-known address that is slow: two deliveries wait for the same answer.
+#[tokio::test]
+async fn keys_that_another_delivery_has_brought_meanwhile_are_tried() {
+    let well_known = Arc::new(WellKnown::default());
+    let ring = KeyRing::new("https://provider.example/keys", well_known.clone());
+    let (old, new) = (
+        KeyPair::generate(KeySize::Rsa2048).unwrap(),
+        KeyPair::generate(KeySize::Rsa2048).unwrap(),
+    );
+    well_known.show(&old);
+    let tried = ring.current(at(NOW)).await.unwrap();
+    well_known.show(&new);
+    let first = ring.renewed(&tried, at(NOW + 301)).await;
+    assert!(matches!(first, Renewal::Fresh(_)), "{first:?}");
+    // This one had begun with the old key, too, and its fetch is done already.
+    let second = ring.renewed(&tried, at(NOW + 301)).await;
+    let Renewal::Fresh(keys) = second else {
+        panic!("{second:?}");
+    };
+    assert_eq!(well_known.asked(), 2);
+    let third = ring.renewed(&keys, at(NOW + 301)).await;
+    assert!(matches!(third, Renewal::Same), "{third:?}");
+}
+
+/// Standard Webhooks under both names of the headers.
+fn standard_source() -> WebhookSource {
+    let text = "provider = \"acme\"\n[signature]\nscheme = \"standard-webhooks\"\n[event]\ntype = \"$.type\"\n\
+                [[artifacts]]\ntypes = [\"done\"]\nurl = \"$.url\"\nkind = \"video\"\n";
+    let definition: Definition = toml::from_str(text).unwrap();
+    let trust = Trust {
+        secrets: vec![format!("whsec_{}", BASE64_STANDARD.encode(KEY)).into()],
+        ..Trust::default()
+    };
+    let check = custom_check("acme", &definition.scheme, &trust, false).unwrap();
+    WebhookSource::new(Adapter::Custom(Arc::new(definition)), check)
+}
+
+fn standard_signed(prefix: &str, id: &str, body: &str) -> Vec<(String, String)> {
+    let key = hmac::Key::new(hmac::HMAC_SHA256, KEY);
+    let digest = hmac::sign(&key, format!("{id}.{NOW}.{body}").as_bytes());
+    vec![
+        (format!("{prefix}-id"), id.to_owned()),
+        (format!("{prefix}-timestamp"), NOW.to_string()),
+        (
+            format!("{prefix}-signature"),
+            format!("v1,{}", BASE64_STANDARD.encode(digest)),
+        ),
+    ]
+}
+
+#[tokio::test]
+async fn a_replay_with_another_id_that_nobody_signed_is_no_new_event() {
+    let baas = Trust {
+        secrets: vec![format!("whsec_{}", BASE64_STANDARD.encode(KEY)).into()],
+        ..Trust::default()
+    };
+    let check = provider_check("baas", Provider::MeetingBaas, &baas, false).unwrap();
+    let baas = WebhookSource::new(Adapter::BuiltIn(Provider::MeetingBaas), check);
+    let acme_body = r#"{"type":"done","url":"https://h.example/a.mp4"}"#;
+    let baas_body =
+        r#"{"event":"bot.completed","data":{"bot_id":"b1","video":"https://h.example/a.mp4"}}"#;
+    for (source, body) in [(standard_source(), acme_body), (baas, baas_body)] {
+        let world = World::with_source("signed-by-id", source, None).await;
+        for (signed, other, events) in [("svix", "webhook", 1), ("webhook", "svix", 2)] {
+            let headers = standard_signed(signed, &format!("msg-{signed}"), body);
+            let replayed = [
+                headers.clone(),
+                vec![(format!("{other}-id"), "msg-forged".to_owned())],
+            ];
+            for headers in [headers, replayed.concat()] {
+                let headers: Vec<_> = headers
+                    .iter()
+                    .map(|(name, value)| (name.as_str(), value.clone()))
+                    .collect();
+                let answer = world.send("signed-by-id", &headers, body).await;
+                assert_eq!(answer.status, 200);
+            }
+            assert_eq!(world.events().await.len(), events, "signed by {signed}");
+        }
+        let ids: Vec<_> = world
+            .events()
+            .await
+            .into_iter()
+            .filter_map(|event| event.event_id)
+            .collect();
+        assert_eq!(ids, ["msg-svix", "msg-webhook"]);
+    }
+}
+
+/// Daily counts every answer that is not 200, so we do.
+#[tokio::test]
+async fn every_answer_that_is_not_200_counts_for_the_streak() {
+    let limits = |intake: &mut Intake| {
+        intake.sources.insert("trusted".to_owned(), daily_source());
+        intake.body_limit_bytes = 1000;
+    };
+    let world = World::start_with(SqliteOptions::default(), limits).await;
+    let good = daily_event("e1");
+    let large = "x".repeat(1001);
+    let row = "harvester_webhooks_refused_in_a_row{source=\"trusted\"} ";
+    for (count, (headers, body, status)) in (1..).zip([
+        (vec![], good.as_str(), 401),
+        (signed("[]", NOW), "[]", 400),
+        (signed(&large, NOW), large.as_str(), 413),
+    ]) {
+        let answer = world.send("trusted", &headers, body).await;
+        assert_eq!(answer.status, status);
+        world.assert_counted(&format!("{row}{count}"));
+    }
+    let answer = world.send("trusted", &signed(&good, NOW), &good).await;
+    assert_eq!(answer.status, 200);
+    world.assert_counted(&format!("{row}0"));
 }
 
 fn zoom_source(secrets: &[&str]) -> WebhookSource {

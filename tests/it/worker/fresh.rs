@@ -6,6 +6,8 @@ use serde_json::json;
 use super::world::{self, World};
 use crate::harness::api::Answer;
 use crate::harness::daily::mp4;
+use crate::harness::origin::{Behaviour, Fault as OriginFault, Seen, TestOrigin};
+use crate::harness::s3::Op;
 
 fn lookup(call: &str, id: &str) -> Option<Lookup> {
     Some(Lookup {
@@ -64,6 +66,55 @@ async fn a_file_of_100ms_without_an_asset_id_gets_its_fresh_url_in_two_steps() {
         ]
     );
     assert_eq!(*counted.lock().unwrap(), [true]);
+}
+
+/// A session with a track for each participant has more assets than a page holds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_asset_that_is_not_on_the_first_page_is_found_on_a_later_one() {
+    let world = World::start().await;
+    let page = |numbers: std::ops::Range<usize>| {
+        let assets: Vec<_> = numbers
+            .map(|number| {
+                json!({"id": format!("a{number}"), "type": "room-composite-legacy", "status": "completed",
+                       "path": format!("s3://b/{number}.mp4")})
+            })
+            .collect();
+        let last = assets.last().map(|asset| asset["id"].clone());
+        Answer::json(200, json!({"limit": 100, "data": assets, "last": last}))
+    };
+    world.api.script(
+        "/recording-assets",
+        [page(0..100), page(100..200), page(200..203)],
+    );
+    let signed = json!({"id": "a201", "path": "s3://b/201.mp4", "url": world.url("/fresh.mp4"), "expiry": 3600});
+    world.api.script(
+        "/recording-assets/a201/presigned-url",
+        [Answer::json(200, signed)],
+    );
+    world.api.script("/fresh.mp4", [Answer::file(mp4("S"))]);
+    world.api.script("/dead.mp4", [Answer::json(403, "{}")]);
+    let mut video = world::artifact(
+        "recording.mp4",
+        Kind::Video,
+        Format::Mp4,
+        &world.url("/dead.mp4"),
+    );
+    video.remint = lookup("hms-session", "S#s3://b/201.mp4");
+    let jobs = world.record_for("h3", Provider::Hms, vec![video]).await;
+    let (worker, _) = world.worker_with_hms_keys();
+    let records = worker.run_jobs(jobs, world.never()).await.unwrap();
+    let video = records.iter().find(|r| r.kind == Kind::Video).unwrap();
+    assert_eq!(video.state, State::Archived, "{video:#?}");
+    assert_eq!(world.object(&video.key).await.unwrap(), mp4("S"));
+    let paths = world.asked_paths();
+    assert_eq!(
+        paths[1..4],
+        [
+            "/recording-assets?session_id=S&limit=100",
+            "/recording-assets?session_id=S&limit=100&start=a99",
+            "/recording-assets?session_id=S&limit=100&start=a199",
+        ]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -145,4 +196,90 @@ async fn urls_that_die_in_the_middle_of_a_queue_are_replaced_and_the_queue_goes_
         assert!(world::count(&paths, &format!("/old/{number}.mp4")) <= 2);
         assert_eq!(world::count(&paths, &format!("/fresh/{number}.mp4")), 1);
     }
+}
+
+/// An MPEG-4 file of that size whose bytes tell where they stand.
+fn large_mp4(number: usize, size: usize) -> Vec<u8> {
+    let mut file = mp4("x");
+    let head = file.len() - "content of x".len() - 8;
+    file.truncate(head);
+    file.extend_from_slice(&u32::try_from(size - head).unwrap().to_be_bytes());
+    file.extend_from_slice(b"mdat");
+    let mut random = fastrand::Rng::with_seed(number as u64);
+    while file.len() < size {
+        file.extend_from_slice(&random.u64(..).to_be_bytes());
+    }
+    file.truncate(size);
+    file
+}
+
+/// Where a request's range begins.
+fn start_of(seen: &Seen) -> u64 {
+    let range = seen.header("range").expect("a range is asked for");
+    let start = range.trim_start_matches("bytes=").split('-').next();
+    start.unwrap().parse().unwrap()
+}
+
+/// URLs die while the files behind them are half-way into the bucket: the fresh ones bring the rest, and no more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_url_that_dies_half_way_is_replaced_and_its_transfer_goes_on_from_the_checkpoint() {
+    const SIZE: usize = 20 << 20;
+    const PART: u64 = 8 << 20;
+    const FILES: usize = 3;
+    let world = World::start().await;
+    let origin = TestOrigin::start().await;
+    let mut artifacts = Vec::new();
+    for number in 0..FILES {
+        let (old, fresh) = (format!("/old/{number}.mp4"), format!("/fresh/{number}.mp4"));
+        let content = large_mp4(number, SIZE);
+        // One answer, which breaks off after the first part: from then on the URL has expired.
+        let dying = Behaviour {
+            valid_for_requests: Some(1),
+            ..Behaviour::fault(OriginFault::CutAfter(10 << 20))
+        };
+        origin.serve(&old, content.clone(), dying);
+        origin.serve(&fresh, content, Behaviour::default());
+        let id = format!("rec-{number}");
+        let link = json!({"download_link": origin.url(&format!("{fresh}?sig=new")), "expires": 4_000_000_000_i64});
+        world.api.script(
+            &format!("/recordings/{id}/access-link"),
+            [Answer::json(200, link)],
+        );
+        let url = origin.url(&format!("{old}?sig=old"));
+        let mut video = world::artifact(&format!("{number}.mp4"), Kind::Video, Format::Mp4, &url);
+        video.remint = lookup("daily-recording", &id);
+        video.deadline = world::deadline_in(3600);
+        artifacts.push(video);
+    }
+    let jobs = world.record_for("half", Provider::Daily, artifacts).await;
+    let worker = world.worker_with_key();
+    let records = worker.run_jobs(jobs, world.never()).await.unwrap();
+    let videos: Vec<_> = records.iter().filter(|r| r.kind == Kind::Video).collect();
+    assert_eq!(videos.len(), FILES);
+    for video in videos {
+        assert_eq!(
+            (video.state, video.attempts),
+            (State::Archived, 1),
+            "{video:#?}"
+        );
+        let number: usize = video.name.trim_end_matches(".mp4").parse().unwrap();
+        let stored = world
+            .objects
+            .get(&video.key, 2 * SIZE as u64)
+            .await
+            .unwrap();
+        assert!(stored.unwrap().0 == large_mp4(number, SIZE), "other bytes");
+        let rest = origin.requests(&format!("/fresh/{number}.mp4"));
+        assert!(!rest.is_empty());
+        for seen in &rest {
+            assert!(start_of(seen) >= PART, "{seen:?}");
+        }
+    }
+    let made = |op: Op| {
+        let requests = world.s3.requests();
+        requests.iter().filter(|seen| seen.op == op).count()
+    };
+    assert_eq!(made(Op::CreateUpload), FILES, "one upload each");
+    assert_eq!(made(Op::Complete), FILES);
+    assert_eq!(made(Op::UploadPart), FILES * SIZE.div_ceil(8 << 20));
 }

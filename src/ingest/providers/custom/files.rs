@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::definition::{ArtifactTable, Choice, Definition, Span, is_one_of};
 use super::path::{At, Path};
+use crate::error::Class;
 use crate::ingest::providers::draft::lookup;
 use crate::ingest::providers::fields::{self, Location};
 use crate::ingest::providers::shelf::{File, Life, Shelf, extension_of};
@@ -54,6 +55,9 @@ fn put(table: &ArtifactTable, place: At<'_>, at: Timestamp, shelf: &mut Shelf) {
     let file = File::new(name, kind, format).sized(size_bytes.and_then(fields::size_bytes));
     let url = match location {
         Location::Url(url) => url,
+        Location::Unusable(_) if table.needs_lookup => {
+            return put_out_of_reach(table, place, file, shelf);
+        }
         other => return shelf.put(other, file, Life::default()),
     };
     let identity = table
@@ -69,10 +73,35 @@ fn put(table: &ArtifactTable, place: At<'_>, at: Timestamp, shelf: &mut Shelf) {
     match openable(table, url, place) {
         Ok(url) => shelf.push(identity, Origin::Url(url), deadline, file),
         Err(url) => {
-            let origin = Origin::Lookup(lookup(Lookup::NO_CALL, url.to_string()));
-            shelf.push(identity, origin, Deadline::NONE, file);
+            let shown = url.to_string();
+            // A lookup's id is shown to people: a place with a query, which may be a secret, is not tried.
+            let is_place = table.needs_lookup && shown == url.expose();
+            let call = if is_place {
+                Lookup::PLACE
+            } else {
+                Lookup::NO_CALL
+            };
+            shelf.push(
+                identity,
+                Origin::Lookup(lookup(call, shown)),
+                Deadline::NONE,
+                file,
+            );
         }
     }
+}
+
+/// A file in a storage that no URL leads to (`s3://`, a path on the provider's machine).
+fn put_out_of_reach(table: &ArtifactTable, place: At<'_>, file: File, shelf: &mut Shelf) {
+    let shown = table.url.first(place).and_then(fields::text);
+    let shown = shown.unwrap_or_else(|| "an unnamed place".to_owned());
+    let identity = format!("place:{}:{shown}", file.kind.as_str());
+    let why = format!(
+        "fetch {shown}: it lies in a storage that no URL leads to; copy it from there, or let the provider write to \
+         where its events name https URLs"
+    );
+    let origin = Origin::Unusable(Class::Denied, why);
+    shelf.push(identity, origin, Deadline::NONE, file);
 }
 
 /// The URL with what it needs to be opened; `Err` when the event does not have that.

@@ -1,19 +1,20 @@
-//! 100ms's list of recordings, each with its assets.
+//! 100ms's list of recordings, each with its assets, or to be asked for them.
 //!
 //! Its order is not documented, and it takes no times: the walk goes on until a page is plainly too old.
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::super::api::get;
 use super::super::draft::lookup;
 use super::super::fields::Fields;
 use super::super::hms_api::{BASE, management_token, put_asset};
-use super::super::shelf::Shelf;
+use super::super::shelf::{File, Shelf};
 use super::{Ask, Item, PAGE_ITEMS, keep, no_list, page, query};
 use crate::error::Result;
 use crate::ingest::list::Page;
 use crate::model::api::{ApiRequest, Credentials};
-use crate::model::{Provider, Recording};
+use crate::model::{Format, Kind, Provider, Recording};
 
 /// The request for a page.
 pub(super) fn request(
@@ -54,6 +55,10 @@ fn recording(item: Fields) -> Option<Item> {
     for asset in item.list("recording_assets") {
         put_asset(asset, &mut shelf);
     }
+    if !tells_assets(item) && is_finished(item) {
+        let file = File::new("recording.mp4", Kind::Video, Format::Mp4);
+        shelf.put_lookup(lookup("hms-recording", id.clone()), file);
+    }
     // The event of an SFU recording names no recording: there the session is what joins.
     let is_legacy = item
         .list("recording_assets")
@@ -90,4 +95,18 @@ fn recording(item: Fields) -> Option<Item> {
         ),
         id,
     })
+}
+
+/// Whether the list tells the recording's assets, be it that there are none; else they have to be asked for.
+fn tells_assets(item: Fields) -> bool {
+    item.value("recording_assets").is_some_and(Value::is_array)
+}
+
+fn is_finished(item: Fields) -> bool {
+    match item.text("status").as_deref() {
+        Some(status) => status == "completed",
+        None => item
+            .first_time(&["stopped_at", "session_stopped_at"])
+            .is_some(),
+    }
 }

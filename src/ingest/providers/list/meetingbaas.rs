@@ -25,10 +25,8 @@ pub(super) fn request(ask: Ask<'_>, credentials: &Credentials) -> Result<ApiRequ
         path,
         &[
             ("limit", Some(PAGE_ITEMS.to_string())),
-            (
-                "created_after",
-                Some(ask.window.earliest_start().to_string()),
-            ),
+            // Not by when it was created: a bot may be scheduled weeks ahead.
+            ("ended_after", Some(ask.window.since.to_string())),
             ("created_before", Some(ask.window.until.to_string())),
             ("cursor", ask.cursor.map(str::to_owned)),
         ],
@@ -102,9 +100,11 @@ fn failed(code: Option<String>, message: Option<String>) -> Says {
 
 /// Only these fields may be kept: a bot can carry keys and addresses of other services.
 fn bot(item: Fields, id: String, says: Option<Says>) -> Item {
+    let ended = item.first_time(&["ended_at", "exited_at"]);
     Item {
-        began: item.time("created_at"),
-        ended: item.first_time(&["ended_at", "exited_at"]),
+        // A page of bots that were created long ago may still hold what has ended just now.
+        began: ended.or_else(|| item.time("created_at")),
+        ended,
         recording: Recording {
             bot_id: Some(id.clone()),
             started_at: item.time("joined_at"),

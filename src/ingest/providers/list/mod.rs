@@ -9,7 +9,7 @@ use super::fields::Fields;
 use crate::error::{Error, Result};
 use crate::ingest::list::{Found, Page, Window};
 use crate::model::api::{ApiRequest, ApiResponse, Credentials};
-use crate::model::{Provider, Recording};
+use crate::model::{Event, Provider, Recording};
 use crate::signed_url::redact_json;
 
 mod daily;
@@ -160,24 +160,34 @@ fn found(provider: Provider, ask: Ask<'_>, item: Item) -> Option<Found> {
     if artifacts.is_empty() && failures.is_empty() {
         return None;
     }
-    let mut content: Vec<_> = artifacts.iter().map(|a| a.identity.as_str()).collect();
-    content.extend(failures.iter().map(|f| f.loss_key.as_str()));
     let (list, id) = (ask.list, &item.id);
     let mut kept = item.kept;
     redact_json(&mut kept);
     let draft = Draft {
         event_id: Some(format!("found-{list}-{id}")),
         event_type: Some(format!("found.{list}")),
-        // What has come to have more files is news.
-        dedupe_key: format!("found:{list}:{id}:{}", hash(content.join("\n").as_bytes())),
+        dedupe_key: String::new(),
         event_time: at,
         recording: item.recording,
         says,
     };
+    let mut event = draft.finish(provider, Some(kept.to_string()));
+    event.dedupe_key = dedupe_key(&event);
     Some(Found {
-        event: draft.finish(provider, Some(kept.to_string())),
+        event,
         is_certain: item.is_certain,
     })
+}
+
+pub(in crate::ingest) fn dedupe_key(event: &Event) -> String {
+    let mut content: Vec<_> = event
+        .artifacts
+        .iter()
+        .map(|artifact| artifact.identity.as_str())
+        .collect();
+    content.extend(event.failures.iter().map(|f| f.loss_key.as_str()));
+    let thing = event.event_id.as_deref().unwrap_or_default();
+    format!("{thing}:{}", hash(content.join("\n").as_bytes()))
 }
 
 /// The fields of `names` as they stand in `item`.

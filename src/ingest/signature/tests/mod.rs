@@ -275,7 +275,7 @@ fn odd_writings_of_a_good_signature_are_refused() {
     }
 }
 
-/// The example of Zoom's documentation: secret token, time and body make this signature.
+/// Signed as Zoom's documentation describes it. The digest is computed here: that page shows no whole example.
 fn zoom(timestamp: &str, body: &[u8], secret: &str) -> Headers {
     let signed = [b"v0:", timestamp.as_bytes(), b":", body].concat();
     let digest = hex::encode(hmac_sha256(secret.as_bytes(), &signed));
