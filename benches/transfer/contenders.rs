@@ -28,12 +28,21 @@ pub(crate) enum Origin {
     TlsBoth,
 }
 
+/// Where a contender leaves what it has carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Keeps {
+    InSink,
+    /// In files of its own, below the scratch folder.
+    InScratch,
+}
+
 /// A way to bring files of an origin into a bucket.
 pub(crate) struct Contender {
     pub(crate) name: &'static str,
     /// Programs that have to be there.
     pub(crate) needs: &'static [&'static str],
     pub(crate) is_ours: bool,
+    pub(crate) keeps: Keeps,
     /// `None` where it has nothing to show.
     pub(crate) command: fn(&Case<'_>) -> anyhow::Result<Option<Command>>,
 }
@@ -44,24 +53,35 @@ pub(crate) const ALL: &[Contender] = &[
         name: "harvester",
         needs: &[],
         is_ours: true,
+        keeps: Keeps::InSink,
         command: harvester,
+    },
+    Contender {
+        name: "harvester, into its embedded S3",
+        needs: &[],
+        is_ours: true,
+        keeps: Keeps::InScratch,
+        command: embedded,
     },
     Contender {
         name: "floor: bare relay, 4 connections, CRC64",
         needs: &[],
         is_ours: true,
+        keeps: Keeps::InSink,
         command: floor,
     },
     Contender {
         name: "rclone copyurl",
         needs: &["rclone"],
         is_ours: false,
+        keeps: Keeps::InSink,
         command: |case| single(case, rclone_copyurl(case, &[])),
     },
     Contender {
         name: "rclone copyurl, one PUT",
         needs: &["rclone"],
         is_ours: false,
+        keeps: Keeps::InSink,
         command: |case| {
             let flags = ["--s3-upload-cutoff", "5G", "--s3-disable-checksum"];
             single(case, rclone_copyurl(case, &flags))
@@ -71,24 +91,28 @@ pub(crate) const ALL: &[Contender] = &[
         name: "rclone copy :http:",
         needs: &["rclone"],
         is_ours: false,
+        keeps: Keeps::InSink,
         command: rclone_copy,
     },
     Contender {
         name: "curl | aws s3 cp -",
         needs: &["curl", "aws"],
         is_ours: false,
+        keeps: Keeps::InSink,
         command: |case| single(case, pipe(case, &aws(case), 1)),
     },
     Contender {
         name: "curl | s5cmd pipe",
         needs: &["curl", "s5cmd"],
         is_ours: false,
+        keeps: Keeps::InSink,
         command: curl_s5cmd,
     },
     Contender {
         name: "aria2c, then s5cmd cp",
         needs: &["aria2c", "s5cmd"],
         is_ours: false,
+        keeps: Keeps::InSink,
         command: aria2,
     },
 ];
@@ -170,6 +194,21 @@ fn harvester(case: &Case<'_>) -> Made {
     // As the others carry them: some files that belong together.
     let list = shown(&case.list(&format!("{}/", case.origin()))?);
     archive(case, &["--recording", "bench", &list])
+}
+
+/// With no bucket configured; what it stores is in memory, as the origin's files are. Of a huge file there is no room.
+fn embedded(case: &Case<'_>) -> Made {
+    if case.origin != Origin::Plain || case.size > 4 << 30 {
+        return Ok(None);
+    }
+    let Some(mut command) = harvester(case)? else {
+        return Ok(None);
+    };
+    command
+        .env_remove("HARVESTER_ARCHIVE__BUCKET")
+        .env_remove("HARVESTER_ARCHIVE__ENDPOINT")
+        .env("HARVESTER_ARCHIVE__EMBEDDED_LISTEN", "127.0.0.1:0");
+    Ok(Some(command))
 }
 
 /// The program on these inputs.

@@ -8,7 +8,7 @@ use std::process::Command;
 
 use anyhow::Context;
 
-use super::contenders::{Case, Contender, rclone_copy};
+use super::contenders::{Case, Contender, Keeps, rclone_copy};
 use super::stage::Stage;
 
 /// Segments of each layer.
@@ -31,6 +31,7 @@ pub(crate) const ALL: &[Contender] = &[
         name: "harvester, all layers from the master",
         needs: &[],
         is_ours: true,
+        keeps: Keeps::InSink,
         command: |case| {
             super::contenders::archive(case, &[&format!("{}/{}", case.origin(), case.names[0])])
         },
@@ -39,12 +40,14 @@ pub(crate) const ALL: &[Contender] = &[
         name: "rclone copy :http:, the list of all files",
         needs: &["rclone"],
         is_ours: false,
+        keeps: Keeps::InSink,
         command: rclone_copy,
     },
     Contender {
         name: "yt-dlp | s5cmd pipe, best layer",
         needs: &["yt-dlp", "s5cmd"],
         is_ours: false,
+        keeps: Keeps::InSink,
         command: |case| {
             piped(
                 case,
@@ -56,6 +59,7 @@ pub(crate) const ALL: &[Contender] = &[
         name: "streamlink | s5cmd pipe, best layer",
         needs: &["streamlink", "s5cmd"],
         is_ours: false,
+        keeps: Keeps::InSink,
         command: |case| {
             piped(
                 case,

@@ -1,7 +1,7 @@
 //! The transfer engine beside what people use instead, all in one run.
 //!
 //! ```text
-//! cargo bench --bench transfer [-- --runs 3 --only one,many,small,ladder --origins plain,slow,tls,tls-both --with rclone]
+//! cargo bench --bench transfer [-- --runs 3 --only one,many,small,huge,ladder --origins plain,slow,tls,tls-both --with rclone]
 //! ```
 //!
 //! The real program carries recordings from nginx (or from an origin that gives every connection 8 MiB/s
@@ -27,17 +27,21 @@ mod slow;
 mod stage;
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 
-use contenders::{ALL, Case, Contender, Origin};
+use contenders::{ALL, Case, Contender, Keeps, Origin};
 use measure::Cost;
 use sink::Held;
 use stage::Stage;
 
 const MIB: u64 = 1 << 20;
+
+/// The shape that is measured only when it is named.
+const HUGE: &str = "huge";
 
 /// What takes longer than this is measured once: it has one connection, and the origin says how fast.
 const REPEATED_UNDER: Duration = Duration::from_secs(20);
@@ -93,10 +97,10 @@ fn main() -> anyhow::Result<()> {
         ("tls-both", Origin::TlsBoth),
     ] {
         for shape in shapes(origin, options.is_quick) {
-            let is_wanted = options
-                .only
-                .as_ref()
-                .is_none_or(|only| only.split(',').any(|name| name == shape.name));
+            let is_wanted = match &options.only {
+                Some(only) => only.split(',').any(|name| name == shape.name),
+                None => shape.name != HUGE,
+            };
             if is_wanted && options.origins.split(',').any(|name| name == label) {
                 compare(&stage, &shape, origin, &options, &missing)?;
             }
@@ -154,7 +158,7 @@ fn parse(arguments: &[String]) -> anyhow::Result<Options> {
             // Cargo's own.
             "--bench" => {}
             _ => bail!(
-                "usage: transfer [--runs N] [--only one,many,small,ladder] [--origins plain,slow,tls,tls-both] [--with NAME] [--quick] [--profile]"
+                "usage: transfer [--runs N] [--only one,many,small,huge,ladder] [--origins plain,slow,tls,tls-both] [--with NAME] [--quick] [--profile]"
             ),
         }
     }
@@ -162,7 +166,7 @@ fn parse(arguments: &[String]) -> anyhow::Result<Options> {
     Ok(options)
 }
 
-fn shapes(origin: Origin, is_quick: bool) -> [Shape; 3] {
+fn shapes(origin: Origin, is_quick: bool) -> [Shape; 4] {
     let share = if is_quick { 16 } else { 1 };
     // Through one slow connection 2 GiB would take over four minutes.
     let one = match origin {
@@ -174,6 +178,8 @@ fn shapes(origin: Origin, is_quick: bool) -> [Shape; 3] {
         shape("one", 1, one / share),
         shape("many", 64, 64 * MIB / share),
         shape("small", 2000 / share, MIB / 16),
+        // For the memory it takes, which must be that of `one`.
+        shape(HUGE, 1, 20 * 1024 * MIB / share),
     ]
 }
 
@@ -307,7 +313,10 @@ fn row(
         };
         stage.sink.empty();
         costs.push(measure::run(&command, scratch.path())?);
-        let held = stage.sink.held();
+        let held = match contender.keeps {
+            Keeps::InSink => stage.sink.held(),
+            Keeps::InScratch => files_in(&scratch.path().join("data/s3/archive"))?,
+        };
         ensure!(
             expected.contains(&held),
             "the sink has {held:?} instead of {expected:?}"
@@ -321,6 +330,23 @@ fn row(
         cost: measure::median(&costs),
         carried,
     }))
+}
+
+/// Media files below `folder`, as the sink counts them.
+fn files_in(folder: &Path) -> anyhow::Result<Held> {
+    let mut held = Held::default();
+    for entry in fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            let below = files_in(&path)?;
+            held.objects += below.objects;
+            held.bytes += below.bytes;
+        } else if path.extension().is_some_and(|ending| ending != "json") {
+            held.objects += 1;
+            held.bytes += path.metadata()?.len();
+        }
+    }
+    Ok(held)
 }
 
 fn profiled(command: &Command) -> anyhow::Result<Command> {

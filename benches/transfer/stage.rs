@@ -17,6 +17,9 @@ use super::slow;
 /// Below it a file passes for a picture, as thumbnails are, instead of a video.
 const PICTURE_BYTES: u64 = 1 << 20;
 
+/// Above it a file has no content but its head.
+const SPARSE_BYTES: u64 = 4 << 30;
+
 const START_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Everything around the contenders. Dropping it stops and removes all of it.
@@ -209,13 +212,18 @@ fn video_head(size: u64) -> anyhow::Result<Vec<u8>> {
     Ok([FTYP, MOOV, b"\0\0\0\x01mdat", &mdat].concat())
 }
 
-/// `head`, then noise.
+/// `head`, then noise, or nothing where that would be too much.
 fn make_file(path: &Path, head: &[u8], size: u64) -> anyhow::Result<()> {
     let mut file = BufWriter::with_capacity(1 << 20, File::create(path)?);
     file.write_all(head)?;
     let mut noise = fastrand::Rng::with_seed(1);
     let mut block = vec![0; 1 << 20];
     let mut left = size - head.len() as u64;
+    // What does not fit into memory is a hole, which reads as zeros.
+    if size > SPARSE_BYTES {
+        file.flush()?;
+        return Ok(file.get_ref().set_len(size)?);
+    }
     while left > 0 {
         // One fresh block in memory again and again would stay in the CPU's cache.
         noise.fill(&mut block);
