@@ -135,26 +135,37 @@ macro_rules! job_columns {
     };
 }
 
+/// What the choice of jobs to lease needs; those that are chosen are read whole.
+macro_rules! candidate_columns {
+    ($rest:literal) => {
+        concat!(
+            "SELECT j.id, j.recording_id, j.state, j.latest_start, j.is_upper_bound, j.unsettled_leases ",
+            "FROM jobs j ",
+            $rest
+        )
+    };
+}
+
 /// The first due jobs of a lane, in the order of slack. The plus keeps the planner from finding the due ones by their
 /// time and sorting all of them: the index of the order gives the first few at once.
-pub(super) const DUE: &str = job_columns!(
+pub(super) const DUE: &str = candidate_columns!(
     "WHERE j.state = 'pending' AND j.is_small = $1 AND +j.next_attempt_at <= $2
      ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3"
 );
 
 /// The first jobs of a lane whose lease has run out, in the order of slack.
-pub(super) const LAPSED: &str = job_columns!(
+pub(super) const LAPSED: &str = candidate_columns!(
     "WHERE j.state = 'running' AND j.is_small = $1 AND +j.lease_until <= $2
      ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3"
 );
 
-pub(super) const DUE_OF: &str = job_columns!(
+pub(super) const DUE_OF: &str = candidate_columns!(
     "WHERE j.id IN (SELECT value FROM json_each($4)) AND j.state = 'pending' AND j.is_small = $1
      AND j.next_attempt_at <= $2
      ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3"
 );
 
-pub(super) const LAPSED_OF: &str = job_columns!(
+pub(super) const LAPSED_OF: &str = candidate_columns!(
     "WHERE j.id IN (SELECT value FROM json_each($4)) AND j.state = 'running' AND j.is_small = $1
      AND j.lease_until <= $2
      ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3"

@@ -34,7 +34,7 @@ const REST: Duration = Duration::from_millis(20);
 const DRY_REST: Duration = Duration::from_millis(200);
 
 /// In the foreground, the jobs that one claim chooses from.
-const CLAIM_OF: usize = 256;
+const CLAIM_OF: usize = 64;
 
 /// In the foreground somebody waits: the end of a job elsewhere is noticed this soon.
 const FOREGROUND_POLL: Duration = Duration::from_millis(500);
