@@ -164,9 +164,12 @@ fn rows_at_once(waiting: usize) -> usize {
     1 << waiting.clamp(1, ROWS).ilog2()
 }
 
+/// Statements by table and number of rows.
+type Statements = HashMap<(&'static str, usize), Arc<str>>;
+
 /// Written once for each table and number of rows: of many columns, writing it takes as long as filling it in.
 fn known_statement(table: &'static str, columns: &[&str], rows: usize) -> Arc<str> {
-    static KNOWN: LazyLock<Mutex<HashMap<(&str, usize), Arc<str>>>> = LazyLock::new(Mutex::default);
+    static KNOWN: LazyLock<Mutex<Statements>> = LazyLock::new(Mutex::default);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let statement = known
         .entry((table, rows))
