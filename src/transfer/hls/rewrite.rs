@@ -1,0 +1,140 @@
+//! What becomes of each URI when a playlist is archived: pure.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::Carried;
+use super::HlsKeys;
+use super::context::Context;
+use super::ladder::{Ladder, Sheet};
+use super::piece::Landed;
+use super::plan::{Loss, Wants};
+use crate::signed_url::SignedUrl;
+use crate::source::hls::{Change, Reference, Role, without_secrets};
+
+/// Rewrites the playlists of one ladder.
+pub(super) struct Rewriter<'a> {
+    context: &'a Context,
+    carried: &'a Carried,
+    /// The keys of the media playlists, by their URL.
+    planned: HashMap<&'a str, &'a str>,
+}
+
+impl<'a> Rewriter<'a> {
+    pub(super) fn new(
+        context: &'a Context,
+        ladder: &'a Ladder,
+        carried: &'a Carried,
+    ) -> Rewriter<'a> {
+        let media = ladder.media.iter();
+        Rewriter {
+            context,
+            carried,
+            planned: media.map(|sheet| (&*sheet.url, &*sheet.key)).collect(),
+        }
+    }
+
+    /// The text of `sheet` under `key`, every URI of it relative to there. `sheets` are the media playlists
+    /// that were written, by their URL; another one is left out.
+    pub(super) fn text(
+        &self,
+        sheet: &Sheet,
+        key: &str,
+        sheets: &BTreeMap<String, Landed>,
+    ) -> String {
+        let playlist = &sheet.playlist;
+        let wants = Wants::of(playlist, self.context.settings);
+        playlist.archived(|index| {
+            let found = &playlist.references[index];
+            let there = match found.role {
+                Role::Variant | Role::IFrameVariant | Role::Rendition(..) => {
+                    sheets.get(&found.url).map(|landed| landed.key.as_str())
+                }
+                // They lead to media playlists beside this one.
+                Role::RenditionReport => self.planned.get(found.url.as_str()).copied(),
+                Role::Key if self.carried.decryption.is_plain(sheet) => return Change::Drop,
+                _ => {
+                    let landed = self.carried.landed.get(&found.url);
+                    landed.map(|landed| landed.key.as_str())
+                }
+            };
+            if let Some(there) = there {
+                return Change::Uri(relative(key, there));
+            }
+            match found.role {
+                Role::Key => self.absent_key(found),
+                _ if found.is_gap => {
+                    let (folder, has_map) = (&sheet.folder, wants.has_map());
+                    let gap = self
+                        .context
+                        .key_for(folder, &found.role, &found.url, has_map);
+                    Change::Uri(relative(key, &gap))
+                }
+                _ if wants.is_wanted(index) == Some(true) => Change::Keep,
+                _ => Change::Drop,
+            }
+        })
+    }
+
+    /// A key that is not archived stays where it is, without a token.
+    fn absent_key(&self, found: &Reference) -> Change {
+        match self.context.settings.keys {
+            HlsKeys::Omit => Change::Uri(SignedUrl::new(&found.url).to_string()),
+            HlsKeys::Store | HlsKeys::Decrypt => {
+                without_secrets(&found.url).map_or(Change::Keep, Change::Uri)
+            }
+        }
+    }
+
+    /// The media playlists of which nothing is missing.
+    pub(super) fn complete<'l>(&self, ladder: &'l Ladder, losses: &[Loss]) -> Vec<&'l Sheet> {
+        let lost: Vec<&str> = losses.iter().map(|loss| loss.key.as_str()).collect();
+        let is_complete = |sheet: &&Sheet| {
+            let wants = Wants::of(&sheet.playlist, self.context.settings);
+            let is_plain = self.carried.decryption.is_plain(sheet);
+            let mut references = sheet.playlist.references.iter().enumerate();
+            let has_all = references.all(|(index, found)| {
+                let is_needed = wants.is_wanted(index) == Some(true);
+                let is_dropped = found.role == Role::Key && is_plain;
+                let landed = self.carried.landed.get(&found.url);
+                let is_sound = |landed: &Landed| lost.binary_search(&&*landed.key).is_err();
+                !is_needed || is_dropped || landed.is_some_and(is_sound)
+            });
+            has_all && lost.binary_search(&&*sheet.key).is_err()
+        };
+        ladder.media.iter().filter(is_complete).collect()
+    }
+}
+
+/// The way from the object at `from` to the one at `to`.
+pub(super) fn relative(from: &str, to: &str) -> String {
+    let folder: Vec<_> = from.split('/').collect();
+    let folder = &folder[..folder.len() - 1];
+    let target: Vec<_> = to.split('/').collect();
+    let common = folder
+        .iter()
+        .zip(&target[..target.len() - 1])
+        .take_while(|(a, b)| a == b)
+        .count();
+    let mut steps = vec![".."; folder.len() - common];
+    steps.extend(&target[common..]);
+    steps.join("/")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_way_from_object_to_object() {
+        assert_eq!(
+            relative("a/hls/master.m3u8", "a/hls/v0/index.m3u8"),
+            "v0/index.m3u8"
+        );
+        assert_eq!(
+            relative("a/hls/v1/index.m3u8", "a/hls/v0/seg.ts"),
+            "../v0/seg.ts"
+        );
+        assert_eq!(relative("a/hls/v1/index.m3u8", "a/hls/v1/seg.ts"), "seg.ts");
+        assert_eq!(relative("a/hls/v1/index.m3u8", "a/hls/key"), "../key");
+    }
+}
