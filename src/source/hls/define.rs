@@ -59,6 +59,9 @@ impl Variables {
         } else {
             return Err("EXT-X-DEFINE has neither NAME nor IMPORT nor QUERYPARAM".to_owned());
         };
+        if !is_name(name) {
+            return Err("a variable's name holds other than letters, digits, - and _".to_owned());
+        }
         if self.0.len() >= MAX_VARIABLES {
             return Err(format!("there are more than {MAX_VARIABLES} variables"));
         }
@@ -82,10 +85,8 @@ impl Variables {
         while let Some(start) = rest.find("{$") {
             out.push_str(&rest[..start]);
             let after = &rest[start + 2..];
-            let name = after.find('}').map(|end| &after[..end]).filter(|name| {
-                name.bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
-            });
+            let name = after.find('}').map(|end| &after[..end]);
+            let name = name.filter(|name| is_name(name));
             let Some(name) = name else {
                 out.push_str("{$");
                 rest = after;
@@ -106,6 +107,11 @@ impl Variables {
         out.push_str(rest);
         Ok(out)
     }
+}
+
+fn is_name(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
 }
 
 /// Escapes are undone and nothing else: a plus is a plus in a URL, and a space only in a form.
@@ -142,6 +148,7 @@ mod tests {
         assert!(define("IMPORT=\"b\"").unwrap_err().contains("not defined"));
         assert!(define("QUERYPARAM=\"none\"").is_err());
         assert!(define("VALUE=\"x\"").is_err());
+        assert!(define("NAME=a\"b,VALUE=x").unwrap_err().contains("name"));
         let long = format!("NAME=\"long\",VALUE=\"{}\"", "x".repeat(60_000));
         define(&long).unwrap();
         assert_eq!(variables.expand("{$a}/{$token}{").unwrap(), "{$a}/t k+a{");

@@ -199,6 +199,7 @@ impl<'a> Reader<'a> {
             "EXT-X-SESSION-DATA" => {
                 let is_raw = attributes(line)?.text("FORMAT") == Some("RAW");
                 self.optional(line, Role::SessionData { is_raw })?;
+                self.hide_in_attributes(line);
             }
             _ => self.hide_in_attributes(line),
         }

@@ -4,7 +4,7 @@
 //! end (the deadline, an origin that refuses, nothing that changes any more, a limit of time) is a loss with that
 //! reason, never a silent half.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use super::plan::{self, Loss, MAX_PIECES, Wants};
 use super::token::Token;
 use super::{HlsKeys, LANES, is_ours_to_tell};
 use crate::error::{Class, Error, Result};
-use crate::source::hls::{Follower, Playlist, Reference, Role, Variables, resource_name};
+use crate::source::hls::{Follower, Playlist, Reference, Role, Segment, Variables, resource_name};
 
 /// The target duration of a playlist that tells none.
 const USUAL_TARGET: Duration = Duration::from_secs(6);
@@ -52,10 +52,6 @@ pub(super) async fn to_its_end(
     let mut lose = |sheet: &Sheet, class: Class, why: String| {
         losses.push(Loss::at(&sheet.key, &sheet.url, &Error::new(class, why)));
     };
-    if was_seen_before(context, &sheet).await? {
-        let why = "an earlier attempt saw segments that the playlist no longer names";
-        lose(&sheet, Class::Partial, why.to_owned());
-    }
     if !sheet.playlist.is_ended {
         let mut follower = Follower::new();
         follower.add(&sheet.playlist)?;
@@ -89,25 +85,33 @@ pub(super) async fn to_its_end(
             lose(&sheet, Class::Partial, why);
         }
     }
-    let is_there = |segment: &crate::source::hls::Segment| {
-        !sheet.playlist.references[segment.reference].is_gap
-    };
-    if !sheet.playlist.segments.iter().any(is_there) {
+    if was_seen_before(context, &sheet).await? {
+        let why = "an earlier attempt saw segments that the playlist no longer names";
+        lose(&sheet, Class::Partial, why.to_owned());
+    }
+    if first_there(&sheet.playlist).is_none() {
         let why = "the playlist names no segment that is there";
         lose(&sheet, Class::Corrupt, why.to_owned());
     }
     Ok(sheet)
 }
 
-/// Whether what comes before the playlist's first segment is in the archive: the window has moved since an
+/// The first segment that is no gap.
+fn first_there(playlist: &Playlist) -> Option<&Segment> {
+    let mut segments = playlist.segments.iter();
+    segments.find(|segment| !playlist.references[segment.reference].is_gap)
+}
+
+/// Whether what comes before all that the playlist has shown is in the archive: the window has moved since an
 /// earlier attempt, whose readings are lost.
 async fn was_seen_before(context: &Context, sheet: &Sheet) -> Result<bool> {
-    let first = sheet.playlist.segments.first();
-    let Some((first, before)) = first.and_then(|s| Some((s, s.sequence.checked_sub(1)?))) else {
+    let playlist = &sheet.playlist;
+    let before = playlist.media_sequence.checked_sub(1);
+    let Some((before, like)) = before.zip(first_there(playlist)) else {
         return Ok(false);
     };
-    let url = &sheet.playlist.references[first.reference].url;
-    let name = resource_name(&Role::Segment(before), 0, url, first.map.is_some());
+    let url = &playlist.references[like.reference].url;
+    let name = resource_name(&Role::Segment(before), 0, url, like.map.is_some());
     let key = format!("{}/{}/{name}", context.folder, sheet.folder);
     Ok(matches!(context.find(&key, None).await?, Found::Ours(_)))
 }
@@ -200,12 +204,20 @@ fn wait(playlist: &Playlist, is_changed: bool) -> Duration {
     target.clamp(MIN_WAIT, MAX_WAIT)
 }
 
-/// What is on its way up while the playlist grows. One that fails is tried again with all the others.
+/// What is on its way up while the playlist grows. One that fails is tried again as the next reading names it,
+/// perhaps with a fresh token, and in the end with all the others.
 #[derive(Default)]
 struct Carriers {
-    running: JoinSet<Result<()>>,
+    /// Each gives the identity of what has failed.
+    running: JoinSet<Result<Option<String>>>,
     lanes: Option<Arc<Semaphore>>,
-    begun: HashSet<String>,
+    begun: HashMap<String, Begun>,
+}
+
+struct Begun {
+    /// As it was named first, which is how the joined playlist names it.
+    url: String,
+    is_failed: bool,
 }
 
 impl Carriers {
@@ -229,10 +241,26 @@ impl Carriers {
             };
             let is_unused_key = found.role == Role::Key && ciphers.is_some();
             // A file that still grows by ranges is carried when the playlist has ended.
-            if is_unused_key || found.range.is_some() || !self.begun.insert(names.of_file(found)) {
+            if is_unused_key || found.range.is_some() {
                 continue;
             }
-            context.count_urls(found.url.len() as u64)?;
+            let identity = names.of_file(found);
+            let url = match self.begun.get_mut(&identity) {
+                Some(begun) if begun.is_failed => {
+                    begun.is_failed = false;
+                    begun.url.clone()
+                }
+                Some(_) => continue,
+                None => {
+                    context.count_urls(found.url.len() as u64)?;
+                    let begun = Begun {
+                        url: found.url.clone(),
+                        is_failed: false,
+                    };
+                    self.begun.insert(identity.clone(), begun);
+                    found.url.clone()
+                }
+            };
             if self.begun.len() > MAX_PIECES {
                 return Err(Error::new(
                     Class::Refused,
@@ -251,16 +279,19 @@ impl Carriers {
             self.running.spawn(async move {
                 let _lane = lanes.acquire().await;
                 match piece.carry(&context).await {
-                    Ok(landed) => context.note_landed(&piece.url, landed),
+                    Ok(landed) => {
+                        context.note_landed(&url, landed);
+                        Ok(None)
+                    }
                     Err(error) if is_ours_to_tell(&error) || context.verdict().is_some() => {
                         context.stop.cancel();
-                        return Err(error);
+                        Err(error)
                     }
                     Err(error) => {
                         tracing::debug!(key = piece.key, cause = %error.full_message(), "a live segment failed");
+                        Ok(Some(identity))
                     }
                 }
-                Ok(())
             });
         }
         self.check()
@@ -268,17 +299,25 @@ impl Carriers {
 
     fn check(&mut self) -> Result<()> {
         while let Some(ended) = self.running.try_join_next() {
-            ended.map_err(|error| Error::internal("carry a segment").with_source(error))??;
+            let failed = ended.map_err(broken)??;
+            let begun = failed.and_then(|identity| self.begun.get_mut(&identity));
+            if let Some(begun) = begun {
+                begun.is_failed = true;
+            }
         }
         Ok(())
     }
 
     async fn finish(mut self) -> Result<()> {
         while let Some(ended) = self.running.join_next().await {
-            ended.map_err(|error| Error::internal("carry a segment").with_source(error))??;
+            ended.map_err(broken)??;
         }
         Ok(())
     }
+}
+
+fn broken(error: tokio::task::JoinError) -> Error {
+    Error::internal("carry a segment").with_source(error)
 }
 
 /// What makes a file of a live playlist the same in the next reading: its URL without the query, which may be a

@@ -80,6 +80,9 @@ enum Tried {
 
 impl Piece {
     pub(super) async fn carry(&self, context: &Context) -> Result<Landed> {
+        if context.stop.is_cancelled() {
+            return Err(stopped());
+        }
         let mut landed = self.carry_as_it_is(context).await?;
         landed.is_decrypted = self.cipher.is_some();
         context.count(landed.size_bytes);

@@ -1,6 +1,6 @@
 //! What becomes of each URI when a playlist is archived: pure.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Carried;
 use super::HlsKeys;
@@ -69,7 +69,7 @@ impl<'a> Rewriter<'a> {
                         .key_for(folder, &found.role, &found.url, has_map);
                     Change::Uri(relative(key, &gap))
                 }
-                _ if wants.is_wanted(index) == Some(true) => Change::Keep,
+                // Also what is lost: where it was may be signed, and here it leads nowhere.
                 _ => Change::Drop,
             }
         })
@@ -80,14 +80,17 @@ impl<'a> Rewriter<'a> {
         match self.context.settings.keys {
             HlsKeys::Omit => Change::Uri(SignedUrl::new(&found.url).to_string()),
             HlsKeys::Store | HlsKeys::Decrypt => {
-                without_secrets(&found.url).map_or(Change::Keep, Change::Uri)
+                // Relative to here it would lead nowhere.
+                let moved = || found.is_relative.then(|| found.url.clone());
+                let there = without_secrets(&found.url).or_else(moved);
+                there.map_or(Change::Keep, Change::Uri)
             }
         }
     }
 
     /// The media playlists of which nothing is missing.
     pub(super) fn complete<'l>(&self, ladder: &'l Ladder, losses: &[Loss]) -> Vec<&'l Sheet> {
-        let lost: Vec<&str> = losses.iter().map(|loss| loss.key.as_str()).collect();
+        let lost: HashSet<&str> = losses.iter().map(|loss| loss.key.as_str()).collect();
         let is_complete = |sheet: &&Sheet| {
             let wants = Wants::of(&sheet.playlist, self.context.settings);
             let is_plain = self.carried.decryption.is_plain(sheet);
@@ -96,10 +99,10 @@ impl<'a> Rewriter<'a> {
                 let is_needed = wants.is_wanted(index) == Some(true);
                 let is_dropped = found.role == Role::Key && is_plain;
                 let landed = self.carried.landed.get(&found.url);
-                let is_sound = |landed: &Landed| lost.binary_search(&&*landed.key).is_err();
+                let is_sound = |landed: &Landed| !lost.contains(&*landed.key);
                 !is_needed || is_dropped || landed.is_some_and(is_sound)
             });
-            has_all && lost.binary_search(&&*sheet.key).is_err()
+            has_all && !lost.contains(&*sheet.key)
         };
         ladder.media.iter().filter(is_complete).collect()
     }

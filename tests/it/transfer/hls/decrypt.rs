@@ -264,3 +264,29 @@ async fn f49_subtitles_that_were_encrypted_become_a_transcript() {
         .unwrap();
     assert!(text(&world, "transcript.de.vtt").await.ends_with("hallo\n"));
 }
+
+#[tokio::test]
+async fn f49_an_encrypted_map_is_decrypted_with_its_own_vector() {
+    let world = World::with(with_hls(decrypting())).await;
+    let playlist = "#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI=\"k\",IV=0x0000000000000000000000000000000a\n\
+        #EXT-X-MAP:URI=\"i.mp4\"\n#EXT-X-KEY:METHOD=AES-128,URI=\"k\"\n#EXTINF:1,\ns.m4s\n#EXT-X-ENDLIST\n";
+    serve_all(&world.origin, &[("/p.m3u8", playlist), ("/k", KEY)]);
+    let (map, media) = (b"\0\0\0\x08ftyp", b"\0\0\0\x08moof");
+    world
+        .origin
+        .serve("/i.mp4", encrypted(map, 10), Behaviour::default());
+    world
+        .origin
+        .serve("/s.m4s", encrypted(media, 0), Behaviour::default());
+    world
+        .carry(&hls_job(&world.origin, "/p.m3u8"))
+        .await
+        .unwrap();
+    for (name, plain) in [("init-0.mp4", map), ("seg-00000.m4s", media)] {
+        let (found, _) = world
+            .object(&format!("{FOLDER}/hls/v0/{name}"))
+            .await
+            .unwrap();
+        assert_eq!(found, plain[..], "{name}");
+    }
+}

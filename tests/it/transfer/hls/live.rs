@@ -122,6 +122,34 @@ async fn tokens_that_change_with_each_reading_do_not_fetch_everything_again() {
 }
 
 #[tokio::test]
+async fn a_live_segment_that_was_refused_is_asked_for_as_the_next_reading_names_it() {
+    let world = World::new().await;
+    let origin = &world.origin;
+    serve_segments(origin, "a", 0..2);
+    let fresh = Behaviour {
+        only_with_query: Some("CANARY2".to_owned()),
+        ..Behaviour::default()
+    };
+    origin.serve("/a1.ts", "Ga1", fresh);
+    let first = window("a", 0..2, "?t=CANARY1", "");
+    origin.serve("/p.m3u8", first, Behaviour::default());
+    let job = hls_job(origin, "/p.m3u8");
+    let renew = async {
+        asked(origin, "/a1.ts").await;
+        let second = window("a", 1..2, "?t=CANARY2", "");
+        origin.serve("/p.m3u8", second, Behaviour::default());
+        while origin.requests("/a1.ts").last().unwrap().target != "/a1.ts?t=CANARY2" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let last = window("a", 1..2, "?t=CANARY3", "#EXT-X-ENDLIST\n");
+        origin.serve("/p.m3u8", last, Behaviour::default());
+    };
+    let (archived, ()) = tokio::join!(world.carry(&job), renew);
+    archived.unwrap();
+    assert_eq!(text(&world, "hls/v0/seg-00001.ts").await, "Ga1");
+}
+
+#[tokio::test]
 async fn a_query_that_tells_segments_apart_is_no_token() {
     let world = World::new().await;
     let playlist = "#EXTM3U\n#EXT-X-TARGETDURATION:0.2\n#EXTINF:0.2,\ns?n=1\n#EXTINF:0.2,\ns?n=2\n";

@@ -60,6 +60,39 @@ async fn layers_that_are_complete_can_be_played_before_the_rest_is_there() {
 }
 
 #[tokio::test]
+async fn t15_what_is_lost_leaves_no_signature_in_what_is_written() {
+    let world = World::new().await;
+    let master = "#EXTM3U\n#EXT-X-SESSION-DATA:DATA-ID=\"a\",URI=\"a.json?sig=CANARY\"\n\
+        #EXT-X-SESSION-KEY:METHOD=AES-128,URI=\"k?sig=CANARY\"\n\
+        #EXT-X-STREAM-INF:BANDWIDTH=1\nv.m3u8?sig=CANARY\n#EXT-X-STREAM-INF:BANDWIDTH=2\nw.m3u8?sig=CANARY\n";
+    let media = "#EXTM3U\n#EXTINF:1,\ns.ts?sig=CANARY\n#EXT-X-ENDLIST\n";
+    serve_all(
+        &world.origin,
+        &[("/m.m3u8", master), ("/v.m3u8", media), ("/s.ts", "G")],
+    );
+    for path in ["/a.json", "/k", "/w.m3u8"] {
+        world.origin.serve(path, "", Behaviour::status(410));
+    }
+    let error = world
+        .carry(&hls_job(&world.origin, "/m.m3u8"))
+        .await
+        .unwrap_err();
+    assert!(
+        error.full_message().contains("3 of its pieces"),
+        "{}",
+        error.full_message()
+    );
+    for name in [
+        "hls/master.partial.m3u8",
+        "hls/v0/index.m3u8",
+        "hls/missing.json",
+    ] {
+        let written = text(&world, name).await;
+        assert!(!written.contains("CANARY"), "{name}: {written}");
+    }
+}
+
+#[tokio::test]
 async fn f44_a_playlist_whose_end_is_not_marked_is_read_twice() {
     let world = World::new().await;
     let whole = "#EXTM3U\n#EXTINF:1,\na.ts\n#EXT-X-ENDLIST\n#EXTINF:1,\nb.ts\n";
