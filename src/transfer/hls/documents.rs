@@ -77,7 +77,7 @@ impl<'a> Documents<'a> {
     }
 
     /// Puts what is playable of a ladder of which something is missing, and the list of what is. Gives the
-    /// list's key.
+    /// list's key. Layers that are complete get their playlist, the others one that says `partial` in its name.
     pub(super) async fn put_partial(&self, losses: &[Loss]) -> Result<String> {
         let complete = self.rewriter.complete(self.ladder, losses);
         let sheets = self.put_sheets(complete.iter().copied()).await?;
@@ -85,10 +85,23 @@ impl<'a> Documents<'a> {
         let entry = &self.ladder.entry;
         let mut written: Vec<Landed> = sheets.values().cloned().collect();
         if has_variant && entry.playlist.kind == Kind::Master {
-            let key = self.partial_key();
+            let key = partial_key(&entry.key);
             let text = self.rewriter.text(entry, &key, &sheets);
             let payload = payload_of(text.into_bytes());
             written.push(put_over(self.context, &key, &payload, None).await?);
+        }
+        for sheet in self
+            .ladder
+            .sheets()
+            .filter(|s| s.playlist.kind == Kind::Media)
+        {
+            let key = partial_key(&sheet.key);
+            let is_complete = sheets.contains_key(&sheet.url);
+            let text = (!is_complete).then(|| self.rewriter.partial_text(sheet, &key));
+            if let Some(text) = text.flatten() {
+                let payload = payload_of(text.into_bytes());
+                written.push(put_over(self.context, &key, &payload, None).await?);
+            }
         }
         let notes = &self.carried.decryption.notes;
         let all = self.carried.landed.values().chain(&written);
@@ -111,13 +124,6 @@ impl<'a> Documents<'a> {
         Ok(written)
     }
 
-    /// `master.partial.m3u8`, beside the entry playlist.
-    fn partial_key(&self) -> String {
-        let key = &self.context.entry_key;
-        let stem = key.strip_suffix(".m3u8").unwrap_or(key);
-        format!("{stem}.partial.m3u8")
-    }
-
     fn list_key(&self, name: &str) -> String {
         format!("{}/{name}", self.context.folder)
     }
@@ -130,7 +136,8 @@ impl<'a> Documents<'a> {
 
     /// Takes away what told of an earlier, partial attempt. A failure costs nothing but a stale document.
     async fn forget_partial(&self) {
-        for key in [self.partial_key(), self.list_key("missing.json")] {
+        let partial = self.ladder.sheets().map(|sheet| partial_key(&sheet.key));
+        for key in partial.chain([self.list_key("missing.json")]) {
             let ended = match self.context.find(&key, None).await {
                 Ok(Found::Ours(_)) => self.context.engine.objects.delete(&key).await,
                 Ok(Found::Others | Found::Nothing) => Ok(()),
@@ -158,6 +165,12 @@ impl<'a> Documents<'a> {
             }
         }
     }
+}
+
+/// `master.partial.m3u8` beside `master.m3u8`.
+fn partial_key(key: &str) -> String {
+    let stem = key.strip_suffix(".m3u8").unwrap_or(key);
+    format!("{stem}.partial.m3u8")
 }
 
 /// The list of files, as JSON.

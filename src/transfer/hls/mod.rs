@@ -7,7 +7,8 @@
 //!
 //! *Partial.* What could not be had is listed in `missing.json` beside the pieces that could, and the job fails
 //! with class `partial`. The playlists of layers of which nothing is missing are written, and a
-//! `master.partial.m3u8` that names only those; the entry playlist is not. A retry carries only what is missing.
+//! `master.partial.m3u8` that names only those; a layer that misses segments gets an `index.partial.m3u8`, in which they
+//! are gaps. The entry playlist is not written. A retry carries only what is missing.
 
 mod cipher;
 mod context;

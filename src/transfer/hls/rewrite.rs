@@ -43,6 +43,11 @@ impl<'a> Rewriter<'a> {
     ) -> String {
         let playlist = &sheet.playlist;
         let wants = Wants::of(playlist, self.context.settings);
+        let planned = |found: &Reference| {
+            let has_map = wants.has_map();
+            self.context
+                .key_for(&sheet.folder, &found.role, &found.url, has_map)
+        };
         playlist.archived(|index| {
             let found = &playlist.references[index];
             let there = match found.role {
@@ -62,17 +67,46 @@ impl<'a> Rewriter<'a> {
             }
             match found.role {
                 Role::Key => self.absent_key(found),
-                _ if found.is_gap => {
-                    let (folder, has_map) = (&sheet.folder, wants.has_map());
-                    let gap = self
-                        .context
-                        .key_for(folder, &found.role, &found.url, has_map);
-                    Change::Uri(relative(key, &gap))
+                _ if found.is_gap => Change::Uri(relative(key, &planned(found))),
+                // What the playlist had promised and is lost: a player goes on behind it.
+                Role::Segment(_) => {
+                    let lost = relative(key, &planned(found));
+                    Change::Uri(format!("#EXT-X-GAP\n{lost}"))
                 }
                 // Also what is lost: where it was may be signed, and here it leads nowhere.
                 _ => Change::Drop,
             }
         })
+    }
+
+    /// As [`Rewriter::text`], for a playlist of which segments are missing: they are gaps, and it ends. `None` where
+    /// that could not be played: nothing of it is there, or a key or an initialization section is lost.
+    pub(super) fn partial_text(&self, sheet: &Sheet, key: &str) -> Option<String> {
+        let playlist = &sheet.playlist;
+        let landed = &self.carried.landed;
+        let wants = Wants::of(playlist, self.context.settings);
+        let is_plain = self.carried.decryption.is_plain(sheet);
+        let mut has_segment = false;
+        for (index, found) in playlist.references.iter().enumerate() {
+            let is_there = landed.contains_key(&found.url);
+            match found.role {
+                Role::Segment(_) => has_segment |= is_there,
+                Role::Key if is_plain => {}
+                Role::Key | Role::Map if wants.is_wanted(index) == Some(true) && !is_there => {
+                    return None;
+                }
+                _ => {}
+            }
+        }
+        if !has_segment {
+            return None;
+        }
+        let mut text = self.text(sheet, key, &BTreeMap::new());
+        if !playlist.is_ended {
+            let gap = if text.ends_with('\n') { "" } else { "\n" };
+            text.push_str(&format!("{gap}#EXT-X-ENDLIST\n"));
+        }
+        Some(text)
     }
 
     /// A key that is not archived stays where it is, without a token.

@@ -155,7 +155,7 @@ async fn a_kill_in_the_middle_of_a_ladder_ends_partial_with_the_exact_list_if_a_
             .unwrap()
             .ends_with("/v1/seg-00003.m4s")
     );
-    // Seven segments, two initialization sections; the playlist of the complete layer, and the one that names it.
-    assert_eq!(list["resources"].as_array().unwrap().len(), 11);
+    // Seven segments, two initialization sections; the playlists of both layers, and the one that names the complete.
+    assert_eq!(list["resources"].as_array().unwrap().len(), 12);
     assert!(find(&archive, "master.partial.m3u8").is_some());
 }

@@ -26,6 +26,9 @@ async fn layers_that_are_complete_can_be_played_before_the_rest_is_there() {
     );
     let incomplete = format!("{FOLDER}/hls/v0/index.m3u8");
     assert!(world.object(&incomplete).await.is_none());
+    let gaps = text(&world, "hls/v0/index.partial.m3u8").await;
+    assert!(gaps.contains("\n#EXT-X-GAP\nseg-00001.ts\n"), "{gaps}");
+    assert_eq!(gaps.matches("#EXT-X-GAP").count(), 1, "{gaps}");
     let layer = text(&world, "hls/v1/index.m3u8").await;
     assert!(layer.contains("\nseg-00003.ts\n"), "{layer}");
     let partial = text(&world, "hls/master.partial.m3u8").await;
@@ -50,13 +53,51 @@ async fn layers_that_are_complete_can_be_played_before_the_rest_is_there() {
         whole.contains("v0/index.m3u8") && whole.contains("v1/index.m3u8"),
         "{whole}"
     );
-    for name in ["missing.json", "master.partial.m3u8"] {
+    for name in [
+        "missing.json",
+        "master.partial.m3u8",
+        "v0/index.partial.m3u8",
+    ] {
         let key = format!("{FOLDER}/hls/{name}");
         assert!(
             world.object(&key).await.is_none(),
             "{name} is true no longer"
         );
     }
+}
+
+#[tokio::test]
+async fn a_recording_without_layers_can_be_played_around_what_is_missing() {
+    let world = World::new().await;
+    let playlist = "#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI=\"k\"\n#EXTINF:1,\na.ts\n#EXTINF:1,\nb.ts?sig=CANARY\n\
+        #EXTINF:1,\nc.ts\n#EXT-X-ENDLIST\n";
+    serve_all(
+        &world.origin,
+        &[
+            ("/p.m3u8", playlist),
+            ("/a.ts", "a"),
+            ("/c.ts", "c"),
+            ("/k", "0123456789abcdef"),
+        ],
+    );
+    world.origin.serve("/b.ts", "", Behaviour::status(410));
+    let job = hls_job(&world.origin, "/p.m3u8");
+    world.carry(&job).await.unwrap_err();
+    assert_eq!(
+        text(&world, "hls/master.partial.m3u8").await,
+        "#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI=\"v0/key-0.key\"\n#EXTINF:1,\nv0/seg-00000.ts\n#EXTINF:1,\n\
+         #EXT-X-GAP\nv0/seg-00001.ts\n#EXTINF:1,\nv0/seg-00002.ts\n#EXT-X-ENDLIST\n"
+    );
+    // Without its key nothing of it can be played.
+    let job = hls_job(&world.origin, "/p.m3u8");
+    world.origin.serve("/k", "", Behaviour::status(410));
+    world.carry(&job).await.unwrap_err();
+    assert!(
+        world
+            .object(&format!("{FOLDER}/hls/master.partial-2.m3u8"))
+            .await
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -250,7 +291,8 @@ async fn f46_a_playlist_is_read_again_as_long_as_that_brings_something() {
         4,
         "the fourth brought nothing"
     );
-    assert_eq!(keys_of(&list(&world, "missing.json").await).len(), 3);
+    // Three segments, and a playlist of them.
+    assert_eq!(keys_of(&list(&world, "missing.json").await).len(), 4);
 }
 
 #[tokio::test]

@@ -252,6 +252,11 @@ async fn f44_a_playlist_that_never_ends_is_no_whole_recording() {
     assert_eq!(error.class(), Class::Partial);
     let message = error.full_message();
     assert!(message.contains("no #EXT-X-ENDLIST"), "{message}");
+    let partial = text(&world, "hls/master.partial.m3u8").await;
+    assert_eq!(
+        partial,
+        playlist.replace("a.ts", "v0/seg-00000.ts") + "#EXT-X-ENDLIST\n"
+    );
     assert!(world.object(&job.key).await.is_none());
     assert!(
         world
