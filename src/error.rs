@@ -143,6 +143,7 @@ pub struct Error {
     message: String,
     transient: bool,
     retry_after: Option<Duration>,
+    has_stale_url: bool,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -154,6 +155,7 @@ impl Error {
             message: message.into(),
             transient: false,
             retry_after: None,
+            has_stale_url: false,
             source: None,
         }
     }
@@ -193,6 +195,13 @@ impl Error {
         self
     }
 
+    /// Notes that a signature was refused on the way: a fresh URL may cure it, whatever its class.
+    #[must_use]
+    pub fn with_stale_url(mut self) -> Self {
+        self.has_stale_url = true;
+        self
+    }
+
     /// What kind of failure it is.
     pub fn class(&self) -> Class {
         self.class
@@ -206,6 +215,11 @@ impl Error {
     /// How long the other side asked us to wait (RFC 9110, Retry-After).
     pub fn retry_after(&self) -> Option<Duration> {
         self.retry_after
+    }
+
+    /// Whether a fresh URL may cure it.
+    pub fn has_stale_url(&self) -> bool {
+        self.has_stale_url
     }
 
     /// The message followed by its causes, for a log line or a report.

@@ -276,6 +276,7 @@ impl House {
                     keys: match source.hls_keys {
                         HlsKeysConfig::Store => HlsKeys::Store,
                         HlsKeysConfig::Omit => HlsKeys::Omit,
+                        HlsKeysConfig::Decrypt => HlsKeys::Decrypt,
                     },
                     unpack: source.hls_unpack,
                     ..HlsSettings::default()

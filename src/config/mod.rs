@@ -236,6 +236,8 @@ pub enum HlsKeysConfig {
     Store,
     /// They stay where they are; what is archived is ciphertext.
     Omit,
+    /// They are not kept: what is archived is decrypted.
+    Decrypt,
 }
 
 /// `[guard]`

@@ -384,6 +384,7 @@ mod tests {
             "[admin]\nlisten = \"0.0.0.0:81\"\ntoken = \"t\"",
             "[archive]\nbucket = \"my-bucket.eu\"\nprefix = \"a/b\"\nendpoint = \"https://s3.example.com\"",
             "listen = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"",
+            "[sources.100ms]\nhls_keys = \"decrypt\"\n[sources.dyte]\nhls_keys = \"omit\"",
         ] {
             let config: Config = toml::from_str(text).unwrap();
             config.validate().expect(text);

@@ -96,6 +96,8 @@ pub fn decide(error: &Error, attempt: &Attempt, settings: &RetrySettings) -> Dec
         Class::Expired => fresh_url_or(expired(error, attempt), attempt),
         Class::Denied if is_at_its_end(attempt) => fresh_url_or(expired(error, attempt), attempt),
         Class::Denied => fresh_url_or(failed(error), attempt),
+        // Of a recording of many files some were refused: all of them are named anew by a fresh playlist.
+        _ if error.has_stale_url() && attempt.can_remint => Decision::Remint,
         _ if error.is_transient() => Decision::Settle(retry(error, attempt, settings)),
         _ => Decision::Settle(failed(error)),
     }
@@ -398,6 +400,20 @@ mod tests {
         // A wait that still fits is taken even in the last seconds.
         assert_eq!(decided(&error, &attempt(1, deadline_in(3))), "retry+1");
         assert_eq!(decided(&error, &attempt(8, deadline_in(3))), "expired");
+    }
+
+    #[test]
+    fn f46_pieces_whose_signatures_ended_lead_to_a_fresh_url_where_one_can_be_had() {
+        let error = Error::new(Class::Partial, "archive all of the playlist").with_stale_url();
+        let attempt = attempt(1, deadline_in(3600));
+        assert_eq!(decided(&error, &attempt), "failed");
+        let remint = Attempt {
+            can_remint: true,
+            ..attempt
+        };
+        assert_eq!(decided(&error, &remint), "remint");
+        let lost = Error::new(Class::Partial, "archive all of the playlist");
+        assert_eq!(decided(&lost, &remint), "failed");
     }
 
     #[test]

@@ -198,6 +198,18 @@ impl Engine {
         if let Err(error) = &result {
             attempt.leave(error).await;
         }
+        if let (Err(error), Format::Bin, Origin::Url(url)) = (&result, job.format, &job.origin)
+            && error.class() == Class::Corrupt
+        {
+            // Nobody had told that it is a playlist, and archived as a file it would be nothing.
+            tokio::select! {
+                biased;
+                () = cancel.cancelled() => return Err(interrupted()),
+                carried = hls::carry_unnamed(self, job, url, allow_hosts, ledger, emit) => {
+                    return carried.unwrap_or(result);
+                }
+            }
+        }
         if let (Ok(archived), Some(url)) = (&result, self.to_unpack(job)) {
             tokio::select! {
                 biased;

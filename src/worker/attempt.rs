@@ -347,7 +347,7 @@ impl Attempt {
 }
 
 fn is_refusal(error: &Error) -> bool {
-    matches!(error.class(), Class::Denied | Class::Expired)
+    matches!(error.class(), Class::Denied | Class::Expired) || error.has_stale_url()
 }
 
 /// What a failure is when a fresh URL was asked for in vain. If asking may work later, that is what

@@ -226,7 +226,9 @@ impl Document {
 
 /// Whether an artifact may consist of several files.
 fn has_resources(record: &Record) -> bool {
-    record.format == Format::M3u8 || (record.kind == Kind::Hls && record.format == Format::Zip)
+    let is_archive = record.kind == Kind::Hls && record.format == Format::Zip;
+    // A playlist may turn out to be one only when it is fetched.
+    record.format == Format::M3u8 || record.key.ends_with(".m3u8") || is_archive
 }
 
 fn render(document: &impl Serialize) -> Result<Vec<u8>> {

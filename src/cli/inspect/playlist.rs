@@ -5,9 +5,7 @@ use serde::Serialize;
 use url::Url;
 
 use crate::error::{Error, Result};
-use crate::signed_url::redact::is_secret_name;
-use crate::signed_url::{Scheme, SignedUrl, read_signature};
-use crate::source::hls::{Kind, Playlist, Role};
+use crate::source::hls::{Kind, Playlist, Role, without_secrets};
 
 /// A playlist as `inspect --json` shows it; the fields are in the documented order.
 #[derive(Debug, Serialize)]
@@ -110,25 +108,7 @@ fn describe(playlist: &Playlist) -> PlaylistDescription {
 
 /// The URL with its query, unless that is a signature or holds a secret by name.
 fn shown(url: &str) -> String {
-    let Ok(parsed) = Url::parse(url) else {
-        return SignedUrl::new(url).to_string();
-    };
-    let is_web = ["http", "https"].contains(&parsed.scheme());
-    let is_signed = read_signature(url).scheme != Scheme::None;
-    let has_secret = parsed.query_pairs().any(|(name, _)| {
-        let is_short_one = [
-            "sig", "key", "auth", "jwt", "policy", "hdnts", "hdnea", "hmac",
-        ]
-        .iter()
-        .any(|secret| name.eq_ignore_ascii_case(secret));
-        is_short_one || is_secret_name(&name)
-    });
-    let has_user = !parsed.username().is_empty() || parsed.password().is_some();
-    if is_web && (is_signed || has_secret || has_user) {
-        SignedUrl::new(url).to_string()
-    } else {
-        url.to_owned()
-    }
+    without_secrets(url).unwrap_or_else(|| url.to_owned())
 }
 
 #[cfg(test)]

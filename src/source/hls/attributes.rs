@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::MAX_ATTRIBUTES;
+
 /// One `NAME=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Attribute<'a> {
@@ -38,6 +40,9 @@ impl<'a> Attributes<'a> {
             at += length + 1;
             at += leading_space(&line[at..]);
             let (span, next) = value(line, at)?;
+            if list.len() >= MAX_ATTRIBUTES {
+                return Err(format!("it has more than {MAX_ATTRIBUTES} attributes"));
+            }
             if list.iter().any(|known| known.name == name) {
                 return Err(format!("attribute {name} stands there twice"));
             }
@@ -48,6 +53,10 @@ impl<'a> Attributes<'a> {
             });
             at = next;
         }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Attribute<'a>> {
+        self.0.iter()
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&Attribute<'a>> {
@@ -111,6 +120,8 @@ mod tests {
             let error = Attributes::read(text, 0).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
         }
+        let many: String = (0..257).map(|n| format!("A{n}=,")).collect();
+        assert!(Attributes::read(&many, 0).unwrap_err().contains("256"));
         assert_eq!(Attributes::read("", 0), Ok(Attributes::default()));
         assert!(Attributes::read("A=,", 0).is_ok());
     }

@@ -1,11 +1,33 @@
 //! Variables (EXT-X-DEFINE) and their replacement, bounded.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
+use percent_encoding::percent_decode_str;
 use url::Url;
 
 use super::attributes::Attributes;
-use super::{MAX_LINE_BYTES, MAX_VARIABLES};
+use super::{MAX_LINE_BYTES, MAX_VARIABLE_BYTES, MAX_VARIABLES};
+
+/// One EXT-X-DEFINE and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Definition {
+    pub(super) name: String,
+    /// Whether its value is of the query of the playlist's own URL.
+    pub(super) is_query: bool,
+    /// The whole line.
+    pub(super) span: Range<usize>,
+}
+
+impl Definition {
+    /// What stands in its place in an archived copy, of which `rest` is the text without it: a value that is
+    /// already put in wherever it belongs is not needed, and it may be a token.
+    pub(super) fn archived(&self, rest: &str) -> Option<String> {
+        let is_used = rest.contains(&format!("{{${}}}", self.name));
+        (self.is_query || !is_used)
+            .then(|| format!("#EXT-X-DEFINE:NAME=\"{}\",VALUE=\"\"", self.name))
+    }
+}
 
 /// The variables of one playlist.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -13,13 +35,13 @@ pub struct Variables(BTreeMap<String, String>);
 
 impl Variables {
     /// Takes in one EXT-X-DEFINE. `imported` are the variables of the multivariant playlist that named
-    /// this one, `base` is the URL that it was read from.
-    pub(super) fn define(
+    /// this one, `base` is the URL that it was read from. Gives the variable's name.
+    pub(super) fn define<'t>(
         &mut self,
-        attributes: &Attributes<'_>,
+        attributes: &Attributes<'t>,
         imported: Option<&Variables>,
         base: &Url,
-    ) -> Result<(), String> {
+    ) -> Result<&'t str, String> {
         let (name, value) = if let Some(name) = attributes.text("NAME") {
             let value = attributes
                 .text("VALUE")
@@ -31,22 +53,29 @@ impl Variables {
                 value.ok_or_else(|| format!("variable {name} is imported and not defined"))?;
             (name, value.clone())
         } else if let Some(name) = attributes.text("QUERYPARAM") {
-            let mut pairs = base.query_pairs();
-            let value = pairs.find_map(|(key, value)| (key == name).then(|| value.into_owned()));
-            let value =
-                value.ok_or_else(|| format!("the playlist's URL has no query parameter {name}"))?;
+            let value = query_parameter(base, name)
+                .ok_or_else(|| format!("the playlist's URL has no query parameter {name}"))?;
             (name, value)
         } else {
             return Err("EXT-X-DEFINE has neither NAME nor IMPORT nor QUERYPARAM".to_owned());
         };
+        if !is_name(name) {
+            return Err("a variable's name holds other than letters, digits, - and _".to_owned());
+        }
         if self.0.len() >= MAX_VARIABLES {
             return Err(format!("there are more than {MAX_VARIABLES} variables"));
         }
         if self.0.contains_key(name) {
             return Err(format!("variable {name} is defined twice"));
         }
+        let held: usize = self.0.values().map(String::len).sum();
+        if held + value.len() > MAX_VARIABLE_BYTES {
+            return Err(format!(
+                "the variables hold more than {MAX_VARIABLE_BYTES} bytes"
+            ));
+        }
         self.0.insert(name.to_owned(), value);
-        Ok(())
+        Ok(name)
     }
 
     /// `text` with every `{$name}` replaced, once: what a value holds is not looked at again.
@@ -56,10 +85,8 @@ impl Variables {
         while let Some(start) = rest.find("{$") {
             out.push_str(&rest[..start]);
             let after = &rest[start + 2..];
-            let name = after.find('}').map(|end| &after[..end]).filter(|name| {
-                name.bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
-            });
+            let name = after.find('}').map(|end| &after[..end]);
+            let name = name.filter(|name| is_name(name));
             let Some(name) = name else {
                 out.push_str("{$");
                 rest = after;
@@ -82,6 +109,21 @@ impl Variables {
     }
 }
 
+fn is_name(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    bytes.all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+}
+
+/// Escapes are undone and nothing else: a plus is a plus in a URL, and a space only in a form.
+fn query_parameter(url: &Url, name: &str) -> Option<String> {
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let mut pairs = url.query()?.split('&');
+    pairs.find_map(|pair| {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decoded(key) == name).then(|| decoded(value))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,10 +131,12 @@ mod tests {
     #[test]
     fn replacement_happens_once_and_has_an_end() {
         let mut variables = Variables::default();
-        let base = Url::parse("https://h/p?token=t%20k").unwrap();
+        let base = Url::parse("https://h/p?x=1&token=t%20k+a").unwrap();
         let mut define = |text: &str| {
             let attributes = Attributes::read(text, 0).unwrap();
-            variables.define(&attributes, None, &base)
+            variables
+                .define(&attributes, None, &base)
+                .map(str::to_owned)
         };
         define("NAME=\"a\",VALUE=\"{$a}\"").unwrap();
         define("QUERYPARAM=\"token\"").unwrap();
@@ -104,12 +148,26 @@ mod tests {
         assert!(define("IMPORT=\"b\"").unwrap_err().contains("not defined"));
         assert!(define("QUERYPARAM=\"none\"").is_err());
         assert!(define("VALUE=\"x\"").is_err());
+        assert!(define("NAME=a\"b,VALUE=x").unwrap_err().contains("name"));
         let long = format!("NAME=\"long\",VALUE=\"{}\"", "x".repeat(60_000));
         define(&long).unwrap();
-        assert_eq!(variables.expand("{$a}/{$token}{").unwrap(), "{$a}/t k{");
+        assert_eq!(variables.expand("{$a}/{$token}{").unwrap(), "{$a}/t k+a{");
         assert_eq!(variables.expand("{$ }").unwrap(), "{$ }");
         assert!(variables.expand("{$b}").is_err());
         let bomb = "{$long}".repeat(1000);
         assert!(variables.expand(&bomb).unwrap_err().contains("longer"));
+    }
+
+    #[test]
+    fn t17_what_variables_hold_is_bounded_in_all() {
+        let base = Url::parse("https://h/p").unwrap();
+        let mut variables = Variables::default();
+        let value = "x".repeat(60_000);
+        let ended = (0..MAX_VARIABLES).find_map(|number| {
+            let text = format!("NAME=\"v{number}\",VALUE=\"{value}\"");
+            let attributes = Attributes::read(&text, 0).unwrap();
+            variables.define(&attributes, None, &base).err()
+        });
+        assert_eq!(ended.unwrap(), "the variables hold more than 262144 bytes");
     }
 }

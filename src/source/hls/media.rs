@@ -1,68 +1,24 @@
 //! Line by line from text to a playlist: what a tag sets, and how long that lasts.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use url::Url;
 
-use super::MAX_REFERENCES;
 use super::attributes::{Attribute, Attributes};
-use super::define::Variables;
-use super::playlist::{Key, Kind, Playlist, Reference, Role, Segment, SubRange};
-
-/// Tags that speak of the whole playlist and not of the segment after them.
-const WHOLE: [&str; 13] = [
-    "EXTM3U",
-    "EXT-X-VERSION",
-    "EXT-X-TARGETDURATION",
-    "EXT-X-MEDIA-SEQUENCE",
-    "EXT-X-DISCONTINUITY-SEQUENCE",
-    "EXT-X-PLAYLIST-TYPE",
-    "EXT-X-INDEPENDENT-SEGMENTS",
-    "EXT-X-START",
-    "EXT-X-DEFINE",
-    "EXT-X-I-FRAMES-ONLY",
-    "EXT-X-SERVER-CONTROL",
-    "EXT-X-PART-INF",
-    "EXT-X-ENDLIST",
-];
-
-/// The tags that make a playlist a multivariant or a media playlist.
-const MASTER: [&str; 6] = [
-    "EXT-X-STREAM-INF",
-    "EXT-X-MEDIA",
-    "EXT-X-I-FRAME-STREAM-INF",
-    "EXT-X-SESSION-DATA",
-    "EXT-X-SESSION-KEY",
-    "EXT-X-CONTENT-STEERING",
-];
-const MEDIA: [&str; 13] = [
-    "EXTINF",
-    "EXT-X-TARGETDURATION",
-    "EXT-X-MEDIA-SEQUENCE",
-    "EXT-X-DISCONTINUITY-SEQUENCE",
-    "EXT-X-PLAYLIST-TYPE",
-    "EXT-X-ENDLIST",
-    "EXT-X-I-FRAMES-ONLY",
-    "EXT-X-KEY",
-    "EXT-X-MAP",
-    "EXT-X-BYTERANGE",
-    "EXT-X-DISCONTINUITY",
-    "EXT-X-PART",
-    "EXT-X-SKIP",
-];
+use super::define::{Definition, Variables};
+use super::playlist::{Key, Kind, Map, Playlist, Reference, Role, Segment, SubRange};
+use super::range::{Written, integer};
+use super::tags::{kind_of, speaks_of_the_whole};
+use super::uri::{Resolver, written_without_secrets};
+use super::{MAX_EXPANDED_BYTES, MAX_KEY_FORMATS, MAX_REFERENCES};
+use crate::signed_url::redact::redact_urls;
 
 /// What the next URI line is.
 enum Next {
     Nothing,
     Segment { duration_secs: f64 },
     Variant,
-}
-
-/// A range as written: the offset may have to be worked out.
-#[derive(Clone, Copy)]
-struct Written {
-    length: u64,
-    offset: Option<u64>,
 }
 
 /// One line and where it stands.
@@ -74,6 +30,8 @@ struct Line<'a> {
 
 pub(super) struct Reader<'a> {
     base: &'a Url,
+    resolver: Resolver<'a>,
+    expanded_bytes: usize,
     imported: Option<&'a Variables>,
     playlist: Playlist,
     kind: Option<Kind>,
@@ -82,8 +40,11 @@ pub(super) struct Reader<'a> {
     is_gap: bool,
     has_sequence: bool,
     map: Option<usize>,
-    active_keys: Vec<usize>,
+    // The list is shared by all to which it applies, and made anew only when it changes.
+    active_keys: Arc<[usize]>,
     block_start: usize,
+    // Where the tag began whose URI comes on a line of its own.
+    lead: usize,
     // The URL and end of the last range, from which an offset that is left out goes on.
     last_range: Option<(String, u64)>,
     last_part: Option<(String, u64)>,
@@ -94,6 +55,8 @@ impl<'a> Reader<'a> {
     pub(super) fn new(base: &'a Url, imported: Option<&'a Variables>) -> Reader<'a> {
         Reader {
             base,
+            resolver: Resolver::new(base),
+            expanded_bytes: 0,
             imported,
             playlist: Playlist {
                 kind: Kind::Media,
@@ -102,7 +65,11 @@ impl<'a> Reader<'a> {
                 media_sequence: 0,
                 references: Vec::new(),
                 segments: Vec::new(),
+                maps: Vec::new(),
                 keys: Vec::new(),
+                url_bytes: 0,
+                definitions: Vec::new(),
+                secrets: Vec::new(),
                 variables: Variables::default(),
                 text: String::new(),
                 head: Vec::new(),
@@ -113,8 +80,9 @@ impl<'a> Reader<'a> {
             is_gap: false,
             has_sequence: false,
             map: None,
-            active_keys: Vec::new(),
+            active_keys: Arc::default(),
             block_start: 0,
+            lead: 0,
             last_range: None,
             last_part: None,
             pending_parts: Vec::new(),
@@ -135,11 +103,12 @@ impl<'a> Reader<'a> {
             return self.uri_line(&line);
         }
         let Some(tag) = text.strip_prefix("#EXT").map(|_| &text[1..]) else {
+            self.hide_in_comment(&line);
             return Ok(());
         };
         let (name, value) = tag.split_once(':').unwrap_or((tag.trim_end(), ""));
         self.note_kind(name)?;
-        if WHOLE.contains(&name) {
+        if speaks_of_the_whole(name) {
             self.playlist.head.push(start..start + text.len());
         }
         if number > 1 && name == "EXTM3U" {
@@ -159,15 +128,12 @@ impl<'a> Reader<'a> {
         self.playlist.kind = self
             .kind
             .ok_or("it names neither segments nor other playlists")?;
+        self.playlist.url_bytes = self.resolver.url_bytes();
         Ok(self.playlist)
     }
 
     fn note_kind(&mut self, name: &str) -> Result<(), String> {
-        let kind = if MASTER.contains(&name) {
-            Kind::Master
-        } else if MEDIA.contains(&name) {
-            Kind::Media
-        } else {
+        let Some(kind) = kind_of(name) else {
             return Ok(());
         };
         match self.kind {
@@ -193,6 +159,7 @@ impl<'a> Reader<'a> {
             "EXT-X-STREAM-INF" => {
                 self.expect_no_uri()?;
                 attributes(line)?;
+                self.lead = line.start;
                 self.next = Next::Variant;
             }
             "EXT-X-TARGETDURATION" => {
@@ -201,7 +168,7 @@ impl<'a> Reader<'a> {
             }
             "EXT-X-MEDIA-SEQUENCE" => self.media_sequence(value)?,
             "EXT-X-ENDLIST" => self.playlist.is_ended = true,
-            "EXT-X-BYTERANGE" => self.range = Some(range(value)?),
+            "EXT-X-BYTERANGE" => self.range = Some(Written::read(value)?),
             "EXT-X-GAP" => self.is_gap = true,
             "EXT-X-SKIP" => {
                 return Err("it is a delta update, which leaves out what came before".to_owned());
@@ -212,7 +179,12 @@ impl<'a> Reader<'a> {
             "EXT-X-DEFINE" => {
                 let list = attributes(line)?;
                 let variables = &mut self.playlist.variables;
-                variables.define(&list, self.imported, self.base)?;
+                let name = variables.define(&list, self.imported, self.base)?;
+                self.playlist.definitions.push(Definition {
+                    name: name.to_owned(),
+                    is_query: list.text("QUERYPARAM").is_some(),
+                    span: line.start..line.start + line.text.len(),
+                });
             }
             "EXT-X-MEDIA" => self.rendition(line)?,
             "EXT-X-I-FRAME-STREAM-INF" => {
@@ -225,9 +197,11 @@ impl<'a> Reader<'a> {
                 self.optional(line, Role::RenditionReport)?;
             }
             "EXT-X-SESSION-DATA" => {
-                self.optional(line, Role::SessionData)?;
+                let is_raw = attributes(line)?.text("FORMAT") == Some("RAW");
+                self.optional(line, Role::SessionData { is_raw })?;
+                self.hide_in_attributes(line);
             }
-            _ => {}
+            _ => self.hide_in_attributes(line),
         }
         Ok(())
     }
@@ -263,7 +237,7 @@ impl<'a> Reader<'a> {
         let written = self.range.take();
         let url = self.playlist.references[reference].url.clone();
         let range = match written {
-            Some(written) => Some(settle_range(written, &url, self.last_range.as_ref())?),
+            Some(written) => Some(written.settle(&url, self.last_range.as_ref())?),
             None => None,
         };
         self.last_range = range.map(|range| (url, range.offset + range.length));
@@ -302,7 +276,7 @@ impl<'a> Reader<'a> {
             .text("METHOD")
             .ok_or_else(|| format!("#{name} has no METHOD"))?;
         if method == "NONE" {
-            self.active_keys.clear();
+            self.active_keys = Arc::default();
             return Ok(());
         }
         let uri = list
@@ -317,10 +291,16 @@ impl<'a> Reader<'a> {
             format,
         };
         let keys = &mut self.playlist.keys;
-        self.active_keys
-            .retain(|known| keys[*known].format != key.format);
-        self.active_keys.push(keys.len());
+        let others = self.active_keys.iter().copied();
+        let others = others.filter(|known| keys[*known].format != key.format);
+        let active: Arc<[usize]> = others.chain([keys.len()]).collect();
         keys.push(key);
+        if active.len() > MAX_KEY_FORMATS {
+            return Err(format!(
+                "keys of more than {MAX_KEY_FORMATS} formats apply at once"
+            ));
+        }
+        self.active_keys = active;
         Ok(())
     }
 
@@ -329,13 +309,18 @@ impl<'a> Reader<'a> {
         let uri = list.get("URI").ok_or("#EXT-X-MAP has no URI")?;
         let range = match list.text("BYTERANGE") {
             Some(text) => {
-                let written = range(text)?;
+                let written = Written::read(text)?;
                 let offset = Some(written.offset.unwrap_or(0));
-                Some(settle_range(Written { offset, ..written }, "", None)?)
+                Some(Written { offset, ..written }.settle("", None)?)
             }
             None => None,
         };
-        self.map = Some(self.add(line, uri.span.clone(), Role::Map, range)?);
+        let reference = self.add(line, uri.span.clone(), Role::Map, range)?;
+        self.playlist.maps.push(Map {
+            reference,
+            keys: self.active_keys.clone(),
+        });
+        self.map = Some(reference);
         Ok(())
     }
 
@@ -346,7 +331,7 @@ impl<'a> Reader<'a> {
         let reference = self.add(line, uri.span.clone(), role, None)?;
         let url = self.playlist.references[reference].url.clone();
         let range = match list.text("BYTERANGE") {
-            Some(text) => Some(settle_range(range(text)?, &url, self.last_part.as_ref())?),
+            Some(text) => Some(Written::read(text)?.settle(&url, self.last_part.as_ref())?),
             None => None,
         };
         self.last_part = range.map(|range| (url, range.offset + range.length));
@@ -394,8 +379,21 @@ impl<'a> Reader<'a> {
         if self.playlist.references.len() >= MAX_REFERENCES {
             return Err(format!("there are more than {MAX_REFERENCES} URIs"));
         }
-        let written = self.playlist.variables.expand(&line.text[span.clone()])?;
-        let (url, is_relative) = resolve(self.base, &written)?;
+        let written = &line.text[span.clone()];
+        let expanded = self.playlist.variables.expand(written)?;
+        if expanded.len() != written.len() {
+            self.expanded_bytes += expanded.len();
+        }
+        if self.expanded_bytes > MAX_EXPANDED_BYTES {
+            return Err(format!(
+                "with their variables the URIs are longer than {MAX_EXPANDED_BYTES} bytes"
+            ));
+        }
+        let (url, is_relative) = self.resolver.resolve(&expanded)?;
+        let lead = match role {
+            Role::Variant => self.lead,
+            _ => line.start,
+        };
         self.playlist.references.push(Reference {
             role,
             url,
@@ -403,9 +401,31 @@ impl<'a> Reader<'a> {
             range,
             is_gap: false,
             line: line.number,
+            lead,
             span: line.start + span.start..line.start + span.end,
         });
         Ok(self.playlist.references.len() - 1)
+    }
+
+    /// Notes what an archived copy must not hold of a tag whose URIs stay where they are.
+    fn hide_in_attributes(&mut self, line: &Line<'_>) {
+        // A tag without an attribute list is kept as it is, whatever it says.
+        let list = attributes(line).unwrap_or_default();
+        for attribute in list.iter().filter(|found| found.value.contains(['?', '@'])) {
+            if let Some(shown) = written_without_secrets(self.base, attribute.value) {
+                let span = &attribute.span;
+                let span = line.start + span.start..line.start + span.end;
+                self.playlist.secrets.push((span, shown));
+            }
+        }
+    }
+
+    fn hide_in_comment(&mut self, line: &Line<'_>) {
+        if line.text.contains("://") && line.text.contains('?') {
+            let span = line.start..line.start + line.text.len();
+            let shown = redact_urls(line.text);
+            self.playlist.secrets.push((span, shown));
+        }
     }
 }
 
@@ -414,78 +434,9 @@ fn attributes<'a>(line: &Line<'a>) -> Result<Attributes<'a>, String> {
     Attributes::read(line.text, start)
 }
 
-/// RFC 3986 section 5. An absolute URI stays as written, since it may be signed.
-fn resolve(base: &Url, uri: &str) -> Result<(String, bool), String> {
-    if uri.is_empty() || uri.chars().any(char::is_control) {
-        return Err("the URI is empty or holds a control character".to_owned());
-    }
-    let bare = uri.split('#').next().unwrap_or_default();
-    let mut joined = base
-        .join(uri)
-        .map_err(|error| format!("the URI can't be resolved: {error}"))?;
-    joined.set_fragment(None);
-    if Url::parse(uri).is_err() {
-        return Ok((joined.into(), true));
-    }
-    let path = bare.split('?').next().unwrap_or_default();
-    let has_dots = path.split('/').any(|part| part == "." || part == "..");
-    match has_dots {
-        true => Ok((joined.into(), false)),
-        false => Ok((bare.to_owned(), false)),
-    }
-}
-
 fn decimal(text: &str, why: &str) -> Result<f64, String> {
     let number: Option<f64> = text.trim().parse().ok();
     number
         .filter(|number| number.is_finite())
         .ok_or_else(|| why.to_owned())
-}
-
-fn integer(text: &str) -> Option<u64> {
-    let is_digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    is_digits.then(|| text.parse().ok())?
-}
-
-/// `length` or `length@offset`.
-fn range(text: &str) -> Result<Written, String> {
-    let text = text.trim();
-    let (length, offset) = match text.split_once('@') {
-        Some((length, offset)) => (length, Some(offset)),
-        None => (text, None),
-    };
-    let wrong = || "a byte range is no numbers of 64 bits".to_owned();
-    let length = integer(length)
-        .filter(|length| *length > 0)
-        .ok_or_else(wrong)?;
-    let offset = match offset {
-        Some(offset) => Some(integer(offset).ok_or_else(wrong)?),
-        None => None,
-    };
-    Ok(Written { length, offset })
-}
-
-/// Gives the range its offset: its own, else where the range before ended, if that was of the same file.
-fn settle_range(
-    written: Written,
-    url: &str,
-    before: Option<&(String, u64)>,
-) -> Result<SubRange, String> {
-    let offset = match (written.offset, before) {
-        (Some(offset), _) => offset,
-        (None, Some((same, end))) if same == url => *end,
-        (None, _) => {
-            return Err(
-                "a byte range without an offset does not follow a range of the same resource"
-                    .to_owned(),
-            );
-        }
-    };
-    offset
-        .checked_add(written.length)
-        .ok_or("a byte range ends beyond 64 bits")?;
-    Ok(SubRange {
-        offset,
-        length: written.length,
-    })
 }

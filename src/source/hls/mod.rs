@@ -11,14 +11,18 @@ mod join;
 mod media;
 mod names;
 mod playlist;
+mod range;
+mod tags;
 mod timestamp;
+mod uri;
 mod vtt;
 
 pub use define::Variables;
-pub use join::Follower;
+pub use join::{Follower, Reset};
 pub use names::{extension_of, media_type, playlist_folder, resource_name};
-pub use playlist::{Change, Key, Kind, Playlist, Reference, Role, Segment, SubRange};
+pub use playlist::{Change, Key, Kind, Map, Playlist, Reference, Role, Segment, SubRange};
 pub use timestamp::first_timestamp;
+pub use uri::without_secrets;
 pub use vtt::join_webvtt;
 
 /// The largest playlist: a day of two-second segments with signed URLs fits.
@@ -35,3 +39,21 @@ pub const MAX_PLAYLISTS: usize = 256;
 
 /// Variables that one playlist may define.
 pub const MAX_VARIABLES: usize = 256;
+
+/// Bytes that the values of one playlist's variables may have: tokens and names are far below.
+pub const MAX_VARIABLE_BYTES: usize = 256 * 1024;
+
+/// Bytes that the URIs of one playlist may have once their variables are put in.
+pub const MAX_EXPANDED_BYTES: usize = 32 * 1024 * 1024;
+
+/// Bytes that the URIs of one playlist may have once they are resolved.
+pub const MAX_URL_BYTES: usize = 64 * 1024 * 1024;
+
+/// Attributes that one tag may have: each name is compared with all before it.
+pub const MAX_ATTRIBUTES: usize = 256;
+
+/// Key formats that may apply at once: each DRM system has one, and few are in use.
+pub const MAX_KEY_FORMATS: usize = 16;
+
+/// Bytes of text that a playlist may come to while it is followed: it is read again as a whole.
+pub const MAX_FOLLOWED_BYTES: usize = MAX_PLAYLIST_BYTES;

@@ -52,7 +52,11 @@ pub fn resource_name(role: &Role, index: usize, url: &str, has_map: bool) -> Str
         }
         Role::Map => format!("init-{index}.{}", extension.unwrap_or("mp4")),
         Role::Key => format!("key-{index}.key"),
-        Role::SessionData => format!("session-data-{index}.json"),
+        Role::SessionData { is_raw: false } => format!("session-data-{index}.json"),
+        Role::SessionData { is_raw: true } => match extension {
+            Some(extension) => format!("session-data-{index}.{extension}"),
+            None => format!("session-data-{index}.bin"),
+        },
         Role::Part { .. } | Role::PreloadHint => {
             let extension = extension.unwrap_or(if has_map { "m4s" } else { "ts" });
             format!("part-{index}.{extension}")

@@ -1,10 +1,11 @@
 //! What a playlist says, and the place of every URI in it.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use url::Url;
 
-use super::define::Variables;
+use super::define::{Definition, Variables};
 use super::media::Reader;
 use super::{MAX_LINE_BYTES, MAX_PLAYLIST_BYTES};
 use crate::error::{Class, Error, Result};
@@ -43,7 +44,10 @@ pub enum Role {
     /// A rendition's playlist, with its TYPE in lower case, and its LANGUAGE.
     Rendition(String, Option<String>),
     /// Data about the session.
-    SessionData,
+    SessionData {
+        /// Whether it may be anything, and not only JSON (FORMAT=RAW).
+        is_raw: bool,
+    },
 }
 
 /// A byte range.
@@ -70,6 +74,8 @@ pub struct Reference {
     pub is_gap: bool,
     /// The line, from 1.
     pub line: usize,
+    /// Where the first line begins that would be meaningless without it.
+    pub(super) lead: usize,
     pub(super) span: Range<usize>,
 }
 
@@ -105,9 +111,18 @@ pub struct Segment {
     /// The initialization section that applies, by index in [`Playlist::references`].
     pub map: Option<usize>,
     /// The keys that apply, by index in [`Playlist::keys`].
-    pub keys: Vec<usize>,
+    pub keys: Arc<[usize]>,
     /// The place in the text of everything since the segment before, its own URI included.
     pub(super) block: Range<usize>,
+}
+
+/// A media initialization section.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Map {
+    /// Its URI, by index in [`Playlist::references`].
+    pub reference: usize,
+    /// The keys that apply to it, by index in [`Playlist::keys`].
+    pub keys: Arc<[usize]>,
 }
 
 /// A playlist that was understood.
@@ -125,10 +140,17 @@ pub struct Playlist {
     pub references: Vec<Reference>,
     /// The segments, in order.
     pub segments: Vec<Segment>,
+    /// The initialization sections, in order.
+    pub maps: Vec<Map>,
     /// The keys of segments, or, of a multivariant playlist, the session's.
     pub keys: Vec<Key>,
     /// What it defines, for the playlists that it names.
     pub variables: Variables,
+    /// Bytes of all URIs when resolved.
+    pub url_bytes: usize,
+    pub(super) definitions: Vec<Definition>,
+    /// Places that an archived copy must not hold as they are, and what it holds instead.
+    pub(super) secrets: Vec<(Range<usize>, String)>,
     pub(super) text: String,
     /// The places in the text of tags that belong to the playlist as a whole.
     pub(super) head: Vec<Range<usize>>,
@@ -187,29 +209,63 @@ impl Playlist {
     }
 
     /// The text with each URI replaced as `change` says, and nothing else touched.
-    pub fn rewritten(&self, mut change: impl FnMut(usize) -> Change) -> String {
-        let mut out = String::with_capacity(self.text.len());
-        let mut done = 0;
+    pub fn rewritten(&self, change: impl FnMut(usize) -> Change) -> String {
+        self.edited(self.changes(change))
+    }
+
+    /// As [`Playlist::rewritten`], for a copy that is kept: without signatures of what stays where it is, and
+    /// without the values of variables that are put in already.
+    pub fn archived(&self, change: impl FnMut(usize) -> Change) -> String {
+        let mut edits = self.changes(change);
+        edits.extend(self.secrets.iter().cloned());
+        if self.definitions.is_empty() {
+            return self.edited(edits);
+        }
+        let blank = |definition: &Definition| (definition.span.clone(), String::new());
+        let mut without = edits.clone();
+        without.extend(self.definitions.iter().map(blank));
+        let rest = self.edited(without);
+        edits.extend(
+            self.definitions.iter().filter_map(|definition| {
+                Some((definition.span.clone(), definition.archived(&rest)?))
+            }),
+        );
+        self.edited(edits)
+    }
+
+    fn changes(&self, mut change: impl FnMut(usize) -> Change) -> Vec<(Range<usize>, String)> {
+        let mut edits = Vec::with_capacity(self.references.len());
         for (index, reference) in self.references.iter().enumerate() {
             match change(index) {
                 Change::Keep => {}
-                Change::Uri(uri) => {
-                    out.push_str(&self.text[done..reference.span.start]);
-                    out.push_str(&uri);
-                    done = reference.span.end;
-                }
+                Change::Uri(uri) => edits.push((reference.span.clone(), uri)),
                 Change::Drop => {
-                    let line_start = self.text[..reference.span.start]
-                        .rfind('\n')
-                        .map_or(0, |at| at + 1);
-                    let line = &self.text[line_start..];
+                    let line = &self.text[reference.lead..];
                     let tag = line.split([':', '\r', '\n']).next().unwrap_or_default();
-                    let line_end = line_start + line.find(['\r', '\n']).unwrap_or(line.len());
-                    out.push_str(&self.text[done..line_start]);
-                    out.push_str(&format!("## not archived: {}", tag.trim_start_matches('#')));
-                    done = line_end;
+                    let rest = &self.text[reference.span.end..];
+                    let end = rest.find(['\r', '\n']).unwrap_or(rest.len());
+                    edits.push((
+                        reference.lead..reference.span.end + end,
+                        format!("## not archived: {}", tag.trim_start_matches('#')),
+                    ));
                 }
             }
+        }
+        edits
+    }
+
+    fn edited(&self, mut edits: Vec<(Range<usize>, String)>) -> String {
+        edits.sort_by_key(|(span, _)| span.start);
+        let mut out = String::with_capacity(self.text.len());
+        let mut done = 0;
+        for (span, text) in edits {
+            // Inside of a line that is gone already.
+            if span.start < done {
+                continue;
+            }
+            out.push_str(&self.text[done..span.start]);
+            out.push_str(&text);
+            done = span.end;
         }
         out.push_str(&self.text[done..]);
         out

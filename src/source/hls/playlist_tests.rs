@@ -1,3 +1,4 @@
+use super::super::MAX_KEY_FORMATS;
 use super::*;
 
 fn base() -> Url {
@@ -358,6 +359,9 @@ fn random_playlists_never_panic_and_are_kept() {
         "#EXT-X-KEY:METHOD=NONE",
         "#EXT-X-MAP:URI=\"{$v}\"",
         "#EXT-X-DEFINE:NAME=\"v\",VALUE=\"x\"",
+        "#EXT-X-DEFINE:QUERYPARAM=\"token\"",
+        "#EXT-X-DATERANGE:ID=\"{$v}\",X-ASSET-URI=\"https://h/a?token=s3\",X-A=\"a?b\"",
+        "# https://h/a?token=s3",
         "#EXT-X-PART:URI=\"p\",DURATION=1",
         "#EXT-X-GAP",
         "#EXT-X-ENDLIST",
@@ -387,6 +391,8 @@ fn random_playlists_never_panic_and_are_kept() {
         if let Ok(playlist) = Playlist::read(text.as_bytes(), &base(), None) {
             read += 1;
             assert_eq!(playlist.rewritten(|_| Change::Keep), text);
+            let archived = playlist.archived(|_| Change::Uri("n".to_owned()));
+            Playlist::read(archived.as_bytes(), &base(), None).unwrap();
             let renamed = playlist.rewritten(|_| Change::Uri("n".to_owned()));
             Playlist::read(renamed.as_bytes(), &base(), None).unwrap();
         }
@@ -398,4 +404,49 @@ fn random_playlists_never_panic_and_are_kept() {
         let _ = Playlist::read(&bytes, &base(), None);
     }
     assert!(read > 100, "only {read} could be read");
+}
+
+#[test]
+fn t17_short_text_does_not_become_long_urls_or_lists_of_keys() {
+    let formats: String = (0..=MAX_KEY_FORMATS)
+        .map(|n| format!("#EXT-X-KEY:METHOD=SAMPLE-AES,URI=\"k\",KEYFORMAT=\"f{n}\"\n"))
+        .collect();
+    let why = refusal(&format!("#EXTM3U\n{formats}#EXTINF:1,\na\n"));
+    assert_eq!(why, "line 18: keys of more than 16 formats apply at once");
+
+    let fifteen: String = formats
+        .lines()
+        .take(15)
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    let playlist = read(&format!(
+        "#EXTM3U\n{fifteen}{}",
+        "#EXTINF:1,\na\n".repeat(1000)
+    ));
+    let lists = playlist
+        .segments
+        .iter()
+        .map(|segment| segment.keys.as_ptr());
+    let lists: std::collections::BTreeSet<_> = lists.collect();
+    assert_eq!(lists.len(), 1, "the list of keys is shared");
+
+    let long = "x".repeat(60_000);
+    let segments = "#EXTINF:1,\n{$v}\n".repeat(2000);
+    let why = refusal(&format!(
+        "#EXTM3U\n#EXT-X-DEFINE:NAME=\"v\",VALUE=\"{long}\"\n{segments}"
+    ));
+    assert!(
+        why.contains("with their variables the URIs are longer than 33554432 bytes"),
+        "{why}"
+    );
+
+    let base = Url::parse(&format!("https://h/{long}/p.m3u8")).unwrap();
+    let text = format!("#EXTM3U\n{}", "#EXTINF:1,\na\n".repeat(2000));
+    let why = Playlist::read(text.as_bytes(), &base, None)
+        .unwrap_err()
+        .full_message();
+    assert!(
+        why.contains("come to more than 67108864 bytes when they are resolved"),
+        "{why}"
+    );
 }

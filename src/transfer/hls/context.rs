@@ -4,8 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::StreamExt;
+use tokio::sync::OnceCell;
+use tokio_util::sync::CancellationToken;
+
 use super::HlsSettings;
+use super::decrypt::BLOCK_BYTES;
 use super::piece::{Landed, Piece};
+use super::token::Token;
 use crate::error::{Class, Error, Result};
 use crate::model::key::short_hash;
 use crate::model::{Archived, Job, JobId};
@@ -25,34 +31,14 @@ const LADDER_BYTES: u64 = 64 * 1024 * 1024;
 /// Text of playlists that one ladder may hold at once.
 const LADDER_TEXT_BYTES: u64 = 64 * 1024 * 1024;
 
+/// Bytes of URLs that one ladder may hold at once.
+const LADDER_URL_BYTES: u64 = 64 * 1024 * 1024;
+
 /// What is under a key.
 pub(super) enum Found {
     Ours(Archived),
     Others,
     Nothing,
-}
-
-/// A playlist's own query, which may be what its pieces have to be asked with.
-#[derive(Debug, Default)]
-pub(super) struct Token {
-    query: Option<String>,
-    is_right: AtomicBool,
-}
-
-impl Token {
-    /// The query of the URL that a playlist came from.
-    pub(super) fn of(url: &str) -> Arc<Token> {
-        let query = url.split('#').next().and_then(|url| url.split_once('?'));
-        Arc::new(Token {
-            query: query.map(|(_, query)| query.to_owned()),
-            is_right: AtomicBool::new(false),
-        })
-    }
-
-    fn applied(&self, url: &str, is_relative: bool) -> Option<String> {
-        let query = self.query.as_deref().filter(|query| !query.is_empty())?;
-        (is_relative && !url.contains('?')).then(|| format!("{url}?{query}"))
-    }
 }
 
 /// One attempt at one ladder.
@@ -68,8 +54,14 @@ pub(super) struct Context {
     memory: Budget,
     is_resumed: AtomicBool,
     bytes: AtomicU64,
+    promised_bytes: AtomicU64,
     text_bytes: AtomicU64,
+    url_bytes: AtomicU64,
+    /// Ends everything that this attempt has begun.
+    pub(super) stop: CancellationToken,
+    is_too_large: AtomicBool,
     names: Mutex<Names>,
+    keys: Mutex<HashMap<String, Arc<OnceCell<[u8; BLOCK_BYTES]>>>>,
     landed: Mutex<BTreeMap<String, Landed>>,
 }
 
@@ -99,8 +91,13 @@ impl Context {
             memory: Budget::new(memory_bytes),
             is_resumed: AtomicBool::new(job.attempts > 1),
             bytes: AtomicU64::new(0),
+            promised_bytes: AtomicU64::new(0),
+            stop: CancellationToken::new(),
+            is_too_large: AtomicBool::new(false),
             text_bytes: AtomicU64::new(0),
+            url_bytes: AtomicU64::new(0),
             names: Mutex::default(),
+            keys: Mutex::default(),
             landed: Mutex::default(),
         }
     }
@@ -114,20 +111,56 @@ impl Context {
         self.bytes.load(Ordering::Relaxed)
     }
 
-    /// Counts a piece's bytes.
+    /// Counts the bytes of a piece that has landed.
+    pub(super) fn count(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Counts bytes before they are written. All pieces together are one object to limits.max_object.
     ///
     /// # Errors
-    /// `refused` when all of them are more than an object may be.
-    pub(super) fn count(&self, bytes: u64) -> Result<()> {
-        let total = self.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        let max_bytes = self.engine.settings.max_object_bytes;
-        if total <= max_bytes {
+    /// `refused` when they are more than that. It is no loss of one piece: the attempt has ended.
+    pub(super) fn promise(&self, bytes: u64) -> Result<()> {
+        let before = self.promised_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before.saturating_add(bytes) <= self.engine.settings.max_object_bytes {
             return Ok(());
         }
-        Err(Error::new(
+        Err(self.refuse_size())
+    }
+
+    /// Takes back what was promised for a piece that did not land.
+    pub(super) fn take_back(&self, bytes: u64) {
+        self.promised_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// Bytes that may still be promised.
+    pub(super) fn room(&self) -> u64 {
+        let promised = self.promised_bytes.load(Ordering::Relaxed);
+        self.engine
+            .settings
+            .max_object_bytes
+            .saturating_sub(promised)
+    }
+
+    /// Ends the attempt: all pieces together are too large.
+    pub(super) fn refuse_size(&self) -> Error {
+        self.is_too_large.store(true, Ordering::Relaxed);
+        self.stop.cancel();
+        self.too_large()
+    }
+
+    /// What ends the whole attempt, whatever else went wrong.
+    pub(super) fn verdict(&self) -> Option<Error> {
+        let is_too_large = self.is_too_large.load(Ordering::Relaxed);
+        is_too_large.then(|| self.too_large())
+    }
+
+    fn too_large(&self) -> Error {
+        let max_bytes = self.engine.settings.max_object_bytes;
+        Error::new(
             Class::Refused,
             format!("all segments are more than limits.max_object, {max_bytes} bytes"),
-        ))
+        )
     }
 
     /// Counts text of playlists that is held.
@@ -149,6 +182,25 @@ impl Context {
         self.text_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Counts bytes of URLs that are held.
+    ///
+    /// # Errors
+    /// `refused` when all of them are too much.
+    pub(super) fn count_urls(&self, bytes: u64) -> Result<()> {
+        let total = self.url_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if total <= LADDER_URL_BYTES {
+            return Ok(());
+        }
+        Err(Error::new(
+            Class::Refused,
+            format!("the URLs in the playlists are together longer than {LADDER_URL_BYTES} bytes"),
+        ))
+    }
+
+    pub(super) fn forget_urls(&self, bytes: u64) {
+        self.url_bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     /// Memory for a piece of `bytes`: of the ladder's share, then of the process's.
     pub(super) async fn take(&self, bytes: u64) -> Result<(Share, Share)> {
         let own = self.memory.take(bytes).await?;
@@ -162,19 +214,70 @@ impl Context {
         let Some(signed) = token.applied(url, is_relative) else {
             return self.open_once(plain).await;
         };
-        let is_right = token.is_right.load(Ordering::Relaxed);
+        let is_right = token.is_right();
         let (first, second) = match is_right {
             true => (signed, plain),
             false => (plain, signed),
         };
         match self.open_once(first).await {
-            Err(error) if error.class() == Class::Denied => {
-                let opened = self.open_once(second).await.map_err(|_| error)?;
-                token.is_right.store(!is_right, Ordering::Relaxed);
+            Err(refusal) if refusal.class() == Class::Denied => {
+                let opened = self.open_once(second).await;
+                // A passing trouble of the second says nothing about whether it would have been let in.
+                let opened = opened.map_err(|error| match error.is_transient() {
+                    true => error,
+                    false => refusal,
+                })?;
+                token.note_right(!is_right);
                 Ok(opened)
             }
             ended => ended,
         }
+    }
+
+    /// The key behind `url`, fetched once.
+    pub(super) async fn secret_key(
+        &self,
+        url: &str,
+        is_relative: bool,
+        token: &Token,
+    ) -> Result<[u8; BLOCK_BYTES]> {
+        let cell = {
+            let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+            keys.entry(url.to_owned()).or_default().clone()
+        };
+        let fetched = cell.get_or_try_init(|| self.fetch_key(url, is_relative, token));
+        fetched.await.copied()
+    }
+
+    async fn fetch_key(
+        &self,
+        url: &str,
+        is_relative: bool,
+        token: &Token,
+    ) -> Result<[u8; BLOCK_BYTES]> {
+        let of_key = |error: Error| {
+            let message = format!("get its key: {}", error.full_message());
+            match error.is_transient() {
+                true => {
+                    Error::transient(error.class(), message).with_retry_after(error.retry_after())
+                }
+                false => Error::new(error.class(), message),
+            }
+        };
+        let opened = self.open(url, is_relative, token).await;
+        let mut body = opened.map_err(of_key)?.body;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk.map_err(of_key)?;
+            bytes.extend_from_slice(&chunk[..chunk.len().min(BLOCK_BYTES + 1)]);
+            if bytes.len() > BLOCK_BYTES {
+                break;
+            }
+        }
+        <[u8; BLOCK_BYTES]>::try_from(bytes).map_err(|_| {
+            let message = format!("get its key: it does not have {BLOCK_BYTES} bytes");
+            Error::new(Class::Corrupt, message)
+        })
     }
 
     async fn open_once(&self, url: String) -> Result<Opened> {
@@ -214,7 +317,7 @@ impl Context {
         let Some(piece) = piece.filter(|_| !self.is_resumed()) else {
             return Ok(());
         };
-        let found = self.find(&piece.key, Some(&piece.url)).await?;
+        let found = self.find(&piece.key, Some(&piece.origin())).await?;
         if matches!(found, Found::Ours(_)) {
             self.is_resumed.store(true, Ordering::Relaxed);
         }
@@ -225,7 +328,9 @@ impl Context {
     pub(super) fn begin_again(&self) {
         self.is_resumed.store(true, Ordering::Relaxed);
         self.bytes.store(0, Ordering::Relaxed);
+        self.promised_bytes.store(0, Ordering::Relaxed);
         self.text_bytes.store(0, Ordering::Relaxed);
+        self.url_bytes.store(0, Ordering::Relaxed);
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         *names = Names::default();
     }
@@ -326,15 +431,5 @@ mod tests {
         assert_eq!(folder_of("a/hls/master.m3u8"), "a/hls");
         assert_eq!(folder_of("a/hls/master-2.m3u8"), "a/hls/master-2");
         assert_eq!(folder_of("x.m3u8"), "x");
-    }
-
-    #[test]
-    fn a_playlists_query_goes_only_where_it_can_belong() {
-        let token = Token::of("https://h/p.m3u8?sig=1#f");
-        let applied = token.applied("https://h/s.ts", true);
-        assert_eq!(applied.as_deref(), Some("https://h/s.ts?sig=1"));
-        assert_eq!(token.applied("https://h/s.ts?own=1", true), None);
-        assert_eq!(token.applied("https://other/s.ts", false), None);
-        assert_eq!(Token::of("https://h/p").applied("https://h/s", true), None);
     }
 }

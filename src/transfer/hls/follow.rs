@@ -1,22 +1,27 @@
 //! A playlist that still grows: read again by the reload rules (RFC 8216 section 6.3.4) until its end.
 //!
 //! Segments are carried while the window shows them. What ends the following without the playlist's own
-//! end (the origin refuses, nothing changes any more) is a loss with that reason, never a silent half.
+//! end (the deadline, an origin that refuses, nothing that changes any more, a limit of time) is a loss with that
+//! reason, never a silent half.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use url::Url;
 
-use super::context::{Context, Found, Token};
-use super::ladder::{Fetched, Sheet, fetch};
-use super::plan::{self, Loss};
-use super::{LANES, is_ours_to_tell};
+use super::cipher::ciphers_of;
+use super::context::{Context, Found};
+use super::ladder::{Sheet, fetch};
+use super::piece::Piece;
+use super::plan::{self, Loss, MAX_PIECES, Wants};
+use super::token::Token;
+use super::{HlsKeys, LANES, is_ours_to_tell};
 use crate::error::{Class, Error, Result};
-use crate::source::hls::{Follower, Playlist, Role, Variables, resource_name};
+use crate::source::hls::{Follower, Playlist, Reference, Role, Segment, Variables, resource_name};
 
 /// The target duration of a playlist that tells none.
 const USUAL_TARGET: Duration = Duration::from_secs(6);
@@ -36,57 +41,77 @@ pub(super) struct Way<'a> {
     pub(super) imported: Option<&'a Variables>,
 }
 
-/// Follows `sheet`, of which `fetched` is the first reading; gives it with all that was seen.
+/// Follows `sheet`, of which the first reading came from `base`; gives it with all that was seen.
 pub(super) async fn to_its_end(
     context: &Arc<Context>,
     mut sheet: Sheet,
-    fetched: Fetched,
+    base: &Url,
     way: Way<'_>,
     losses: &mut Vec<Loss>,
 ) -> Result<Sheet> {
-    if was_seen_before(context, &sheet).await? {
-        let error = Error::new(
-            Class::Partial,
-            "an earlier attempt saw segments that the playlist no longer names",
-        );
-        losses.push(Loss::at(&sheet.key, &sheet.url, &error));
-    }
-    if sheet.playlist.is_ended {
-        if sheet.playlist.references.is_empty() {
-            let error = Error::new(Class::Corrupt, "the playlist names no segment");
-            losses.push(Loss::at(&sheet.key, &sheet.url, &error));
+    let mut lose = |sheet: &Sheet, class: Class, why: String| {
+        losses.push(Loss::at(&sheet.key, &sheet.url, &Error::new(class, why)));
+    };
+    if !sheet.playlist.is_ended {
+        let mut follower = Follower::new();
+        follower.add(&sheet.playlist)?;
+        let mut carriers = Carriers::default();
+        let ended = match carriers.begin(context, &sheet) {
+            Ok(()) => reload(context, &mut sheet, &way, &mut follower, &mut carriers).await,
+            Err(error) => Err(error),
+        };
+        if ended.is_err() {
+            context.stop.cancel();
         }
-        return Ok(sheet);
+        let carried = carriers.finish().await;
+        let why = ended?;
+        carried?;
+        sheet.playlist = follower.joined(base, way.imported)?;
+        sheet.is_followed = true;
+        if let Some(error) = why {
+            lose(&sheet, error.class(), error.full_message());
+        }
+        for reset in follower.resets() {
+            let why = format!(
+                "the playlist began to count again at {} after {}: what was named between the two readings is unknown",
+                reset.first, reset.last
+            );
+            lose(&sheet, Class::Partial, why);
+        }
+        for (first, last) in follower.gaps() {
+            let why = format!(
+                "the window moved past the segments {first} to {last} before they were seen"
+            );
+            lose(&sheet, Class::Partial, why);
+        }
     }
-    let mut follower = Follower::new();
-    follower.add(&sheet.playlist)?;
-    let mut carriers = Carriers::default();
-    carriers.begin(context, &sheet)?;
-    let why = reload(context, &mut sheet, &way, &mut follower, &mut carriers).await?;
-    carriers.finish().await?;
-    sheet.playlist = follower.joined(&fetched.base, way.imported)?;
-    if let Some(error) = why {
-        losses.push(Loss::at(&sheet.key, &sheet.url, &error));
+    if was_seen_before(context, &sheet).await? {
+        let why = "an earlier attempt saw segments that the playlist no longer names";
+        lose(&sheet, Class::Partial, why.to_owned());
     }
-    for (first, last) in follower.gaps() {
-        let error = Error::new(
-            Class::Partial,
-            format!("the window moved past the segments {first} to {last} before they were seen"),
-        );
-        losses.push(Loss::at(&sheet.key, &sheet.url, &error));
+    if first_there(&sheet.playlist).is_none() {
+        let why = "the playlist names no segment that is there";
+        lose(&sheet, Class::Corrupt, why.to_owned());
     }
     Ok(sheet)
 }
 
-/// Whether what comes before the playlist's first segment is in the archive: the window has moved since an
+/// The first segment that is no gap.
+fn first_there(playlist: &Playlist) -> Option<&Segment> {
+    let mut segments = playlist.segments.iter();
+    segments.find(|segment| !playlist.references[segment.reference].is_gap)
+}
+
+/// Whether what comes before all that the playlist has shown is in the archive: the window has moved since an
 /// earlier attempt, whose readings are lost.
 async fn was_seen_before(context: &Context, sheet: &Sheet) -> Result<bool> {
-    let first = sheet.playlist.segments.first();
-    let Some((first, before)) = first.and_then(|s| Some((s, s.sequence.checked_sub(1)?))) else {
+    let playlist = &sheet.playlist;
+    let before = playlist.media_sequence.checked_sub(1);
+    let Some((before, like)) = before.zip(first_there(playlist)) else {
         return Ok(false);
     };
-    let url = &sheet.playlist.references[first.reference].url;
-    let name = resource_name(&Role::Segment(before), 0, url, first.map.is_some());
+    let url = &playlist.references[like.reference].url;
+    let name = resource_name(&Role::Segment(before), 0, url, like.map.is_some());
     let key = format!("{}/{}/{name}", context.folder, sheet.folder);
     Ok(matches!(context.find(&key, None).await?, Found::Ours(_)))
 }
@@ -99,21 +124,22 @@ async fn reload(
     follower: &mut Follower,
     carriers: &mut Carriers,
 ) -> Result<Option<Error>> {
+    let begun = Instant::now();
     let mut changed_at = Instant::now();
     let mut is_changed = true;
     let mut failures = 0;
+    let mut held_bytes = 0;
     while !follower.is_ended() {
-        let stale_after = context.settings.stale_after;
-        if changed_at.elapsed() > stale_after {
-            return Ok(Some(Error::new(
-                Class::Partial,
-                format!(
-                    "the playlist has no #EXT-X-ENDLIST and did not change for {:.0} s",
-                    stale_after.as_secs_f64()
-                ),
-            )));
+        if let Some(why) = overdue(context, begun, changed_at) {
+            return Ok(Some(Error::new(Class::Partial, why)));
         }
-        tokio::time::sleep(wait(&sheet.playlist, is_changed)).await;
+        tokio::select! {
+            () = context.stop.cancelled() => return Err(Error::transient(
+                Class::Internal,
+                "the attempt at the whole ladder has ended",
+            )),
+            () = tokio::time::sleep(wait(&sheet.playlist, is_changed)) => {}
+        }
         carriers.check()?;
         let read = fetch(context, way.url, way.is_relative, way.token, way.imported).await;
         let reading = match read {
@@ -124,10 +150,15 @@ async fn reload(
                 continue;
             }
             Err(error) => {
+                let is_late = context.job.deadline.is_past(context.engine.clock.now());
+                let ending = match is_late {
+                    true => "followed to the deadline: it",
+                    false => "it",
+                };
                 return Ok(Some(Error::new(
                     error.class(),
                     format!(
-                        "the playlist has no #EXT-X-ENDLIST and could not be read again: {}",
+                        "the playlist has no #EXT-X-ENDLIST; {ending} could not be read again: {}",
                         error.full_message()
                     ),
                 )));
@@ -135,6 +166,9 @@ async fn reload(
         };
         failures = 0;
         is_changed = follower.add(&reading)? > 0;
+        let held = follower.bytes() as u64;
+        context.count_text(held - held_bytes)?;
+        held_bytes = held;
         if is_changed {
             changed_at = Instant::now();
         }
@@ -142,6 +176,22 @@ async fn reload(
         carriers.begin(context, sheet)?;
     }
     Ok(None)
+}
+
+/// Why a playlist that could still be read is followed no longer.
+fn overdue(context: &Context, begun: Instant, changed_at: Instant) -> Option<String> {
+    let settings = context.settings;
+    let (what, limit) = if changed_at.elapsed() > settings.stale_after {
+        ("stalled: it did not change for", settings.stale_after)
+    } else if begun.elapsed() > settings.follow_for {
+        ("it was followed for", settings.follow_for)
+    } else {
+        return None;
+    };
+    Some(format!(
+        "the playlist has no #EXT-X-ENDLIST; {what} {:.0} s",
+        limit.as_secs_f64()
+    ))
 }
 
 /// The target duration after a change, half of it without one.
@@ -154,12 +204,20 @@ fn wait(playlist: &Playlist, is_changed: bool) -> Duration {
     target.clamp(MIN_WAIT, MAX_WAIT)
 }
 
-/// What is on its way up while the playlist grows. One that fails is tried again with all the others.
+/// What is on its way up while the playlist grows. One that fails is tried again as the next reading names it,
+/// perhaps with a fresh token, and in the end with all the others.
 #[derive(Default)]
 struct Carriers {
-    running: JoinSet<Result<()>>,
+    /// Each gives the identity of what has failed.
+    running: JoinSet<Result<Option<String>>>,
     lanes: Option<Arc<Semaphore>>,
-    begun: HashSet<String>,
+    begun: HashMap<String, Begun>,
+}
+
+struct Begun {
+    /// As it was named first, which is how the joined playlist names it.
+    url: String,
+    is_failed: bool,
 }
 
 impl Carriers {
@@ -169,27 +227,71 @@ impl Carriers {
             .lanes
             .get_or_insert_with(|| Arc::new(Semaphore::new(LANES)))
             .clone();
+        let wants = Wants::of(&sheet.playlist, context.settings);
+        let names = Identities::of(&sheet.playlist);
+        // What can't be decrypted is told when all of the playlist is known.
+        let ciphers = match context.settings.keys {
+            HlsKeys::Decrypt => ciphers_of(&sheet.playlist).ok(),
+            HlsKeys::Store | HlsKeys::Omit => None,
+        };
         for (index, found) in sheet.playlist.references.iter().enumerate() {
-            let wanted = plan::is_wanted(&sheet.playlist, index, context.settings);
+            let wanted = wants.is_wanted(index);
             let Some(is_needed) = wanted.filter(|_| plan::is_web(&found.url)) else {
                 continue;
             };
+            let is_unused_key = found.role == Role::Key && ciphers.is_some();
             // A file that still grows by ranges is carried when the playlist has ended.
-            if found.range.is_some() || !self.begun.insert(found.url.clone()) {
+            if is_unused_key || found.range.is_some() {
                 continue;
             }
-            let piece = plan::piece(context, sheet, found, is_needed, 0);
+            let identity = names.of_file(found);
+            let url = match self.begun.get_mut(&identity) {
+                Some(begun) if begun.is_failed => {
+                    begun.is_failed = false;
+                    begun.url.clone()
+                }
+                Some(_) => continue,
+                None => {
+                    context.count_urls(found.url.len() as u64)?;
+                    let begun = Begun {
+                        url: found.url.clone(),
+                        is_failed: false,
+                    };
+                    self.begun.insert(identity.clone(), begun);
+                    found.url.clone()
+                }
+            };
+            if self.begun.len() > MAX_PIECES {
+                return Err(Error::new(
+                    Class::Refused,
+                    format!("the playlist named more than {MAX_PIECES} files"),
+                ));
+            }
+            let cipher = ciphers
+                .as_ref()
+                .and_then(|all| all.get(&found.url).cloned()?);
+            let piece = Piece {
+                is_needed,
+                cipher: cipher.map(|cipher| (cipher, sheet.token.clone())),
+                ..plan::piece(context, sheet, found, wants.has_map())
+            };
             let (context, lanes) = (context.clone(), lanes.clone());
             self.running.spawn(async move {
                 let _lane = lanes.acquire().await;
                 match piece.carry(&context).await {
-                    Ok(landed) => context.note_landed(&piece.url, landed),
-                    Err(error) if is_ours_to_tell(&error) => return Err(error),
+                    Ok(landed) => {
+                        context.note_landed(&url, landed);
+                        Ok(None)
+                    }
+                    Err(error) if is_ours_to_tell(&error) || context.verdict().is_some() => {
+                        context.stop.cancel();
+                        Err(error)
+                    }
                     Err(error) => {
                         tracing::debug!(key = piece.key, cause = %error.full_message(), "a live segment failed");
+                        Ok(Some(identity))
                     }
                 }
-                Ok(())
             });
         }
         self.check()
@@ -197,15 +299,52 @@ impl Carriers {
 
     fn check(&mut self) -> Result<()> {
         while let Some(ended) = self.running.try_join_next() {
-            ended.map_err(|error| Error::internal("carry a segment").with_source(error))??;
+            let failed = ended.map_err(broken)??;
+            let begun = failed.and_then(|identity| self.begun.get_mut(&identity));
+            if let Some(begun) = begun {
+                begun.is_failed = true;
+            }
         }
         Ok(())
     }
 
     async fn finish(mut self) -> Result<()> {
         while let Some(ended) = self.running.join_next().await {
-            ended.map_err(|error| Error::internal("carry a segment").with_source(error))??;
+            ended.map_err(broken)??;
         }
         Ok(())
     }
+}
+
+fn broken(error: tokio::task::JoinError) -> Error {
+    Error::internal("carry a segment").with_source(error)
+}
+
+/// What makes a file of a live playlist the same in the next reading: its URL without the query, which may be a
+/// token, unless one reading has several files of that path, so that the query tells them apart.
+struct Identities<'a> {
+    by_path: HashMap<&'a str, Option<&'a str>>,
+}
+
+impl<'a> Identities<'a> {
+    fn of(playlist: &'a Playlist) -> Identities<'a> {
+        let mut by_path: HashMap<&str, Option<&str>> = HashMap::new();
+        for found in &playlist.references {
+            let known = by_path.entry(bare(&found.url)).or_insert(Some(&found.url));
+            *known = known.filter(|known| *known == found.url);
+        }
+        Identities { by_path }
+    }
+
+    fn of_file(&self, found: &Reference) -> String {
+        let path = bare(&found.url);
+        match self.by_path.get(path) {
+            Some(Some(_)) => path.to_owned(),
+            _ => found.url.clone(),
+        }
+    }
+}
+
+fn bare(url: &str) -> &str {
+    url.split('?').next().unwrap_or_default()
 }

@@ -1,16 +1,19 @@
 //! All playlists of one recording.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use url::Url;
 
-use super::context::{Context, Token};
+use super::context::Context;
 use super::follow::{self, Way};
 use super::plan::Loss;
+use super::token::Token;
 use crate::error::{Class, Error, Result};
 use crate::signed_url::SignedUrl;
+use crate::source::Opened;
 use crate::source::hls::{
     Kind, MAX_PLAYLIST_BYTES, MAX_PLAYLISTS, Playlist, Reference, Role, Variables, playlist_folder,
 };
@@ -29,6 +32,8 @@ pub(super) struct Sheet {
     pub(super) url: String,
     pub(super) playlist: Playlist,
     pub(super) token: Arc<Token>,
+    /// Whether it is made of several readings, which no later one can repeat.
+    pub(super) is_followed: bool,
 }
 
 /// The playlists of one recording.
@@ -54,6 +59,7 @@ impl Fetched {
     /// The playlist of a reading that is not kept.
     pub(super) fn into_passing(self, context: &Context) -> Playlist {
         context.forget_text(self.text_bytes);
+        context.forget_urls(self.playlist.url_bytes as u64);
         self.playlist
     }
 }
@@ -67,35 +73,43 @@ impl Ladder {
             true => String::new(),
             false => playlist_folder(&Role::Variant, 0),
         };
+        let base = fetched.base;
         let entry = Sheet {
             folder,
             key: context.entry_key.clone(),
             role: Role::Variant,
             url: url.expose().to_owned(),
-            token: fetched.token.clone(),
-            playlist: fetched.playlist.clone(),
+            token: fetched.token,
+            playlist: fetched.playlist,
+            is_followed: false,
         };
-        if !is_master {
-            let mut losses = Vec::new();
-            let way = Way {
-                url: url.expose(),
-                is_relative: false,
-                token: &Token::default(),
-                imported: None,
-            };
-            let entry = follow::to_its_end(context, entry, fetched, way, &mut losses).await?;
-            return Ok(Ladder {
-                entry,
-                media: Vec::new(),
-                losses,
-            });
-        }
-        let (media, losses) = read_media(context, &entry).await?;
+        let (entry, media, losses) = match is_master {
+            true => {
+                let (media, losses) = read_media(context, &entry).await?;
+                (entry, media, losses)
+            }
+            false => {
+                let mut losses = Vec::new();
+                let way = Way {
+                    url: url.expose(),
+                    is_relative: false,
+                    token: &Token::default(),
+                    imported: None,
+                };
+                let entry = follow::to_its_end(context, entry, &base, way, &mut losses).await?;
+                (entry, Vec::new(), losses)
+            }
+        };
         Ok(Ladder {
             entry,
             media,
             losses,
         })
+    }
+
+    /// Whether another reading may tell the same as this one, with fresh signatures.
+    pub(super) fn can_be_read_again(&self) -> bool {
+        !self.sheets().any(|sheet| sheet.is_followed)
     }
 
     /// The entry playlist and those that it names.
@@ -107,13 +121,14 @@ impl Ladder {
 /// The media playlists that `master` names, each once.
 async fn read_media(context: &Arc<Context>, master: &Sheet) -> Result<(Vec<Sheet>, Vec<Loss>)> {
     let mut named: Vec<(&Reference, String)> = Vec::new();
+    let mut seen = HashSet::new();
     let mut counts: HashMap<String, usize> = HashMap::new();
     for found in &master.playlist.references {
         let is_playlist = matches!(
             found.role,
             Role::Variant | Role::IFrameVariant | Role::Rendition(..)
         );
-        if !is_playlist || named.iter().any(|(known, _)| known.url == found.url) {
+        if !is_playlist || !seen.insert(&found.url) {
             continue;
         }
         let kind = playlist_folder(&found.role, 0);
@@ -127,17 +142,36 @@ async fn read_media(context: &Arc<Context>, master: &Sheet) -> Result<(Vec<Sheet
             ));
         }
     }
-    // Those that grow are followed side by side; the source bounds the connections to a host.
-    let mut reading = Vec::new();
-    for (found, folder) in named {
-        let variables = &master.playlist.variables;
-        reading.push(read_one(context, found, folder, &master.token, variables).boxed());
+    if named.is_empty() {
+        return Err(Error::invalid("the playlist names no other playlist"));
     }
-    let read = futures::future::join_all(reading).await;
+    // Those that grow are followed side by side; the source bounds the connections to a host.
+    let mut reading = FuturesUnordered::new();
+    for (at, (found, folder)) in named.into_iter().enumerate() {
+        let variables = &master.playlist.variables;
+        let read = read_one(context, found, folder, &master.token, variables);
+        reading.push(read.map(move |read| (at, read)).boxed());
+    }
+    let mut read = BTreeMap::new();
+    let mut failure = None;
+    while let Some((at, ended)) = reading.next().await {
+        match ended {
+            Ok(found) => {
+                read.insert(at, found);
+            }
+            // The others end by themselves and tidy up; the first to fail is why.
+            Err(error) => {
+                context.stop.cancel();
+                failure.get_or_insert(error);
+            }
+        }
+    }
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
     let mut media = Vec::new();
     let mut losses = Vec::new();
-    for read in read {
-        let (sheet, lost) = read?;
+    for (sheet, lost) in read.into_values() {
         media.extend(sheet);
         losses.extend(lost);
     }
@@ -178,8 +212,9 @@ async fn read_one(
         key,
         role: found.role.clone(),
         url: found.url.clone(),
-        token: fetched.token.clone(),
-        playlist: fetched.playlist.clone(),
+        token: fetched.token,
+        playlist: fetched.playlist,
+        is_followed: false,
     };
     let way = Way {
         url: &found.url,
@@ -187,7 +222,7 @@ async fn read_one(
         token,
         imported: Some(variables),
     };
-    let sheet = follow::to_its_end(context, sheet, fetched, way, &mut losses).await?;
+    let sheet = follow::to_its_end(context, sheet, &fetched.base, way, &mut losses).await?;
     Ok((Some(sheet), losses))
 }
 
@@ -220,17 +255,24 @@ async fn fetch_once(
     token: &Token,
     imported: Option<&Variables>,
 ) -> Result<Fetched> {
-    let mut opened = context.open(url, is_relative, token).await?;
-    let mut body = Vec::new();
-    while let Some(chunk) = opened.body.next().await {
-        let chunk = chunk?;
-        context.count_text(chunk.len() as u64)?;
-        body.extend_from_slice(&chunk);
-        if body.len() > MAX_PLAYLIST_BYTES {
-            break;
+    let opened = context.open(url, is_relative, token).await?;
+    let answered = opened.url.clone();
+    let came_from = answered.expose();
+    let is_delimited = opened.is_delimited;
+    let body = read_body(context, opened).await?;
+    // A playlist whose end is not marked is a shorter playlist when it is cut: it is read a second time.
+    if !is_delimited {
+        let again = context.open(url, is_relative, token).await?;
+        let again = read_body(context, again).await;
+        context.forget_text(again.as_ref().map_or(0, |again| again.len() as u64));
+        if again? != body {
+            context.forget_text(body.len() as u64);
+            return Err(Error::transient(
+                Class::Corrupt,
+                "the origin tells no length of the playlist and sent something else the second time",
+            ));
         }
     }
-    let came_from = opened.url.expose();
     let base = Url::parse(came_from)
         .map_err(|_| Error::invalid("the playlist's own URL can't be read"))?;
     let playlist = Playlist::read(&body, &base, imported).map_err(|error| {
@@ -244,7 +286,15 @@ async fn fetch_once(
             error.class(),
             format!("read playlist {name}: {}", error.full_message()),
         )
-    })?;
+    });
+    let playlist = match playlist {
+        Ok(playlist) => playlist,
+        Err(error) => {
+            context.forget_text(body.len() as u64);
+            return Err(error);
+        }
+    };
+    context.count_urls(playlist.url_bytes as u64)?;
     Ok(Fetched {
         playlist,
         // A redirect may lead to where the query is no longer needed.
@@ -256,4 +306,30 @@ async fn fetch_once(
         base,
         text_bytes: body.len() as u64,
     })
+}
+
+/// The whole body, counted.
+async fn read_body(context: &Context, mut opened: Opened) -> Result<Vec<u8>> {
+    let mut body = Vec::new();
+    let ended = loop {
+        let chunk = match opened.body.next().await {
+            Some(Ok(chunk)) => chunk,
+            Some(Err(error)) => break Err(error),
+            None => break Ok(()),
+        };
+        body.extend_from_slice(&chunk);
+        if let Err(error) = context.count_text(chunk.len() as u64) {
+            break Err(error);
+        }
+        if body.len() > MAX_PLAYLIST_BYTES {
+            break Ok(());
+        }
+    };
+    match ended {
+        Ok(()) => Ok(body),
+        Err(error) => {
+            context.forget_text(body.len() as u64);
+            Err(error)
+        }
+    }
 }

@@ -5,44 +5,62 @@
 //! that under its key there is a whole recording or nothing. A piece carries the job's id and a hash of
 //! where it came from in its metadata: after a crash what is there is not fetched again.
 //!
-//! *Partial.* What could not be had is listed in `missing.json` beside the pieces that could, the entry
-//! playlist is not written, and the job fails with class `partial`. A retry carries only what is missing.
+//! *Partial.* What could not be had is listed in `missing.json` beside the pieces that could, and the job fails
+//! with class `partial`. The playlists of layers of which nothing is missing are written, and a
+//! `master.partial.m3u8` that names only those; a layer that misses segments gets an `index.partial.m3u8`, in which they
+//! are gaps. The entry playlist is not written. A retry carries only what is missing.
 
+mod cipher;
 mod context;
+mod decrypt;
 mod documents;
 mod follow;
 mod ladder;
 mod piece;
 mod plan;
+mod put;
+mod rewrite;
+mod token;
+mod transcript;
 mod unpack;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt;
 use tokio::task::JoinSet;
 
 use super::names::Names;
 use super::progress::Progress;
+use super::verify::is_playlist;
 use super::{Engine, JOB_METADATA_KEY, Ledger};
 use crate::error::{Class, Error, Result};
 use crate::model::manifest::Resource;
 use crate::model::progress::Emit;
-use crate::model::{Archived, Job, JobId};
+use crate::model::{Archived, Format, Job, JobId, Kind};
 use crate::object::ObjectStore;
 use crate::signed_url::SignedUrl;
+use cipher::Decryption;
 use context::{Context, Found};
 use documents::{Documents, ResourceList};
 use ladder::Ladder;
 use piece::{Landed, Piece};
 use plan::Loss;
+use token::Token;
 pub(super) use unpack::unpack;
 
 /// Resources of one ladder on their way at once: as many as connections to one host are the default.
 const LANES: usize = 16;
 
+/// Readings of the playlists in one attempt, each of which must bring something.
+const MAX_READINGS: u32 = 16;
+
 /// Losses that the message names; the whole list is in `missing.json`.
 const TOLD_LOSSES: usize = 5;
+
+/// How much of a file tells whether it is a playlist.
+const HEAD_BYTES: usize = 64;
 
 /// The largest list of a ladder's files that is read back.
 const MAX_LIST_BYTES: u64 = 128 * 1024 * 1024;
@@ -55,6 +73,8 @@ pub enum HlsKeys {
     Store,
     /// They are left where they are; the archive is ciphertext.
     Omit,
+    /// Segments are archived as their plain text, without keys; what can't be decrypted is kept with its key.
+    Decrypt,
 }
 
 /// How the HLS recordings of one source are archived.
@@ -66,6 +86,8 @@ pub struct HlsSettings {
     pub unpack: bool,
     /// How long a playlist without an end may stay as it is before it counts as abandoned.
     pub stale_after: Duration,
+    /// How long a playlist without an end is followed, however much it changes.
+    pub follow_for: Duration,
 }
 
 impl Default for HlsSettings {
@@ -74,6 +96,7 @@ impl Default for HlsSettings {
             keys: HlsKeys::default(),
             unpack: false,
             stale_after: Duration::from_secs(300),
+            follow_for: Duration::from_secs(24 * 3600),
         }
     }
 }
@@ -133,8 +156,54 @@ pub(super) async fn carry(
             Found::Nothing => {}
         }
         let progress = Progress::new(job.id, emit);
-        return carry_to(&context, url, ledger, &progress).await;
+        let carried = carry_to(&context, url, ledger, &progress).await;
+        // What ended the whole attempt is told, not what else it met while it ended.
+        return carried.map_err(|error| context.verdict().unwrap_or(error));
     }
+}
+
+/// Carries what is behind `url` if that is a playlist, although its job says nothing of the kind; `None` if it is
+/// none. The entry playlist gets a playlist's extension.
+pub(super) async fn carry_unnamed(
+    engine: &Engine,
+    job: &Job,
+    url: &SignedUrl,
+    allow_hosts: &[String],
+    ledger: &dyn Ledger,
+    emit: &Emit,
+) -> Option<Result<Archived>> {
+    let context = Context::new(engine, job, allow_hosts, &job.key);
+    let mut opened = context
+        .open(url.expose(), false, &Token::default())
+        .await
+        .ok()?;
+    let mut head = Vec::new();
+    while let Some(Ok(chunk)) = opened.body.next().await {
+        head.extend_from_slice(&chunk[..chunk.len().min(HEAD_BYTES)]);
+        if head.len() >= HEAD_BYTES {
+            break;
+        }
+    }
+    drop(opened);
+    if !is_playlist(&head) {
+        return None;
+    }
+    let (folder, name) = match job.key.rsplit_once('/') {
+        Some((folder, name)) => (format!("{folder}/"), name),
+        None => (String::new(), &*job.key),
+    };
+    let stem = name.rsplit_once('.').map_or(name, |(stem, _)| stem);
+    let job = Job {
+        key: match job.kind {
+            Kind::Hls => folder + &Format::M3u8.hls_name(),
+            _ => format!("{folder}{stem}.m3u8"),
+        },
+        format: Format::M3u8,
+        // What was told is the length of the playlist alone.
+        size_bytes: None,
+        ..job.clone()
+    };
+    Some(carry(engine, &job, url, allow_hosts, ledger, emit).await)
 }
 
 async fn carry_to(
@@ -144,43 +213,68 @@ async fn carry_to(
     progress: &Progress<'_>,
 ) -> Result<Archived> {
     let mut ladder = Ladder::read(context, url).await?;
-    let (mut landed, mut losses) = carry_ladder(context, &ladder, ledger, progress).await?;
+    let mut carried = carry_ladder(context, &ladder, ledger, progress).await?;
     // Segments may be signed for less time than their playlist: as long as that can be read, it may
-    // name them with fresh signatures.
-    if losses.iter().any(Loss::is_refused_signature) {
+    // name them with fresh signatures, and as long as each reading brings something, so may the next.
+    for _ in 1..MAX_READINGS {
+        let is_refused = carried.losses.iter().any(Loss::is_refused_signature);
+        if !is_refused || !ladder.can_be_read_again() {
+            break;
+        }
         context.begin_again();
-        if let Ok(again) = Ladder::read(context, url).await {
-            (landed, losses) = carry_ladder(context, &again, ledger, progress).await?;
-            ladder = again;
+        let Ok(again) = Ladder::read(context, url).await else {
+            break;
+        };
+        let before = carried.landed.len();
+        carried = carry_ladder(context, &again, ledger, progress).await?;
+        ladder = again;
+        if carried.landed.len() <= before {
+            break;
         }
     }
-    let documents = Documents::new(context, &ladder, &landed);
-    if !losses.is_empty() {
-        let list = documents.put_missing(&losses).await?;
-        return Err(partial(context, &losses, &list));
-    }
+    let documents = Documents::new(context, &ladder, &carried);
     if !ledger.is_held().await {
         return Err(lost_lease());
+    }
+    if !carried.losses.is_empty() {
+        let list = documents.put_partial(&carried.losses).await?;
+        return Err(partial(context, &carried.losses, &list));
     }
     let archived = documents.put_all().await?;
     progress.tell_now(context.bytes(), Some(context.bytes()));
     Ok(archived)
 }
 
-/// Carries what the playlists of `ladder` name. Gives what has landed, by its URL, and what has not.
+/// What came of the pieces of one ladder.
+struct Carried {
+    /// What has landed, by its URL.
+    landed: BTreeMap<String, Landed>,
+    losses: Vec<Loss>,
+    decryption: Decryption,
+}
+
+/// Carries what the playlists of `ladder` name.
 async fn carry_ladder(
     context: &Arc<Context>,
     ladder: &Ladder,
     ledger: &dyn Ledger,
     progress: &Progress<'_>,
-) -> Result<(BTreeMap<String, Landed>, Vec<Loss>)> {
-    let (pieces, mut losses) = plan::pieces(context, ladder)?;
+) -> Result<Carried> {
+    let decryption = Decryption::of(ladder, context.settings.keys);
+    for note in &decryption.notes {
+        tracing::warn!(job = %context.job_id(), "{note}");
+    }
+    let (pieces, mut losses) = plan::pieces(context, ladder, &decryption)?;
     context.look_first(pieces.first()).await?;
     let mut landed = context.take_landed();
     let carried = carry_pieces(context, pieces, ledger, progress, &mut landed).await?;
     losses.extend(carried);
     losses.extend(plan::short_files(ladder, &landed));
-    Ok((landed, losses))
+    Ok(Carried {
+        landed,
+        losses,
+        decryption,
+    })
 }
 
 /// Carries all pieces, a bounded number at once. Gives those that could not be had.
@@ -194,7 +288,12 @@ async fn carry_pieces(
     let mut losses = Vec::new();
     let mut waiting = pieces
         .into_iter()
-        .filter(|piece| !landed.contains_key(&piece.url))
+        .filter(|piece| {
+            // What was carried while its playlist grew may be needed otherwise now that all of it is known.
+            let is_decrypted = piece.cipher.is_some();
+            let there = landed.get(&piece.url);
+            there.is_none_or(|there| there.is_decrypted != is_decrypted)
+        })
         .collect::<Vec<_>>()
         .into_iter();
     let mut running = JoinSet::new();
@@ -217,7 +316,11 @@ async fn carry_pieces(
             Ok(found) => {
                 landed.insert(piece.url, found);
             }
-            Err(error) if is_ours_to_tell(&error) => return Err(error),
+            Err(error) if is_ours_to_tell(&error) || context.verdict().is_some() => {
+                context.stop.cancel();
+                while running.join_next().await.is_some() {}
+                return Err(error);
+            }
             Err(_) if !piece.is_needed => {}
             Err(error) => losses.push(Loss::of(&piece, error)),
         }
@@ -271,9 +374,12 @@ fn partial(context: &Context, losses: &[Loss], list: &str) -> Error {
         true => Class::Refused,
         false => Class::Partial,
     };
-    if losses.iter().any(|loss| loss.may_come(context.attempts())) {
-        Error::transient(class, message)
-    } else {
-        Error::new(class, message)
+    let error = match losses.iter().any(|loss| loss.may_come(context.attempts())) {
+        true => Error::transient(class, message),
+        false => Error::new(class, message),
+    };
+    match losses.iter().any(Loss::is_refused_signature) {
+        true => error.with_stale_url(),
+        false => error,
     }
 }

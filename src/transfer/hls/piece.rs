@@ -1,7 +1,8 @@
 //! One file that a playlist names: fetched whole, put under its name, proved by asking.
 //!
 //! A small one goes up in one request from memory; a larger one goes the way of any other artifact, part
-//! by part.
+//! by part. Who waits for a connection or for memory holds neither a connection nor memory of its own, so
+//! that many pieces can't wait for each other.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,14 +11,18 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use super::context::{Context, Found, Token};
+use super::cipher::Cipher;
+use super::context::{Context, Found};
+use super::decrypt::{self, Deciphering, Secret};
+use super::put::put;
+use super::token::Token;
 use crate::error::{Class, Error, Result};
 use crate::model::{Archived, Checkpoint, Format, Job, Origin, ProgressEvent};
-use crate::object::{Condition, Payload, encode_crc64nvme};
+use crate::object::Payload;
 use crate::signed_url::SignedUrl;
 use crate::source::Opened;
 use crate::source::hls::Role;
-use crate::transfer::digest::PartDigest;
+use crate::transfer::budget::Share;
 use crate::transfer::names::Names;
 use crate::transfer::part::PartBuilder;
 use crate::transfer::upload::{TRIES, wait_after};
@@ -41,6 +46,8 @@ pub(super) struct Piece {
     pub(super) is_needed: bool,
     /// The end of the furthest byte range of it that is asked for.
     pub(super) range_end: u64,
+    /// What it is decrypted with, and whose query its key may be asked with.
+    pub(super) cipher: Option<(Cipher, Arc<Token>)>,
 }
 
 /// A piece that is in the bucket, as it was confirmed.
@@ -49,6 +56,8 @@ pub(super) struct Landed {
     pub(super) key: String,
     pub(super) size_bytes: u64,
     pub(super) crc64nvme: String,
+    /// Whether it is the plain text of what the origin has.
+    pub(super) is_decrypted: bool,
 }
 
 impl From<Archived> for Landed {
@@ -57,25 +66,36 @@ impl From<Archived> for Landed {
             key: archived.key,
             size_bytes: archived.size_bytes,
             crc64nvme: archived.crc64nvme,
+            is_decrypted: false,
         }
     }
 }
 
-/// What was read of a piece.
-enum Read {
-    Whole(Payload),
-    /// It is larger than a part.
-    Large(SignedUrl),
+/// What a piece turned out to be.
+enum Tried {
+    Landed(Landed),
+    /// It is larger than a part; where it is, and its length, if told.
+    Large(SignedUrl, Option<u64>),
 }
 
 impl Piece {
     pub(super) async fn carry(&self, context: &Context) -> Result<Landed> {
+        if context.stop.is_cancelled() {
+            return Err(stopped());
+        }
+        let mut landed = self.carry_as_it_is(context).await?;
+        landed.is_decrypted = self.cipher.is_some();
+        context.count(landed.size_bytes);
+        Ok(landed)
+    }
+
+    async fn carry_as_it_is(&self, context: &Context) -> Result<Landed> {
         let mut names = Names::of(&self.key);
         if context.is_resumed() {
             loop {
-                match context.find(&names.key(), Some(&self.url)).await? {
+                match context.find(&names.key(), Some(&self.origin())).await? {
                     Found::Ours(archived) => {
-                        context.count(archived.size_bytes)?;
+                        context.promise(archived.size_bytes)?;
                         return Ok(archived.into());
                     }
                     Found::Others => names.next()?,
@@ -102,62 +122,118 @@ impl Piece {
         }
     }
 
+    /// What the metadata tells of where the piece came from: plain text is another piece than ciphertext.
+    pub(super) fn origin(&self) -> String {
+        match self.cipher {
+            Some(_) => format!("decrypted:{}", self.url),
+            None => self.url.clone(),
+        }
+    }
+
     async fn try_once(&self, context: &Context, names: &mut Names) -> Result<Landed> {
-        let part_bytes = context.engine.settings.part_size_bytes;
+        let secret = self.secret(context).await?;
+        let tried = tokio::select! {
+            biased;
+            () = context.stop.cancelled() => return Err(stopped()),
+            tried = self.try_small(context, names, secret.as_ref()) => tried?,
+        };
+        match tried {
+            Tried::Landed(landed) => Ok(landed),
+            // It stops by itself, and tidies up.
+            Tried::Large(url, told) => self.carry_large(context, url, told, names, secret).await,
+        }
+    }
+
+    async fn secret(&self, context: &Context) -> Result<Option<Secret>> {
+        let Some((cipher, token)) = &self.cipher else {
+            return Ok(None);
+        };
+        let key = context
+            .secret_key(&cipher.key_url, cipher.is_relative, token)
+            .await?;
+        Ok(Some(Secret { key, iv: cipher.iv }))
+    }
+
+    /// Opens it; gives what comes out and the length that the origin tells.
+    async fn open(
+        &self,
+        context: &Context,
+        secret: Option<&Secret>,
+    ) -> Result<(Opened, Option<u64>)> {
         let opened = context
             .open(&self.url, self.is_relative, &self.token)
             .await?;
-        let is_large = opened.length.unwrap_or(self.range_end) > part_bytes;
-        let expected = opened.length.unwrap_or(part_bytes).min(part_bytes);
-        let share = match is_large {
-            true => None,
-            false => Some(context.take(expected).await?),
+        let told = opened.length;
+        let opened = match secret {
+            Some(secret) => decrypt::plain(opened, secret)?,
+            None => opened,
         };
-        let read = match is_large {
-            true => Read::Large(opened.url.clone()),
-            false => self.read(context, opened, part_bytes).await?,
-        };
-        let landed = match read {
-            Read::Whole(payload) => put(context, names, &payload, Some(&self.url)).await?,
-            Read::Large(url) => {
-                drop(share);
-                self.carry_large(context, url, names).await?
-            }
-        };
-        context.count(landed.size_bytes)?;
-        Ok(landed)
+        Ok((opened, told))
     }
 
-    async fn read(&self, context: &Context, opened: Opened, most: u64) -> Result<Read> {
+    async fn try_small(
+        &self,
+        context: &Context,
+        names: &mut Names,
+        secret: Option<&Secret>,
+    ) -> Result<Tried> {
+        let part_bytes = context.engine.settings.part_size_bytes;
+        let (opened, told) = self.open(context, secret).await?;
         let url = opened.url.clone();
-        let (length, is_delimited) = (opened.length, opened.is_delimited);
-        let Some(payload) = self.read_body(opened, most).await? else {
-            return Ok(Read::Large(url));
+        // Its connection is free again before it is opened as a large one.
+        if told.unwrap_or(self.range_end) > part_bytes {
+            return Ok(Tried::Large(url, told));
+        }
+        let share = context.take(told.unwrap_or(part_bytes)).await?;
+        let is_delimited = opened.is_delimited;
+        let Some(payload) = self.read_body(opened, part_bytes).await? else {
+            return Ok(Tried::Large(url, None));
         };
-        if length.is_some_and(|length| length != payload.size_bytes) {
+        if secret.is_none() && told.is_some_and(|told| told != payload.size_bytes) {
             return Err(Error::transient(
                 Class::Unreachable,
                 format!(
                     "the body was cut after {} of {} bytes",
                     payload.size_bytes,
-                    length.unwrap_or_default()
+                    told.unwrap_or_default()
                 ),
             ));
         }
-        // A body whose end is not marked looks whole when it is cut: it is read a second time.
-        if !is_delimited {
-            let again = context
-                .open(&self.url, self.is_relative, &self.token)
-                .await?;
-            let again = self.read_body(again, most).await?;
-            if again.is_none_or(|again| again.crc64nvme != payload.crc64nvme) {
-                return Err(Error::transient(
-                    Class::Corrupt,
-                    "the origin tells no length and sent something else the second time",
-                ));
-            }
+        let (payload, _share) = match is_delimited {
+            true => (payload, share),
+            false => self.read_again(context, secret, payload, share).await?,
+        };
+        context.promise(payload.size_bytes)?;
+        let ended = put(context, names, &payload, Some(&self.origin())).await;
+        if ended.is_err() {
+            context.take_back(payload.size_bytes);
         }
-        Ok(Read::Whole(payload))
+        ended.map(Tried::Landed)
+    }
+
+    /// A body whose end is not marked looks whole when it is cut: it is read a second time, and what was read
+    /// first is let go before, since its memory may be what another piece waits for with its connection.
+    async fn read_again(
+        &self,
+        context: &Context,
+        secret: Option<&Secret>,
+        first: Payload,
+        share: (Share, Share),
+    ) -> Result<(Payload, (Share, Share))> {
+        let (size_bytes, crc64nvme) = (first.size_bytes, first.crc64nvme);
+        drop((first, share));
+        let (opened, _) = self.open(context, secret).await?;
+        let share = context.take(size_bytes).await?;
+        let again = self.read_body(opened, size_bytes).await?;
+        let same =
+            again.filter(|again| again.crc64nvme == crc64nvme && again.size_bytes == size_bytes);
+        let payload = same.ok_or_else(|| {
+            Error::transient(
+                Class::Corrupt,
+                "the origin tells no length and sent something else the second time",
+            )
+        })?;
+        Ok((payload, share))
     }
 
     /// The whole body; `None` when it is longer than `most`.
@@ -192,7 +268,7 @@ impl Piece {
     /// What the bytes are checked as: segments may be encrypted, so of most only that they are no error page.
     fn format(&self) -> Format {
         match self.role {
-            Role::SessionData => Format::Json,
+            Role::SessionData { is_raw: false } => Format::Json,
             _ => Format::Bin,
         }
     }
@@ -201,11 +277,20 @@ impl Piece {
         &self,
         context: &Context,
         url: SignedUrl,
+        told: Option<u64>,
         names: &mut Names,
+        secret: Option<Secret>,
     ) -> Result<Landed> {
         let key = names.key();
-        let attributes = context.attributes(&key, Some(&self.url));
-        let engine = context.engine.dressed(attributes);
+        let attributes = context.attributes(&key, Some(&self.origin()));
+        let promised = told.unwrap_or(0);
+        context.promise(promised)?;
+        let mut engine = context.engine.dressed(attributes);
+        engine.settings.max_object_bytes = context.room() + promised;
+        if let Some(secret) = secret {
+            let source = engine.source.clone();
+            engine.source = Arc::new(Deciphering { source, secret });
+        }
         let job = Job {
             origin: Origin::Url(url),
             format: self.format(),
@@ -214,9 +299,26 @@ impl Piece {
             key,
             ..context.job.clone()
         };
-        let archived = carry_alone(&engine, &job, &context.allow_hosts).await?;
-        Ok(archived.into())
+        let carried = carry_alone(&engine, &job, &context.allow_hosts, &context.stop).await;
+        match carried {
+            Ok(archived) => {
+                context.promise(archived.size_bytes.saturating_sub(promised))?;
+                Ok(archived.into())
+            }
+            Err(error) => {
+                context.take_back(promised);
+                // The guard has let it through already, so what was refused is its size.
+                match error.class() == Class::Refused && told.is_none() {
+                    true => Err(context.refuse_size()),
+                    false => Err(error),
+                }
+            }
+        }
     }
+}
+
+fn stopped() -> Error {
+    Error::transient(Class::Internal, "the attempt at the whole ladder has ended")
 }
 
 /// The longest Retry-After that a piece waits for; beyond it the whole attempt ends.
@@ -234,14 +336,12 @@ fn carry_alone<'a>(
     engine: &'a Engine,
     job: &'a Job,
     allow_hosts: &'a [String],
+    stop: &'a CancellationToken,
 ) -> BoxFuture<'a, Result<Archived>> {
     Box::pin(async move {
         let emit: crate::model::progress::Emit = Arc::new(|_: ProgressEvent| {});
-        let cancel = CancellationToken::new();
         let ledger = Quiet::default();
-        let carried = engine
-            .carry(job, allow_hosts, &ledger, &emit, &cancel)
-            .await;
+        let carried = engine.carry(job, allow_hosts, &ledger, &emit, stop).await;
         // Nobody would go on with a piece's upload: the ladder's next attempt begins it anew.
         let left = ledger
             .0
@@ -268,61 +368,5 @@ impl Ledger for Quiet {
 
     async fn is_held(&self) -> bool {
         true
-    }
-}
-
-/// Puts `payload` under the first name that is free or has it already.
-pub(super) async fn put(
-    context: &Context,
-    names: &mut Names,
-    payload: &Payload,
-    origin: Option<&str>,
-) -> Result<Landed> {
-    let crc64nvme = encode_crc64nvme(payload.crc64nvme);
-    let objects = &context.engine.objects;
-    let mut tried = 0;
-    loop {
-        tried += 1;
-        let key = names.key();
-        let attributes = context.attributes(&key, origin);
-        let put = objects
-            .put(&key, payload, &attributes, Some(&Condition::Absent))
-            .await;
-        let put = match put {
-            Err(error) if !error.is_transient() => return Err(error),
-            put => put,
-        };
-        let is_same = |there: &Archived| {
-            there.size_bytes == payload.size_bytes && there.crc64nvme == crc64nvme
-        };
-        let failure = match (context.find(&key, origin).await, put) {
-            (Ok(Found::Ours(there)), _) if is_same(&there) => return Ok(there.into()),
-            (Ok(Found::Nothing), Ok(_)) => Error::transient(
-                Class::UploadFailed,
-                format!("{key} is not in the bucket after it was written"),
-            ),
-            (Ok(Found::Nothing) | Err(_), Err(error)) | (Err(error), Ok(_)) => error,
-            // Another's, or an earlier content of the same place.
-            (Ok(Found::Others | Found::Ours(_)), _) => {
-                names.next()?;
-                tried = 0;
-                continue;
-            }
-        };
-        if !failure.is_transient() || tried >= TRIES {
-            return Err(failure);
-        }
-        wait_after(tried).await;
-    }
-}
-
-/// A payload of bytes that are here.
-pub(super) fn payload_of(bytes: Vec<u8>) -> Payload {
-    let mut digest = PartDigest::new();
-    digest.update(&bytes);
-    Payload {
-        size_bytes: bytes.len() as u64,
-        crc64nvme: digest.crc64nvme(),
-        chunks: Arc::new(vec![bytes.into()]),
     }
 }

@@ -1,9 +1,10 @@
 //! What has to be carried, and what could not be: pure but for the names, which are given once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use serde::Serialize;
 
+use super::cipher::Decryption;
 use super::context::Context;
 use super::ladder::{Ladder, Sheet};
 use super::piece::{Landed, Piece};
@@ -13,7 +14,7 @@ use crate::signed_url::SignedUrl;
 use crate::source::hls::{Playlist, Reference, Role};
 
 /// Files that one ladder may have.
-const MAX_PIECES: usize = 200_000;
+pub(super) const MAX_PIECES: usize = 200_000;
 
 /// The attempts in which a piece that is not there (404) may still appear.
 const GONE_ATTEMPTS: u32 = 2;
@@ -35,7 +36,13 @@ pub(super) struct Loss {
 
 impl Loss {
     pub(super) fn of(piece: &Piece, error: Error) -> Loss {
-        Loss::at(&piece.key, &piece.url, &error)
+        // The query of its playlist is a signature that can expire like one of its own.
+        let inherits = piece.token.applied(&piece.url, piece.is_relative).is_some();
+        let loss = Loss::at(&piece.key, &piece.url, &error);
+        Loss {
+            is_signed: loss.is_signed || inherits,
+            ..loss
+        }
     }
 
     pub(super) fn at(key: &str, url: &str, error: &Error) -> Loss {
@@ -59,7 +66,7 @@ impl Loss {
 
     /// Whether it was refused although its URL has a query, which may be a signature that has expired.
     pub(super) fn is_refused_signature(&self) -> bool {
-        self.class == Class::Denied && self.is_signed
+        matches!(self.class, Class::Denied | Class::Expired) && self.is_signed
     }
 
     /// In a few words.
@@ -72,28 +79,49 @@ impl Loss {
     }
 }
 
-/// Whether a reference's file belongs into the archive; `None` when it is not even asked for.
-pub(super) fn is_wanted(playlist: &Playlist, index: usize, settings: HlsSettings) -> Option<bool> {
-    let found = &playlist.references[index];
-    match found.role {
-        _ if found.is_gap => None,
-        Role::Segment(_) | Role::Map | Role::SessionData => Some(true),
-        Role::Part { is_needed } => Some(is_needed),
-        Role::Key if settings.keys == HlsKeys::Omit => None,
-        Role::Key => is_plain_key(playlist, index).then_some(true),
-        Role::PreloadHint
-        | Role::RenditionReport
-        | Role::Variant
-        | Role::IFrameVariant
-        | Role::Rendition(..) => None,
-    }
+/// What is asked for of one playlist.
+pub(super) struct Wants<'a> {
+    playlist: &'a Playlist,
+    settings: HlsSettings,
+    /// Keys that are files of bytes, by index in the references.
+    plain_keys: HashSet<usize>,
+    has_map: bool,
 }
 
-/// Keys of DRM systems are no files, and neither is a key that is written out (`data:`).
-fn is_plain_key(playlist: &Playlist, index: usize) -> bool {
-    let mut keys = playlist.keys.iter();
-    let is_plain = keys.any(|key| key.reference == index && key.is_plain());
-    is_plain && is_web(&playlist.references[index].url)
+impl<'a> Wants<'a> {
+    pub(super) fn of(playlist: &'a Playlist, settings: HlsSettings) -> Wants<'a> {
+        // Keys of DRM systems are no files, and neither is a key that is written out (`data:`).
+        let plain = playlist.keys.iter().filter(|key| key.is_plain());
+        let is_file = |at: &usize| is_web(&playlist.references[*at].url);
+        Wants {
+            playlist,
+            settings,
+            plain_keys: plain.map(|key| key.reference).filter(is_file).collect(),
+            has_map: !playlist.maps.is_empty(),
+        }
+    }
+
+    /// Whether a reference's file belongs into the archive; `None` when it is not even asked for.
+    pub(super) fn is_wanted(&self, index: usize) -> Option<bool> {
+        let found = &self.playlist.references[index];
+        match found.role {
+            _ if found.is_gap => None,
+            Role::Segment(_) | Role::Map | Role::SessionData { .. } => Some(true),
+            Role::Part { is_needed } => Some(is_needed),
+            Role::Key if self.settings.keys == HlsKeys::Omit => None,
+            Role::Key => self.plain_keys.contains(&index).then_some(true),
+            Role::PreloadHint
+            | Role::RenditionReport
+            | Role::Variant
+            | Role::IFrameVariant
+            | Role::Rendition(..) => None,
+        }
+    }
+
+    /// Whether segments have an initialization section.
+    pub(super) fn has_map(&self) -> bool {
+        self.has_map
+    }
 }
 
 pub(super) fn is_web(url: &str) -> bool {
@@ -107,16 +135,23 @@ pub(super) fn is_web(url: &str) -> bool {
 ///
 /// # Errors
 /// `refused` when they are too many.
-pub(super) fn pieces(context: &Context, ladder: &Ladder) -> Result<(Vec<Piece>, Vec<Loss>)> {
+pub(super) fn pieces(
+    context: &Context,
+    ladder: &Ladder,
+    decryption: &Decryption,
+) -> Result<(Vec<Piece>, Vec<Loss>)> {
     let mut pieces: Vec<Piece> = Vec::new();
     let mut by_url: HashMap<String, usize> = HashMap::new();
     let mut losses = ladder.losses.clone();
     for sheet in ladder.sheets() {
-        for index in 0..sheet.playlist.references.len() {
-            let Some(is_needed) = is_wanted(&sheet.playlist, index, context.settings) else {
+        let wants = Wants::of(&sheet.playlist, context.settings);
+        for (index, found) in sheet.playlist.references.iter().enumerate() {
+            let Some(is_needed) = wants.is_wanted(index) else {
                 continue;
             };
-            let found = &sheet.playlist.references[index];
+            if found.role == Role::Key && decryption.is_plain(sheet) {
+                continue;
+            }
             let end = found.range.map_or(0, |range| range.offset + range.length);
             if let Some(known) = by_url.get(&found.url) {
                 let known = &mut pieces[*known];
@@ -124,7 +159,19 @@ pub(super) fn pieces(context: &Context, ladder: &Ladder) -> Result<(Vec<Piece>, 
                 known.range_end = known.range_end.max(end);
                 continue;
             }
-            let piece = piece(context, sheet, found, is_needed, end);
+            // Counted as they are found: the list itself is what has to stay small.
+            if pieces.len() + losses.len() >= MAX_PIECES {
+                return Err(Error::new(
+                    Class::Refused,
+                    format!("the playlists name more than {MAX_PIECES} files"),
+                ));
+            }
+            let piece = Piece {
+                is_needed,
+                range_end: end,
+                cipher: decryption.cipher(&found.url),
+                ..piece(context, sheet, found, wants.has_map())
+            };
             if !is_web(&found.url) {
                 let error = Error::new(
                     Class::Refused,
@@ -136,33 +183,21 @@ pub(super) fn pieces(context: &Context, ladder: &Ladder) -> Result<(Vec<Piece>, 
             by_url.insert(found.url.clone(), pieces.len());
             pieces.push(piece);
         }
-        if pieces.len() > MAX_PIECES {
-            return Err(Error::new(
-                Class::Refused,
-                format!("the playlists name more than {MAX_PIECES} files"),
-            ));
-        }
     }
     Ok((pieces, losses))
 }
 
 /// The piece that a reference of `sheet` leads to.
-pub(super) fn piece(
-    context: &Context,
-    sheet: &Sheet,
-    found: &Reference,
-    is_needed: bool,
-    range_end: u64,
-) -> Piece {
-    let has_map = sheet.playlist.segments.iter().any(|s| s.map.is_some());
+pub(super) fn piece(context: &Context, sheet: &Sheet, found: &Reference, has_map: bool) -> Piece {
     Piece {
         key: context.key_for(&sheet.folder, &found.role, &found.url, has_map),
         url: found.url.clone(),
         is_relative: found.is_relative,
         token: sheet.token.clone(),
         role: found.role.clone(),
-        is_needed,
-        range_end,
+        is_needed: true,
+        range_end: 0,
+        cipher: None,
     }
 }
 

@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 
-use super::context::{Context, Found, Token};
+use super::context::{Context, Found};
 use super::documents::list_of;
-use super::piece::{Landed, payload_of, put};
+use super::piece::Landed;
+use super::put::{payload_of, put};
+use super::token::Token;
 use crate::error::{Class, Error, Result};
 use crate::model::job::FinishedPart;
 use crate::model::{Archived, Job};
@@ -24,6 +26,9 @@ use crate::transfer::part::PartBuilder;
 
 /// The longest path of an entry: with its folder it fits into a key.
 const MAX_PATH_BYTES: usize = 400;
+
+/// Names in the folder that tell of what is in it: an entry must not be taken for one of them.
+const OUR_NAMES: [&str; 2] = ["resources.json", "missing.json"];
 
 /// What an entry's inflated bytes are copied into between two waits.
 enum Step {
@@ -50,6 +55,7 @@ pub(in crate::transfer) async fn unpack(
         origin: url.expose(),
         open: None,
         landed: Vec::new(),
+        notes: Vec::new(),
     };
     let ended = unpacking.run(url).await;
     unpacking.abandon().await;
@@ -64,7 +70,7 @@ pub(in crate::transfer) async fn unpack(
             ),
         ),
     })?;
-    let list = list_of(&context, unpacking.landed.iter(), &[])?;
+    let list = list_of(&context, unpacking.landed.iter(), &unpacking.notes, &[])?;
     let payload = payload_of(list);
     put(&context, &mut Names::of(&list_key), &payload, None).await?;
     Ok(())
@@ -75,6 +81,7 @@ struct Unpacking<'a> {
     origin: &'a str,
     open: Option<Entry>,
     landed: Vec<Landed>,
+    notes: Vec<String>,
 }
 
 /// The entry that is being put.
@@ -132,6 +139,11 @@ impl Unpacking<'_> {
         let Some(path) = safe_path(name)? else {
             return Ok(());
         };
+        if OUR_NAMES.iter().any(|ours| path.eq_ignore_ascii_case(ours)) {
+            let note = format!("{path} is left in the archive: the name is the harvester's own");
+            self.notes.push(note);
+            return Ok(());
+        }
         let part_bytes = self.context.engine.settings.part_size_bytes;
         self.open = Some(Entry {
             key: format!("{}/{path}", self.context.folder),
@@ -149,7 +161,7 @@ impl Unpacking<'_> {
         let Some(entry) = &mut self.open else {
             return Ok(());
         };
-        self.context.count(bytes.len() as u64)?;
+        self.context.promise(bytes.len() as u64)?;
         entry.part.push(bytes.into());
         if entry.part.size_bytes() >= part_bytes {
             entry.send_part(self.context, self.origin).await?;

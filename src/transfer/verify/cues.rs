@@ -12,6 +12,8 @@ const LINE_BYTES: usize = 4 * 1024;
 pub(super) struct CueWalk {
     line: Vec<u8>,
     number: u64,
+    /// Whether the cue's times were read, so that what follows up to an empty line is what was said.
+    is_text: bool,
 }
 
 impl CueWalk {
@@ -34,9 +36,11 @@ impl CueWalk {
         self.number += 1;
         let line = String::from_utf8_lossy(&self.line);
         let line = line.trim().trim_start_matches('\u{feff}');
-        // An arrow in what was said is no line of times.
-        let is_times = line.contains("-->") && line.starts_with(|c: char| c.is_ascii_digit());
+        // An arrow in what was said is no line of times, nor is one in a note.
+        let is_times =
+            !self.is_text && line.contains("-->") && line.starts_with(|c: char| c.is_ascii_digit());
         let is_sound = !is_times || is_cue(line);
+        self.is_text = !line.is_empty() && (self.is_text || is_times);
         self.line.clear();
         if is_sound {
             Ok(())
@@ -92,6 +96,7 @@ mod tests {
             "1\n00:00:00,000 --> 00:00:01,000\nhe said --> go\n",
             "\u{feff}1\n00:00:00.0 --> 0:0:1\nx",
             "WEBVTT\n\nNOTE a --> b\n",
+            "1\n00:00:00,000 --> 00:00:01,000\n3 --> 4 of them\n12:30 --> lunch\n\n2\n00:00:02,000 --> 00:00:03,000\nx",
             "",
         ] {
             assert_eq!(check(text), Ok(()), "{text:?}");
@@ -104,6 +109,10 @@ mod tests {
             ("1\n00:00:00,000 --> \nx", 2),
             ("1\n00:00:00,000 --> x", 2),
             ("1\n0 --> 1", 2),
+            (
+                "1\n00:00:00,000 --> 00:00:01,000\n3 --> 4\n\n2\n00:00:02,000 --> 0:\n",
+                6,
+            ),
             ("1\n00:00:00,000,000 --> 00:00:01,000\n", 2),
         ] {
             let expected = format!("line {line} holds no two times");

@@ -10,6 +10,7 @@ mod signature;
 mod stash;
 
 use bytes::Bytes;
+pub(super) use signature::is_playlist;
 
 use crate::error::{Class, Error, Result};
 use crate::model::Format;

@@ -9,11 +9,14 @@ pub(super) fn judge_head(format: Format, head: &[u8]) -> Result<(), String> {
     if is_error_page(text) {
         return Err("it is an HTML or XML page".to_owned());
     }
+    if format == Format::Bin && is_playlist(head) {
+        return Err("it is an HLS playlist, which is nothing without what it names".to_owned());
+    }
     let is_sound = match format {
         // These are walked from their first byte on.
         Format::Mp4 | Format::M4a | Format::Json => true,
         Format::Webm => head.starts_with(&[0x1a, 0x45, 0xdf, 0xa3]),
-        Format::M3u8 => is_line_start(text, b"#EXTM3U"),
+        Format::M3u8 => is_playlist(head),
         Format::Zip => head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06"),
         Format::Tar => is_tar(head),
         Format::Vtt => is_line_start(text, b"WEBVTT"),
@@ -39,6 +42,11 @@ pub(super) fn judge_head(format: Format, head: &[u8]) -> Result<(), String> {
     } else {
         Err("it does not begin as one".to_owned())
     }
+}
+
+/// Whether a file that begins so is an HLS playlist.
+pub(in crate::transfer) fn is_playlist(head: &[u8]) -> bool {
+    is_line_start(without_bom(head), b"#EXTM3U")
 }
 
 /// Judges the last bytes of a file of `total` bytes.

@@ -2,16 +2,24 @@
 
 mod binary;
 mod browser;
+mod carried;
+mod decrypt;
+mod limits;
+mod live;
+mod partial;
 mod play;
 mod troubles;
+mod zip;
 
 use std::path::{Path, PathBuf};
 
 use recording_harvester::model::{Format, Job, Origin};
 use recording_harvester::signed_url::SignedUrl;
+use recording_harvester::transfer::TransferSettings;
+use recording_harvester::transfer::hls::HlsSettings;
 use serde_json::Value;
 
-use super::world::{World, job};
+use super::world::{World, job, small_parts};
 use crate::harness::origin::{Behaviour, TestOrigin};
 
 /// The folder of the recording in the archive.
@@ -43,6 +51,21 @@ fn serve_fixture(origin: &TestOrigin, name: &str) {
         let file = file.as_str().unwrap();
         let bytes = std::fs::read(fixtures().join(name).join(file)).unwrap();
         origin.serve(&format!("/{name}/{file}"), bytes, Behaviour::default());
+    }
+}
+
+/// Serves each (path, content).
+fn serve_all(origin: &TestOrigin, pages: &[(&str, &str)]) {
+    for (path, content) in pages {
+        origin.serve(path, *content, Behaviour::default());
+    }
+}
+
+/// Settings of the engine with these of HLS.
+fn with_hls(hls: HlsSettings) -> TransferSettings {
+    TransferSettings {
+        hls: [("100ms".to_owned(), hls)].into(),
+        ..small_parts()
     }
 }
 

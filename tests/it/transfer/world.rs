@@ -110,13 +110,17 @@ impl World {
 
     /// The same world, with these settings for the jobs' source.
     pub fn with_hls(mut self, hls: HlsSettings) -> World {
-        let settings = TransferSettings {
+        self.set(TransferSettings {
             hls: [("100ms".to_owned(), hls)].into(),
             ..small_parts()
-        };
+        });
+        self
+    }
+
+    /// From now on with these settings.
+    pub fn set(&mut self, settings: TransferSettings) {
         let source = Arc::new(loopback_source(Vec::new()));
         self.engine = Engine::new(source, self.store.clone(), settings);
-        self
     }
 
     /// A job for what the origin serves under `path`.

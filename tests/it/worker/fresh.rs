@@ -147,6 +147,56 @@ async fn a_url_near_its_end_is_replaced_before_it_is_opened_and_used_if_there_is
     }
 }
 
+/// The playlist can be read, and what it names is refused: all of it is asked for by a fresh playlist.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f46_segments_that_are_refused_lead_to_a_fresh_playlist() {
+    let world = World::start().await;
+    let playlist = "#EXTM3U\n#EXTINF:1,\na.ts\n#EXT-X-ENDLIST\n";
+    let served = |text: &str| Answer::file(text.as_bytes().to_vec());
+    let asset =
+        json!({"id": "a2", "type": "room-vod", "path": "s3://b/vod/m.m3u8", "status": "completed"});
+    let assets = json!({"recording_assets": [asset]});
+    world
+        .api
+        .script("/recordings/R", [Answer::json(200, assets)]);
+    let signed = json!({"id": "a2", "path": "s3://b/vod/m.m3u8", "url": world.url("/fresh/m.m3u8?sig=1"), "expiry": 3600});
+    world.api.script(
+        "/recording-assets/a2/presigned-url",
+        [Answer::json(200, signed)],
+    );
+    world.api.script("/old/m.m3u8", [served(playlist)]);
+    world.api.script("/old/a.ts", [Answer::json(403, "{}")]);
+    world.api.script("/fresh/m.m3u8", [served(playlist)]);
+    world.api.script("/fresh/a.ts", [served("G")]);
+    let url = world.url("/old/m.m3u8?sig=0");
+    let mut vod = world::artifact("hls/master.m3u8", Kind::Hls, Format::M3u8, &url);
+    vod.remint = lookup("hms-recording", "R#s3://b/vod/m.m3u8");
+    let jobs = world.record_for("h9", Provider::Hms, vec![vod]).await;
+    let (worker, counted) = world.worker_with_hms_keys();
+    let records = worker.run_jobs(jobs, world.never()).await.unwrap();
+    let vod = records.iter().find(|r| r.kind == Kind::Hls).unwrap();
+    assert_eq!((vod.state, vod.attempts), (State::Archived, 1), "{vod:#?}");
+    assert_eq!(*counted.lock().unwrap(), [true]);
+
+    // One that is refused as well ends it: nobody asks for ever.
+    world.api.script("/fresh/a.ts", [Answer::json(403, "{}")]);
+    let mut again = world::artifact("hls/master.m3u8", Kind::Hls, Format::M3u8, &url);
+    again.remint = lookup("hms-recording", "R#s3://b/vod/m.m3u8");
+    let jobs = world.record_for("h10", Provider::Hms, vec![again]).await;
+    let (worker, counted) = world.worker_with_hms_keys();
+    let records = worker.run_jobs(jobs, world.never()).await.unwrap();
+    let again = records.iter().find(|r| r.kind == Kind::Hls).unwrap();
+    assert_eq!(
+        (again.state, again.class),
+        (
+            State::Failed,
+            Some(recording_harvester::error::Class::Partial)
+        ),
+        "{again:#?}"
+    );
+    assert_eq!(*counted.lock().unwrap(), [true]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn urls_that_die_in_the_middle_of_a_queue_are_replaced_and_the_queue_goes_on() {
     let world = World::start().await;

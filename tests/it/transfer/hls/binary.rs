@@ -115,3 +115,47 @@ async fn a_kill_in_the_middle_of_a_ladder_ends_complete() {
     // Eight segments, two initialization sections, two playlists.
     assert_eq!(resources.unwrap().len(), 12);
 }
+
+#[tokio::test]
+async fn a_kill_in_the_middle_of_a_ladder_ends_partial_with_the_exact_list_if_a_piece_is_gone() {
+    let origin = TestOrigin::start().await;
+    serve_fixture(&origin, "fmp4");
+    let late = "/fmp4/fmp4-1-3.m4s";
+    let bytes = std::fs::read(fixtures().join("fmp4/fmp4-1-3.m4s")).unwrap();
+    origin.serve(late, bytes, Behaviour::fault_at_first(1, Fault::Hang));
+    let folder = tempfile::tempdir().unwrap();
+    let config = configure(folder.path(), "");
+    let url = origin.url("/fmp4/master.m3u8");
+    let mut first = harvester(&config, &["--json", "archive", &url])
+        .spawn()
+        .unwrap();
+    let archive = folder.path().join("data/s3/archive");
+    let before_the_kill = async {
+        while origin.requests(late).is_empty() || count(&archive, "seg-") < 7 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), before_the_kill)
+        .await
+        .unwrap();
+    first.kill().await.unwrap();
+
+    origin.serve(late, "", Behaviour::status(410));
+    let (printed, code) = finish(&config, &["--json", "archive", &url]).await;
+    assert_eq!(code, Some(1), "{printed}");
+    assert!(printed.contains("partial"), "{printed}");
+    assert!(find(&archive, "master.m3u8").is_none());
+    let list = find(&archive, "missing.json").expect("a list of what is missing");
+    let list: Value = serde_json::from_slice(&std::fs::read(list).unwrap()).unwrap();
+    let missing = list["missing"].as_array().unwrap();
+    assert_eq!(missing.len(), 1, "{missing:?}");
+    assert!(
+        missing[0]["key"]
+            .as_str()
+            .unwrap()
+            .ends_with("/v1/seg-00003.m4s")
+    );
+    // Seven segments, two initialization sections; the playlists of both layers, and the one that names the complete.
+    assert_eq!(list["resources"].as_array().unwrap().len(), 12);
+    assert!(find(&archive, "master.partial.m3u8").is_some());
+}

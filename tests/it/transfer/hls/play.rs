@@ -91,11 +91,15 @@ pub(super) async fn archive(world: &World, name: &str) -> (TestOrigin, Archived)
 }
 
 async fn check(name: &str) {
+    check_in(&World::new().await, name).await;
+}
+
+/// Archives a fixture in `world` and plays the archive; without ffmpeg it is only archived.
+pub(super) async fn check_in(world: &World, name: &str) {
+    let (shelf, archived) = archive(world, name).await;
     if !has_ffmpeg().await {
         return;
     }
-    let world = World::new().await;
-    let (shelf, archived) = archive(&world, name).await;
     let expected = &index()[name];
     let original = world
         .origin
@@ -213,4 +217,35 @@ async fn the_archive_is_laid_out_by_place_and_listed_with_sizes_and_checksums() 
         .replace("sheet-1.m3u8", "v0/index.m3u8")
         .replace("sheet-2.m3u8", "v1/index.m3u8");
     assert_eq!(master, expected);
+}
+
+#[test]
+fn the_table_of_the_readme_is_what_a_player_finds() {
+    let readme =
+        std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let index = index();
+    let mut rows = 0;
+    for (name, fixture) in index.as_object().unwrap() {
+        for stream in fixture["streams"].as_array().unwrap() {
+            let width = stream["width"]
+                .as_u64()
+                .map_or(String::new(), |width| format!(", {width} wide"));
+            let row = format!(
+                "\n| `{name}` | {:.1} s | {}{width} | {} | `{}` |\n",
+                fixture["duration_s"].as_f64().unwrap(),
+                stream["type"].as_str().unwrap(),
+                stream["frames"],
+                &stream["decoded_md5"].as_str().unwrap()[..8],
+            );
+            assert!(readme.contains(&row), "{row}");
+            rows += 1;
+        }
+    }
+    let table = readme.split("| fixture | duration |").nth(1).unwrap();
+    let told = table
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .count();
+    assert_eq!(told, rows);
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use recording_harvester::error::Class;
-use recording_harvester::model::{Format, Job, Kind};
 use recording_harvester::transfer::hls::{HlsKeys, HlsSettings};
 use tokio_util::sync::CancellationToken;
 
@@ -253,6 +252,11 @@ async fn f44_a_playlist_that_never_ends_is_no_whole_recording() {
     assert_eq!(error.class(), Class::Partial);
     let message = error.full_message();
     assert!(message.contains("no #EXT-X-ENDLIST"), "{message}");
+    let partial = text(&world, "hls/master.partial.m3u8").await;
+    assert_eq!(
+        partial,
+        playlist.replace("a.ts", "v0/seg-00000.ts") + "#EXT-X-ENDLIST\n"
+    );
     assert!(world.object(&job.key).await.is_none());
     assert!(
         world
@@ -375,66 +379,6 @@ async fn f49_keys_can_be_left_out_and_drm_is_never_asked() {
     );
     assert!(archived.contains("URI=\"skd://x\""), "{archived}");
     assert!(!archived.contains("CANARY"));
-}
-
-fn zip_job(world: &World) -> Job {
-    Job {
-        key: format!("{FOLDER}/hls.zip"),
-        kind: Kind::Hls,
-        format: Format::Zip,
-        ..hls_job(&world.origin, "/hls.zip")
-    }
-}
-
-fn zip_fixture() -> Vec<u8> {
-    std::fs::read(super::fixtures().join("../media/hls.zip")).unwrap()
-}
-
-#[tokio::test]
-async fn a_zip_is_archived_as_it_is_and_unpacked_if_so_set() {
-    let world = World::new().await;
-    world
-        .origin
-        .serve("/hls.zip", zip_fixture(), Behaviour::default());
-    let job = zip_job(&world);
-    world.carry(&job).await.unwrap();
-    assert!(
-        world
-            .object(&format!("{FOLDER}/hls/vod/master.m3u8"))
-            .await
-            .is_none()
-    );
-
-    let world = world.with_hls(HlsSettings {
-        unpack: true,
-        ..HlsSettings::default()
-    });
-    world.carry(&job).await.unwrap();
-    let (zip, _) = world.object(&job.key).await.unwrap();
-    assert_eq!(zip, zip_fixture());
-    let keys = keys_of(&list(&world, "resources.json").await);
-    let names = ["layer.m3u8", "layer.ts", "master.m3u8"];
-    assert_eq!(keys, names.map(|name| format!("{FOLDER}/hls/vod/{name}")));
-    let (media, _) = world
-        .object(&format!("{FOLDER}/hls/vod/layer.ts"))
-        .await
-        .unwrap();
-    assert_eq!(media.len(), 78_960);
-    let before = world.origin.log().len();
-    world.carry(&job).await.unwrap();
-    assert_eq!(world.origin.log().len(), before, "once is enough");
-}
-
-#[tokio::test]
-async fn f53_a_damaged_zip_is_not_archived() {
-    let world = World::new().await;
-    let mut zip = zip_fixture();
-    zip[5000] ^= 1;
-    world.origin.serve("/hls.zip", zip, Behaviour::default());
-    let job = zip_job(&world);
-    let error = world.carry(&job).await.unwrap_err();
-    assert_eq!(error.class(), Class::Corrupt);
-    assert!(world.object(&job.key).await.is_none());
 }
 
 #[tokio::test]

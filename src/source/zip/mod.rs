@@ -4,27 +4,33 @@
 //! Since entries are read where they really are, and the directory must name exactly those, no two of them
 //! can overlap or share a name. Names are data: they are compared and handed on, never used here.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use crc_fast::CrcAlgorithm::Crc32IsoHdlc;
 use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
 
+mod record;
+mod stored;
+
+use record::{
+    CENTRAL, DESCRIPTOR, END, END_64, LOCAL, real_numbers, real_sizes, record_length, u16_at,
+    u32_at, u64_at,
+};
+use stored::Seeking;
+
 /// Entries that one archive may have.
 const MAX_ENTRIES: usize = 200_000;
+
+/// Bytes that the names of all entries may have: they are held until the directory was read.
+const MAX_NAMES_BYTES: usize = 16 * 1024 * 1024;
 
 /// How much larger an entry may become: media hardly shrinks, playlists by less than this.
 const MAX_RATIO: u64 = 100;
 
 /// What an entry may become whatever its ratio.
 const FREE_BYTES: u64 = 1024 * 1024;
-
-const LOCAL: u32 = 0x0403_4b50;
-const CENTRAL: u32 = 0x0201_4b50;
-const DESCRIPTOR: u32 = 0x0807_4b50;
-const END: u32 = 0x0605_4b50;
-const END_64: u32 = 0x0606_4b50;
-const LOCATOR_64: u32 = 0x0706_4b50;
 
 /// What passes.
 #[derive(Debug, PartialEq, Eq)]
@@ -40,11 +46,12 @@ pub enum Event<'a> {
 /// An entry as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Entry {
-    name: Vec<u8>,
+    name: Arc<[u8]>,
     crc32: u32,
     packed_bytes: u64,
     bytes: u64,
     is_checked: bool,
+    is_listed: bool,
 }
 
 enum State {
@@ -53,6 +60,8 @@ enum State {
     Data(Box<Open>),
     /// The sizes behind an entry that did not tell them before.
     Descriptor(Box<Open>),
+    /// A stored entry whose length only its descriptor tells, wherever that is.
+    Stored(Box<Open>, Seeking),
     /// Behind the end record.
     Done,
     /// An entry whose end only the directory tells: what follows can't be read in passing.
@@ -80,7 +89,8 @@ pub struct ZipWalk {
     record: Vec<u8>,
     position: u64,
     entries: HashMap<u64, Entry>,
-    names: std::collections::HashSet<Vec<u8>>,
+    names: HashSet<Arc<[u8]>>,
+    names_bytes: usize,
     listed: u64,
     is_encrypted: bool,
 }
@@ -92,7 +102,8 @@ impl Default for ZipWalk {
             record: Vec::new(),
             position: 0,
             entries: HashMap::new(),
-            names: std::collections::HashSet::new(),
+            names: HashSet::new(),
+            names_bytes: 0,
             listed: 0,
             is_encrypted: false,
         }
@@ -114,6 +125,7 @@ impl ZipWalk {
                 State::Record => self.take_record(bytes, sink)?,
                 State::Data(open) => self.take_data(open, bytes, sink)?,
                 State::Descriptor(open) => self.take_descriptor(open, bytes, sink)?,
+                State::Stored(open, seeking) => self.take_stored(open, seeking, bytes, sink)?,
                 State::Done => return Err("it goes on behind its end".to_owned()),
                 State::Opaque => {
                     self.state = State::Opaque;
@@ -132,9 +144,13 @@ impl ZipWalk {
     /// # Errors
     /// When it ends too early.
     pub fn finish(&self) -> Result<bool, String> {
-        match self.state {
+        match &self.state {
             State::Done => Ok(true),
             State::Opaque => Ok(false),
+            State::Stored(_, seeking) if seeking.has_seen_signature() => {
+                Err("an entry's checksum or length is not what it tells".to_owned())
+            }
+            State::Stored(..) => Ok(false),
             _ => Err("it ends before its directory does".to_owned()),
         }
     }
@@ -211,7 +227,13 @@ impl ZipWalk {
         }
         let flags = u16_at(record, 6);
         let name_end = 30 + usize::from(u16_at(record, 26));
-        let name = record[30..name_end].to_vec();
+        let name: Arc<[u8]> = record[30..name_end].into();
+        self.names_bytes += name.len();
+        if self.names_bytes > MAX_NAMES_BYTES {
+            return Err(format!(
+                "the names of its entries have more than {MAX_NAMES_BYTES} bytes"
+            ));
+        }
         if !self.names.insert(name.clone()) {
             return Err("two entries have one name".to_owned());
         }
@@ -224,7 +246,8 @@ impl ZipWalk {
         let is_readable = method == 8 || method == 0;
         let inflater =
             (method == 8 && !is_encrypted).then(|| InflateState::new_boxed(DataFormat::Raw));
-        if has_descriptor && inflater.is_none() {
+        let is_stored = method == 0 && !is_encrypted;
+        if has_descriptor && inflater.is_none() && !is_stored {
             self.state = State::Opaque;
             return Ok(());
         }
@@ -236,6 +259,7 @@ impl ZipWalk {
                 packed_bytes: 0,
                 bytes: 0,
                 is_checked: is_readable && !is_encrypted,
+                is_listed: false,
             },
             offset,
             method,
@@ -248,6 +272,10 @@ impl ZipWalk {
         });
         if open.left == Some(0) {
             return self.end_entry(open, sink);
+        }
+        if has_descriptor && is_stored {
+            self.state = State::Stored(open, Seeking::default());
+            return Ok(());
         }
         self.state = State::Data(open);
         Ok(())
@@ -275,6 +303,23 @@ impl ZipWalk {
             (None, true) => self.state = State::Descriptor(open),
             _ => self.state = State::Data(open),
         }
+        Ok(taken)
+    }
+
+    fn take_stored(
+        &mut self,
+        mut open: Box<Open>,
+        mut seeking: Seeking,
+        bytes: &[u8],
+        sink: &mut dyn FnMut(Event<'_>),
+    ) -> Result<usize, String> {
+        let Some(taken) = seeking.take(&mut open, bytes, sink) else {
+            self.state = State::Stored(open, seeking);
+            return Ok(bytes.len());
+        };
+        open.entry.packed_bytes = open.entry.bytes;
+        open.told = Some((open.crc32(), open.entry.bytes));
+        self.end_entry(open, sink)?;
         Ok(taken)
     }
 
@@ -348,9 +393,13 @@ impl ZipWalk {
         let sizes = [u32_at(record, 24), u32_at(record, 20), u32_at(record, 42)];
         let [bytes, packed, offset] = real_numbers(sizes, &record[name_end..extra_end])?;
         self.listed += 1;
-        let known = self.entries.get(&offset);
+        let known = self.entries.get_mut(&offset);
+        if known.as_ref().is_some_and(|known| known.is_listed) {
+            return Err("its directory lists an entry twice".to_owned());
+        }
         let is_same = known.is_some_and(|known| {
-            known.name == record[46..name_end]
+            known.is_listed = true;
+            *known.name == record[46..name_end]
                 && known.crc32 == u32_at(record, 16)
                 && known.packed_bytes == packed
                 && known.bytes == bytes
@@ -421,98 +470,5 @@ impl Open {
     }
 }
 
-/// How long a record is, as far as its beginning tells.
-fn record_length(record: &[u8]) -> Result<usize, String> {
-    if record.len() < 4 {
-        return Ok(4);
-    }
-    let fixed = match u32_at(record, 0) {
-        LOCAL => 30,
-        CENTRAL => 46,
-        END => 22,
-        END_64 => 56,
-        LOCATOR_64 => 20,
-        _ => return Err("what follows an entry is neither another one nor a directory".to_owned()),
-    };
-    if record.len() < fixed {
-        return Ok(fixed);
-    }
-    let length = |at| usize::from(u16_at(record, at));
-    Ok(match u32_at(record, 0) {
-        LOCAL => fixed + length(26) + length(28),
-        CENTRAL => fixed + length(28) + length(30) + length(32),
-        END => fixed + length(20),
-        END_64 => {
-            let told = usize::try_from(u64_at(record, 4)).unwrap_or(usize::MAX);
-            // No more than a header's extra field may have.
-            let told = told
-                .checked_add(12)
-                .filter(|told| (56..=65_535).contains(told));
-            told.ok_or("its end record has an impossible length")?
-        }
-        _ => fixed,
-    })
-}
-
-/// The length and the packed length, from the extra field where 32 bits were not enough.
-fn real_sizes(sizes: [u32; 2], extra: &[u8]) -> Result<(u64, u64), String> {
-    let [bytes, packed, _] = real_numbers([sizes[0], sizes[1], 0], extra)?;
-    Ok((bytes, packed))
-}
-
-/// Numbers of 32 bits, each of which may stand in the ZIP64 extra field instead, in this order.
-fn real_numbers(short: [u32; 3], extra: &[u8]) -> Result<[u64; 3], String> {
-    let mut wide = zip64(extra);
-    let mut numbers = [0; 3];
-    for (number, short) in numbers.iter_mut().zip(short) {
-        *number = u64::from(short);
-        if short == u32::MAX {
-            let (value, rest) = wide
-                .split_first_chunk::<8>()
-                .ok_or("a length of 64 bits is missing")?;
-            *number = u64::from_le_bytes(*value);
-            wide = rest;
-        }
-    }
-    Ok(numbers)
-}
-
-/// The content of the ZIP64 extra field; empty without one.
-fn zip64(mut extra: &[u8]) -> &[u8] {
-    while extra.len() >= 4 {
-        let length = usize::from(u16_at(extra, 2));
-        let Some(content) = extra.get(4..4 + length) else {
-            break;
-        };
-        if u16_at(extra, 0) == 1 {
-            return content;
-        }
-        extra = &extra[4 + length..];
-    }
-    &[]
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> u16 {
-    bytes
-        .get(at..)
-        .and_then(|rest| rest.first_chunk())
-        .map_or(0, |value| u16::from_le_bytes(*value))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
-    bytes
-        .get(at..)
-        .and_then(|rest| rest.first_chunk())
-        .map_or(0, |value| u32::from_le_bytes(*value))
-}
-
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
-    bytes
-        .get(at..)
-        .and_then(|rest| rest.first_chunk())
-        .map_or(0, |value| u64::from_le_bytes(*value))
-}
-
 #[cfg(test)]
-#[path = "zip_tests.rs"]
 mod tests;

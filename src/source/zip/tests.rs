@@ -205,6 +205,10 @@ class Out(io.RawIOBase):
 out = Out()
 with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as z:
     z.writestr("a.txt", b"hello " * 1000)
+    z.writestr("stored.ts", b"PK\x07\x08PKPPPK" * 500, zipfile.ZIP_STORED)
+    z.writestr("empty.ts", b"", zipfile.ZIP_STORED)
+    i = zipfile.ZipInfo("wide.ts")
+    with z.open(i, "w", force_zip64=True) as f: f.write(b"P" * 5000)
     with z.open("big.txt", "w", force_zip64=True) as f: f.write(b"wide " * 1000)
 sys.stdout.buffer.write(out.data)
 "#;
@@ -222,8 +226,131 @@ sys.stdout.buffer.write(out.data)
         let (is_whole, found) = walk(&output, step).unwrap();
         assert!(is_whole);
         assert_eq!(found[0].1, b"hello ".repeat(1000));
-        assert_eq!(found[1].1, b"wide ".repeat(1000));
+        assert_eq!(found[1].1, b"PK\x07\x08PKPPPK".repeat(500));
+        assert_eq!(found[2].1, b"");
+        assert_eq!(found[3].1, b"P".repeat(5000));
+        assert_eq!(found[4].1, b"wide ".repeat(1000));
     }
+}
+
+/// One entry whose length stands behind it.
+fn described(content: &[u8], crc: u32, lengths: &[u8]) -> Vec<u8> {
+    let size = u32::try_from(content.len()).unwrap();
+    let mut zip = b"PK\x03\x04\x14\0\x08\0".to_vec();
+    zip.extend_from_slice(&[0; 18]);
+    zip.extend_from_slice(&[1, 0, 0, 0, b'a']);
+    zip.extend_from_slice(content);
+    zip.extend_from_slice(b"PK\x07\x08");
+    zip.extend_from_slice(&crc.to_le_bytes());
+    zip.extend_from_slice(lengths);
+    let start = u32::try_from(zip.len()).unwrap();
+    zip.extend_from_slice(b"PK\x01\x02\x14\0\x14\0\x08\0\0\0\0\0\0\0");
+    zip.extend_from_slice(&crc.to_le_bytes());
+    zip.extend_from_slice(&size.to_le_bytes());
+    zip.extend_from_slice(&size.to_le_bytes());
+    zip.extend_from_slice(&[1, 0]);
+    zip.extend_from_slice(&[0; 16]);
+    zip.push(b'a');
+    zip.extend_from_slice(b"PK\x05\x06\0\0\0\0\x01\0\x01\0\x2f\0\0\0");
+    zip.extend_from_slice(&start.to_le_bytes());
+    zip.extend_from_slice(&[0, 0]);
+    zip
+}
+
+#[test]
+fn f53_a_stored_entry_ends_where_its_descriptor_fits() {
+    // Another writer leaves the signature out: nobody can tell where the entry ends.
+    let unsigned = described(b"media", 0, &[5, 0, 0, 0, 5, 0, 0, 0]);
+    let at = unsigned
+        .windows(4)
+        .position(|at| at == b"PK\x07\x08")
+        .unwrap();
+    let unsigned = [&unsigned[..at], &unsigned[at + 4..]].concat();
+    assert!(!walk(&unsigned, 7).unwrap().0);
+    let content = b"some PK\x07\x08 media PK";
+    let crc = u32::try_from(crc_fast::checksum(Crc32IsoHdlc, content)).unwrap();
+    let size = content.len() as u8;
+    let short = [size, 0, 0, 0, size, 0, 0, 0];
+    let long = [size, 0, 0, 0, 0, 0, 0, 0, size, 0, 0, 0, 0, 0, 0, 0];
+    for lengths in [&short[..], &long] {
+        let sound = described(content, crc, lengths);
+        for step in [1, 3, 1000] {
+            let found = walk(&sound, step).unwrap();
+            assert_eq!(found, (true, vec![("a".to_owned(), content.to_vec())]));
+        }
+        for at in 31..31 + content.len() {
+            let mut damaged = sound.clone();
+            damaged[at] ^= 1;
+            let error = walk(&damaged, 7).unwrap_err();
+            assert!(error.contains("checksum or length"), "byte {at}: {error}");
+        }
+    }
+}
+
+#[test]
+fn f53_encrypted_entries_are_seen_and_not_judged() {
+    let mut zip = stored(&[("a", b"ciphertext"), ("b", b"plain")]);
+    zip[6] |= 1;
+    zip[14] ^= 1;
+    let central = zip.windows(4).position(|at| at == b"PK\x01\x02").unwrap();
+    zip[central + 8] |= 1;
+    zip[central + 16] ^= 1;
+    let mut walk = ZipWalk::default();
+    walk.feed(&zip, &mut |_| {}).unwrap();
+    assert!(walk.is_encrypted());
+    assert_eq!(walk.finish(), Ok(true));
+}
+
+#[test]
+fn f53_entries_that_overlap_are_refused() {
+    // The directory of the outer archive names an entry inside of another's content.
+    let inner = stored(&[("inner", b"shared")]);
+    let mut zip = stored(&[("outer", &inner), ("b", b"2")]);
+    let second = zip.windows(4).rposition(|at| at == b"PK\x01\x02").unwrap();
+    zip[second + 42..second + 46].copy_from_slice(&35u32.to_le_bytes());
+    assert!(walk(&zip, 50).unwrap_err().contains("not there"));
+    // Two lines of the directory are about one entry.
+    let mut zip = stored(&[("a", b"1"), ("b", b"2")]);
+    let first = zip.windows(4).position(|at| at == b"PK\x01\x02").unwrap();
+    let line = zip[first..first + 47].to_vec();
+    zip[first + 47..first + 94].copy_from_slice(&line);
+    assert!(walk(&zip, 50).unwrap_err().contains("twice"));
+}
+
+#[test]
+fn f53_lengths_of_64_bits_are_read() {
+    let mut zip = stored(&[("a", b"12345")]);
+    let start = zip.windows(4).position(|at| at == b"PK\x01\x02").unwrap();
+    let end = zip.windows(4).position(|at| at == b"PK\x05\x06").unwrap();
+    let mut extra = vec![1, 0, 16, 0, 5, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0];
+    zip[start + 20..start + 28].fill(0xff);
+    zip[start + 30] = 20;
+    let mut tail = b"PK\x06\x06\x2c\0\0\0\0\0\0\0\x2d\0\x2d\0\0\0\0\0\0\0\0\0".to_vec();
+    for number in [1u64, 1, 67, start as u64] {
+        tail.extend_from_slice(&number.to_le_bytes());
+    }
+    tail.extend_from_slice(b"PK\x06\x07\0\0\0\0");
+    tail.extend_from_slice(&(end as u64 + 20).to_le_bytes());
+    tail.extend_from_slice(&[1, 0, 0, 0]);
+    zip.splice(end..end, extra.drain(..).chain(tail));
+    let (is_whole, found) = walk(&zip, 9).unwrap();
+    assert!(is_whole);
+    assert_eq!(found[0].1, b"12345");
+    let mut wrong = zip.clone();
+    let at = start + 47 + 4;
+    wrong[at] = 6;
+    assert!(walk(&wrong, 9).unwrap_err().contains("not there"));
+}
+
+#[test]
+fn t17_names_are_bounded_in_all() {
+    let names: Vec<String> = (0..400).map(|n| format!("{n:0>60000}")).collect();
+    let entries: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
+    assert!(
+        walk(&stored(&entries), 1 << 20)
+            .unwrap_err()
+            .contains("names of its entries")
+    );
 }
 
 #[test]
