@@ -6,7 +6,8 @@ use bytes::Bytes;
 
 use super::content::Content;
 use super::digest::ObjectDigest;
-use super::lanes::{Lanes, Start, read_part};
+use super::fill::read_part;
+use super::lanes::{Lanes, Start};
 use super::memory::Memory;
 use super::names::Names;
 use super::open_upload::OpenUpload;

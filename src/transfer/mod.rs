@@ -15,6 +15,7 @@ pub mod budget;
 mod content;
 pub mod digest;
 mod door;
+mod fill;
 pub mod hls;
 mod judge;
 mod lanes;

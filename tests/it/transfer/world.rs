@@ -20,12 +20,14 @@ use recording_harvester::object::{
     Attributes, Condition, ListedPart, ListedUpload, ObjectInfo, ObjectStore, Payload, WriteEnd,
 };
 use recording_harvester::signed_url::SignedUrl;
+use recording_harvester::source::http::HttpSource;
 use recording_harvester::transfer::hls::HlsSettings;
-use recording_harvester::transfer::{Engine, Ledger, TransferSettings};
+use recording_harvester::transfer::{Engine, JOB_METADATA_KEY, Ledger, TransferSettings};
 use tokio_util::sync::CancellationToken;
 
 use super::{loopback_source, single_file_source};
 use crate::harness::origin::TestOrigin;
+use crate::harness::s3::payload;
 
 pub const MIB: u64 = 1024 * 1024;
 
@@ -102,9 +104,13 @@ impl World {
     }
 
     /// The same world, with one connection to a host at a time.
-    pub fn in_single_file(mut self) -> World {
-        let source = Arc::new(single_file_source());
-        self.engine = Engine::new(source, self.store.clone(), small_parts());
+    pub fn in_single_file(self) -> World {
+        self.over(single_file_source(), small_parts())
+    }
+
+    /// The same world, read through another source.
+    pub fn over(mut self, source: HttpSource, settings: TransferSettings) -> World {
+        self.engine = Engine::new(Arc::new(source), self.store.clone(), settings);
         self
     }
 
@@ -167,6 +173,40 @@ impl World {
         if let Some(checkpoint) = left {
             self.engine.abandon(job, &checkpoint).await;
         }
+    }
+
+    /// An upload for `job` that holds the parts `numbers` of `content`, and the note of it.
+    pub async fn upload_parts(
+        &self,
+        job: &Job,
+        key: &str,
+        content: &[u8],
+        numbers: &[u32],
+    ) -> Checkpoint {
+        let store = &self.store.store;
+        let attributes = Attributes {
+            metadata: vec![(JOB_METADATA_KEY.to_owned(), job.id.to_string())],
+            ..Attributes::default()
+        };
+        let upload_id = store.create_upload(key, &attributes).await.unwrap();
+        let mut parts = Vec::new();
+        for number in numbers {
+            let start = (number - 1) as usize * (5 << 20);
+            let part = payload(&content[start..content.len().min(start + (5 << 20))]);
+            let sent = store.upload_part(key, &upload_id, *number, &part).await;
+            parts.push(sent.unwrap());
+        }
+        let checkpoint = Checkpoint {
+            upload_id,
+            part_size_bytes: 5 * MIB,
+            length_bytes: Some(content.len() as u64),
+            validator: Some("\"v1\"".to_owned()),
+            parts,
+            key: Some(key.to_owned()),
+            check: None,
+        };
+        *self.ledger.last.lock().unwrap() = Some(checkpoint.clone());
+        checkpoint
     }
 
     /// The object under `key`.
