@@ -25,7 +25,7 @@ use super::fill::{Meter, read_part};
 use super::memory::{Cover, Memory};
 use super::plan::{MAX_PARTS, Plan};
 use super::ramp::{Ramp, Sample};
-use super::reader::{Reader, Remote, Stop, Version};
+use super::reader::{self, Reader, Remote, Stop, Version};
 use super::spans::{LaneId, Run, Spans};
 use super::upload::Uploads;
 use crate::error::{Class, Error, Result};
@@ -190,7 +190,7 @@ impl<'a> Lanes<'a> {
                 self.work.clear();
                 self.opening = 0;
             } else if self.work.is_empty() {
-                self.open_more(1)?;
+                self.open_more(1);
             }
             if self.work.is_empty() && self.uploads.is_idle() {
                 return Ok(());
@@ -205,7 +205,7 @@ impl<'a> Lanes<'a> {
                     let state = self.content.check.state();
                     self.attempt.note_part(part, state).await?;
                 }
-                _ = look.tick() => self.look()?,
+                _ = look.tick() => self.look(),
             }
         }
     }
@@ -291,7 +291,7 @@ impl<'a> Lanes<'a> {
     }
 
     /// Measures, and opens lanes where more are wanted.
-    fn look(&mut self) -> Result<(), Stop> {
+    fn look(&mut self) {
         let done = self.meter.done.load(Ordering::Relaxed);
         self.attempt.progress.tell(done, self.version.length);
         let elapsed = self.sampled_at.elapsed();
@@ -315,7 +315,7 @@ impl<'a> Lanes<'a> {
             Door::Hold => self.ramp.most(),
         };
         let missing = wanted.saturating_sub(self.open + self.opening);
-        self.open_more(missing)
+        self.open_more(missing);
     }
 
     fn door(&self, done: u64) -> Door {
@@ -327,11 +327,16 @@ impl<'a> Lanes<'a> {
         })
     }
 
-    fn open_more(&mut self, lanes: u32) -> Result<(), Stop> {
+    fn open_more(&mut self, lanes: u32) {
         for _ in 0..lanes {
             let is_needed = self.work.is_empty();
+            let mut pause = Duration::ZERO;
             if is_needed && let Some(error) = self.broken.take() {
-                return Err(error.into());
+                // It may have been one connection too many for the origin: what is left is asked for once
+                // more, over one. If that breaks, nobody else is open, and it fails.
+                tracing::debug!(job = %self.attempt.job.id, cause = %error.full_message(), "asking over one lane");
+                self.ramp.cap(1);
+                pause = self.pause_after(&error);
             }
             let permit = match is_needed {
                 true => None,
@@ -345,9 +350,16 @@ impl<'a> Lanes<'a> {
             let Some((id, run)) = self.take_lane() else {
                 break;
             };
-            self.open_lane(id, run, permit, waits);
+            self.open_lane(id, run, permit, waits.then_some(pause));
         }
-        Ok(())
+    }
+
+    /// How long the origin is left alone after `error`: not at all when the URL is about to die.
+    fn pause_after(&self, error: &Error) -> Duration {
+        match self.door(self.meter.done.load(Ordering::Relaxed)) {
+            Door::Open => reader::capped_delay(error.retry_after()),
+            Door::Hold | Door::Closed => Duration::ZERO,
+        }
     }
 
     fn is_urgent(&self) -> bool {
@@ -361,22 +373,25 @@ impl<'a> Lanes<'a> {
         Some((id, run))
     }
 
+    /// `pause`: how long to wait before, and then for a connection; `None` not to wait for one at all.
     fn open_lane(
         &mut self,
         id: LaneId,
         run: Run,
         permit: Option<OwnedSemaphorePermit>,
-        waits: bool,
+        pause: Option<Duration>,
     ) {
         let (start, end) = (self.offset(run.next), self.offset(run.reach));
         let (remote, version) = (self.remote, self.version.clone());
         self.opening += 1;
         let opening = async move {
-            let reader = match waits {
-                true => Reader::open_range(remote, &version, start, end)
-                    .await
-                    .map(Some),
-                false => Reader::try_open_range(remote, &version, start, end).await,
+            let reader = match pause {
+                Some(pause) => {
+                    tokio::time::sleep(pause).await;
+                    let opened = Reader::open_range(remote, &version, start, end).await;
+                    opened.map(Some)
+                }
+                None => Reader::try_open_range(remote, &version, start, end).await,
             };
             Event::Opened { id, reader, permit }
         };

@@ -416,6 +416,13 @@ fn is_passing(error: &Error) -> bool {
     error.is_transient() && matches!(error.class(), Class::Unreachable | Class::Throttled)
 }
 
+/// How long an origin that asked to be left alone for so long is left alone where that must not take long.
+pub(super) fn capped_delay(asked: Option<Duration>) -> Duration {
+    RESUME_DELAY
+        .mul_f64(fastrand::f64())
+        .max(asked.unwrap_or_default().min(MAX_RESUME_DELAY))
+}
+
 fn delay(resumes: u32, asked: Option<Duration>) -> Option<Duration> {
     let asked = asked.unwrap_or_default();
     if resumes > MAX_RESUMES || asked > MAX_RESUME_DELAY {

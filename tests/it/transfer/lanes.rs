@@ -358,3 +358,44 @@ async fn a_slow_stream_that_lives_is_not_cut() {
     archive(&world, &world.job("/slow", Format::Mp4), &mp4(16_000)).await;
     assert_eq!(world.origin.requests("/slow").len(), 1);
 }
+/// Parts 3 and 4 of ten are in the bucket, as lanes that were stopped leave them: two gaps are left.
+async fn with_two_gaps(world: &World, job: &mut Job, content: &[u8]) {
+    let key = job.key.clone();
+    let checkpoint = world.upload_parts(job, &key, content, &[3, 4]).await;
+    job.checkpoint = Some(checkpoint);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_refused_lane_leaves_is_asked_for_once_more_over_one_connection() {
+    let world = World::with(TransferSettings {
+        lanes: 2,
+        ..small_parts()
+    })
+    .await;
+    let content = mp4(48 * MIB);
+    // A limit of connections that answers as a dead URL does.
+    let limited = Behaviour {
+        most_at_once: Some(1),
+        ..throttled(40)
+    };
+    world.origin.serve("/file", content.clone(), limited);
+    let mut job = world.job("/file", Format::Mp4);
+    with_two_gaps(&world, &mut job, &content).await;
+    archive(&world, &job, &content).await;
+    let asked = world.origin.requests("/file").len();
+    assert!(asked >= 3, "a lane was refused in between: {asked}");
+
+    // What stays refused fails with what the origin said, after one more request.
+    let dead = Behaviour {
+        valid_for_requests: Some(1),
+        ..throttled(40)
+    };
+    world.origin.serve("/dead", content.clone(), dead);
+    let mut job = world.job("/dead", Format::Mp4);
+    job.key = "dead.mp4".to_owned();
+    with_two_gaps(&world, &mut job, &content).await;
+    let error = world.carry(&job).await.unwrap_err();
+    assert_eq!(error.class(), Class::Denied, "{error}");
+    assert_eq!(world.origin.requests("/dead").len(), 3);
+    world.abandon(&job).await;
+}
