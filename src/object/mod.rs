@@ -110,7 +110,8 @@ pub struct ListedUpload {
 /// An S3 bucket. Every method is one S3 operation (S3 API reference); keys are whole keys.
 ///
 /// Errors are classified here: `upload_denied` for a bucket, right, key or quota that refuses
-/// (not transient), `upload_failed` for everything else (transient).
+/// (not transient, unless it is a session's credentials that ran out), `upload_failed` for everything else
+/// (transient).
 #[async_trait]
 pub trait ObjectStore: Send + Sync + 'static {
     /// PutObject.

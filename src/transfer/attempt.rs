@@ -12,6 +12,7 @@ use super::memory::Memory;
 use super::names::Names;
 use super::open_upload::OpenUpload;
 use super::part::PartBuilder;
+use super::patience::Patience;
 use super::plan::Plan;
 use super::progress::Progress;
 use super::reader::{Reader, Remote, Stop};
@@ -250,7 +251,7 @@ impl<'a> Attempt<'a> {
             spans: earlier.spans,
             content,
             memory,
-            uploads: Uploads::new(self.engine.objects.clone(), &key, &earlier.upload_id),
+            uploads: self.uploads(&key, &earlier.upload_id),
             most_lanes: self.engine.settings.lanes,
             done_bytes: earlier.done_bytes,
         };
@@ -295,7 +296,7 @@ impl<'a> Attempt<'a> {
             spans: plan.spans(&Default::default()),
             content: self.content(reader.length()),
             memory,
-            uploads: Uploads::new(self.engine.objects.clone(), key, upload_id),
+            uploads: self.uploads(key, upload_id),
             most_lanes: if self.can_split(reader) {
                 self.engine.settings.lanes
             } else {
@@ -303,6 +304,16 @@ impl<'a> Attempt<'a> {
             },
             done_bytes: 0,
         }
+    }
+
+    fn uploads(&self, key: &str, upload_id: &str) -> Uploads {
+        let patience = self.patience();
+        Uploads::new(self.engine.objects.clone(), key, upload_id, patience)
+    }
+
+    /// How long the bucket is tried.
+    pub(super) fn patience(&self) -> Patience {
+        Patience::new(self.engine, self.job.deadline)
     }
 
     /// Whether requests may begin in the middle of this content.

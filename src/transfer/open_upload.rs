@@ -42,8 +42,7 @@ impl Attempt<'_> {
         version: Version,
         can_resume: bool,
     ) -> Result<String> {
-        let objects = &self.engine.objects;
-        let upload_id = objects.create_upload(key, &self.attributes()).await?;
+        let upload_id = self.begin_upload(key).await?;
         let checkpoint = Checkpoint {
             upload_id: upload_id.clone(),
             part_size_bytes: match plan {
@@ -62,6 +61,18 @@ impl Attempt<'_> {
         });
         self.ledger.save(Some(&checkpoint), 0).await?;
         Ok(upload_id)
+    }
+
+    async fn begin_upload(&self, key: &str) -> Result<String> {
+        let attributes = self.attributes();
+        let patience = self.patience().brief();
+        let mut tries = patience.tries();
+        loop {
+            match self.engine.objects.create_upload(key, &attributes).await {
+                Err(error) if tries.wait_after(&error).await => {}
+                ended => return ended,
+            }
+        }
     }
 
     /// From now on this upload is the attempt's.

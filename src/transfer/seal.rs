@@ -8,8 +8,8 @@ use super::JOB_METADATA_KEY;
 use super::attempt::Attempt;
 use super::digest::ObjectDigest;
 use super::names::Names;
+use super::patience::{TRIES, wait_after};
 use super::reader::Stop;
-use super::upload::{TRIES, wait_after};
 use crate::error::{Class, Error, Result};
 use crate::model::Archived;
 use crate::model::job::FinishedPart;
@@ -59,10 +59,10 @@ impl Attempt<'_> {
         payload: &Payload,
         sealed: &Sealed,
     ) -> Result<Archived> {
-        let mut tried = 0;
+        let patience = self.patience().brief();
+        let mut tries = patience.tries();
         loop {
             self.check_lease().await?;
-            tried += 1;
             let key = names.key();
             let objects = &self.engine.objects;
             let end = objects
@@ -72,16 +72,15 @@ impl Attempt<'_> {
                 Ok(Found::Ours(archived)) => return Ok(archived),
                 Ok(Found::Others) => {
                     names.next()?;
-                    tried = 0;
+                    tries = patience.tries();
                     continue;
                 }
                 Ok(Found::Nothing) => missing(&key),
                 Err(error) => error,
             };
-            if !failure.is_transient() || tried >= TRIES {
+            if !tries.wait_after(&failure).await {
                 return Err(failure);
             }
-            wait_after(tried).await;
         }
     }
 

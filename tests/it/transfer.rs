@@ -4,6 +4,7 @@ mod door;
 mod engine;
 mod hls;
 mod lanes;
+mod outage;
 mod source;
 mod wire;
 mod world;

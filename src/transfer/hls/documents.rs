@@ -17,7 +17,7 @@ use crate::object::{Condition, Payload, encode_crc64nvme};
 use crate::signed_url::SignedUrl;
 use crate::source::hls::{Change, Role, first_timestamp, join_webvtt};
 use crate::transfer::names::Names;
-use crate::transfer::upload::{TRIES, wait_after};
+use crate::transfer::patience::{TRIES, wait_after};
 
 /// The largest segment of subtitles that is joined.
 const MAX_SUBTITLES_BYTES: u64 = 8 * 1024 * 1024;

@@ -14,7 +14,7 @@ use crate::signed_url::SignedUrl;
 use crate::source::hls::{
     Kind, MAX_PLAYLIST_BYTES, MAX_PLAYLISTS, Playlist, Reference, Role, Variables, playlist_folder,
 };
-use crate::transfer::upload::{TRIES, wait_after};
+use crate::transfer::patience::{TRIES, wait_after};
 
 /// One playlist and where its pieces go.
 #[derive(Clone, Debug)]

@@ -18,7 +18,7 @@ use super::{loopback_source, source_with};
 use crate::harness::origin::{Behaviour, Fault};
 
 /// A deadline in whole seconds, `seconds` from now or a little more.
-fn deadline_in(seconds: i64) -> (Deadline, Instant) {
+pub fn deadline_in(seconds: i64) -> (Deadline, Instant) {
     let now = SystemClock.now();
     let at = Timestamp::from_second(now.as_second() + seconds + 1).unwrap();
     let left = Duration::try_from(at.duration_since(now) - SignedDuration::ZERO).unwrap();

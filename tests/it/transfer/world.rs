@@ -37,6 +37,8 @@ pub fn small_parts() -> TransferSettings {
         memory_bytes: 64 * MIB,
         part_size_bytes: 5 * MIB,
         lanes: 3,
+        upload_patience: Duration::from_millis(500),
+        held_patience: Duration::from_secs(30),
         ..TransferSettings::default()
     }
 }
