@@ -166,7 +166,8 @@ fn rows_at_once(waiting: usize) -> usize {
 
 /// Written once for each table and number of rows: of many columns, writing it takes as long as filling it in.
 fn known_statement(table: &'static str, columns: &[&str], rows: usize) -> Arc<str> {
-    static KNOWN: LazyLock<Mutex<HashMap<(&str, usize), Arc<str>>>> = LazyLock::new(Mutex::default);
+    type Statements = HashMap<(&'static str, usize), Arc<str>>;
+    static KNOWN: LazyLock<Mutex<Statements>> = LazyLock::new(Mutex::default);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let statement = known
         .entry((table, rows))
