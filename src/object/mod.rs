@@ -79,8 +79,11 @@ pub enum WriteEnd {
     Done,
     /// The condition does not hold (412): something else is there.
     Taken,
-    /// 409, or NoSuchUpload on completion: look before deciding.
+    /// NoSuchUpload on completion, or an answer that can't be read: look before deciding.
     Unclear,
+    /// 409, another write was on its way: look before deciding. S3 completes such an upload no more, so that it
+    /// takes a new one with all parts.
+    Conflict,
 }
 
 /// A part as `list_parts` tells it.

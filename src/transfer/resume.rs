@@ -203,6 +203,7 @@ mod tests {
             parts,
             key: None,
             check: Some(String::new()),
+            sealed: None,
         }
     }
 

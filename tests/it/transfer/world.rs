@@ -206,14 +206,32 @@ impl World {
             parts,
             key: Some(key.to_owned()),
             check: None,
+            sealed: None,
         };
         *self.ledger.last.lock().unwrap() = Some(checkpoint.clone());
         checkpoint
     }
 
+    pub async fn delete(&self, key: &str) {
+        self.store.store.delete(key).await.unwrap();
+    }
+
     /// The object under `key`.
     pub async fn object(&self, key: &str) -> Option<(Bytes, ObjectInfo)> {
         self.store.store.get(key, 1 << 30).await.unwrap()
+    }
+
+    /// Puts an object of the job's under its key that holds something else.
+    pub async fn put_wrong(&self, job: &Job) {
+        let store = &self.store.store;
+        store.delete(&job.key).await.unwrap();
+        let attributes = Attributes {
+            metadata: vec![(JOB_METADATA_KEY.to_owned(), job.id.to_string())],
+            ..Attributes::default()
+        };
+        let wrong = payload(b"the job's, and not its recording");
+        let end = store.put(&job.key, &wrong, &attributes, None).await;
+        assert_eq!(end.unwrap(), WriteEnd::Done);
     }
 
     /// Puts somebody else's content under `key`.
@@ -295,6 +313,8 @@ pub enum Op {
     Put,
     Part,
     Complete,
+    /// Of an object that is there.
+    Head,
 }
 
 /// How it fails.
@@ -310,7 +330,9 @@ pub enum Trouble {
     Unclear,
     /// Done, though the answer says otherwise.
     DoneButUnclear,
-    /// Not done; acknowledged all the same.
+    /// Not done: another write was on its way.
+    Conflict,
+    /// Not done; acknowledged all the same. A HEAD tells a byte too many.
     Lies,
     /// Somebody else's object appears under the key just before.
     Overtaken,
@@ -335,9 +357,21 @@ impl Scripted {
         self.script.lock().unwrap().is_empty()
     }
 
-    /// From now on all goes well.
-    pub fn forget_script(&self) {
-        self.script.lock().unwrap().clear();
+    /// From now on all goes well. How much of the script was not played.
+    pub fn forget_script(&self) -> usize {
+        std::mem::take(&mut *self.script.lock().unwrap()).len()
+    }
+
+    /// The next call of `op` meets `trouble`, if any; what was scripted before is forgotten.
+    pub fn script_next(&self, op: Op, trouble: Option<Trouble>) {
+        self.forget_script();
+        if let Some(trouble) = trouble {
+            self.script(op, trouble, 1);
+        }
+    }
+
+    pub async fn open_uploads(&self) -> Vec<ListedUpload> {
+        self.store.list_uploads("").await.unwrap()
     }
 
     fn next(&self, op: Op) -> Option<Trouble> {
@@ -375,6 +409,7 @@ impl Scripted {
                 Err(lost())
             }
             Some(Trouble::Unclear) => Ok(WriteEnd::Unclear),
+            Some(Trouble::Conflict) => Ok(WriteEnd::Conflict),
             Some(Trouble::DoneButUnclear) => {
                 assert_eq!(write.await?, WriteEnd::Done);
                 Ok(WriteEnd::Unclear)
@@ -456,7 +491,13 @@ impl ObjectStore for Scripted {
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectInfo>> {
-        self.store.head(key).await
+        let mut info = self.store.head(key).await?;
+        if let Some(info) = &mut info
+            && self.next(Op::Head).is_some()
+        {
+            info.size_bytes += 1;
+        }
+        Ok(info)
     }
 
     async fn get(&self, key: &str, max_bytes: u64) -> Result<Option<(Bytes, ObjectInfo)>> {
