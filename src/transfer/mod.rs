@@ -239,7 +239,12 @@ impl Engine {
     /// Aborts what an attempt left in the bucket: the job has come to its end without it.
     pub async fn abandon(&self, job: &Job, checkpoint: &Checkpoint) {
         let key = checkpoint.key.as_ref().unwrap_or(&job.key);
-        open_upload::abort(&*self.objects, key, &checkpoint.upload_id).await;
+        self.abort_upload(key, &checkpoint.upload_id).await;
+    }
+
+    /// Aborts an upload until nothing of it is left; whether that is so. A failure is only logged.
+    pub async fn abort_upload(&self, key: &str, upload_id: &str) -> bool {
+        open_upload::abort(&*self.objects, key, upload_id).await
     }
 
     /// A connection beyond the first of a transfer, if there is one to spare.
