@@ -178,6 +178,15 @@ pub trait ObjectStore: Send + Sync + 'static {
     }
 }
 
+/// A CRC64NVME value that S3 wrote; `None` when it is none.
+pub fn decode_crc64nvme(text: &str) -> Option<u64> {
+    use base64::Engine as _;
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .ok()?;
+    bytes.try_into().ok().map(u64::from_be_bytes)
+}
+
 /// A CRC64NVME value as S3 writes it: base64 of its big-endian bytes.
 pub fn encode_crc64nvme(value: u64) -> String {
     use base64::Engine as _;
