@@ -433,7 +433,7 @@ impl<'a> Lanes<'a> {
     async fn grow_memory(&mut self, number: u32) -> Result<()> {
         let part_bytes = self.plan.part_len(number);
         if part_bytes > self.memory.part_bytes() {
-            self.memory = Memory::begin(&self.attempt.engine.budget, part_bytes).await?;
+            self.memory.grow(part_bytes).await?;
         }
         Ok(())
     }
