@@ -183,6 +183,21 @@ pub struct Checkpoint {
     /// How far the check of the content is, for the transfer to read.
     #[serde(default)]
     pub check: Option<String>,
+    /// What the object is once the upload is complete: noted just before that is asked for.
+    #[serde(default)]
+    pub sealed: Option<Fingerprint>,
+}
+
+/// What is known of an object's content beforehand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fingerprint {
+    /// The length in bytes.
+    pub size_bytes: u64,
+    /// CRC64NVME of the whole, base64 of its big-endian bytes, as S3 writes it.
+    pub crc64nvme: String,
+    /// SHA-256 in hex, where the configuration asks for it.
+    #[serde(default)]
+    pub sha256: Option<String>,
 }
 
 /// One part that S3 has acknowledged.

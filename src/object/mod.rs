@@ -79,8 +79,11 @@ pub enum WriteEnd {
     Done,
     /// The condition does not hold (412): something else is there.
     Taken,
-    /// 409, or NoSuchUpload on completion: look before deciding.
+    /// NoSuchUpload on completion, or an answer that can't be read: look before deciding.
     Unclear,
+    /// 409, another write was on its way: look before deciding. S3 completes such an upload no more, so that it
+    /// takes a new one with all parts.
+    Conflict,
 }
 
 /// A part as `list_parts` tells it.
@@ -110,7 +113,8 @@ pub struct ListedUpload {
 /// An S3 bucket. Every method is one S3 operation (S3 API reference); keys are whole keys.
 ///
 /// Errors are classified here: `upload_denied` for a bucket, right, key or quota that refuses
-/// (not transient), `upload_failed` for everything else (transient).
+/// (not transient, unless it is a session's credentials that ran out), `upload_failed` for everything else
+/// (transient).
 #[async_trait]
 pub trait ObjectStore: Send + Sync + 'static {
     /// PutObject.
@@ -172,6 +176,15 @@ pub trait ObjectStore: Send + Sync + 'static {
     async fn server_time(&self, _missing_key: &str) -> Result<Option<jiff::Timestamp>> {
         Ok(None)
     }
+}
+
+/// A CRC64NVME value that S3 wrote; `None` when it is none.
+pub fn decode_crc64nvme(text: &str) -> Option<u64> {
+    use base64::Engine as _;
+    let bytes = base64::engine::general_purpose::STANDARD
+        .decode(text)
+        .ok()?;
+    bytes.try_into().ok().map(u64::from_be_bytes)
 }
 
 /// A CRC64NVME value as S3 writes it: base64 of its big-endian bytes.

@@ -77,6 +77,13 @@ impl Default for HttpSettings {
     }
 }
 
+/// What to do where a host has all its connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Queue {
+    Join,
+    Leave,
+}
+
 /// Opens origins over HTTP(S), through the guard.
 pub struct HttpSource {
     guard: Arc<Guard>,
@@ -104,14 +111,17 @@ impl HttpSource {
         })
     }
 
-    /// The head of the answer of the last hop, and the permit for its host.
-    async fn follow(&self, request: &OpenRequest) -> Result<(Response, OwnedSemaphorePermit)> {
+    /// Opens what the last hop answers; `None` when there is no permit for one of the hosts and it is not
+    /// to be waited for.
+    async fn follow(&self, request: &OpenRequest, queue: Queue) -> Result<Option<Opened>> {
         let mut url = request.url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let (response, permit) = self.get(&url, request).await?;
+            let Some((response, permit)) = self.get(&url, request, queue).await? else {
+                return Ok(None);
+            };
             match redirect_target(&url, &response)? {
                 Some(next) => url = next,
-                None => return Ok((response, permit)),
+                None => return self.accept(request, response, permit).await.map(Some),
             }
         }
         Err(Error::new(
@@ -124,11 +134,14 @@ impl HttpSource {
         &self,
         url: &SignedUrl,
         request: &OpenRequest,
-    ) -> Result<(Response, OwnedSemaphorePermit)> {
+        queue: Queue,
+    ) -> Result<Option<(Response, OwnedSemaphorePermit)>> {
         self.guard.judge_url(url.expose(), &request.allow_hosts)?;
         let parsed = Url::parse(url.expose())
             .map_err(|_| Error::new(Class::Refused, "the URL can't be read"))?;
-        let permit = self.permit(&parsed).await?;
+        let Some(permit) = self.permit(&parsed, queue).await? else {
+            return Ok(None);
+        };
         let is_own_port = parsed
             .port_or_known_default()
             .is_some_and(|port| self.guard.is_own_port(port));
@@ -175,10 +188,10 @@ impl HttpSource {
                 format!("the origin is {reason}"),
             ));
         }
-        Ok((response, permit))
+        Ok(Some((response, permit)))
     }
 
-    async fn permit(&self, url: &Url) -> Result<OwnedSemaphorePermit> {
+    async fn permit(&self, url: &Url, queue: Queue) -> Result<Option<OwnedSemaphorePermit>> {
         let host = url.host_str().unwrap_or_default().to_owned();
         let semaphore = {
             let mut hosts = self
@@ -194,10 +207,13 @@ impl HttpSource {
                 .or_insert_with(|| Arc::new(Semaphore::new(permits)))
                 .clone()
         };
-        semaphore
-            .acquire_owned()
-            .await
-            .map_err(|_| Error::internal("wait for a connection to the host"))
+        match queue {
+            Queue::Leave => Ok(semaphore.try_acquire_owned().ok()),
+            Queue::Join => match semaphore.acquire_owned().await {
+                Ok(permit) => Ok(Some(permit)),
+                Err(_) => Err(Error::internal("wait for a connection to the host")),
+            },
+        }
     }
 
     /// What an answer of 200 or 206 opens; the error that any other stands for.
@@ -267,8 +283,12 @@ impl HttpSource {
 #[async_trait]
 impl Source for HttpSource {
     async fn open(&self, request: &OpenRequest) -> Result<Opened> {
-        let (response, permit) = self.follow(request).await?;
-        self.accept(request, response, permit).await
+        let opened = self.follow(request, Queue::Join).await?;
+        opened.ok_or_else(|| Error::internal("wait for a connection to the host"))
+    }
+
+    async fn try_open(&self, request: &OpenRequest) -> Result<Option<Opened>> {
+        self.follow(request, Queue::Leave).await
     }
 
     async fn call(&self, request: &ApiRequest) -> Result<ApiResponse> {

@@ -76,6 +76,9 @@ pub trait Source: Send + Sync + 'static {
     /// GET, following at most five redirects by hand, each judged by the guard.
     async fn open(&self, request: &OpenRequest) -> Result<Opened>;
 
+    /// As [`Source::open`], but `None` at once where `open` would wait for a connection to the host.
+    async fn try_open(&self, request: &OpenRequest) -> Result<Option<Opened>>;
+
     /// One call of a provider's API; no redirects. Any HTTP status is an answer.
     async fn call(&self, request: &ApiRequest) -> Result<ApiResponse>;
 }

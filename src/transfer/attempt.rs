@@ -6,19 +6,22 @@ use bytes::Bytes;
 
 use super::content::Content;
 use super::digest::ObjectDigest;
-use super::lanes::{Lanes, Start, read_part};
+use super::fill::read_part;
+use super::lanes::{Lanes, Start};
 use super::memory::Memory;
 use super::names::Names;
 use super::open_upload::OpenUpload;
 use super::part::PartBuilder;
+use super::patience::{Patience, wait_after};
 use super::plan::Plan;
 use super::progress::Progress;
 use super::reader::{Reader, Remote, Stop};
 use super::resume::Earlier;
-use super::seal::Sealed;
+use super::seal::{Known, Sealed};
 use super::upload::Uploads;
 use super::{Engine, JOB_METADATA_KEY, Ledger};
 use crate::error::{Class, Error, Result};
+use crate::model::job::Fingerprint;
 use crate::model::progress::Emit;
 use crate::model::{Archived, Checkpoint, Format, Job, Origin};
 use crate::object::Attributes;
@@ -37,6 +40,8 @@ pub(super) struct Attempt<'a> {
     allow_hosts: &'a [String],
     /// What an earlier attempt left, until it was looked at.
     pub(super) earlier: Mutex<Option<Checkpoint>>,
+    /// What was, or was about to be, put under a key.
+    pub(super) sealed: Mutex<Option<(String, Fingerprint)>>,
     // Behind a lock only because cancellation drops `run` and then tidies up.
     pub(super) upload: Mutex<Option<OpenUpload>>,
 }
@@ -56,6 +61,7 @@ impl<'a> Attempt<'a> {
             progress: Progress::new(job.id, emit),
             allow_hosts,
             earlier: Mutex::new(job.checkpoint.clone()),
+            sealed: Mutex::new(sealed_earlier(job)),
             upload: Mutex::new(None),
         }
     }
@@ -79,6 +85,9 @@ impl<'a> Attempt<'a> {
                 Stop::Restart { why, .. } if restarts > MAX_RESTARTS => return Err(why),
                 Stop::Restart { why, opened: again } => {
                     self.tell_restart(&why);
+                    if again.is_none() {
+                        wait_after(restarts).await;
+                    }
                     opened = again;
                 }
                 Stop::Taken => names.next()?,
@@ -95,26 +104,12 @@ impl<'a> Attempt<'a> {
             let Some(info) = self.engine.objects.head(&key).await? else {
                 return Ok(None);
             };
-            let is_expected_size = self
-                .job
-                .size_bytes
-                .is_none_or(|size_bytes| size_bytes == info.size_bytes);
-            if !self.is_ours(&info) && self.may_be_equal(&info) {
-                return Ok(None);
+            match self.recognise(&key, &info) {
+                Known::Whole(sealed) => return Ok(Some(sealed.archived(&key, info))),
+                // It is carried again, and found equal or not when it is put.
+                Known::Perhaps => return Ok(None),
+                Known::Other => names.next()?,
             }
-            if !self.is_ours(&info) || !is_expected_size {
-                names.next()?;
-                continue;
-            }
-            // Without a checksum to show it is carried again, and found equal when it is put.
-            return Ok(info.crc64nvme.map(|crc64nvme| Archived {
-                key,
-                size_bytes: info.size_bytes,
-                crc64nvme,
-                sha256: None,
-                etag: info.etag,
-                version_id: info.version_id,
-            }));
         }
     }
 
@@ -249,7 +244,7 @@ impl<'a> Attempt<'a> {
             spans: earlier.spans,
             content,
             memory,
-            uploads: Uploads::new(self.engine.objects.clone(), &key, &earlier.upload_id),
+            uploads: self.uploads(&key, &earlier.upload_id),
             most_lanes: self.engine.settings.lanes,
             done_bytes: earlier.done_bytes,
         };
@@ -270,6 +265,15 @@ impl<'a> Attempt<'a> {
             whole.append(part.crc64nvme, part.size_bytes);
         }
         let found = (whole.size_bytes(), whole.crc64nvme());
+        if let Some(length) = version.length.filter(|length| *length != found.0) {
+            return Err(Stop::Fail(Error::transient(
+                Class::Corrupt,
+                format!(
+                    "the parts have {} bytes and the origin tells {length}",
+                    found.0
+                ),
+            )));
+        }
         self.check_content(remote, &version, is_end_certain, &mut content, found)
             .await?;
         let sealed = Sealed::of(&content.digest(&parts));
@@ -294,7 +298,7 @@ impl<'a> Attempt<'a> {
             spans: plan.spans(&Default::default()),
             content: self.content(reader.length()),
             memory,
-            uploads: Uploads::new(self.engine.objects.clone(), key, upload_id),
+            uploads: self.uploads(key, upload_id),
             most_lanes: if self.can_split(reader) {
                 self.engine.settings.lanes
             } else {
@@ -302,6 +306,16 @@ impl<'a> Attempt<'a> {
             },
             done_bytes: 0,
         }
+    }
+
+    fn uploads(&self, key: &str, upload_id: &str) -> Uploads {
+        let patience = self.patience();
+        Uploads::new(self.engine.objects.clone(), key, upload_id, patience)
+    }
+
+    /// How long the bucket is tried.
+    pub(super) fn patience(&self) -> Patience {
+        Patience::new(self.engine, self.job.deadline)
     }
 
     /// Whether requests may begin in the middle of this content.
@@ -378,6 +392,13 @@ impl<'a> Attempt<'a> {
         self.progress.tell_now(size, Some(size));
         archived
     }
+}
+
+/// What an earlier attempt was about to put, and where.
+fn sealed_earlier(job: &Job) -> Option<(String, Fingerprint)> {
+    let checkpoint = job.checkpoint.as_ref()?;
+    let key = checkpoint.key.as_ref().unwrap_or(&job.key);
+    Some((key.clone(), checkpoint.sealed.clone()?))
 }
 
 /// A playlist alone is no recording, and what it names can't be found without its URL.

@@ -21,21 +21,18 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::attempt::Attempt;
 use super::content::Content;
 use super::door::{self, Door};
+use super::fill::{Meter, read_part};
 use super::memory::{Cover, Memory};
-use super::part::PartBuilder;
 use super::plan::{MAX_PARTS, Plan};
 use super::ramp::{Ramp, Sample};
-use super::reader::{Reader, Remote, Stop, Version};
-use super::spans::{LaneId, Spans};
+use super::reader::{self, Reader, Remote, Stop, Version};
+use super::spans::{LaneId, Run, Spans};
 use super::upload::Uploads;
 use crate::error::{Class, Error, Result};
 use crate::object::Payload;
 
 /// How often it is looked whether there should be more lanes.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-/// Memory is taken before bytes are read; a chunk from the network is hardly ever larger than this.
-const CHUNK_BYTES: u64 = 512 * 1024;
 
 /// The transfer of one object in parts.
 pub(super) struct Lanes<'a> {
@@ -60,17 +57,6 @@ pub(super) struct Lanes<'a> {
     broken: Option<Error>,
 }
 
-/// What is counted as bytes come in.
-#[derive(Default)]
-pub(super) struct Meter {
-    /// Bytes of parts, those included that were in the bucket already.
-    done: AtomicU64,
-    /// Bytes that came in since the last sample.
-    fresh: AtomicU64,
-    /// Microseconds that lanes waited for the origin since then.
-    waited: AtomicU64,
-}
-
 /// One open request.
 struct Lane<'a> {
     id: LaneId,
@@ -82,7 +68,8 @@ struct Lane<'a> {
 enum Event<'a> {
     Opened {
         id: LaneId,
-        reader: Result<Reader<'a>, Stop>,
+        /// `None`: the host has no connection to spare.
+        reader: Result<Option<Reader<'a>>, Stop>,
         permit: Option<OwnedSemaphorePermit>,
     },
     Read {
@@ -121,7 +108,7 @@ impl<'a> Lanes<'a> {
             version: start.version,
             is_end_certain: start.is_end_certain,
             plan: start.plan,
-            spans: start.spans,
+            spans: start.spans.far_reaching(start.remote.deadline.at.is_some()),
             content: start.content,
             memory: start.memory,
             uploads: start.uploads,
@@ -151,7 +138,10 @@ impl<'a> Lanes<'a> {
         let bytes = payload.size_bytes;
         self.meter.done.fetch_add(bytes, Ordering::Relaxed);
         self.uploads.send(1, payload, cover);
-        self.spans = self.plan.spans(&BTreeSet::from([1]));
+        self.spans = self
+            .plan
+            .spans(&BTreeSet::from([1]))
+            .far_reaching(self.remote.deadline.at.is_some());
         Ok(())
     }
 
@@ -188,15 +178,19 @@ impl<'a> Lanes<'a> {
 
     async fn carry(&mut self, reader: Option<Reader<'a>>) -> Result<(), Stop> {
         if let Some(reader) = reader
-            && let Some(id) = self.take_lane()
+            && let Some((id, _)) = self.take_lane()
         {
             self.start(id, reader, None);
         }
         let mut look = tokio::time::interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            if self.work.is_empty() && !self.spans.is_empty() {
-                self.open_more(1)?;
+            if self.spans.is_empty() {
+                // Lanes that are still being opened have come too late to help.
+                self.work.clear();
+                self.opening = 0;
+            } else if self.work.is_empty() {
+                self.open_more(1);
             }
             if self.work.is_empty() && self.uploads.is_idle() {
                 return Ok(());
@@ -211,7 +205,7 @@ impl<'a> Lanes<'a> {
                     let state = self.content.check.state();
                     self.attempt.note_part(part, state).await?;
                 }
-                _ = look.tick() => self.look()?,
+                _ = look.tick() => self.look(),
             }
         }
     }
@@ -221,7 +215,8 @@ impl<'a> Lanes<'a> {
             Event::Opened { id, reader, permit } => {
                 self.opening -= 1;
                 match reader {
-                    Ok(reader) => self.start(id, reader, permit),
+                    Ok(Some(reader)) => self.start(id, reader, permit),
+                    Ok(None) => self.spans.give_back(id),
                     Err(stop) => self.note_unopened(id, stop)?,
                 }
                 Ok(())
@@ -296,7 +291,7 @@ impl<'a> Lanes<'a> {
     }
 
     /// Measures, and opens lanes where more are wanted.
-    fn look(&mut self) -> Result<(), Stop> {
+    fn look(&mut self) {
         let done = self.meter.done.load(Ordering::Relaxed);
         self.attempt.progress.tell(done, self.version.length);
         let elapsed = self.sampled_at.elapsed();
@@ -320,7 +315,7 @@ impl<'a> Lanes<'a> {
             Door::Hold => self.ramp.most(),
         };
         let missing = wanted.saturating_sub(self.open + self.opening);
-        self.open_more(missing)
+        self.open_more(missing);
     }
 
     fn door(&self, done: u64) -> Door {
@@ -332,11 +327,16 @@ impl<'a> Lanes<'a> {
         })
     }
 
-    fn open_more(&mut self, lanes: u32) -> Result<(), Stop> {
+    fn open_more(&mut self, lanes: u32) {
         for _ in 0..lanes {
             let is_needed = self.work.is_empty();
+            let mut pause = Duration::ZERO;
             if is_needed && let Some(error) = self.broken.take() {
-                return Err(error.into());
+                // It may have been one connection too many for the origin: what is left is asked for once
+                // more, over one. If that breaks, nobody else is open, and it fails.
+                tracing::debug!(job = %self.attempt.job.id, cause = %error.full_message(), "asking over one lane");
+                self.ramp.cap(1);
+                pause = self.pause_after(&error);
             }
             let permit = match is_needed {
                 true => None,
@@ -345,40 +345,62 @@ impl<'a> Lanes<'a> {
                     None => break,
                 },
             };
-            let Some(id) = self.take_lane() else { break };
-            self.open_lane(id, permit);
+            // What nobody has is worth waiting for, if it can't be asked for later.
+            let waits = is_needed || (self.spans.has_free() && self.is_urgent());
+            let Some((id, run)) = self.take_lane() else {
+                break;
+            };
+            self.open_lane(id, run, permit, waits.then_some(pause));
         }
-        Ok(())
+    }
+
+    /// How long the origin is left alone after `error`: not at all when the URL is about to die.
+    fn pause_after(&self, error: &Error) -> Duration {
+        match self.door(self.meter.done.load(Ordering::Relaxed)) {
+            Door::Open => reader::capped_delay(error.retry_after()),
+            Door::Hold | Door::Closed => Duration::ZERO,
+        }
     }
 
     fn is_urgent(&self) -> bool {
         self.door(self.meter.done.load(Ordering::Relaxed)) == Door::Hold
     }
 
-    fn take_lane(&mut self) -> Option<LaneId> {
+    fn take_lane(&mut self) -> Option<(LaneId, Run)> {
         let id = self.next_id;
-        self.spans.take(id)?;
+        let run = self.spans.take(id)?;
         self.next_id += 1;
-        Some(id)
+        Some((id, run))
     }
 
-    fn open_lane(&mut self, id: LaneId, permit: Option<OwnedSemaphorePermit>) {
-        let Some(run) = self.spans.run(id) else {
-            return;
-        };
-        let (start, end) = (self.offset(run.next), self.offset(run.end));
+    /// `pause`: how long to wait before, and then for a connection; `None` not to wait for one at all.
+    fn open_lane(
+        &mut self,
+        id: LaneId,
+        run: Run,
+        permit: Option<OwnedSemaphorePermit>,
+        pause: Option<Duration>,
+    ) {
+        let (start, end) = (self.offset(run.next), self.offset(run.reach));
         let (remote, version) = (self.remote, self.version.clone());
         self.opening += 1;
         let opening = async move {
-            let reader = Reader::open_range(remote, &version, start, end).await;
+            let reader = match pause {
+                Some(pause) => {
+                    tokio::time::sleep(pause).await;
+                    let opened = Reader::open_range(remote, &version, start, end).await;
+                    opened.map(Some)
+                }
+                None => Reader::try_open_range(remote, &version, start, end).await,
+            };
             Event::Opened { id, reader, permit }
         };
         self.work.push(opening.boxed());
     }
 
     fn start(&mut self, id: LaneId, reader: Reader<'a>, permit: Option<OwnedSemaphorePermit>) {
-        // None: the lane before it was faster and needed no help any more.
-        if let Some(run) = self.spans.run(id) {
+        // None: those who have its parts were faster and need no help any more.
+        if let Some(run) = self.spans.open(id) {
             let lane = Lane {
                 id,
                 reader,
@@ -411,7 +433,7 @@ impl<'a> Lanes<'a> {
     async fn grow_memory(&mut self, number: u32) -> Result<()> {
         let part_bytes = self.plan.part_len(number);
         if part_bytes > self.memory.part_bytes() {
-            self.memory = Memory::begin(&self.attempt.engine.budget, part_bytes).await?;
+            self.memory.grow(part_bytes).await?;
         }
         Ok(())
     }
@@ -421,50 +443,6 @@ impl<'a> Lanes<'a> {
         let length = self.version.length.unwrap_or(u64::MAX);
         (u64::from(number - 1) * self.plan.part_len(1)).min(length)
     }
-}
-
-/// Reads one part: `target` bytes, fewer only at the end of content of an unknown length.
-pub(super) async fn read_part(
-    reader: &mut Reader<'_>,
-    target: u64,
-    is_last: bool,
-    memory: &Memory,
-    meter: &Meter,
-    tell: impl Fn(u64),
-) -> Result<(Payload, Cover), Stop> {
-    let mut cover = Cover::default();
-    let mut part = PartBuilder::new();
-    while part.size_bytes() < target {
-        let coming = (part.size_bytes() + CHUNK_BYTES).min(target);
-        memory.extend(&mut cover, coming).await?;
-        let next = reader.next().await;
-        let waited = reader.take_waited().as_micros() as u64;
-        meter.waited.fetch_add(waited, Ordering::Relaxed);
-        let mut chunk = match next {
-            Ok(Some(chunk)) => chunk,
-            Ok(None) => break,
-            Err(stop) => {
-                meter.done.fetch_sub(part.size_bytes(), Ordering::Relaxed);
-                return Err(stop);
-            }
-        };
-        let room = usize::try_from(target - part.size_bytes()).unwrap_or(usize::MAX);
-        if chunk.len() > room {
-            reader.unread(chunk.split_off(room));
-        }
-        let bytes = chunk.len() as u64;
-        meter.fresh.fetch_add(bytes, Ordering::Relaxed);
-        tell(meter.done.fetch_add(bytes, Ordering::Relaxed) + bytes);
-        part.push(chunk);
-    }
-    // Read to its end, so that the connection can be used again and nothing more comes unseen.
-    if is_last && part.size_bytes() == target && reader.next().await?.is_some() {
-        return Err(Stop::Fail(Error::new(
-            Class::Refused,
-            format!("the object does not fit into {MAX_PARTS} parts"),
-        )));
-    }
-    Ok((part.finish(), cover))
 }
 
 /// Whether the origin is what failed, and what it gave so far is good.

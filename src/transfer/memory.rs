@@ -29,7 +29,8 @@ pub(super) struct Memory {
 
 struct Reserve {
     bytes: u64,
-    _share: Share,
+    /// `None` while a larger one is waited for.
+    _share: Option<Share>,
     turn: Arc<Semaphore>,
 }
 
@@ -48,12 +49,17 @@ impl Memory {
         Ok(Memory {
             all: all.clone(),
             own: Budget::new(TRANSFER_BYTES.saturating_sub(part_bytes).max(part_bytes)),
-            reserve: Arc::new(Reserve {
-                bytes: part_bytes,
-                _share: share,
-                turn: Arc::new(Semaphore::new(1)),
-            }),
+            reserve: Reserve::of(part_bytes, Some(share)),
         })
+    }
+
+    /// Waits in line for the reserve of larger parts. The old one is given back before: who held it while
+    /// waiting could wait for another who does the same, or for itself. What is on its way to the bucket
+    /// keeps its memory until it is there.
+    pub(super) async fn grow(&mut self, part_bytes: u64) -> Result<()> {
+        self.reserve = Reserve::of(0, None);
+        *self = Memory::begin(&self.all, part_bytes).await?;
+        Ok(())
     }
 
     /// The largest part that it is for.
@@ -90,6 +96,16 @@ impl Memory {
     async fn step(&self) -> Result<(Share, Share)> {
         let own = self.own.take(STEP_BYTES).await?;
         Ok((own, self.all.take(STEP_BYTES).await?))
+    }
+}
+
+impl Reserve {
+    fn of(bytes: u64, share: Option<Share>) -> Arc<Reserve> {
+        Arc::new(Reserve {
+            bytes,
+            _share: share,
+            turn: Arc::new(Semaphore::new(1)),
+        })
     }
 }
 
@@ -134,6 +150,26 @@ mod tests {
         }
         drop((second, covers, memory));
         assert_eq!(all.held_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn parts_that_grow_wait_for_nobody_who_waits_for_them() {
+        let all = Budget::new(14 * MIB);
+        let mut first = Memory::begin(&all, 5 * MIB).await.unwrap();
+        let mut second = Memory::begin(&all, 5 * MIB).await.unwrap();
+        // A part on its way: its memory comes back when the bucket has it.
+        let mut sent = Cover::default();
+        first.extend(&mut sent, 4 * MIB).await.unwrap();
+        let mut growing = Box::pin(first.grow(10 * MIB));
+        assert!(futures::poll!(&mut growing).is_pending());
+        let mut other = Box::pin(second.grow(10 * MIB));
+        assert!(futures::poll!(&mut other).is_pending());
+        drop(sent);
+        growing.await.unwrap();
+        assert!(futures::poll!(&mut other).is_pending());
+        drop(first);
+        other.await.unwrap();
+        assert_eq!(second.part_bytes(), 10 * MIB);
     }
 
     #[tokio::test]

@@ -4,7 +4,8 @@
 //! budget for the whole process, whatever the objects' sizes. Nothing touches the disk.
 //!
 //! *Retries.* A part is sent again from its own buffer, a cut body is resumed where it stopped, a
-//! content that changed is begun again; each a few times. All else is the scheduler's decision.
+//! content that changed is begun again; each a few times. All else is the scheduler's decision, unless
+//! the URL would be dead by then: such bodies are held open while the bucket is tried for some minutes.
 //! *Cancellation.* Takes effect at any await. What the bucket has by then is noted, and the next attempt
 //! goes on with it.
 //! *Crash consistency.* An object appears under its key only complete and checked. A kill leaves at
@@ -15,6 +16,7 @@ pub mod budget;
 mod content;
 pub mod digest;
 mod door;
+mod fill;
 pub mod hls;
 mod judge;
 mod lanes;
@@ -22,6 +24,7 @@ mod memory;
 mod names;
 mod open_upload;
 mod part;
+mod patience;
 pub mod plan;
 mod progress;
 mod ramp;
@@ -34,6 +37,7 @@ pub mod verify;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -69,6 +73,10 @@ pub struct TransferSettings {
     pub all_lanes: u32,
     /// How many more there may be for URLs that are about to die.
     pub surge: u32,
+    /// How long a part is sent again to a bucket that fails, while its origin is held open.
+    pub upload_patience: Duration,
+    /// The same, and for whole objects too, when the origin's URL is dead, or will be before another attempt.
+    pub held_patience: Duration,
     /// Under which all keys of ours lie.
     pub prefix: String,
     /// A larger object is refused, declared or real.
@@ -90,6 +98,8 @@ impl Default for TransferSettings {
             lanes: 24,
             all_lanes: 64,
             surge: 32,
+            upload_patience: Duration::from_secs(30),
+            held_patience: Duration::from_secs(600),
             prefix: String::new(),
             max_object_bytes: 64 * 1024 * 1024 * 1024,
             sha256: false,
@@ -241,7 +251,12 @@ impl Engine {
     /// Aborts what an attempt left in the bucket: the job has come to its end without it.
     pub async fn abandon(&self, job: &Job, checkpoint: &Checkpoint) {
         let key = checkpoint.key.as_ref().unwrap_or(&job.key);
-        open_upload::abort(&*self.objects, key, &checkpoint.upload_id).await;
+        self.abort_upload(key, &checkpoint.upload_id).await;
+    }
+
+    /// Aborts an upload until nothing of it is left; whether that is so. A failure is only logged.
+    pub async fn abort_upload(&self, key: &str, upload_id: &str) -> bool {
+        open_upload::abort(&*self.objects, key, upload_id).await
     }
 
     /// A connection beyond the first of a transfer, if there is one to spare.

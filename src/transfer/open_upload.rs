@@ -9,7 +9,7 @@ use super::plan::Plan;
 use super::reader::{Stop, Version};
 use crate::error::{Class, Error, Result};
 use crate::model::Checkpoint;
-use crate::model::job::FinishedPart;
+use crate::model::job::{Fingerprint, FinishedPart};
 use crate::object::ObjectStore;
 
 /// How long tidying up after a failure may take.
@@ -42,8 +42,7 @@ impl Attempt<'_> {
         version: Version,
         can_resume: bool,
     ) -> Result<String> {
-        let objects = &self.engine.objects;
-        let upload_id = objects.create_upload(key, &self.attributes()).await?;
+        let upload_id = self.begin_upload(key).await?;
         let checkpoint = Checkpoint {
             upload_id: upload_id.clone(),
             part_size_bytes: match plan {
@@ -55,6 +54,7 @@ impl Attempt<'_> {
             parts: Vec::new(),
             key: Some(key.to_owned()),
             check: None,
+            sealed: None,
         };
         self.adopt_upload(OpenUpload {
             key: key.to_owned(),
@@ -62,6 +62,18 @@ impl Attempt<'_> {
         });
         self.ledger.save(Some(&checkpoint), 0).await?;
         Ok(upload_id)
+    }
+
+    async fn begin_upload(&self, key: &str) -> Result<String> {
+        let attributes = self.attributes();
+        let patience = self.patience().brief();
+        let mut tries = patience.tries();
+        loop {
+            match self.engine.objects.create_upload(key, &attributes).await {
+                Err(error) if tries.wait_after(&error).await => {}
+                ended => return ended,
+            }
+        }
     }
 
     /// From now on this upload is the attempt's.
@@ -90,6 +102,24 @@ impl Attempt<'_> {
             is_due.then(|| (upload.checkpoint.clone(), upload.bytes_done()))
         };
         match due {
+            Some((checkpoint, bytes)) => self.ledger.save(Some(&checkpoint), bytes).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Notes what the upload is about to become, so that another attempt knows its object.
+    ///
+    /// # Errors
+    /// When the lease is lost.
+    pub(super) async fn note_sealed(&self, sealed: Fingerprint) -> Result<()> {
+        let noted = {
+            let mut upload = self.upload();
+            upload.as_mut().map(|upload| {
+                upload.checkpoint.sealed = Some(sealed);
+                (upload.checkpoint.clone(), upload.bytes_done())
+            })
+        };
+        match noted {
             Some((checkpoint, bytes)) => self.ledger.save(Some(&checkpoint), bytes).await,
             None => Ok(()),
         }
@@ -166,8 +196,9 @@ impl Attempt<'_> {
     }
 }
 
-/// Aborts an upload until nothing of it is left. A failure is only logged: the sweep finds the rest.
-pub(super) async fn abort(objects: &dyn ObjectStore, key: &str, upload_id: &str) {
+/// Aborts an upload until nothing of it is left; whether that is so. A failure is only logged: the sweep finds
+/// the rest.
+pub(super) async fn abort(objects: &dyn ObjectStore, key: &str, upload_id: &str) -> bool {
     let abort = async {
         for _ in 0..ABORT_TRIES {
             objects.abort(key, upload_id).await?;
@@ -181,9 +212,10 @@ pub(super) async fn abort(objects: &dyn ObjectStore, key: &str, upload_id: &str)
     let ended = tokio::time::timeout(ABORT_TIMEOUT, abort)
         .await
         .unwrap_or_else(|_| Err(Error::internal("the bucket does not answer")));
-    if let Err(error) = ended {
+    if let Err(error) = &ended {
         tracing::warn!(key, cause = %error.full_message(), "an unfinished upload is left for the sweep");
     }
+    ended.is_ok()
 }
 
 /// Whether another attempt may use the parts: not where the content itself is at fault.

@@ -89,6 +89,8 @@ pub(super) struct Reader<'a> {
     position: u64,
     /// Where to stop, when not at the content's end.
     end: Option<u64>,
+    /// Up to where bodies are asked for, when not to the content's end: `end` may be moved up to here.
+    reach: Option<u64>,
     unread: Option<Bytes>,
     resumes: u32,
     resumed_at: u64,
@@ -113,7 +115,7 @@ impl<'a> Reader<'a> {
 
     /// Opens the origin once more, for who holds memory already.
     pub(super) async fn open_again(remote: Remote<'a>) -> Result<Reader<'a>> {
-        let opened = reopen(remote.source, &remote.request(None, None)).await?;
+        let opened = in_time(remote.source.open(&remote.request(None, None))).await?;
         Reader::open(remote, Some(Box::new(opened))).await
     }
 
@@ -127,13 +129,32 @@ impl<'a> Reader<'a> {
         start: u64,
         end: u64,
     ) -> Result<Reader<'a>, Stop> {
-        let is_to_end = version.length == Some(end);
-        let range = ByteRange {
-            start,
-            end: (!is_to_end).then_some(end),
-        };
-        let request = remote.request(Some(range), version.validator.clone());
-        let opened = reopen(remote.source, &request).await?;
+        let request = remote.range_of(version, start, end);
+        let opened = in_time(remote.source.open(&request)).await?;
+        Reader::of_range(remote, version, start, end, opened)
+    }
+
+    /// As [`Reader::open_range`], but `None` when the host has no connection to spare.
+    pub(super) async fn try_open_range(
+        remote: Remote<'a>,
+        version: &Version,
+        start: u64,
+        end: u64,
+    ) -> Result<Option<Reader<'a>>, Stop> {
+        let request = remote.range_of(version, start, end);
+        match in_time(remote.source.try_open(&request)).await? {
+            Some(opened) => Reader::of_range(remote, version, start, end, opened).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    fn of_range(
+        remote: Remote<'a>,
+        version: &Version,
+        start: u64,
+        end: u64,
+        opened: Opened,
+    ) -> Result<Reader<'a>, Stop> {
         if opened.start != start {
             return Err(Stop::Restart {
                 why: Error::transient(
@@ -161,6 +182,7 @@ impl<'a> Reader<'a> {
             body: opened.body,
             position,
             end,
+            reach: end,
             unread: None,
             resumes: 0,
             resumed_at: 0,
@@ -178,7 +200,7 @@ impl<'a> Reader<'a> {
         self.accepts_ranges && self.version.validator.is_some() && self.version.length.is_some()
     }
 
-    /// Reading goes on to `end`: beyond what was asked for, if it must.
+    /// Reading goes on to `end`.
     pub(super) fn read_to(&mut self, end: u64) {
         self.end = Some(end);
     }
@@ -282,7 +304,7 @@ impl<'a> Reader<'a> {
                 "resuming a cut body"
             );
             tokio::time::sleep(delay).await;
-            match reopen(self.remote.source, &self.rest()).await {
+            match in_time(self.remote.source.open(&self.rest())).await {
                 Ok(opened) => return self.go_on(opened, cause),
                 Err(error) if is_passing(&error) => cause = error,
                 Err(error) => return Err(error.into()),
@@ -291,7 +313,7 @@ impl<'a> Reader<'a> {
     }
 
     fn rest(&self) -> OpenRequest {
-        let end = self.end.filter(|end| Some(*end) != self.version.length);
+        let end = self.reach.filter(|end| Some(*end) != self.version.length);
         let range = ByteRange {
             start: self.position,
             end,
@@ -321,6 +343,15 @@ impl<'a> Reader<'a> {
 }
 
 impl Remote<'_> {
+    fn range_of(&self, version: &Version, start: u64, end: u64) -> OpenRequest {
+        let is_to_end = version.length == Some(end);
+        let range = ByteRange {
+            start,
+            end: (!is_to_end).then_some(end),
+        };
+        self.request(Some(range), version.validator.clone())
+    }
+
     fn request(&self, range: Option<ByteRange>, validator: Option<String>) -> OpenRequest {
         OpenRequest {
             url: self.url.clone(),
@@ -361,8 +392,8 @@ fn check_length(version: &Version, opened: &Opened) -> Result<(), Stop> {
     }
 }
 
-async fn reopen(source: &dyn Source, request: &OpenRequest) -> Result<Opened> {
-    tokio::time::timeout(REOPEN_TIMEOUT, source.open(request))
+async fn in_time<T>(opening: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::time::timeout(REOPEN_TIMEOUT, opening)
         .await
         .unwrap_or_else(|_| {
             Err(Error::transient(
@@ -383,6 +414,13 @@ fn is_cut(error: &Error) -> bool {
 /// Whether another try to resume may meet a better origin.
 fn is_passing(error: &Error) -> bool {
     error.is_transient() && matches!(error.class(), Class::Unreachable | Class::Throttled)
+}
+
+/// How long an origin that asked to be left alone for so long is left alone where that must not take long.
+pub(super) fn capped_delay(asked: Option<Duration>) -> Duration {
+    RESUME_DELAY
+        .mul_f64(fastrand::f64())
+        .max(asked.unwrap_or_default().min(MAX_RESUME_DELAY))
 }
 
 fn delay(resumes: u32, asked: Option<Duration>) -> Option<Duration> {

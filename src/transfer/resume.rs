@@ -1,7 +1,8 @@
 //! What an earlier attempt left in the bucket, and how much of it can be trusted.
 //!
-//! A part counts only if our own note and the bucket agree on its number, length, ETag and checksum. The
-//! origin must still have the same version; that shows when it is opened.
+//! A part that was noted counts only if the bucket agrees on its number, length, ETag and checksum; one that
+//! was not, if the bucket itself tells the right length and a checksum. The origin must still have the same
+//! version; that shows when it is opened.
 
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
@@ -15,7 +16,7 @@ use super::verify::Check;
 use crate::error::{Error, Result};
 use crate::model::job::FinishedPart;
 use crate::model::{Checkpoint, Format, ProgressEvent};
-use crate::object::{ListedPart, encode_crc64nvme};
+use crate::object::{ListedPart, decode_crc64nvme, encode_crc64nvme};
 
 /// An upload to go on with.
 pub(super) struct Earlier {
@@ -129,34 +130,58 @@ impl Attempt<'_> {
     }
 }
 
-/// The parts of a checkpoint that the bucket confirms, and that need not be seen again to check the content.
+/// The parts that the bucket has for sure, and that need not be seen again to check the content: those of
+/// the checkpoint that it confirms, and those that landed before they could be noted.
 fn trusted(checkpoint: &Checkpoint, listed: &[ListedPart], format: Format) -> Vec<FinishedPart> {
-    let Some(length) = checkpoint.length_bytes else {
+    let (Some(length), 1..) = (checkpoint.length_bytes, checkpoint.part_size_bytes) else {
         return Vec::new();
     };
     let part_bytes = checkpoint.part_size_bytes;
     let plan = Plan::Equal { length, part_bytes };
+    let end_of = |part: &FinishedPart| {
+        u64::from(part.number.saturating_sub(1)) * part_bytes + part.size_bytes
+    };
     let seen_until = Check::unstored_from(format, length);
-    let is_trusted = |part: &&FinishedPart| {
-        let end = u64::from(part.number.saturating_sub(1)) * part_bytes + part.size_bytes;
-        let is_confirmed = listed.iter().any(|listed| agrees(part, listed));
+    let is_usable = |part: &FinishedPart| {
         // The beginning is judged as it passes, which the check's state remembers.
         let is_judged = part.number > 1 || checkpoint.check.is_some();
         part.number > 0
             && part.size_bytes == plan.part_len(part.number)
-            && end <= seen_until
+            && end_of(part) <= seen_until
             && is_judged
-            && is_confirmed
     };
-    match part_bytes {
-        0 => Vec::new(),
-        _ => checkpoint
-            .parts
-            .iter()
-            .filter(is_trusted)
-            .cloned()
-            .collect(),
-    }
+    let is_noted = |number| checkpoint.parts.iter().any(|part| part.number == number);
+    let walked_until = walked_until(checkpoint, format, length);
+    let noted = checkpoint
+        .parts
+        .iter()
+        .filter(|part| listed.iter().any(|listed| agrees(part, listed)))
+        .cloned();
+    let landed = listed
+        .iter()
+        .filter(|listed| !is_noted(listed.number))
+        .filter_map(landed)
+        .filter(|part| end_of(part) <= walked_until);
+    noted.chain(landed).filter(is_usable).collect()
+}
+
+/// How far the check has come. What it has not seen it would have to ask for bit by bit: that is fetched whole.
+fn walked_until(checkpoint: &Checkpoint, format: Format, length: u64) -> u64 {
+    let mut check = Check::of_length(format, length);
+    check.restore(checkpoint.check.as_deref());
+    check.wanted().map_or(length, |(at, _)| at)
+}
+
+/// A part that the bucket has and no note names: the process ended in between. The upload is ours and of one
+/// plan and one version of the content, so that its number says which bytes it is; S3 has compared them
+/// with the checksum that they were sent with, and keeps it.
+fn landed(listed: &ListedPart) -> Option<FinishedPart> {
+    Some(FinishedPart {
+        number: listed.number,
+        size_bytes: listed.size_bytes,
+        etag: listed.etag.clone(),
+        crc64nvme: decode_crc64nvme(listed.crc64nvme.as_deref()?)?,
+    })
 }
 
 fn agrees(part: &FinishedPart, listed: &ListedPart) -> bool {
@@ -203,6 +228,7 @@ mod tests {
             parts,
             key: None,
             check: Some(String::new()),
+            sealed: None,
         }
     }
 
@@ -227,6 +253,7 @@ mod tests {
         ];
         assert_eq!(numbers(&noted, &all, Format::Mp4), [1, 2, 3, 4]);
         assert_eq!(numbers(&noted, &all[1..3], Format::Mp4), [2, 3]);
+        assert!(numbers(&noted, &[], Format::Mp4).is_empty());
         let mut other = all.clone();
         other[0].etag = "else".to_owned();
         other[1].crc64nvme = Some("else".to_owned());
@@ -235,6 +262,28 @@ mod tests {
         let odd = checkpoint(vec![part(0, PART), part(2, 7), part(5, PART)]);
         let odd_listed = [listed(0, PART), listed(2, 7), listed(5, PART)];
         assert!(numbers(&odd, &odd_listed, Format::Mp4).is_empty());
+    }
+
+    #[test]
+    fn f79_a_part_that_landed_before_it_was_noted_is_trusted_when_the_bucket_tells_all_of_it() {
+        let noted = checkpoint(vec![part(2, PART)]);
+        let mut all = [
+            listed(1, PART),
+            listed(2, PART),
+            listed(3, PART),
+            listed(4, 5),
+        ];
+        assert_eq!(numbers(&noted, &all, Format::Webm), [2, 1, 3, 4]);
+        all[0].crc64nvme = None;
+        all[2].size_bytes -= 1;
+        all[3].crc64nvme = Some("no checksum".to_owned());
+        assert_eq!(numbers(&noted, &all, Format::Webm), [2]);
+        // A check that has not come so far has to see it.
+        let mut unwalked = checkpoint(Vec::new());
+        unwalked.check = None;
+        let all = [listed(2, PART), listed(3, PART)];
+        assert!(numbers(&unwalked, &all, Format::Mp4).is_empty());
+        assert_eq!(numbers(&unwalked, &all, Format::Webm), [2, 3]);
     }
 
     #[test]

@@ -1,25 +1,36 @@
 //! The end of an upload, and the proof of it.
 //!
 //! An answer to a Put or Complete is no proof: a 200 may be cut short, an error may come after the
-//! write, a conflict may be our own earlier try. So after each the bucket is asked what is there, and
-//! the job id in the object's metadata tells whose it is.
+//! write, a conflict may be our own earlier try. So after each the bucket is asked what is there; the
+//! job id in the object's metadata tells whose it is, and its length and checksum whether it is what was
+//! sent. What is about to be sent is noted first, so that after a kill, too, an object of ours is taken
+//! for the artifact only if it is that.
+
+use std::sync::PoisonError;
 
 use super::JOB_METADATA_KEY;
 use super::attempt::Attempt;
 use super::digest::ObjectDigest;
 use super::names::Names;
+use super::open_upload::abort;
+use super::patience::{TRIES, wait_after};
 use super::reader::Stop;
-use super::upload::{TRIES, wait_after};
 use crate::error::{Class, Error, Result};
 use crate::model::Archived;
-use crate::model::job::FinishedPart;
-use crate::object::{Condition, ObjectInfo, Payload, WriteEnd, encode_crc64nvme};
+use crate::model::job::{Fingerprint, FinishedPart};
+use crate::object::{Attributes, Condition, ObjectInfo, Payload, WriteEnd, encode_crc64nvme};
+
+/// The metadata keys under which an object that goes up in one request tells what it should be.
+const SIZE_METADATA_KEY: &str = "harvester-size";
+const CRC_METADATA_KEY: &str = "harvester-crc64nvme";
+const SHA256_METADATA_KEY: &str = "harvester-sha256";
 
 /// What was carried, as its object must show it.
+#[derive(Clone)]
 pub(super) struct Sealed {
     size_bytes: u64,
     crc64nvme: u64,
-    sha256: Option<String>,
+    print: Fingerprint,
 }
 
 impl Sealed {
@@ -28,27 +39,75 @@ impl Sealed {
         Sealed {
             size_bytes: digest.size_bytes(),
             crc64nvme: digest.crc64nvme(),
-            sha256: digest.sha256(),
+            print: Fingerprint {
+                size_bytes: digest.size_bytes(),
+                crc64nvme: encode_crc64nvme(digest.crc64nvme()),
+                sha256: digest.sha256(),
+            },
         }
     }
+}
 
-    fn archived(&self, key: &str, info: ObjectInfo) -> Archived {
+impl Fingerprint {
+    /// The artifact whose object shows this.
+    pub(super) fn archived(&self, key: &str, info: ObjectInfo) -> Archived {
         Archived {
             key: key.to_owned(),
             size_bytes: self.size_bytes,
-            crc64nvme: encode_crc64nvme(self.crc64nvme),
+            crc64nvme: self.crc64nvme.clone(),
             sha256: self.sha256.clone(),
             etag: info.etag,
             version_id: info.version_id,
         }
     }
+
+    /// A store may keep no checksum.
+    fn fits(&self, info: &ObjectInfo) -> bool {
+        let is_same_crc = info
+            .crc64nvme
+            .as_ref()
+            .is_none_or(|crc| *crc == self.crc64nvme);
+        info.size_bytes == self.size_bytes && is_same_crc
+    }
+
+    fn of_metadata(info: &ObjectInfo) -> Option<Fingerprint> {
+        Some(Fingerprint {
+            size_bytes: info.metadata(SIZE_METADATA_KEY)?.parse().ok()?,
+            crc64nvme: info.metadata(CRC_METADATA_KEY)?.to_owned(),
+            sha256: info.metadata(SHA256_METADATA_KEY).map(str::to_owned),
+        })
+    }
+
+    fn add_to(&self, attributes: &mut Attributes) {
+        let pairs = [
+            (SIZE_METADATA_KEY, Some(self.size_bytes.to_string())),
+            (CRC_METADATA_KEY, Some(self.crc64nvme.clone())),
+            (SHA256_METADATA_KEY, self.sha256.clone()),
+        ];
+        let told = pairs
+            .into_iter()
+            .filter_map(|(key, value)| Some((key.to_owned(), value?)));
+        attributes.metadata.extend(told);
+    }
 }
 
-/// What is under a key.
+/// What is under a key after a write.
 enum Found {
     Ours(Archived),
     Others,
     Nothing,
+    /// It is ours, and not what was sent.
+    Wrong(Error),
+}
+
+/// What is under a key before anything was carried.
+pub(super) enum Known {
+    /// Our own, and what it should be.
+    Whole(Fingerprint),
+    /// It may be what is to be carried.
+    Perhaps,
+    /// Something else, which keeps its name.
+    Other,
 }
 
 impl Attempt<'_> {
@@ -59,29 +118,33 @@ impl Attempt<'_> {
         payload: &Payload,
         sealed: &Sealed,
     ) -> Result<Archived> {
-        let mut tried = 0;
+        let patience = self.patience().brief();
+        let mut tries = patience.tries();
+        let mut attributes = self.attributes();
+        sealed.print.add_to(&mut attributes);
         loop {
             self.check_lease().await?;
-            tried += 1;
             let key = names.key();
+            self.expect(&key, sealed);
             let objects = &self.engine.objects;
             let end = objects
-                .put(&key, payload, &self.attributes(), Some(&Condition::Absent))
+                .put(&key, payload, &attributes, Some(&Condition::Absent))
                 .await;
+            let is_earlier = tries.count() == 0 && matches!(end, Ok(WriteEnd::Taken));
             let failure = match self.settle_write(&key, sealed, end).await {
                 Ok(Found::Ours(archived)) => return Ok(archived),
-                Ok(Found::Others) => {
+                Ok(Found::Wrong(error)) if !is_earlier => error,
+                Ok(Found::Others | Found::Wrong(_)) => {
                     names.next()?;
-                    tried = 0;
+                    tries = patience.tries();
                     continue;
                 }
                 Ok(Found::Nothing) => missing(&key),
                 Err(error) => error,
             };
-            if !failure.is_transient() || tried >= TRIES {
+            if !tries.wait_after(&failure).await {
                 return Err(failure);
             }
-            wait_after(tried).await;
         }
     }
 
@@ -94,39 +157,72 @@ impl Attempt<'_> {
         sealed: &Sealed,
     ) -> Result<Archived, Stop> {
         let objects = &self.engine.objects;
+        self.expect(key, sealed);
+        self.note_sealed(sealed.print.clone()).await?;
         let mut tried = 0;
         loop {
             self.check_lease().await?;
             tried += 1;
+            let (size_bytes, crc64nvme) = (sealed.size_bytes, sealed.crc64nvme);
+            let condition = Some(&Condition::Absent);
             let end = objects
-                .complete(
-                    key,
-                    upload_id,
-                    parts,
-                    sealed.size_bytes,
-                    sealed.crc64nvme,
-                    Some(&Condition::Absent),
-                )
+                .complete(key, upload_id, parts, size_bytes, crc64nvme, condition)
                 .await;
-            let is_unclear = matches!(end, Ok(WriteEnd::Unclear));
-            let failure = match self.settle_write(key, sealed, end).await {
-                Ok(Found::Ours(archived)) => return Ok(archived),
+            let answer = end.as_ref().ok().copied();
+            let found = self.settle_write(key, sealed, end).await;
+            let failure = match found {
+                Ok(Found::Ours(archived)) => {
+                    if answer != Some(WriteEnd::Done) {
+                        // It may be another upload that has become the object.
+                        abort(&**objects, key, upload_id).await;
+                    }
+                    return Ok(archived);
+                }
                 Ok(Found::Others) => return Err(Stop::Taken),
-                Ok(Found::Nothing) => missing(key),
+                // It was there before we came: an earlier attempt's, of other content.
+                Ok(Found::Wrong(_)) if tried == 1 && answer == Some(WriteEnd::Taken) => {
+                    return Err(Stop::Taken);
+                }
+                Ok(Found::Wrong(error)) => error,
+                Ok(Found::Nothing) => {
+                    self.check_usable(key, upload_id, answer).await?;
+                    missing(key)
+                }
                 Err(error) => error,
             };
-            if is_unclear && objects.list_parts(key, upload_id).await?.is_none() {
-                let why = Error::transient(
-                    Class::UploadFailed,
-                    format!("complete {key}: the bucket no longer knows the upload"),
-                );
-                return Err(Stop::Restart { why, opened: None });
-            }
             if !failure.is_transient() || tried >= TRIES {
                 return Err(failure.into());
             }
             wait_after(tried).await;
         }
+    }
+
+    /// Whether there is a point in completing an upload once more of which nothing has come.
+    ///
+    /// # Errors
+    /// `Restart` when it takes a new one with all parts.
+    async fn check_usable(
+        &self,
+        key: &str,
+        upload_id: &str,
+        answer: Option<WriteEnd>,
+    ) -> Result<(), Stop> {
+        let why = match answer {
+            // Once the origin is dead, all parts can't be had again: then only this upload may still do.
+            Some(WriteEnd::Conflict) if !self.job.deadline.is_past(self.engine.clock.now()) => {
+                "another write was on its way, and nothing came of it"
+            }
+            Some(WriteEnd::Unclear) => {
+                let listed = self.engine.objects.list_parts(key, upload_id).await?;
+                match listed {
+                    Some(_) => return Ok(()),
+                    None => "the bucket no longer knows the upload",
+                }
+            }
+            _ => return Ok(()),
+        };
+        let why = Error::transient(Class::UploadFailed, format!("complete {key}: {why}"));
+        Err(Stop::Restart { why, opened: None })
     }
 
     /// What a write led to. The write's own error comes first when nothing of ours is there.
@@ -150,41 +246,75 @@ impl Attempt<'_> {
         let Some(info) = self.engine.objects.head(key).await? else {
             return Ok(Found::Nothing);
         };
-        let crc64nvme = encode_crc64nvme(sealed.crc64nvme);
+        let print = &sealed.print;
         if !self.is_ours(&info) {
-            let is_equal =
-                info.size_bytes == sealed.size_bytes && info.crc64nvme.as_ref() == Some(&crc64nvme);
+            let is_equal = print.fits(&info) && info.crc64nvme.is_some();
             return Ok(match is_equal && is_archived(&info) {
-                true => Found::Ours(sealed.archived(key, info)),
+                true => Found::Ours(print.archived(key, info)),
                 false => Found::Others,
             });
         }
-        let is_same_crc = info.crc64nvme.as_ref().is_none_or(|crc| *crc == crc64nvme);
-        if info.size_bytes != sealed.size_bytes || !is_same_crc {
-            return Err(Error::transient(
+        if !print.fits(&info) {
+            return Ok(Found::Wrong(Error::transient(
                 Class::UploadFailed,
                 format!(
                     "{key} has {} bytes or a checksum that are not those of the {} bytes sent",
                     info.size_bytes, sealed.size_bytes
                 ),
-            ));
+            )));
         }
-        Ok(Found::Ours(sealed.archived(key, info)))
+        Ok(Found::Ours(print.archived(key, info)))
     }
 
-    /// Whether an object carries this job's id.
-    pub(super) fn is_ours(&self, info: &ObjectInfo) -> bool {
-        info.metadata(JOB_METADATA_KEY) == Some(self.job.id.to_string().as_str())
-    }
-
-    /// Whether an object under our name may hold what we would carry: a harvester has put it there for a job that the
-    /// store no longer knows, as after a restored backup. Only its content tells.
-    pub(super) fn may_be_equal(&self, info: &ObjectInfo) -> bool {
-        let is_expected_size = self
+    /// What the object under `key` is to this job.
+    pub(super) fn recognise(&self, key: &str, info: &ObjectInfo) -> Known {
+        let is_told_size = self
             .job
             .size_bytes
             .is_none_or(|size| size == info.size_bytes);
-        is_archived(info) && is_expected_size && info.crc64nvme.is_some()
+        if !is_told_size {
+            return Known::Other;
+        }
+        if !self.is_ours(info) {
+            // A harvester may have put it there for a job that the store no longer knows, as after a restored
+            // backup. Only its content tells.
+            return match is_archived(info) && info.crc64nvme.is_some() {
+                true => Known::Perhaps,
+                false => Known::Other,
+            };
+        }
+        match self.expected(key, info) {
+            Some(print) if print.fits(info) => Known::Whole(print),
+            Some(_) => {
+                tracing::warn!(
+                    job = %self.job.id,
+                    key,
+                    size_bytes = info.size_bytes,
+                    "an object of ours is not what was sent: it is carried again under another name"
+                );
+                Known::Other
+            }
+            None => Known::Perhaps,
+        }
+    }
+
+    /// What our object under `key` should be, as far as that was noted.
+    fn expected(&self, key: &str, info: &ObjectInfo) -> Option<Fingerprint> {
+        let sealed = self.sealed.lock().unwrap_or_else(PoisonError::into_inner);
+        let noted = sealed.as_ref().filter(|(noted, _)| noted == key);
+        noted
+            .map(|(_, print)| print.clone())
+            .or_else(|| Fingerprint::of_metadata(info))
+    }
+
+    fn expect(&self, key: &str, sealed: &Sealed) {
+        let expected = (key.to_owned(), sealed.print.clone());
+        *self.sealed.lock().unwrap_or_else(PoisonError::into_inner) = Some(expected);
+    }
+
+    /// Whether an object carries this job's id.
+    fn is_ours(&self, info: &ObjectInfo) -> bool {
+        info.metadata(JOB_METADATA_KEY) == Some(self.job.id.to_string().as_str())
     }
 
     /// A worker that was frozen for minutes must not seal what another one now works on.

@@ -1,47 +1,53 @@
 //! Parts on their way up, beside the reading of the next ones.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::task::JoinSet;
 
 use super::memory::Cover;
+use super::patience::{Patience, TRIES};
 use crate::error::{Error, Result};
 use crate::model::job::FinishedPart;
 use crate::object::{ObjectStore, Payload};
 
-/// Times that a part, or a call about the whole upload, is sent.
-pub(super) const TRIES: u32 = 4;
-
-/// The first wait is drawn from zero to this; it doubles.
-const FIRST_DELAY: Duration = Duration::from_millis(100);
-
 /// The parts of one upload. Dropping it stops what is on its way.
 pub(super) struct Uploads {
+    to: Arc<Target>,
+    sending: JoinSet<Result<FinishedPart>>,
+}
+
+/// Where parts go.
+struct Target {
     objects: Arc<dyn ObjectStore>,
     key: String,
     upload_id: String,
-    sending: JoinSet<Result<FinishedPart>>,
+    patience: Patience,
 }
 
 impl Uploads {
     /// No parts yet. How many are sent at once is bounded by the memory that they hold.
-    pub(super) fn new(objects: Arc<dyn ObjectStore>, key: &str, upload_id: &str) -> Uploads {
+    pub(super) fn new(
+        objects: Arc<dyn ObjectStore>,
+        key: &str,
+        upload_id: &str,
+        patience: Patience,
+    ) -> Uploads {
         Uploads {
-            objects,
-            key: key.to_owned(),
-            upload_id: upload_id.to_owned(),
+            to: Arc::new(Target {
+                objects,
+                key: key.to_owned(),
+                upload_id: upload_id.to_owned(),
+                patience,
+            }),
             sending: JoinSet::new(),
         }
     }
 
     /// Sends a part. Its memory is given back when the bucket has it.
     pub(super) fn send(&mut self, number: u32, payload: Payload, cover: Cover) {
-        let objects = self.objects.clone();
-        let key = self.key.clone();
-        let upload_id = self.upload_id.clone();
+        let to = Arc::clone(&self.to);
         self.sending.spawn(async move {
-            let part = send_part(&*objects, &key, &upload_id, number, &payload).await;
+            let part = to.send(number, &payload).await;
             drop((payload, cover));
             part
         });
@@ -69,28 +75,29 @@ impl Uploads {
     }
 }
 
-async fn send_part(
-    objects: &dyn ObjectStore,
-    key: &str,
-    upload_id: &str,
-    number: u32,
-    payload: &Payload,
-) -> Result<FinishedPart> {
-    let mut tried = 0;
-    loop {
-        tried += 1;
-        match objects.upload_part(key, upload_id, number, payload).await {
-            Err(error) if error.is_transient() && tried < TRIES => {
-                tracing::debug!(number, cause = %error.full_message(), "sending a part again");
-                wait_after(tried).await;
+impl Target {
+    async fn send(&self, number: u32, payload: &Payload) -> Result<FinishedPart> {
+        let (key, upload_id) = (&self.key, &self.upload_id);
+        let mut tries = self.patience.tries();
+        loop {
+            let sent = self
+                .objects
+                .upload_part(key, upload_id, number, payload)
+                .await;
+            let error = match sent {
+                Ok(part) => return Ok(part),
+                Err(error) => error,
+            };
+            tracing::debug!(number, cause = %error.full_message(), "a part was not taken");
+            if !tries.wait_after(&error).await {
+                return Err(error);
             }
-            result => return result,
+            // An upload that has gone takes no part ever: the sooner that shows, the better the chance that
+            // the origin still answers.
+            let is_look_due = tries.count().is_multiple_of(TRIES);
+            if is_look_due && matches!(self.objects.list_parts(key, upload_id).await, Ok(None)) {
+                return Err(error);
+            }
         }
     }
-}
-
-/// Waits after the `tried`-th try.
-pub(super) async fn wait_after(tried: u32) {
-    let most = FIRST_DELAY * 2u32.pow(tried.min(10) - 1);
-    tokio::time::sleep(most.mul_f64(fastrand::f64())).await;
 }

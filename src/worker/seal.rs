@@ -392,7 +392,7 @@ impl Sealer<'_> {
             .await?
         {
             WriteEnd::Done => {}
-            WriteEnd::Taken | WriteEnd::Unclear => return Ok(None),
+            WriteEnd::Taken | WriteEnd::Unclear | WriteEnd::Conflict => return Ok(None),
         }
         // A 200 is no proof; what the store tells afterwards is.
         match self.look(key).await? {

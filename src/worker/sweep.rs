@@ -2,8 +2,9 @@
 //! hour. They cost money and do not show in a bucket's listing.
 //!
 //! An upload is ours if a checkpoint in the store names it. If the answer that told us its id was lost, no
-//! checkpoint does; then its key tells, and a day's patience, since that alone is no proof: another
-//! harvester may use the same bucket. Everything else is somebody else's and is not touched.
+//! checkpoint does, and none names those of an HLS recording's files, which are begun anew after a stop.
+//! Then the key tells, and a day's patience, since that alone is no proof: another harvester may use the
+//! same bucket. Everything else is somebody else's and is not touched.
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::error::Result;
 use crate::model::State;
 use crate::object::ListedUpload;
 use crate::store::UploadOwner;
+use crate::transfer::hls::entries_of;
 
 /// How often the bucket is looked through.
 const EVERY: Duration = Duration::from_secs(3600);
@@ -67,16 +69,16 @@ pub(super) async fn sweep(worker: &Worker) -> Result<usize> {
     }
     let keys: Vec<String> = uploads
         .iter()
-        .flat_map(|upload| [Some(upload.key.clone()), unnumbered(&upload.key)])
-        .flatten()
+        .flat_map(|upload| owners_of(&upload.key))
         .collect();
     // Read after the listing: what was begun before the listing is in the store by now, or very young.
     let owners = worker.store.upload_owners(&keys).await?;
     let now = worker.clock.now();
     let mut count = 0;
     for upload in &uploads {
-        if judge(upload, &owners, now) == Verdict::Orphan {
-            worker.objects.abort(&upload.key, &upload.upload_id).await?;
+        let is_orphan = judge(upload, &owners, now) == Verdict::Orphan;
+        let engine = &worker.engine;
+        if is_orphan && engine.abort_upload(&upload.key, &upload.upload_id).await {
             count += 1;
         }
     }
@@ -93,10 +95,10 @@ fn judge(upload: &ListedUpload, owners: &[UploadOwner], now: Timestamp) -> Verdi
             false => Verdict::InUse,
         };
     }
-    let unnumbered = unnumbered(&upload.key);
+    let keys = owners_of(&upload.key);
     let mut by_key = owners
         .iter()
-        .filter(|owner| owner.key == upload.key || Some(&owner.key) == unnumbered.as_ref())
+        .filter(|owner| keys.contains(&owner.key))
         .peekable();
     if by_key.peek().is_none() {
         return Verdict::Foreign;
@@ -111,6 +113,20 @@ fn judge(upload: &ListedUpload, owners: &[UploadOwner], now: Timestamp) -> Verdi
     } else {
         Verdict::InUse
     }
+}
+
+/// The planned keys of jobs that may have begun an upload under `key`: its own, and those whose files lie in
+/// a folder above it.
+fn owners_of(key: &str) -> Vec<String> {
+    let mut owners = vec![key.to_owned()];
+    let mut rest = key;
+    while let Some((folder, _)) = rest.rsplit_once('/') {
+        owners.extend(entries_of(folder));
+        rest = folder;
+    }
+    let planned: Vec<_> = owners.iter().filter_map(|key| unnumbered(key)).collect();
+    owners.extend(planned);
+    owners
 }
 
 /// The key that was planned, if this one has a number because that was taken.
@@ -160,6 +176,9 @@ mod tests {
             owner("r/cancelled.mp4", State::Cancelled, Some("cancelled")),
             owner("r/running.mp4", State::Running, Some("running")),
             owner("r/done.mp4", State::Archived, None),
+            owner("r/hls/master.m3u8", State::Pending, None),
+            owner("live/hls/master.m3u8", State::Running, None),
+            owner("z/hls.zip", State::Archived, None),
         ];
         let cases = [
             ("r/open.mp4", "open", 100, Verdict::InUse),
@@ -172,6 +191,16 @@ mod tests {
             ("r/open.mp4", "other", 25, Verdict::Orphan),
             ("r/done.mp4", "other", 25, Verdict::Orphan),
             ("r/done-2.mp4", "other", 25, Verdict::Orphan),
+            // Files of a recording in many: no checkpoint names their uploads.
+            ("r/hls/video/seg-1.ts", "x", 25, Verdict::Orphan),
+            ("r/hls/video/seg-1-2.ts", "x", 25, Verdict::Orphan),
+            ("r/hls/master-2/v/seg-1.ts", "x", 25, Verdict::Orphan),
+            ("r/hls/video/seg-1.ts", "x", 23, Verdict::InUse),
+            ("live/hls/v/seg-1.ts", "x", 25, Verdict::InUse),
+            ("z/hls/deep/er/a.ts", "x", 25, Verdict::Orphan),
+            ("r/video/seg-1.ts", "x", 1000, Verdict::Foreign),
+            ("r/hls-old/seg-1.ts", "x", 1000, Verdict::Foreign),
+            ("r/open.mp4/x", "x", 1000, Verdict::Foreign),
             ("r/other.mp4", "other", 1000, Verdict::Foreign),
             ("backup/disk.img", "x", 1000, Verdict::Foreign),
         ];

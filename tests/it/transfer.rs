@@ -1,8 +1,11 @@
 //! Bytes in and bytes across: real HTTP against an origin that misbehaves, real S3 API behind it.
 
+mod door;
 mod engine;
 mod hls;
 mod lanes;
+mod outage;
+mod sealing;
 mod source;
 mod wire;
 mod world;
@@ -25,15 +28,19 @@ pub fn loopback_source(forbidden: Vec<std::net::SocketAddr>) -> HttpSource {
 
 /// As [`loopback_source`], with one connection to a host at a time.
 pub fn single_file_source() -> HttpSource {
+    source_with(HttpSettings {
+        per_host: 1,
+        ..HttpSettings::default()
+    })
+}
+
+/// A source that may reach loopback over http, with these settings.
+pub fn source_with(settings: HttpSettings) -> HttpSource {
     let guard = Guard::new(GuardSettings {
         allow_networks: vec!["127.0.0.0/8".parse().unwrap()],
         allow_http: true,
         forbidden: Vec::new(),
     });
-    let settings = HttpSettings {
-        per_host: 1,
-        ..HttpSettings::default()
-    };
     HttpSource::new(Arc::new(guard), settings).unwrap()
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use recording_harvester::clock::{Clock as _, SystemClock};
 use recording_harvester::error::Class;
-use recording_harvester::model::{Format, Kind, Outcome, ProgressEvent, Provider, State};
+use recording_harvester::model::{Artifact, Format, Kind, Outcome, ProgressEvent, Provider, State};
 use recording_harvester::object::{Attributes, Payload};
 use recording_harvester::store::{Claim, Selection, Written};
 use serde_json::json;
@@ -734,31 +734,60 @@ async fn f54_the_sweep_aborts_our_orphans_and_nothing_of_anybody_else() {
     let world = World::start().await;
     let origin = TestOrigin::start().await;
     let slow = Behaviour::fault(OriginFault::Trickle(64 * 1024, Duration::from_millis(5)));
-    origin.serve("/a.bin", vec![7; 64 << 20], slow);
-    let mut large = artifact("a.bin", Kind::Video, Format::Bin, &origin.url("/a.bin"));
-    large.size_bytes = None;
-    let jobs = world.record("m30", vec![large]).await;
+    origin.serve("/a.bin", vec![7; 64 << 20], slow.clone());
+    origin.serve("/b.bin", vec![8; 64 << 20], slow);
+    let large = |name: &str| Artifact {
+        size_bytes: None,
+        ..artifact(
+            name,
+            Kind::Video,
+            Format::Bin,
+            &origin.url(&format!("/{name}")),
+        )
+    };
+    let jobs = world
+        .record("m30", vec![large("a.bin"), large("b.bin")])
+        .await;
     let running = world.run(world.worker());
-    let is_moving = |event: &ProgressEvent| matches!(event, ProgressEvent::Bytes { done, .. } if *done > 20 << 20);
-    world.wait_for(is_moving).await;
+    let orphans = async |count: usize| {
+        let reached = async {
+            while world.s3.open_uploads().await.len() != count {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let reached = tokio::time::timeout(Duration::from_secs(20), reached).await;
+        reached.unwrap_or_else(|_| panic!("there are never {count} uploads"));
+    };
+    let moving = std::sync::Mutex::new(std::collections::BTreeSet::new());
+    let are_moving = |event: &ProgressEvent| {
+        if let ProgressEvent::Bytes { id, done, .. } = event
+            && *done > 20 << 20
+        {
+            moving.lock().unwrap().insert(*id);
+        }
+        moving.lock().unwrap().len() == 2
+    };
+    world.wait_for(are_moving).await;
     // An operator cancels: the lease is lost, and who has lost it leaves the bucket alone.
     let ids: Vec<_> = jobs.iter().map(|job| job.0).collect();
     world.store.cancel(&ids, SystemClock.now()).await.unwrap();
     running.stop().await;
-    assert_eq!(world.s3.open_uploads().await.len(), 1);
+    orphans(2).await;
 
     let foreign = world
         .objects
         .create_upload("backup/disk.img", &Attributes::default())
         .await
         .unwrap();
+    // One that can't be aborted does not keep the other.
+    world
+        .s3
+        .fail(Fault::once(Op::Abort, FaultKind::AccessDenied));
     let running = world.run(world.worker());
-    let swept = tokio::time::timeout(Duration::from_secs(20), async {
-        while world.s3.open_uploads().await.len() > 1 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    swept.await.expect("the orphan is aborted at start");
+    orphans(2).await;
+    running.stop().await;
+    let running = world.run(world.worker());
+    orphans(1).await;
     running.stop().await;
     let left = world.s3.open_uploads().await;
     assert_eq!(left[0].upload_id, foreign);

@@ -16,12 +16,11 @@ use crate::error::{Class, Error};
 const MESSAGE_MAX_CHARS: usize = 300;
 
 /// Codes with which a store refuses us until somebody changes bucket, rights, key or quota.
-const DENIED_CODES: [&str; 25] = [
+const DENIED_CODES: [&str; 23] = [
     "AccessDenied",
     "AccountProblem",
     "AllAccessDisabled",
     "AuthorizationHeaderMalformed",
-    "ExpiredToken",
     "IllegalLocationConstraintException",
     "InvalidAccessKeyId",
     "InvalidBucketName",
@@ -38,11 +37,14 @@ const DENIED_CODES: [&str; 25] = [
     "RequestTimeTooSkewed",
     "ServiceQuotaExceededException",
     "SignatureDoesNotMatch",
-    "TokenRefreshRequired",
     "UnauthorizedAccess",
     "XMinioAdminBucketQuotaExceeded",
     "XMinioStorageFull",
 ];
+
+/// Codes with which it refuses credentials of a session that is over: the provider of credentials gives
+/// fresh ones in time, or somebody has to.
+const RAN_OUT_CODES: [&str; 2] = ["ExpiredToken", "TokenRefreshRequired"];
 
 /// One call, as messages name it.
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +104,11 @@ impl Refusal {
         status_denies || code_denies
     }
 
+    fn has_run_out(&self) -> bool {
+        let code = self.code.as_deref();
+        code.is_some_and(|code| RAN_OUT_CODES.contains(&code))
+    }
+
     /// This refusal as our error.
     pub(super) fn into_error(self, call: Call<'_>) -> Error {
         let code = self.code.as_deref().unwrap_or("no code");
@@ -113,7 +120,9 @@ impl Refusal {
             text.push_str(": ");
             text.push_str(&printable(message));
         }
-        if self.is_denial() {
+        if self.has_run_out() {
+            Error::transient(Class::UploadDenied, text).with_retry_after(self.retry_after)
+        } else if self.is_denial() {
             Error::new(Class::UploadDenied, text).with_retry_after(self.retry_after)
         } else {
             Error::transient(Class::UploadFailed, text).with_retry_after(self.retry_after)
@@ -220,7 +229,6 @@ mod tests {
             (403, "InvalidAccessKeyId"),
             (403, "SignatureDoesNotMatch"),
             (403, ""),
-            (400, "ExpiredToken"),
             (400, "QuotaExceeded"),
             (301, "PermanentRedirect"),
             (507, "XMinioStorageFull"),
@@ -243,6 +251,15 @@ mod tests {
             let error = refusal(status, code).into_error(CALL);
             assert_eq!(error.class(), Class::UploadFailed, "{status} {code}");
             assert!(error.is_transient(), "{status} {code}");
+        }
+    }
+
+    #[test]
+    fn f61_credentials_that_ran_out_are_tried_again_before_the_destination_is_paused() {
+        for code in RAN_OUT_CODES {
+            let error = refusal(400, code).into_error(CALL);
+            assert_eq!(error.class(), Class::UploadDenied);
+            assert!(error.is_transient());
         }
     }
 

@@ -253,7 +253,10 @@ where
     }
     // A success whose document can't be read is no refusal: the write may well have been made.
     let is_unreadable_success = (200..300).contains(&refusal.status) && refusal.code.is_none();
-    if refusal.is_conflict() || refusal.is_no_such_upload() || is_unreadable_success {
+    if refusal.is_conflict() {
+        return Ok(WriteEnd::Conflict);
+    }
+    if refusal.is_no_such_upload() || is_unreadable_success {
         return Ok(WriteEnd::Unclear);
     }
     // Stores that do not know the header say so in many ways; whether it was that shows without it.

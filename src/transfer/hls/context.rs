@@ -422,9 +422,33 @@ fn folder_of(entry_key: &str) -> String {
     }
 }
 
+/// The keys of entry playlists, and of archives, whose pieces lie in `folder`.
+pub(super) fn entries_of(folder: &str) -> [String; 3] {
+    [
+        format!("{folder}/master.m3u8"),
+        format!("{folder}.m3u8"),
+        format!("{folder}.zip"),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_entry_is_found_from_the_folder_of_its_pieces() {
+        for key in [
+            "a/hls/master.m3u8",
+            "a/hls/master-2.m3u8",
+            "x.m3u8",
+            "a/hls.zip",
+        ] {
+            assert!(
+                entries_of(&folder_of(key)).contains(&key.to_owned()),
+                "{key}"
+            );
+        }
+    }
 
     #[test]
     fn each_entry_playlist_has_a_folder_of_its_own() {

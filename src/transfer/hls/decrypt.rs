@@ -156,20 +156,30 @@ pub(super) struct Deciphering {
 #[async_trait]
 impl Source for Deciphering {
     async fn open(&self, request: &OpenRequest) -> Result<Opened> {
-        if request.range.is_some_and(|range| range.start > 0) {
-            return Err(Error::internal("read the middle of an encrypted file"));
-        }
-        let request = OpenRequest {
-            range: None,
-            validator: None,
-            ..request.clone()
-        };
+        let request = from_its_beginning(request)?;
         plain(self.source.open(&request).await?, &self.secret)
+    }
+
+    async fn try_open(&self, request: &OpenRequest) -> Result<Option<Opened>> {
+        let request = from_its_beginning(request)?;
+        let opened = self.source.try_open(&request).await?;
+        opened.map(|opened| plain(opened, &self.secret)).transpose()
     }
 
     async fn call(&self, request: &ApiRequest) -> Result<ApiResponse> {
         self.source.call(request).await
     }
+}
+
+fn from_its_beginning(request: &OpenRequest) -> Result<OpenRequest> {
+    if request.range.is_some_and(|range| range.start > 0) {
+        return Err(Error::internal("read the middle of an encrypted file"));
+    }
+    Ok(OpenRequest {
+        range: None,
+        validator: None,
+        ..request.clone()
+    })
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::model::manifest::Resource;
 use crate::model::{Archived, JobId};
 use crate::object::{Condition, Payload};
 use crate::source::hls::{Kind, Role};
-use crate::transfer::upload::{TRIES, wait_after};
+use crate::transfer::patience::{TRIES, wait_after};
 
 const JSON: Option<&str> = Some("application/json");
 

@@ -17,7 +17,7 @@ use crate::source::Opened;
 use crate::source::hls::{
     Kind, MAX_PLAYLIST_BYTES, MAX_PLAYLISTS, Playlist, Reference, Role, Variables, playlist_folder,
 };
-use crate::transfer::upload::{TRIES, wait_after};
+use crate::transfer::patience::{TRIES, wait_after};
 
 /// One playlist and where its pieces go.
 #[derive(Clone, Debug)]

@@ -101,6 +101,11 @@ impl Default for HlsSettings {
     }
 }
 
+/// The keys of entry playlists, and of archives, whose files lie in `folder`.
+pub fn entries_of(folder: &str) -> [String; 3] {
+    context::entries_of(folder)
+}
+
 /// Where the list of a ladder's resources is: metadata of its entry playlist.
 pub const RESOURCES_METADATA_KEY: &str = "harvester-resources";
 

@@ -25,7 +25,7 @@ use crate::source::hls::Role;
 use crate::transfer::budget::Share;
 use crate::transfer::names::Names;
 use crate::transfer::part::PartBuilder;
-use crate::transfer::upload::{TRIES, wait_after};
+use crate::transfer::patience::{TRIES, wait_after};
 use crate::transfer::verify::Check;
 use crate::transfer::{Engine, Ledger};
 

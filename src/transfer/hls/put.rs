@@ -9,7 +9,7 @@ use crate::model::Archived;
 use crate::object::{Attributes, Condition, Payload, encode_crc64nvme};
 use crate::transfer::digest::PartDigest;
 use crate::transfer::names::Names;
-use crate::transfer::upload::{TRIES, wait_after};
+use crate::transfer::patience::{TRIES, wait_after};
 
 /// Puts `payload` under the first name that is free or has it already.
 pub(super) async fn put(

@@ -205,9 +205,7 @@ impl Unpacking<'_> {
         else {
             return;
         };
-        if let Err(error) = self.context.engine.objects.abort(&key, &id).await {
-            tracing::warn!(key, cause = %error.full_message(), "an unfinished upload is left for the sweep");
-        }
+        self.context.engine.abort_upload(&key, &id).await;
     }
 }
 

@@ -98,6 +98,11 @@ pub struct Behaviour {
     pub valid_for_requests: Option<u32>,
     /// When it counts as expired: checked as a request begins, as S3 does.
     pub valid_until: Option<Instant>,
+    /// The connection ends after so many bytes of body, whatever the fault: some front ends close after a fixed
+    /// time.
+    pub closed_after: Option<usize>,
+    /// Requests beyond so many at once are refused (403), as some CDNs limit connections.
+    pub most_at_once: Option<u32>,
     /// Any request without this in its query is refused (403).
     pub only_with_query: Option<String>,
     pub headers: Vec<(&'static str, String)>,
@@ -114,6 +119,8 @@ impl Default for Behaviour {
             first: None,
             valid_for_requests: None,
             valid_until: None,
+            closed_after: None,
+            most_at_once: None,
             only_with_query: None,
             headers: Vec::new(),
         }
@@ -151,6 +158,8 @@ pub struct Seen {
     pub target: String,
     /// Names in lower case.
     pub headers: HashMap<String, String>,
+    /// When it was read.
+    pub at: Instant,
 }
 
 impl Seen {
@@ -163,6 +172,8 @@ struct Page {
     bytes: Arc<Vec<u8>>,
     behaviour: Behaviour,
     requests: u32,
+    /// Held by each request that is being answered.
+    running: Arc<()>,
 }
 
 #[derive(Default)]
@@ -197,6 +208,7 @@ impl TestOrigin {
             bytes: Arc::new(bytes.into()),
             behaviour,
             requests: 0,
+            running: Arc::default(),
         };
         let mut world = self.world.lock().unwrap();
         world.pages.insert(path.to_owned(), page);
@@ -247,10 +259,17 @@ async fn serve(mut stream: TcpStream, world: &Mutex<World>) -> std::io::Result<(
         world.log.push(seen.clone());
         world.pages.get_mut(&seen.path).map(|page| {
             page.requests += 1;
-            (page.bytes.clone(), page.behaviour.clone(), page.requests)
+            let running = page.running.clone();
+            let at_once = u32::try_from(Arc::strong_count(&running)).unwrap() - 1;
+            (
+                page.bytes.clone(),
+                page.behaviour.clone(),
+                page.requests,
+                (at_once, running),
+            )
         })
     };
-    let Some((bytes, behaviour, number)) = page else {
+    let Some((bytes, behaviour, number, (at_once, _running))) = page else {
         return respond(&mut stream, "404 Not Found", &[], b"").await;
     };
     if let Some(needed) = &behaviour.only_with_query
@@ -266,6 +285,9 @@ async fn serve(mut stream: TcpStream, world: &Mutex<World>) -> std::io::Result<(
         let body = "<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code><Message>Request has expired</Message>\
                     <Expires>2026-03-02T10:33:20Z</Expires></Error>";
         return respond(&mut stream, "403 Forbidden", &[], body.as_bytes()).await;
+    }
+    if behaviour.most_at_once.is_some_and(|most| at_once > most) {
+        return respond(&mut stream, "403 Forbidden", &[], b"").await;
     }
     let fault = match &behaviour.first {
         Some(first) if number == 1 => first.clone(),
@@ -393,6 +415,8 @@ async fn send(
         }
         _ => body,
     };
+    let open = behaviour.closed_after.unwrap_or(usize::MAX);
+    let sent = &sent[..open.min(sent.len())];
     let piece = match *fault {
         Fault::Trickle(piece, _) => piece,
         _ => 64 * 1024,
@@ -474,6 +498,7 @@ async fn read_request(stream: &mut TcpStream) -> std::io::Result<Option<Seen>> {
         path,
         target,
         headers,
+        at: Instant::now(),
     }))
 }
 

@@ -57,6 +57,12 @@ pub enum Kind {
     AccessDenied,
     /// 404; nothing is executed.
     NoSuchBucket,
+    /// 400: the session's credentials have run out; nothing is executed.
+    ExpiredToken,
+    /// 409: another conditional write is on its way; nothing is executed.
+    Conflict,
+    /// 400 with this code; nothing is executed.
+    Refused(&'static str),
     /// 400: the store found another checksum; nothing is executed.
     BadDigest,
     /// 200 with an error document; nothing is executed.
@@ -380,6 +386,9 @@ async fn answer(
         Some(Kind::SlowDown) => Ok(slow_down()),
         Some(Kind::InternalError) => Ok(refusal(500, "InternalError")),
         Some(Kind::AccessDenied) => Ok(refusal(403, "AccessDenied")),
+        Some(Kind::ExpiredToken) => Ok(refusal(400, "ExpiredToken")),
+        Some(Kind::Conflict) => Ok(refusal(409, "ConditionalRequestConflict")),
+        Some(Kind::Refused(code)) => Ok(refusal(400, code)),
         Some(Kind::NoSuchBucket) => Ok(refusal(404, "NoSuchBucket")),
         Some(Kind::BadDigest) => Ok(refusal(400, "BadDigest")),
         Some(Kind::ErrorIn200) => Ok(refusal(200, "InternalError")),

@@ -301,6 +301,7 @@ async fn a_checkpoint_goes_to_the_next_attempt(backend: &dyn Backend) {
         }],
         key: None,
         check: None,
+        sealed: None,
     };
     let stored = store
         .checkpoint(&first.lease, Some(&checkpoint), 8 << 20)

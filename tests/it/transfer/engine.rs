@@ -1,7 +1,6 @@
 //! Artifacts carried from an origin that misbehaves into a real S3 API: archived byte for byte, or
 //! failed with the right class, and nothing left behind.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use recording_harvester::error::Class;
@@ -513,93 +512,6 @@ async fn sha256_is_that_of_the_whole_object() {
 }
 
 #[tokio::test]
-async fn f58_unclear_endings_are_looked_at_before_they_are_judged() {
-    for (op, size) in [(Op::Put, 90_000), (Op::Complete, 7 * MIB)] {
-        for (trouble, times) in [
-            (Trouble::AnswerLost, 1),
-            (Trouble::DoneButUnclear, 1),
-            (Trouble::Unclear, 2),
-            (Trouble::Lies, 2),
-            (Trouble::Fails, 2),
-        ] {
-            let world = World::new().await;
-            world.origin.serve("/file", mp4(size), good());
-            world.store.script(op, trouble, times);
-            let job = world.job("/file", Format::Mp4);
-            let archived = world.carry(&job).await;
-            let archived = archived.unwrap_or_else(|e| panic!("{op:?} {trouble:?}: {e}"));
-            assert_eq!((archived.key, archived.size_bytes), (job.key.clone(), size));
-            assert!(world.store.is_script_played());
-            assert_eq!(
-                world.origin.requests("/file").len(),
-                1,
-                "{op:?} {trouble:?}"
-            );
-        }
-    }
-}
-
-#[tokio::test]
-async fn f58_an_upload_that_vanished_is_begun_again() {
-    let world = World::new().await;
-    world.origin.serve("/file", mp4(12 * MIB), good());
-    world.store.script(Op::Complete, Trouble::UploadGone, 1);
-    world.carry(&world.job("/file", Format::Mp4)).await.unwrap();
-    assert_eq!(world.origin.requests("/file").len(), 2);
-}
-
-#[tokio::test]
-async fn somebody_elses_object_is_never_overwritten() {
-    for size in [90_000, 7 * MIB] {
-        // There from the start, twice.
-        let world = World::new().await;
-        world.origin.serve("/file", mp4(size), good());
-        let job = world.job("/file", Format::Mp4);
-        let second = job.key.replace("recording.mp4", "recording-2.mp4");
-        world.put_other(&job.key).await;
-        world.put_other(&second).await;
-        let archived = world.carry(&job).await.unwrap();
-        assert_eq!(
-            archived.key,
-            job.key.replace("recording.mp4", "recording-3.mp4")
-        );
-        assert_eq!(
-            &world.object(&job.key).await.unwrap().0[..],
-            b"somebody else's"
-        );
-        assert_eq!(
-            world.object(&archived.key).await.unwrap().1.size_bytes,
-            size
-        );
-
-        // Appearing while we carry.
-        let world = World::new().await;
-        world.origin.serve("/file", mp4(size), good());
-        let job = world.job("/file", Format::Mp4);
-        world.store.script(Op::Put, Trouble::Overtaken, 1);
-        world.store.script(Op::Complete, Trouble::Overtaken, 1);
-        let archived = world.carry(&job).await.unwrap();
-        assert_eq!(archived.key, second);
-        assert_eq!(
-            &world.object(&job.key).await.unwrap().0[..],
-            b"somebody else's"
-        );
-    }
-}
-
-#[tokio::test]
-async fn f81_an_object_that_is_there_already_is_not_fetched_again() {
-    let world = World::new().await;
-    world.origin.serve("/file", mp4(12 * MIB), good());
-    let mut job = world.job("/file", Format::Mp4);
-    let first = world.carry(&job).await.unwrap();
-    assert_eq!(world.carry(&job).await.unwrap(), first);
-    job.size_bytes = Some(12 * MIB);
-    assert_eq!(world.carry(&job).await.unwrap(), first);
-    assert_eq!(world.origin.requests("/file").len(), 1);
-}
-
-#[tokio::test]
 async fn f55_a_part_is_sent_again_from_its_own_buffer() {
     let world = World::new().await;
     world.origin.serve("/file", mp4(12 * MIB), good());
@@ -628,22 +540,6 @@ async fn a_bucket_that_keeps_failing_or_refuses_ends_the_attempt() {
             assert_eq!(error.is_transient(), class == Class::UploadFailed);
             assert!(world.object(&job.key).await.is_none());
         }
-    }
-}
-
-#[tokio::test]
-async fn f87_nothing_is_sealed_without_the_lease() {
-    for size in [90_000, 7 * MIB] {
-        let world = World::new().await;
-        world.origin.serve("/file", mp4(size), good());
-        world.ledger.is_held.store(false, Ordering::SeqCst);
-        let job = world.job("/file", Format::Mp4);
-        let error = world.carry(&job).await.unwrap_err();
-        assert_eq!(
-            (error.class(), error.is_transient()),
-            (Class::Internal, true)
-        );
-        assert!(world.object(&job.key).await.is_none());
     }
 }
 

@@ -516,6 +516,7 @@ async fn a_host_has_only_so_many_connections_at_once() {
     let first = source.open(&asked).await.unwrap();
     let mut second = Box::pin(source.open(&asked));
     assert!(futures::poll!(&mut second).is_pending());
+    assert!(source.try_open(&asked).await.unwrap().is_none());
     assert_eq!(read(first).await.unwrap().len(), 200_000);
     let second = tokio::time::timeout(Duration::from_secs(5), second)
         .await

@@ -20,12 +20,14 @@ use recording_harvester::object::{
     Attributes, Condition, ListedPart, ListedUpload, ObjectInfo, ObjectStore, Payload, WriteEnd,
 };
 use recording_harvester::signed_url::SignedUrl;
+use recording_harvester::source::http::HttpSource;
 use recording_harvester::transfer::hls::HlsSettings;
-use recording_harvester::transfer::{Engine, Ledger, TransferSettings};
+use recording_harvester::transfer::{Engine, JOB_METADATA_KEY, Ledger, TransferSettings};
 use tokio_util::sync::CancellationToken;
 
 use super::{loopback_source, single_file_source};
 use crate::harness::origin::TestOrigin;
+use crate::harness::s3::payload;
 
 pub const MIB: u64 = 1024 * 1024;
 
@@ -35,6 +37,8 @@ pub fn small_parts() -> TransferSettings {
         memory_bytes: 64 * MIB,
         part_size_bytes: 5 * MIB,
         lanes: 3,
+        upload_patience: Duration::from_millis(500),
+        held_patience: Duration::from_secs(30),
         ..TransferSettings::default()
     }
 }
@@ -102,9 +106,13 @@ impl World {
     }
 
     /// The same world, with one connection to a host at a time.
-    pub fn in_single_file(mut self) -> World {
-        let source = Arc::new(single_file_source());
-        self.engine = Engine::new(source, self.store.clone(), small_parts());
+    pub fn in_single_file(self) -> World {
+        self.over(single_file_source(), small_parts())
+    }
+
+    /// The same world, read through another source.
+    pub fn over(mut self, source: HttpSource, settings: TransferSettings) -> World {
+        self.engine = Engine::new(Arc::new(source), self.store.clone(), settings);
         self
     }
 
@@ -173,9 +181,61 @@ impl World {
         }
     }
 
+    /// An upload for `job` that holds the parts `numbers` of `content`, and the note of it.
+    pub async fn upload_parts(
+        &self,
+        job: &Job,
+        key: &str,
+        content: &[u8],
+        numbers: &[u32],
+    ) -> Checkpoint {
+        let store = &self.store.store;
+        let attributes = Attributes {
+            metadata: vec![(JOB_METADATA_KEY.to_owned(), job.id.to_string())],
+            ..Attributes::default()
+        };
+        let upload_id = store.create_upload(key, &attributes).await.unwrap();
+        let mut parts = Vec::new();
+        for number in numbers {
+            let start = (number - 1) as usize * (5 << 20);
+            let part = payload(&content[start..content.len().min(start + (5 << 20))]);
+            let sent = store.upload_part(key, &upload_id, *number, &part).await;
+            parts.push(sent.unwrap());
+        }
+        let checkpoint = Checkpoint {
+            upload_id,
+            part_size_bytes: 5 * MIB,
+            length_bytes: Some(content.len() as u64),
+            validator: Some("\"v1\"".to_owned()),
+            parts,
+            key: Some(key.to_owned()),
+            check: None,
+            sealed: None,
+        };
+        *self.ledger.last.lock().unwrap() = Some(checkpoint.clone());
+        checkpoint
+    }
+
+    pub async fn delete(&self, key: &str) {
+        self.store.store.delete(key).await.unwrap();
+    }
+
     /// The object under `key`.
     pub async fn object(&self, key: &str) -> Option<(Bytes, ObjectInfo)> {
         self.store.store.get(key, 1 << 30).await.unwrap()
+    }
+
+    /// Puts an object of the job's under its key that holds something else.
+    pub async fn put_wrong(&self, job: &Job) {
+        let store = &self.store.store;
+        store.delete(&job.key).await.unwrap();
+        let attributes = Attributes {
+            metadata: vec![(JOB_METADATA_KEY.to_owned(), job.id.to_string())],
+            ..Attributes::default()
+        };
+        let wrong = payload(b"the job's, and not its recording");
+        let end = store.put(&job.key, &wrong, &attributes, None).await;
+        assert_eq!(end.unwrap(), WriteEnd::Done);
     }
 
     /// Puts somebody else's content under `key`.
@@ -257,6 +317,8 @@ pub enum Op {
     Put,
     Part,
     Complete,
+    /// Of an object that is there.
+    Head,
 }
 
 /// How it fails.
@@ -272,7 +334,9 @@ pub enum Trouble {
     Unclear,
     /// Done, though the answer says otherwise.
     DoneButUnclear,
-    /// Not done; acknowledged all the same.
+    /// Not done: another write was on its way.
+    Conflict,
+    /// Not done; acknowledged all the same. A HEAD tells a byte too many.
     Lies,
     /// Somebody else's object appears under the key just before.
     Overtaken,
@@ -297,9 +361,21 @@ impl Scripted {
         self.script.lock().unwrap().is_empty()
     }
 
-    /// From now on all goes well.
-    pub fn forget_script(&self) {
-        self.script.lock().unwrap().clear();
+    /// From now on all goes well. How much of the script was not played.
+    pub fn forget_script(&self) -> usize {
+        std::mem::take(&mut *self.script.lock().unwrap()).len()
+    }
+
+    /// The next call of `op` meets `trouble`, if any; what was scripted before is forgotten.
+    pub fn script_next(&self, op: Op, trouble: Option<Trouble>) {
+        self.forget_script();
+        if let Some(trouble) = trouble {
+            self.script(op, trouble, 1);
+        }
+    }
+
+    pub async fn open_uploads(&self) -> Vec<ListedUpload> {
+        self.store.list_uploads("").await.unwrap()
     }
 
     fn next(&self, op: Op) -> Option<Trouble> {
@@ -337,6 +413,7 @@ impl Scripted {
                 Err(lost())
             }
             Some(Trouble::Unclear) => Ok(WriteEnd::Unclear),
+            Some(Trouble::Conflict) => Ok(WriteEnd::Conflict),
             Some(Trouble::DoneButUnclear) => {
                 assert_eq!(write.await?, WriteEnd::Done);
                 Ok(WriteEnd::Unclear)
@@ -418,7 +495,13 @@ impl ObjectStore for Scripted {
     }
 
     async fn head(&self, key: &str) -> Result<Option<ObjectInfo>> {
-        self.store.head(key).await
+        let mut info = self.store.head(key).await?;
+        if let Some(info) = &mut info
+            && self.next(Op::Head).is_some()
+        {
+            info.size_bytes += 1;
+        }
+        Ok(info)
     }
 
     async fn get(&self, key: &str, max_bytes: u64) -> Result<Option<(Bytes, ObjectInfo)>> {

@@ -1,0 +1,206 @@
+//! The end of an upload: an object is called archived only when it is there and is what was sent.
+
+use std::sync::atomic::Ordering;
+
+use jiff::Timestamp;
+use recording_harvester::error::Class;
+use recording_harvester::model::{Deadline, DeadlineFrom, Format, Job};
+use recording_harvester::transfer::TransferSettings;
+
+use super::world::{MIB, Op, Trouble, World, mp4, small_parts};
+use crate::harness::origin::Behaviour;
+
+fn good() -> Behaviour {
+    Behaviour::default()
+}
+
+#[tokio::test]
+async fn f58_unclear_endings_are_looked_at_before_they_are_judged() {
+    for (op, size) in [(Op::Put, 90_000), (Op::Complete, 7 * MIB)] {
+        for (trouble, times) in [
+            (Trouble::AnswerLost, 1),
+            (Trouble::DoneButUnclear, 1),
+            (Trouble::Unclear, 2),
+            (Trouble::Lies, 2),
+            (Trouble::Fails, 2),
+        ] {
+            let world = World::new().await;
+            world.origin.serve("/file", mp4(size), good());
+            world.store.script(op, trouble, times);
+            let job = world.job("/file", Format::Mp4);
+            let archived = world.carry(&job).await;
+            let archived = archived.unwrap_or_else(|e| panic!("{op:?} {trouble:?}: {e}"));
+            assert_eq!((archived.key, archived.size_bytes), (job.key.clone(), size));
+            assert!(world.store.is_script_played());
+            assert_eq!(
+                world.origin.requests("/file").len(),
+                1,
+                "{op:?} {trouble:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn f58_an_upload_that_vanished_is_begun_again() {
+    let world = World::new().await;
+    world.origin.serve("/file", mp4(12 * MIB), good());
+    world.store.script(Op::Complete, Trouble::UploadGone, 1);
+    world.carry(&world.job("/file", Format::Mp4)).await.unwrap();
+    assert_eq!(world.origin.requests("/file").len(), 2);
+}
+
+#[tokio::test]
+async fn somebody_elses_object_is_never_overwritten() {
+    for size in [90_000, 7 * MIB] {
+        // There from the start, twice.
+        let world = World::new().await;
+        world.origin.serve("/file", mp4(size), good());
+        let job = world.job("/file", Format::Mp4);
+        let second = job.key.replace("recording.mp4", "recording-2.mp4");
+        world.put_other(&job.key).await;
+        world.put_other(&second).await;
+        let archived = world.carry(&job).await.unwrap();
+        assert_eq!(
+            archived.key,
+            job.key.replace("recording.mp4", "recording-3.mp4")
+        );
+        assert_eq!(
+            &world.object(&job.key).await.unwrap().0[..],
+            b"somebody else's"
+        );
+        assert_eq!(
+            world.object(&archived.key).await.unwrap().1.size_bytes,
+            size
+        );
+
+        // Appearing while we carry.
+        let world = World::new().await;
+        world.origin.serve("/file", mp4(size), good());
+        let job = world.job("/file", Format::Mp4);
+        world.store.script(Op::Put, Trouble::Overtaken, 1);
+        world.store.script(Op::Complete, Trouble::Overtaken, 1);
+        let archived = world.carry(&job).await.unwrap();
+        assert_eq!(archived.key, second);
+        assert_eq!(
+            &world.object(&job.key).await.unwrap().0[..],
+            b"somebody else's"
+        );
+    }
+}
+
+#[tokio::test]
+async fn f81_an_object_that_is_there_already_is_not_fetched_again() {
+    let world = World::new().await;
+    world.origin.serve("/file", mp4(12 * MIB), good());
+    let mut job = world.job("/file", Format::Mp4);
+    let first = world.carry(&job).await.unwrap();
+    // What is left of an attempt that was killed before it could settle.
+    job.checkpoint = world.ledger.last.lock().unwrap().clone();
+    assert_eq!(world.carry(&job).await.unwrap(), first);
+    job.size_bytes = Some(12 * MIB);
+    assert_eq!(world.carry(&job).await.unwrap(), first);
+    assert_eq!(world.origin.requests("/file").len(), 1);
+    // Without a note only its content tells, and nothing is written twice.
+    job.checkpoint = None;
+    *world.ledger.last.lock().unwrap() = None;
+    assert_eq!(world.carry(&job).await.unwrap(), first);
+    assert_eq!(world.origin.requests("/file").len(), 2);
+}
+
+#[tokio::test]
+async fn f81_a_small_object_tells_itself_what_it_should_be() {
+    let world = World::with(TransferSettings {
+        sha256: true,
+        ..small_parts()
+    })
+    .await;
+    world.origin.serve("/file", mp4(90_000), good());
+    let job = world.job("/file", Format::Mp4);
+    let first = world.carry(&job).await.unwrap();
+    assert!(first.sha256.is_some());
+    assert_eq!(world.carry(&job).await.unwrap(), first);
+    assert_eq!(world.origin.requests("/file").len(), 1);
+}
+
+#[tokio::test]
+async fn f59_an_object_of_ours_that_is_not_what_was_sent_is_never_called_archived() {
+    for (op, size) in [(Op::Put, 90_000), (Op::Complete, 7 * MIB)] {
+        // The bucket shows another length than was sent.
+        let world = World::new().await;
+        world.origin.serve("/file", mp4(size), good());
+        let mut job = world.job("/file", Format::Mp4);
+        world.store.script(Op::Head, Trouble::Lies, 50);
+        let error = world.carry(&job).await.unwrap_err();
+        assert_eq!(error.class(), Class::UploadFailed, "{op:?}: {error}");
+        assert!(error.is_transient());
+        job.checkpoint = world.ledger.last.lock().unwrap().clone();
+        let lied = world.store.forget_script();
+        assert!(lied < 50, "it was asked");
+
+        // It is right after all: nothing is carried again.
+        let archived = world.carry(&job).await.unwrap();
+        assert_eq!((&archived.key, archived.size_bytes), (&job.key, size));
+        assert_eq!(world.origin.requests("/file").len(), 1, "{op:?}");
+
+        // It is wrong indeed, also when nobody has noted what it should be.
+        for checkpoint in [job.checkpoint.clone(), None] {
+            world.put_wrong(&job).await;
+            job.checkpoint = checkpoint;
+            let archived = world.carry(&job).await.unwrap();
+            let second = job.key.replace("recording.mp4", "recording-2.mp4");
+            assert_eq!(archived.key, second, "{op:?}");
+            assert!(world.object(&second).await.unwrap().0 == mp4(size));
+            world.delete(&second).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn f58_a_conflict_is_looked_at_and_then_begun_again_with_a_new_upload() {
+    let world = World::new().await;
+    world.origin.serve("/file", mp4(12 * MIB), good());
+    world.store.script(Op::Complete, Trouble::Conflict, 2);
+    world.carry(&world.job("/file", Format::Mp4)).await.unwrap();
+    assert_eq!(world.origin.requests("/file").len(), 3);
+    assert!(world.store.is_script_played());
+
+    // All parts can't be had again once the URL is dead: then the upload that there is may still do.
+    let world = World::new().await;
+    world.origin.serve("/file", mp4(12 * MIB), good());
+    world.store.script(Op::Complete, Trouble::Conflict, 2);
+    let dead = Job {
+        deadline: Deadline::at(Timestamp::UNIX_EPOCH, DeadlineFrom::Query),
+        ..world.job("/file", Format::Mp4)
+    };
+    world.carry(&dead).await.unwrap();
+    assert_eq!(world.origin.requests("/file").len(), 1);
+
+    // The other write was of the same content: it is found, and the upload that it made useless is aborted.
+    let world = World::new().await;
+    world.origin.serve("/file", mp4(12 * MIB), good());
+    let job = world.job("/file", Format::Mp4);
+    world.carry(&job).await.unwrap();
+    *world.ledger.last.lock().unwrap() = None;
+    for trouble in [None, Some(Trouble::Conflict), Some(Trouble::Fails)] {
+        world.store.script_next(Op::Complete, trouble);
+        world.carry(&job).await.unwrap();
+        assert!(world.store.open_uploads().await.is_empty(), "{trouble:?}");
+    }
+}
+
+#[tokio::test]
+async fn f87_nothing_is_sealed_without_the_lease() {
+    for size in [90_000, 7 * MIB] {
+        let world = World::new().await;
+        world.origin.serve("/file", mp4(size), good());
+        world.ledger.is_held.store(false, Ordering::SeqCst);
+        let job = world.job("/file", Format::Mp4);
+        let error = world.carry(&job).await.unwrap_err();
+        assert_eq!(
+            (error.class(), error.is_transient()),
+            (Class::Internal, true)
+        );
+        assert!(world.object(&job.key).await.is_none());
+    }
+}
