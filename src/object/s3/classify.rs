@@ -46,6 +46,17 @@ const DENIED_CODES: [&str; 23] = [
 /// fresh ones in time, or somebody has to.
 const RAN_OUT_CODES: [&str; 2] = ["ExpiredToken", "TokenRefreshRequired"];
 
+/// Codes with which it refuses options of an upload.
+const OPTION_CODES: [&str; 7] = [
+    "InvalidArgument",
+    "InvalidEncryptionAlgorithmError",
+    "InvalidRequest",
+    "InvalidStorageClass",
+    "InvalidTag",
+    "NotImplemented",
+    "ObjectLockConfigurationNotFoundError",
+];
+
 /// One call, as messages name it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call<'a> {
@@ -93,6 +104,15 @@ impl Refusal {
 
     pub(super) fn is_no_such_upload(&self) -> bool {
         self.is("NoSuchUpload")
+    }
+
+    /// Whether it may be about how an object is to be stored: a class that does not exist, a key that is none, a
+    /// bucket without object lock.
+    pub(super) fn is_bad_option(&self) -> bool {
+        let code = self.code.as_deref();
+        let is_named =
+            code.is_some_and(|code| OPTION_CODES.contains(&code) || code.starts_with("KMS."));
+        matches!(self.status, 400 | 501) && is_named
     }
 
     fn is_denial(&self) -> bool {
