@@ -57,6 +57,9 @@ const OPTION_CODES: [&str; 7] = [
     "ObjectLockConfigurationNotFoundError",
 ];
 
+/// How long a store is left alone that asks us to slow down.
+const SLOW_DOWN_WAIT: Duration = Duration::from_secs(1);
+
 /// One call, as messages name it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call<'a> {
@@ -129,6 +132,12 @@ impl Refusal {
         code.is_some_and(|code| RAN_OUT_CODES.contains(&code))
     }
 
+    /// A store that asks to be spared need not say for how long.
+    fn wait(&self) -> Option<Duration> {
+        self.retry_after
+            .or_else(|| self.is("SlowDown").then_some(SLOW_DOWN_WAIT))
+    }
+
     /// This refusal as our error.
     pub(super) fn into_error(self, call: Call<'_>) -> Error {
         let code = self.code.as_deref().unwrap_or("no code");
@@ -145,7 +154,7 @@ impl Refusal {
         } else if self.is_denial() {
             Error::new(Class::UploadDenied, text).with_retry_after(self.retry_after)
         } else {
-            Error::transient(Class::UploadFailed, text).with_retry_after(self.retry_after)
+            Error::transient(Class::UploadFailed, text).with_retry_after(self.wait())
         }
     }
 }
