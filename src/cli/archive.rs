@@ -215,6 +215,7 @@ pub(super) async fn work_on(
         true => records,
         false => {
             let destination = house.destination(Embedded::MayShare).await?;
+            house.check_options(&destination).await?;
             let records = run(house, &destination, jobs, &mut screen, shutdown).await;
             destination.close().await;
             records?

@@ -187,6 +187,20 @@ impl House {
         })
     }
 
+    /// Whether the bucket takes the options that uploads are to have, if any.
+    ///
+    /// # Errors
+    /// `upload_denied` when it does not. What may pass is the transfers' to meet.
+    pub async fn check_options(&self, destination: &Destination) -> Result<()> {
+        if !upload_options(&self.config.archive).are_set() {
+            return Ok(());
+        }
+        match destination.check().await {
+            Err(error) if !error.is_transient() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Puts the store away. What was acknowledged is safe without it, too.
     pub async fn close(self) {
         self.store.close().await;

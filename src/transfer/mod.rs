@@ -31,6 +31,7 @@ mod ramp;
 mod reader;
 mod resume;
 mod seal;
+mod slots;
 mod spans;
 mod upload;
 pub mod verify;

@@ -6,6 +6,7 @@ use tokio::task::JoinSet;
 
 use super::memory::Cover;
 use super::patience::{Patience, TRIES};
+use super::slots::Slots;
 use crate::error::{Error, Result};
 use crate::model::job::FinishedPart;
 use crate::object::{ObjectStore, Payload};
@@ -22,10 +23,12 @@ struct Target {
     key: String,
     upload_id: String,
     patience: Patience,
+    slots: Slots,
 }
 
 impl Uploads {
-    /// No parts yet. How many are sent at once is bounded by the memory that they hold.
+    /// No parts yet. How many are sent at once is bounded by the memory that they hold, and by what
+    /// the bucket likes.
     pub(super) fn new(
         objects: Arc<dyn ObjectStore>,
         key: &str,
@@ -38,6 +41,7 @@ impl Uploads {
                 key: key.to_owned(),
                 upload_id: upload_id.to_owned(),
                 patience,
+                slots: Slots::new(),
             }),
             sending: JoinSet::new(),
         }
@@ -80,14 +84,22 @@ impl Target {
         let (key, upload_id) = (&self.key, &self.upload_id);
         let mut tries = self.patience.tries();
         loop {
+            let slot = self.slots.take().await?;
             let sent = self
                 .objects
                 .upload_part(key, upload_id, number, payload)
                 .await;
+            drop(slot);
             let error = match sent {
-                Ok(part) => return Ok(part),
+                Ok(part) => {
+                    self.slots.grow();
+                    return Ok(part);
+                }
                 Err(error) => error,
             };
+            if error.retry_after().is_some() {
+                self.slots.cut();
+            }
             tracing::debug!(number, cause = %error.full_message(), "a part was not taken");
             if !tries.wait_after(&error).await {
                 return Err(error);

@@ -179,6 +179,21 @@ fn inspect_takes_several_inputs_at_once_and_says_which_are_wrong() {
 }
 
 #[test]
+fn inspect_refuses_what_would_never_be_fetched() {
+    let folder = tempfile::tempdir().unwrap();
+    for url in [
+        "http://169.254.169.254/latest",
+        "https://169.254.169.254/latest",
+        "https://[::ffff:169.254.169.254]/latest",
+        "https://2852039166/latest",
+    ] {
+        let ended = run(folder.path(), &["inspect", "--json", url]);
+        let told = &lines(&ended.out)[0];
+        assert_eq!(told["verdict"], "refused", "{url}: {}", ended.out);
+    }
+}
+
+#[test]
 fn what_inspect_can_not_read_is_invalid() {
     let folder = tempfile::tempdir().unwrap();
     let deep = "[".repeat(100_000);

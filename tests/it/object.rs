@@ -5,3 +5,4 @@ mod contract;
 mod embedded;
 mod faults;
 mod moto;
+mod options;

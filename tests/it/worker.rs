@@ -714,6 +714,30 @@ async fn an_interrupted_archive_hands_back_and_the_next_run_goes_on_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f16_a_file_that_is_not_there_yet_is_asked_for_again_and_in_the_end_gone() {
+    let world = World::start().await;
+    let missing = || Answer::json(404, "{}");
+    world.api.script(
+        "/late.bin",
+        [missing(), missing(), Answer::file(vec![7; 9])],
+    );
+    world.api.script("/never.bin", [missing()]);
+    let files = ["late.bin", "never.bin"];
+    let files = files.map(|name| file(name, &world.url(&format!("/{name}"))));
+    let jobs = world.record("m31", files.to_vec()).await;
+    let records = world.worker().run_jobs(jobs, world.never()).await.unwrap();
+    let of = |name: &str| records.iter().find(|record| record.name == name).unwrap();
+    assert_eq!(of("late.bin").state, State::Archived);
+    let never = of("never.bin");
+    assert_eq!(
+        (never.state, never.class),
+        (State::Failed, Some(Class::Gone))
+    );
+    let asked = |path: &str| world.asked_paths().iter().filter(|t| *t == path).count();
+    assert_eq!((asked("/late.bin"), asked("/never.bin")), (3, 4));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn f67_a_store_that_fails_does_not_hang_the_drain() {
     let world = World::start().await;
     let stalled = Answer::stalled(vec![7; 1000]);

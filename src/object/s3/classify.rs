@@ -46,6 +46,20 @@ const DENIED_CODES: [&str; 23] = [
 /// fresh ones in time, or somebody has to.
 const RAN_OUT_CODES: [&str; 2] = ["ExpiredToken", "TokenRefreshRequired"];
 
+/// Codes with which it refuses options of an upload.
+const OPTION_CODES: [&str; 7] = [
+    "InvalidArgument",
+    "InvalidEncryptionAlgorithmError",
+    "InvalidRequest",
+    "InvalidStorageClass",
+    "InvalidTag",
+    "NotImplemented",
+    "ObjectLockConfigurationNotFoundError",
+];
+
+/// How long a store is left alone that asks us to slow down.
+const SLOW_DOWN_WAIT: Duration = Duration::from_secs(1);
+
 /// One call, as messages name it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call<'a> {
@@ -95,6 +109,15 @@ impl Refusal {
         self.is("NoSuchUpload")
     }
 
+    /// Whether it may be about how an object is to be stored: a class that does not exist, a key that is none, a
+    /// bucket without object lock.
+    pub(super) fn is_bad_option(&self) -> bool {
+        let code = self.code.as_deref();
+        let is_named =
+            code.is_some_and(|code| OPTION_CODES.contains(&code) || code.starts_with("KMS."));
+        matches!(self.status, 400 | 501) && is_named
+    }
+
     fn is_denial(&self) -> bool {
         let status_denies = matches!(self.status, 301 | 401 | 403 | 507);
         let code_denies = self
@@ -107,6 +130,12 @@ impl Refusal {
     fn has_run_out(&self) -> bool {
         let code = self.code.as_deref();
         code.is_some_and(|code| RAN_OUT_CODES.contains(&code))
+    }
+
+    /// A store that asks to be spared need not say for how long.
+    fn wait(&self) -> Option<Duration> {
+        self.retry_after
+            .or_else(|| self.is("SlowDown").then_some(SLOW_DOWN_WAIT))
     }
 
     /// This refusal as our error.
@@ -125,7 +154,7 @@ impl Refusal {
         } else if self.is_denial() {
             Error::new(Class::UploadDenied, text).with_retry_after(self.retry_after)
         } else {
-            Error::transient(Class::UploadFailed, text).with_retry_after(self.retry_after)
+            Error::transient(Class::UploadFailed, text).with_retry_after(self.wait())
         }
     }
 }

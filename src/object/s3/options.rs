@@ -1,12 +1,16 @@
 //! What uploads are made with beyond their content, by configuration, and the probe that tells at start
 //! whether the bucket takes it.
 
+use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::operation::create_multipart_upload::CreateMultipartUploadError;
 use aws_sdk_s3::primitives::DateTime;
 use aws_sdk_s3::types::{ObjectLockMode, ServerSideEncryption, StorageClass};
 use jiff::{SignedDuration, Timestamp};
 
-use super::S3Store;
-use crate::error::Result;
+use super::classify::{Refusal, failure};
+use super::{S3Store, on};
+use crate::error::{Class, Error, Result};
 use crate::object::{Attributes, ObjectStore as _};
 
 /// How objects are stored.
@@ -45,11 +49,21 @@ pub(super) struct Headers {
 }
 
 impl UploadOptions {
-    fn are_set(&self) -> bool {
-        self.storage_class.is_some()
-            || self.kms_key_id.is_some()
-            || !self.tags.is_empty()
-            || self.retention.is_some()
+    /// Whether there is anything that a bucket could refuse.
+    pub fn are_set(&self) -> bool {
+        !self.names().is_empty()
+    }
+
+    /// The settings that are set, as the configuration calls them.
+    pub(super) fn names(&self) -> Vec<&'static str> {
+        let settings = [
+            ("archive.storage_class", self.storage_class.is_some()),
+            ("archive.kms_key_id", self.kms_key_id.is_some()),
+            ("archive.tags", !self.tags.is_empty()),
+            ("archive.lock_mode", self.retention.is_some()),
+        ];
+        let set = settings.into_iter().filter(|(_, is_set)| *is_set);
+        set.map(|(name, _)| name).collect()
     }
 
     /// The options for an object with `attributes` that is written at `now`.
@@ -84,6 +98,27 @@ impl UploadOptions {
 impl S3Store {
     pub(super) fn headers(&self, attributes: &Attributes) -> Headers {
         self.options.headers(attributes, self.clock.now())
+    }
+
+    /// What it means that an upload with these options could not be begun.
+    pub(super) fn begin_failure(
+        &self,
+        key: &str,
+        error: SdkError<CreateMultipartUploadError, HttpResponse>,
+    ) -> Error {
+        let names = self.options.names();
+        let is_of_options = Refusal::of(&error).is_some_and(|refusal| refusal.is_bad_option());
+        let error = failure(on("CreateMultipartUpload", key), error);
+        if names.is_empty() || !is_of_options {
+            return error;
+        }
+        Error::new(
+            Class::UploadDenied,
+            format!(
+                "{error}; the bucket does not take uploads with {}",
+                names.join(", ")
+            ),
+        )
     }
 
     /// Begins an upload with the options and aborts it.

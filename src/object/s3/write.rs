@@ -119,7 +119,7 @@ impl S3Store {
             .config_override(within(self.limit_for(0)))
             .send()
             .await
-            .map_err(|error| failure(on("CreateMultipartUpload", key), error))?;
+            .map_err(|error| self.begin_failure(key, error))?;
         created
             .upload_id
             .filter(|id| !id.is_empty())

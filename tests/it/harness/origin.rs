@@ -77,6 +77,8 @@ pub enum Fault {
     Redirect(String),
     /// Connection taken, request read, no answer.
     Hang,
+    /// It is reset in the middle of the answer's head.
+    ResetInHead,
     /// A 206 that nobody asked for.
     UnaskedPartial,
     /// Informational answers without end.
@@ -299,6 +301,11 @@ async fn serve(mut stream: TcpStream, world: &Mutex<World>) -> std::io::Result<(
             // Until the client gives up.
             let _ = stream.read(&mut [0]).await;
             Ok(())
+        }
+        Fault::ResetInHead => {
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Le").await?;
+            stream.flush().await?;
+            stream.set_zero_linger()
         }
         Fault::EndlessHints => loop {
             stream

@@ -3,6 +3,7 @@
 //! The proxy passes heads on unchanged, so that signatures stay valid: the client signs for the proxy's
 //! address, and the server behind accepts any loopback `Host`.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -121,6 +122,8 @@ pub struct Seen {
     pub key: String,
     pub part: Option<u32>,
     pub upload_id: Option<String>,
+    /// How the object is to be stored: the headers that an upload may have, in lower case.
+    pub options: BTreeMap<String, String>,
 }
 
 #[derive(Default)]
@@ -479,7 +482,22 @@ fn recognise(request: &Request<Incoming>) -> Seen {
             .into_owned(),
         part: value("partNumber").and_then(|number| number.parse().ok()),
         upload_id: value("uploadId"),
+        options: options(request.headers()),
     }
+}
+
+fn options(headers: &http::HeaderMap) -> BTreeMap<String, String> {
+    let is_option = |name: &str| {
+        let tail = name.strip_prefix("x-amz-").unwrap_or_default();
+        name == "content-disposition"
+            || ["storage-class", "server-side", "tagging", "object-lock"]
+                .iter()
+                .any(|option| tail.starts_with(option))
+    };
+    let named = headers.iter().filter(|(name, _)| is_option(name.as_str()));
+    named
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+        .collect()
 }
 
 fn refusal(status: u16, code: &str) -> Response<Bytes> {

@@ -355,6 +355,21 @@ async fn what_is_not_the_recording_is_not_archived() {
             "for the same content",
         ),
         fails(
+            "f23 announced shorter",
+            mp4(90_000),
+            framed(Framing::Lie(89_995)),
+            Class::Corrupt,
+            "ends inside",
+        ),
+        fails(
+            "reset while the head is sent",
+            mp4(90_000),
+            Behaviour::fault(Fault::ResetInHead),
+            Class::Unreachable,
+            "get an answer",
+        )
+        .requests(1),
+        fails(
             "f32 encoded",
             mp4(90_000),
             Behaviour {

@@ -344,6 +344,7 @@ async fn whatever_further_lanes_meet_the_object_is_whole() {
             Fault::Trickle(1, Duration::from_millis(50)),
         ),
         ("no answer", Fault::Hang),
+        ("reset in the head", Fault::ResetInHead),
         ("f15", status(403, vec![])),
         ("f16", status(404, vec![])),
         ("f28", status(416, vec![])),

@@ -71,6 +71,7 @@ async fn faults_that_pass_end_in_the_whole_object() {
         (large, Fault::once(Op::Complete, Kind::ResetAfter)),
         (large, Fault::once(Op::Complete, Kind::CutXml)),
         (large, Fault::once(Op::Complete, Kind::AbortedUpload)),
+        (large, Fault::once(Op::UploadPart, Kind::AbortedUpload)),
         (large, Fault::once(Op::Complete, Kind::Conflict)),
         (large, Fault::times(Op::Complete, 2, Kind::Conflict)),
         (small, Fault::once(Op::PutObject, Kind::Conflict)),
