@@ -294,7 +294,9 @@ async fn of_two_completions_of_one_upload_the_object_is_whole() {
     let (one, other) = tokio::join!(complete(), complete());
     let ends = [one.unwrap(), other.unwrap()];
     assert!(ends.contains(&WriteEnd::Done), "{ends:?}");
-    assert!(ends.contains(&WriteEnd::Unclear), "{ends:?}");
+    // The second finds the first under way, or the upload gone.
+    let is_loser = |end: &WriteEnd| matches!(end, WriteEnd::Unclear | WriteEnd::Conflict);
+    assert!(ends.iter().any(is_loser), "{ends:?}");
     assert_eq!(store.get("twice", 100).await.unwrap().unwrap().0, "content");
     server.stop().await;
 }
