@@ -81,8 +81,8 @@ pub enum WriteEnd {
     Taken,
     /// NoSuchUpload on completion, or an answer that can't be read: look before deciding.
     Unclear,
-    /// 409, another write was on its way: look before deciding. S3 completes such an upload no more, so that it
-    /// takes a new one with all parts.
+    /// 409, another write was on its way: look before deciding. If it stays so, S3 wants a new upload with all
+    /// parts.
     Conflict,
 }
 

@@ -160,6 +160,7 @@ impl Attempt<'_> {
         self.expect(key, sealed);
         self.note_sealed(sealed.print.clone()).await?;
         let mut tried = 0;
+        let mut conflicts = 0;
         loop {
             self.check_lease().await?;
             tried += 1;
@@ -169,6 +170,7 @@ impl Attempt<'_> {
                 .complete(key, upload_id, parts, size_bytes, crc64nvme, condition)
                 .await;
             let answer = end.as_ref().ok().copied();
+            conflicts += u32::from(answer == Some(WriteEnd::Conflict));
             let found = self.settle_write(key, sealed, end).await;
             let failure = match found {
                 Ok(Found::Ours(archived)) => {
@@ -185,7 +187,7 @@ impl Attempt<'_> {
                 }
                 Ok(Found::Wrong(error)) => error,
                 Ok(Found::Nothing) => {
-                    self.check_usable(key, upload_id, answer).await?;
+                    self.check_usable(key, upload_id, answer, conflicts).await?;
                     missing(key)
                 }
                 Err(error) => error,
@@ -206,10 +208,13 @@ impl Attempt<'_> {
         key: &str,
         upload_id: &str,
         answer: Option<WriteEnd>,
+        conflicts: u32,
     ) -> Result<(), Stop> {
+        // Once the origin is dead, all parts can't be had again: then only this upload may still do.
+        let is_dead = self.job.deadline.is_past(self.engine.clock.now());
         let why = match answer {
-            // Once the origin is dead, all parts can't be had again: then only this upload may still do.
-            Some(WriteEnd::Conflict) if !self.job.deadline.is_past(self.engine.clock.now()) => {
+            // The first one may have met our own request whose answer was lost, and which is still worked on.
+            Some(WriteEnd::Conflict) if conflicts > 1 && !is_dead => {
                 "another write was on its way, and nothing came of it"
             }
             Some(WriteEnd::Unclear) => {

@@ -162,8 +162,15 @@ async fn f58_a_conflict_is_looked_at_and_then_begun_again_with_a_new_upload() {
     world.origin.serve("/file", mp4(12 * MIB), good());
     world.store.script(Op::Complete, Trouble::Conflict, 2);
     world.carry(&world.job("/file", Format::Mp4)).await.unwrap();
-    assert_eq!(world.origin.requests("/file").len(), 3);
+    assert_eq!(world.origin.requests("/file").len(), 2);
     assert!(world.store.is_script_played());
+
+    // One may have met our own request, whose answer was lost: nothing is carried again for that.
+    let world = World::new().await;
+    world.origin.serve("/file", mp4(12 * MIB), good());
+    world.store.script(Op::Complete, Trouble::Conflict, 1);
+    world.carry(&world.job("/file", Format::Mp4)).await.unwrap();
+    assert_eq!(world.origin.requests("/file").len(), 1);
 
     // All parts can't be had again once the URL is dead: then the upload that there is may still do.
     let world = World::new().await;
