@@ -8,12 +8,12 @@ use super::digest::PartDigest;
 use crate::object::Payload;
 
 /// Chunks below this are copied together. A chunk keeps the whole read buffer alive that it was cut
-/// from (8 KiB at least), so an origin that sends a byte at a time would else fill the memory many
-/// times over without ever filling a part.
-const SMALL_CHUNK_BYTES: usize = 16 * 1024;
+/// from, and that is larger than what a slow connection brings at a time: over many of them a part would else
+/// take twice the memory that is counted for it, and from an origin that sends a byte at a time many times as much.
+const SMALL_CHUNK_BYTES: usize = 48 * 1024;
 
 /// What small chunks are copied into.
-const COPY_BUFFER_BYTES: usize = 64 * 1024;
+const COPY_BUFFER_BYTES: usize = 256 * 1024;
 
 /// A part being filled.
 pub(super) struct PartBuilder {
@@ -46,6 +46,10 @@ impl PartBuilder {
         if self.small.len() + chunk.len() > COPY_BUFFER_BYTES {
             self.flush();
         }
+        // At once, since growing step by step would leave the steps behind as holes; but not for what may be all.
+        if self.size_bytes > COPY_BUFFER_BYTES as u64 && self.small.capacity() < COPY_BUFFER_BYTES {
+            self.small.reserve(COPY_BUFFER_BYTES);
+        }
         self.small.extend_from_slice(&chunk);
     }
 
@@ -66,7 +70,7 @@ impl PartBuilder {
 
     fn flush(&mut self) {
         if !self.small.is_empty() {
-            self.chunks.push(self.small.split().freeze());
+            self.chunks.push(std::mem::take(&mut self.small).freeze());
         }
     }
 }
