@@ -52,7 +52,7 @@ pub trait JobStore: Send + Sync + 'static {
     /// ones first among equals, then oldest). Due is: `pending` with `next_attempt_at` not after now,
     /// or `running` with a lease that has run out. Counts the attempt and gives a new fencing token.
     /// A job that was leased 20 times in a row without a word from its worker becomes `failed` (`internal`) instead.
-    /// An event that is an artifact itself ([`Origin::Event`](crate::model::Origin::Event)) comes as its text, or as
+    /// An event that is an artifact itself ([`Origin::Event`]) comes as its text, or as
     /// unusable if that can not be had.
     async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>>;
 
