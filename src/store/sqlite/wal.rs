@@ -10,9 +10,8 @@ use tokio::task::JoinSet;
 
 use super::error;
 
-/// From how many pages on the WAL is copied: 32 MiB. At the end of each copy the writer stands still for two syncs, so
-/// a shorter one would be felt by more of those who wait.
-const LONG_WAL_PAGES: i64 = 8192;
+/// From how many pages on the WAL is copied: 16 MiB.
+const LONG_WAL_PAGES: i64 = 4096;
 
 /// From how many pages on SQLite does it within a commit after all (64 MiB): the bound, whatever happens here.
 pub(super) const TOO_LONG_WAL_PAGES: i64 = 16384;
