@@ -389,6 +389,9 @@ impl<'a> Screen<'a> {
                 self.advise(record, class);
             }
         }
+        // A lookup that was answered is among the records no more, and no event has told its end.
+        self.terminal.lost_stream(self.clock.now());
+        self.expect(records);
         self.terminal.finish(self.clock.now());
         Ok(())
     }

@@ -86,6 +86,9 @@ async fn a_real_run_archives_and_a_second_one_finds_nothing_to_do() {
     );
     let (objects, manifests) = world.bucket();
     assert_eq!((objects.len(), manifests), (120, 120));
+    // The lookups that led to the files are not among what is open.
+    let log = world.log();
+    assert!(log.lines().any(|line| line == "120 archived"), "{log}");
 
     let puts = world.s3.requests().len();
     let (printed, code) = world.finish(&backfill).await;
