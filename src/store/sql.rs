@@ -110,18 +110,22 @@ SELECT r.recording_key, r.provider_id, r.bot_id, r.session_id, r.room_id, r.room
 FROM recordings r JOIN jobs j ON j.recording_id = r.id
 WHERE r.source = $1 AND r.room_name = $2 AND j.state = 'archived'";
 
-/// Open failures of a recording, and those in its room of recordings without the provider's ids.
+/// Open failures of these recordings (`cured_by`), and those in their rooms of recordings without the provider's ids.
 pub(super) const LOSSES_TO_CURE: &str = "
-SELECT f.id, f.recording_id, f.event_id, f.kind, f.at,
+SELECT f.recording_id AS cured_by, f.id, f.recording_id, f.event_id, f.kind, f.at,
     r.provider_id, r.bot_id, r.session_id, r.room_id, r.room_name, r.started_at, r.ended_at
-FROM provider_failures f JOIN recordings r ON r.id = f.recording_id
-WHERE f.recording_id = $1 AND f.withdrawn_at IS NULL
+FROM json_each($1) AS wanted
+CROSS JOIN provider_failures f ON f.recording_id = wanted.value
+JOIN recordings r ON r.id = f.recording_id
+WHERE f.withdrawn_at IS NULL
 UNION ALL
-SELECT f.id, f.recording_id, f.event_id, f.kind, f.at,
+SELECT here.id AS cured_by, f.id, f.recording_id, f.event_id, f.kind, f.at,
     r.provider_id, r.bot_id, r.session_id, r.room_id, r.room_name, r.started_at, r.ended_at
-FROM recordings r JOIN provider_failures f ON f.recording_id = r.id
-WHERE r.source = $2 AND r.room_name = $3 AND r.id <> $1
-    AND r.provider_id IS NULL AND r.bot_id IS NULL AND r.session_id IS NULL
+FROM json_each($1) AS wanted
+CROSS JOIN recordings here ON here.id = wanted.value
+CROSS JOIN recordings r ON r.source = here.source AND r.room_name = here.room_name
+CROSS JOIN provider_failures f ON f.recording_id = r.id
+WHERE r.id <> here.id AND r.provider_id IS NULL AND r.bot_id IS NULL AND r.session_id IS NULL
     AND f.withdrawn_at IS NULL";
 
 macro_rules! job_columns {
@@ -221,12 +225,22 @@ pub(super) const CHECKPOINT: &str = "
 UPDATE jobs SET checkpoint = $3, bytes_done = $4
 WHERE id = $1 AND lease_token = $2 AND state = 'running'";
 
-pub(super) const ARCHIVE_JOB: &str = "
+/// Each of `[id, lease token, key, bytes, crc64nvme, sha256, etag, version, now]` that is still under its lease.
+pub(super) const ARCHIVE_JOBS: &str = "
 UPDATE jobs SET state = 'archived', origin = NULL, checkpoint = NULL, class = NULL, message = NULL,
     lease_until = NULL, leased_by = NULL, unsettled_leases = 0, has_fresh_origin = 0,
-    key = $2, size_bytes = $3, bytes_done = $3, crc64nvme = $4, sha256 = $5, etag = $6, version_id = $7,
-    archived_at = $8, changed_at = $8
-WHERE id = $1";
+    key = done.value ->> 2, size_bytes = done.value ->> 3, bytes_done = done.value ->> 3,
+    crc64nvme = done.value ->> 4, sha256 = done.value ->> 5, etag = done.value ->> 6, version_id = done.value ->> 7,
+    archived_at = done.value ->> 8, changed_at = done.value ->> 8
+FROM jsonb_each($1) AS done
+WHERE jobs.id = done.value ->> 0 AND jobs.lease_token = done.value ->> 1 AND jobs.state = 'running'
+RETURNING jobs.id, jobs.recording_id, jobs.kind, jobs.origin_kind, jobs.announced_by";
+
+/// So many jobs of each of these `[recording, count]` are archived and were open before.
+pub(super) const COUNT_ARCHIVED: &str = "
+UPDATE recordings SET generation = generation + 1, open_jobs = open_jobs - (done.value ->> 1)
+FROM jsonb_each($1) AS done
+WHERE recordings.id = done.value ->> 0";
 
 pub(super) const REQUEUE_JOB: &str = "
 UPDATE jobs SET state = 'pending', next_attempt_at = $2, class = $3, message = $4,

@@ -17,8 +17,10 @@ use crate::model::{
     Artifact, Checkpoint, EventId, JobId, Lease, Origin, Outcome, Record, RecordingId,
 };
 use crate::signed_url::redact_body;
+use archive::Settlement;
 use writer::Writer;
 
+mod archive;
 mod disk;
 mod durable;
 mod error;
@@ -198,6 +200,16 @@ impl JobStore for SqliteStore {
 
     async fn settle(&self, lease: &Lease, outcome: &Outcome, now: Timestamp) -> Result<Written> {
         let (lease, outcome) = (lease.clone(), outcome.clone());
+        if let Outcome::Archived(archived) = outcome {
+            return self
+                .writer
+                .archive(Settlement {
+                    lease,
+                    archived,
+                    now,
+                })
+                .await;
+        }
         self.writer
             .write(move |conn| Box::pin(settle::settle(conn, lease, outcome, now)))
             .await

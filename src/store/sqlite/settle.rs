@@ -2,16 +2,15 @@
 
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
-use sqlx::sqlite::SqliteRow;
 
+use super::archive::{Settlement, archive};
 use super::lease::{check_move, leased_row, touch};
 use super::record::Ids;
 use super::{rows, shelf};
 use crate::error::{Class, Result};
-use crate::model::{Archived, Artifact, JobId, Kind, Lease, Outcome, RecordingId, State};
-use crate::store::cure;
+use crate::model::{Artifact, JobId, Lease, Outcome, RecordingId, State};
 use crate::store::intake::{Announcement, Change, Shelf};
-use crate::store::stored::{clean, damaged, length, millis};
+use crate::store::stored::{clean, damaged, millis};
 use crate::store::{Written, sql};
 
 /// Ends an attempt.
@@ -30,8 +29,14 @@ pub(super) async fn settle(
     let has_fresh_origin = rows::get::<i64>(&row, "has_fresh_origin")? != 0;
     match &outcome {
         Outcome::Archived(archived) => {
-            archive(conn, lease.job, archived, now).await?;
-            withdraw_cured(conn, &row, recording_id, now).await?;
+            let archived = archived.clone();
+            let settlement = Settlement {
+                lease,
+                archived,
+                now,
+            };
+            archive(conn, &[settlement]).await?;
+            return Ok(Written::Yes);
         }
         Outcome::Retry {
             at,
@@ -58,25 +63,6 @@ pub(super) async fn settle(
     }
     touch(conn, recording_id).await?;
     Ok(Written::Yes)
-}
-
-async fn archive(
-    conn: &mut SqliteConnection,
-    job: JobId,
-    archived: &Archived,
-    now: Timestamp,
-) -> Result<()> {
-    let query = sqlx::query(sql::ARCHIVE_JOB)
-        .bind(job.to_string())
-        .bind(&archived.key)
-        .bind(length(archived.size_bytes))
-        .bind(&archived.crc64nvme)
-        .bind(archived.sha256.as_deref())
-        .bind(archived.etag.as_deref())
-        .bind(archived.version_id.as_deref())
-        .bind(millis(now));
-    rows::execute(conn, query).await?;
-    Ok(())
 }
 
 async fn requeue(
@@ -115,39 +101,6 @@ pub(super) async fn give_up(
         .bind(clean(message))
         .bind(millis(now));
     rows::execute(conn, query).await?;
-    Ok(())
-}
-
-/// Withdraws the losses that this artifact, just archived, cures.
-async fn withdraw_cured(
-    conn: &mut SqliteConnection,
-    job: &SqliteRow,
-    recording_id: RecordingId,
-    now: Timestamp,
-) -> Result<()> {
-    let saved = shelf::saved(job)?;
-    if saved.is_inline || saved.kind == Kind::Event {
-        return Ok(());
-    }
-    let here = rows::facts(job)?;
-    let query = sqlx::query(sql::LOSSES_TO_CURE)
-        .bind(recording_id.to_string())
-        .bind(rows::get::<String>(job, "source")?)
-        .bind(here.room_name.clone());
-    for row in rows::all(conn, query).await? {
-        let loss = shelf::loss(&row)?;
-        let of: RecordingId = rows::id(&row, "recording_id")?;
-        let is_elsewhere = of != recording_id;
-        if is_elsewhere && !cure::is_about(&rows::facts(&row)?, loss.at, &here) {
-            continue;
-        }
-        if cure::cures(&saved, &loss) {
-            shelf::withdraw(conn, rows::id(&row, "id")?, now).await?;
-            if is_elsewhere {
-                touch(conn, of).await?;
-            }
-        }
-    }
     Ok(())
 }
 

@@ -16,12 +16,13 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use super::archive::{Settlement, Settlements};
 use super::disk::Sync;
 use super::durable::{Answer, BatchFailure, Durable, Refusal, Waiting, gone};
 use super::wal::Checkpoints;
 use super::{error, record};
 use crate::error::{Error, Result};
-use crate::store::{NewEvent, Recorded};
+use crate::store::{NewEvent, Recorded, Written};
 
 /// Commands in one transaction at most.
 const BATCH: usize = 256;
@@ -33,6 +34,7 @@ type Events = Vec<(NewEvent, Answer<Recorded>)>;
 
 enum Command {
     Record(Box<NewEvent>, Answer<Recorded>),
+    Archive(Box<Settlement>, Answer<Written>),
     Work(Box<dyn Work>),
 }
 
@@ -68,15 +70,20 @@ where
     }
 
     fn answer(self: Box<Self>, failure: Option<&BatchFailure>) {
-        let result = match (self.result, failure) {
-            (Some(Err(own)), _) => Err(own),
-            (_, Some(failure)) => Err(failure.to_error()),
-            (Some(Ok(value)), None) => Ok(value),
-            (None, None) => Err(gone()),
-        };
-        // A caller that has gone away wants no answer.
-        let _ = self.answer.send(result);
+        tell(self.answer, self.result, failure);
     }
+}
+
+/// Tells a caller what came of its part: its own error, that of the transaction, or its result.
+pub(super) fn tell<T>(answer: Answer<T>, own: Option<Result<T>>, failure: Option<&BatchFailure>) {
+    let result = match (own, failure) {
+        (Some(Err(own)), _) => Err(own),
+        (_, Some(failure)) => Err(failure.to_error()),
+        (Some(Ok(value)), None) => Ok(value),
+        (None, None) => Err(gone()),
+    };
+    // A caller that has gone away wants no answer.
+    let _ = answer.send(result);
 }
 
 /// The way to the writer task.
@@ -117,6 +124,14 @@ impl Writer {
     pub(super) async fn record(&self, new: NewEvent) -> Result<Recorded> {
         let (answer, answered) = oneshot::channel();
         self.send(Command::Record(Box::new(new), answer)).await?;
+        answered.await.map_err(|_| gone())?
+    }
+
+    /// Settles an artifact that is in the bucket, in the next batch and together with the others that are in it.
+    pub(super) async fn archive(&self, settlement: Settlement) -> Result<Written> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Command::Archive(Box::new(settlement), answer))
+            .await?;
         answered.await.map_err(|_| gone())?
     }
 
@@ -204,13 +219,19 @@ async fn run(
     }
 }
 
+/// Events are recorded together, and artifacts settled together.
 fn split(batch: impl Iterator<Item = Command>) -> (Events, Vec<Box<dyn Work>>) {
     let (mut events, mut works) = (Vec::new(), Vec::new());
+    let mut settlements = Settlements::default();
     for command in batch {
         match command {
             Command::Record(new, answer) => events.push((*new, answer)),
+            Command::Archive(settlement, answer) => settlements.push(*settlement, answer),
             Command::Work(work) => works.push(work),
         }
+    }
+    if !settlements.is_empty() {
+        works.push(Box::new(settlements));
     }
     (events, works)
 }

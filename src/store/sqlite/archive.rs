@@ -1,0 +1,198 @@
+//! Artifacts that are in the bucket: many are settled by the statements that one takes.
+
+use std::collections::{BTreeMap, HashSet};
+
+use futures::future::BoxFuture;
+use jiff::Timestamp;
+use sqlx::{Connection as _, SqliteConnection};
+
+use super::durable::{Answer, BatchFailure};
+use super::lease::touch;
+use super::writer::{Work, tell};
+use super::{error, rows, shelf};
+use crate::error::Result;
+use crate::model::{Archived, JobId, Kind, Lease, Recording, RecordingId};
+use crate::store::cure::{self, Saved};
+use crate::store::stored::{damaged, length, millis, to_json};
+use crate::store::{Written, sql};
+
+/// The end of one attempt that came well.
+#[derive(Clone, Debug)]
+pub(super) struct Settlement {
+    pub(super) lease: Lease,
+    pub(super) archived: Archived,
+    pub(super) now: Timestamp,
+}
+
+/// The settlements of one batch.
+#[derive(Default)]
+pub(super) struct Settlements {
+    waiting: Vec<Settlement>,
+    answers: Vec<Answer<Written>>,
+    results: Vec<Result<Written>>,
+}
+
+impl Settlements {
+    pub(super) fn push(&mut self, settlement: Settlement, answer: Answer<Written>) {
+        self.waiting.push(settlement);
+        self.answers.push(answer);
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// One that can't be stored fails alone.
+    async fn try_run(&mut self, conn: &mut SqliteConnection) -> Result<()> {
+        if let Ok(written) = attempt(conn, &self.waiting).await? {
+            self.results = written.into_iter().map(Ok).collect();
+            return Ok(());
+        }
+        for settlement in &self.waiting {
+            let written = attempt(conn, std::slice::from_ref(settlement)).await?;
+            let written = written.map(|written| written.first().copied().unwrap_or(Written::Stale));
+            self.results.push(written);
+        }
+        Ok(())
+    }
+}
+
+impl Work for Settlements {
+    fn run<'c>(&'c mut self, conn: &'c mut SqliteConnection) -> BoxFuture<'c, bool> {
+        Box::pin(async move {
+            let Err(error) = self.try_run(conn).await else {
+                return true;
+            };
+            let failure = BatchFailure::of(error);
+            self.results = self
+                .waiting
+                .iter()
+                .map(|_| Err(failure.to_error()))
+                .collect();
+            false
+        })
+    }
+
+    fn answer(self: Box<Self>, failure: Option<&BatchFailure>) {
+        let mut results = self.results.into_iter();
+        for answer in self.answers {
+            tell(answer, results.next(), failure);
+        }
+    }
+}
+
+/// Settles in a savepoint of its own. The outer error is that of the savepoint.
+async fn attempt(
+    conn: &mut SqliteConnection,
+    settlements: &[Settlement],
+) -> Result<Result<Vec<Written>>> {
+    let failed = |cause| error::from("write to the store", cause);
+    let mut savepoint = conn.begin().await.map_err(failed)?;
+    let written = archive(&mut savepoint, settlements).await;
+    match written {
+        Ok(_) => savepoint.commit().await,
+        Err(_) => savepoint.rollback().await,
+    }
+    .map_err(failed)?;
+    Ok(written)
+}
+
+/// Settles those whose lease is still the current one.
+pub(super) async fn archive(
+    conn: &mut SqliteConnection,
+    settlements: &[Settlement],
+) -> Result<Vec<Written>> {
+    let all_told: Vec<_> = settlements.iter().map(told).collect();
+    let mut saved: BTreeMap<RecordingId, Vec<Saved>> = BTreeMap::new();
+    let mut jobs = HashSet::new();
+    for row in rows::fetch_all(conn, sql::ARCHIVE_JOBS, &all_told).await? {
+        jobs.insert(rows::id::<JobId>(&row, "id")?);
+        let recording = rows::id(&row, "recording_id")?;
+        saved
+            .entry(recording)
+            .or_default()
+            .push(shelf::saved(&row)?);
+    }
+    let counts: Vec<_> = saved
+        .iter()
+        .map(|(recording, saved)| (recording, saved.len()))
+        .collect();
+    let query = sqlx::query(sql::COUNT_ARCHIVED).bind(to_json(&counts)?);
+    rows::execute(conn, query).await?;
+    if let Some(now) = settlements.iter().map(|settlement| settlement.now).max() {
+        withdraw_cured(conn, &saved, now).await?;
+    }
+    // A job is settled once, also when it is named twice.
+    Ok(settlements
+        .iter()
+        .map(|settlement| match jobs.remove(&settlement.lease.job) {
+            true => Written::Yes,
+            false => Written::Stale,
+        })
+        .collect())
+}
+
+/// A settlement as [`sql::ARCHIVE_JOBS`] takes it apart.
+fn told(settlement: &Settlement) -> impl serde::Serialize {
+    let Settlement {
+        lease,
+        archived,
+        now,
+    } = settlement;
+    (
+        lease.job,
+        lease.token,
+        archived.key.clone(),
+        length(archived.size_bytes),
+        archived.crc64nvme.clone(),
+        archived.sha256.clone(),
+        archived.etag.clone(),
+        archived.version_id.clone(),
+        millis(*now),
+    )
+}
+
+/// Withdraws the losses that artifacts, just archived, cure.
+async fn withdraw_cured(
+    conn: &mut SqliteConnection,
+    saved: &BTreeMap<RecordingId, Vec<Saved>>,
+    now: Timestamp,
+) -> Result<()> {
+    let is_evidence_only = |saved: &Saved| saved.is_inline || saved.kind == Kind::Event;
+    let cured_by: Vec<_> = saved
+        .iter()
+        .filter(|(_, saved)| !saved.iter().all(is_evidence_only))
+        .map(|(recording, _)| recording)
+        .collect();
+    if cured_by.is_empty() {
+        return Ok(());
+    }
+    for row in rows::fetch_all(conn, sql::LOSSES_TO_CURE, &cured_by).await? {
+        let here: RecordingId = rows::id(&row, "cured_by")?;
+        let of: RecordingId = rows::id(&row, "recording_id")?;
+        let loss = shelf::loss(&row)?;
+        let is_elsewhere = of != here;
+        if is_elsewhere {
+            let here = facts_of(conn, here).await?;
+            if !cure::is_about(&rows::facts(&row)?, loss.at, &here) {
+                continue;
+            }
+        }
+        let saved = saved.get(&here).map_or(&[][..], Vec::as_slice);
+        if saved.iter().any(|saved| cure::cures(saved, &loss)) {
+            shelf::withdraw(conn, rows::id(&row, "id")?, now).await?;
+            if is_elsewhere {
+                touch(conn, of).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn facts_of(conn: &mut SqliteConnection, recording: RecordingId) -> Result<Recording> {
+    let query = sqlx::query(sql::RECORDING_BY_ID).bind(recording.to_string());
+    match rows::optional(conn, query).await? {
+        Some(row) => rows::facts(&row),
+        None => Err(damaged(format!("recording {recording} is not there"))),
+    }
+}
