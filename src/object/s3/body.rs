@@ -15,21 +15,28 @@ use crate::object::Payload;
 ///
 /// Without `retryable` the SDK never retries a streaming body: one 503 would fail the part.
 pub(super) fn stream(payload: &Payload) -> ByteStream {
-    let chunks = Arc::clone(&payload.chunks);
-    let size_bytes = payload.size_bytes;
+    let payload = payload.clone();
     ByteStream::new(SdkBody::retryable(move || {
-        SdkBody::from_body_1_x(Chunks {
-            chunks: Arc::clone(&chunks),
-            next: 0,
-            left: size_bytes,
-        })
+        SdkBody::from_body_1_x(Chunks::of(&payload))
     }))
 }
 
-struct Chunks {
+/// A payload on its way.
+pub(super) struct Chunks {
     chunks: Arc<Vec<Bytes>>,
     next: usize,
     left: u64,
+}
+
+impl Chunks {
+    /// All of it.
+    pub(super) fn of(payload: &Payload) -> Chunks {
+        Chunks {
+            chunks: Arc::clone(&payload.chunks),
+            next: 0,
+            left: payload.size_bytes,
+        }
+    }
 }
 
 impl Body for Chunks {

@@ -17,13 +17,14 @@ use url::Url;
 
 use super::S3Settings;
 use super::classify::chain;
+use super::direct::Direct;
 use crate::error::{Class, Error, Result};
 
 /// A store that does not take a connection within this is down, for now.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// The first send and one repetition: retrying beyond that is the caller's decision.
-const SDK_ATTEMPTS: u32 = 2;
+pub(super) const SDK_ATTEMPTS: u32 = 2;
 
 /// Set by hand because the SDK's patience is only 5 s when it is left unset.
 const STALL_GRACE: Duration = Duration::from_secs(30);
@@ -31,7 +32,8 @@ const STALL_GRACE: Duration = Duration::from_secs(30);
 /// S3-compatible stores mostly ignore the region, but a signature has to name one.
 const REGION_OF_ENDPOINTS: &str = "us-east-1";
 
-pub(super) async fn client(settings: &S3Settings) -> Result<Client> {
+/// The SDK's client, and the same calls without it where that is possible.
+pub(super) async fn client(settings: &S3Settings) -> Result<(Client, Option<Direct>)> {
     let shared = loader(settings)?.load().await;
     if shared.region().is_none() {
         return Err(Error::new(
@@ -56,7 +58,37 @@ pub(super) async fn client(settings: &S3Settings) -> Result<Client> {
         // variable could change it.
         .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
         .build();
-    Ok(Client::from_conf(config))
+    let client = Client::from_conf(config);
+    let is_loopback = settings
+        .endpoint
+        .as_deref()
+        .and_then(|endpoint| Url::parse(endpoint).ok())
+        .is_some_and(|url| is_plain_loopback(&url));
+    let direct = match http_client(is_loopback) {
+        Some(http) => Direct::learn(&client, &settings.bucket, credentials, http).await,
+        None => None,
+    };
+    Ok((client, direct))
+}
+
+/// For the calls that are made without the SDK. The bucket is named by the configuration and nobody else, so no guard
+/// is asked; a proxy is used where the SDK's own client would use one.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it reaches the bucket only, and origins have clients of their own"
+)]
+fn http_client(is_loopback: bool) -> Option<reqwest::Client> {
+    let builder = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .user_agent(concat!("recording-harvester/", env!("CARGO_PKG_VERSION")))
+        .http1_only()
+        .connect_timeout(CONNECT_LIMIT);
+    let builder = match is_loopback {
+        true => builder.no_proxy(),
+        false => builder,
+    };
+    builder.build().ok()
 }
 
 fn loader(settings: &S3Settings) -> Result<ConfigLoader> {

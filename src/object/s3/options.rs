@@ -4,7 +4,7 @@
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::create_multipart_upload::CreateMultipartUploadError;
-use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::primitives::{DateTime, DateTimeFormat as Format};
 use aws_sdk_s3::types::{ObjectLockMode, ServerSideEncryption, StorageClass};
 use jiff::{SignedDuration, Timestamp};
 
@@ -46,6 +46,29 @@ pub(super) struct Headers {
     pub(super) tagging: Option<String>,
     pub(super) lock_mode: Option<ObjectLockMode>,
     pub(super) retain_until: Option<DateTime>,
+}
+
+impl Headers {
+    /// The options as they travel (S3 API reference, PutObject).
+    pub(super) fn named(self) -> [(&'static str, Option<String>); 6] {
+        let retain_until = self
+            .retain_until
+            .and_then(|at| at.fmt(Format::DateTime).ok());
+        let encryption = self.encryption.map(|way| way.as_str().to_owned());
+        let storage_class = self.storage_class.map(|class| class.as_str().to_owned());
+        let lock_mode = self.lock_mode.map(|mode| mode.as_str().to_owned());
+        [
+            ("x-amz-storage-class", storage_class),
+            ("x-amz-server-side-encryption", encryption),
+            (
+                "x-amz-server-side-encryption-aws-kms-key-id",
+                self.kms_key_id,
+            ),
+            ("x-amz-tagging", self.tagging),
+            ("x-amz-object-lock-mode", lock_mode),
+            ("x-amz-object-lock-retain-until-date", retain_until),
+        ]
+    }
 }
 
 impl UploadOptions {

@@ -3,9 +3,12 @@
 use aws_sdk_s3::types::ChecksumMode;
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
+use reqwest::Method;
+use reqwest::header::HeaderMap;
 
 use super::classify::{Refusal, failure};
-use super::write::{incomplete_answer, within};
+use super::direct::{self, Answer, Left, METADATA, text};
+use super::write::{incomplete_answer, repeated, within};
 use super::{S3Store, on};
 use crate::error::{Class, Error, Result};
 use crate::object::{ListedPart, ListedUpload, ObjectInfo};
@@ -17,6 +20,23 @@ impl S3Store {
     /// A bucket that is missing reads as "nothing is there": the answer to a HEAD has no body that
     /// would tell the two apart.
     pub(super) async fn head_object(&self, key: &str) -> Result<Option<ObjectInfo>> {
+        let call = direct::Call {
+            method: Method::HEAD,
+            key,
+            query: &[],
+            headers: vec![("x-amz-checksum-mode".to_owned(), "ENABLED".to_owned())],
+            payload: None,
+            limit: self.limit_for(0),
+        };
+        let left = match self.send(call).await {
+            Ok(Answer::Missing) => return Ok(None),
+            Ok(Answer::Done(headers)) => match told(&headers) {
+                Some(info) => return Ok(Some(info)),
+                None => Left::once(),
+            },
+            Ok(_) => Left::once(),
+            Err(left) => left,
+        };
         let sent = self
             .client
             .head_object()
@@ -24,9 +44,12 @@ impl S3Store {
             .key(key)
             .checksum_mode(ChecksumMode::Enabled)
             .customize()
-            .config_override(within(self.limit_for(0)))
+            .config_override(repeated(self.limit_for(0), left))
             .send()
             .await;
+        if sent.is_ok() {
+            self.note_taken(left);
+        }
         let head = match sent {
             Ok(head) => head,
             Err(error) if Refusal::of(&error).is_some_and(|r| r.status == 404) => return Ok(None),
@@ -232,6 +255,21 @@ fn listed(part: aws_sdk_s3::types::Part) -> Option<ListedPart> {
         size_bytes: u64::try_from(part.size?).ok()?,
         etag: part.e_tag?,
         crc64nvme: part.checksum_crc64_nvme,
+    })
+}
+
+/// What the answer to a HEAD tells of an object (S3 API reference, HeadObject).
+fn told(headers: &HeaderMap) -> Option<ObjectInfo> {
+    let metadata = headers.iter().filter_map(|(name, value)| {
+        let name = name.as_str().strip_prefix(METADATA)?;
+        Some((name.to_owned(), value.to_str().ok()?.to_owned()))
+    });
+    Some(ObjectInfo {
+        size_bytes: text(headers, "content-length")?.parse().ok()?,
+        etag: text(headers, "etag").map(unquoted),
+        version_id: text(headers, "x-amz-version-id"),
+        crc64nvme: text(headers, "x-amz-checksum-crc64nvme"),
+        metadata: sorted(metadata.collect()),
     })
 }
 

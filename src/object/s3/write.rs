@@ -4,11 +4,15 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use aws_sdk_s3::config::http::HttpResponse;
+use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
+use reqwest::Method;
 
 use super::classify::{Call, Refusal, failure};
+use super::connect::SDK_ATTEMPTS;
+use super::direct::{self, Answer, Left, METADATA};
 use super::{S3Store, body, on};
 use crate::error::{Class, Error, Result};
 use crate::model::job::FinishedPart;
@@ -62,6 +66,14 @@ impl S3Store {
         attributes: &Attributes,
         condition: Option<&Condition>,
     ) -> Result<WriteEnd, Failed> {
+        let call = self.direct_put(key, payload, attributes, condition);
+        let left = match self.send(call).await {
+            Ok(Answer::Done(_)) => return Ok(WriteEnd::Done),
+            Ok(Answer::Taken) => return Ok(WriteEnd::Taken),
+            Ok(Answer::Conflict) => return Ok(WriteEnd::Conflict),
+            Ok(Answer::Missing) => Left::default(),
+            Err(left) => left,
+        };
         let (if_none_match, if_match) = headers(condition);
         let options = self.headers(attributes);
         let sent = self
@@ -84,12 +96,43 @@ impl S3Store {
             .set_if_match(if_match)
             .body(body::stream(payload))
             .customize()
-            .config_override(within(self.limit_for(payload.size_bytes)))
+            .config_override(repeated(self.limit_for(payload.size_bytes), left))
             .send()
             .await;
         match sent {
-            Ok(_) => Ok(WriteEnd::Done),
+            Ok(_) => {
+                self.note_taken(left);
+                Ok(WriteEnd::Done)
+            }
             Err(error) => conditional_end(on("PutObject", key), error, condition),
+        }
+    }
+
+    fn direct_put<'a>(
+        &self,
+        key: &'a str,
+        payload: &'a Payload,
+        attributes: &Attributes,
+        condition: Option<&Condition>,
+    ) -> direct::Call<'a> {
+        let (if_none_match, if_match) = headers(condition);
+        let named = [
+            ("content-type", content_type(attributes)),
+            ("content-disposition", attributes.disposition.clone()),
+            ("if-none-match", if_none_match),
+            ("if-match", if_match),
+        ];
+        let named = named.into_iter().chain(self.headers(attributes).named());
+        let named = named.filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        let metadata = attributes.metadata.iter();
+        let metadata = metadata.map(|(name, value)| (format!("{METADATA}{name}"), value.clone()));
+        direct::Call {
+            method: Method::PUT,
+            key,
+            query: &[],
+            headers: named.chain(metadata).chain([checksum(payload)]).collect(),
+            payload: Some(payload),
+            limit: self.limit_for(payload.size_bytes),
         }
     }
 
@@ -133,6 +176,31 @@ impl S3Store {
         number: u32,
         payload: &Payload,
     ) -> Result<FinishedPart> {
+        let part_text = number.to_string();
+        let call = direct::Call {
+            method: Method::PUT,
+            key,
+            query: &[("partNumber", &part_text), ("uploadId", upload_id)],
+            headers: vec![checksum(payload)],
+            payload: Some(payload),
+            limit: self.limit_for(payload.size_bytes),
+        };
+        let finished = |etag| FinishedPart {
+            number,
+            size_bytes: payload.size_bytes,
+            etag,
+            crc64nvme: payload.crc64nvme,
+        };
+        let left = match self.send(call).await {
+            Ok(Answer::Done(headers)) => {
+                if let Some(etag) = direct::text(&headers, "etag") {
+                    return Ok(finished(etag));
+                }
+                Left::once()
+            }
+            Ok(_) => Left::once(),
+            Err(left) => left,
+        };
         let sent = self
             .client
             .upload_part()
@@ -144,19 +212,15 @@ impl S3Store {
             .checksum_crc64_nvme(encode_crc64nvme(payload.crc64nvme))
             .body(body::stream(payload))
             .customize()
-            .config_override(within(self.limit_for(payload.size_bytes)))
+            .config_override(repeated(self.limit_for(payload.size_bytes), left))
             .send()
             .await
             .map_err(|error| failure(on("UploadPart", key), error))?;
+        self.note_taken(left);
         let etag = sent
             .e_tag
             .ok_or_else(|| incomplete_answer("UploadPart", key, "ETag"))?;
-        Ok(FinishedPart {
-            number,
-            size_bytes: payload.size_bytes,
-            etag,
-            crc64nvme: payload.crc64nvme,
-        })
+        Ok(finished(etag))
     }
 
     pub(super) async fn complete_multipart_upload(
@@ -232,6 +296,18 @@ pub(super) fn within(limit: Duration) -> aws_sdk_s3::config::Builder {
             .operation_attempt_timeout(limit)
             .build(),
     )
+}
+
+/// The time limit of an attempt at a call that may have been sent before.
+pub(super) fn repeated(limit: Duration, left: Left) -> aws_sdk_s3::config::Builder {
+    let attempts = SDK_ATTEMPTS.saturating_sub(left.sent).max(1);
+    within(limit).retry_config(RetryConfig::standard().with_max_attempts(attempts))
+}
+
+/// The checksum by which the store itself refuses damage.
+fn checksum(payload: &Payload) -> (String, String) {
+    let value = encode_crc64nvme(payload.crc64nvme);
+    ("x-amz-checksum-crc64nvme".to_owned(), value)
 }
 
 /// How a write under a condition ended when it did not simply succeed.

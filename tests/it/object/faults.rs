@@ -237,8 +237,57 @@ async fn f60_a_bucket_that_refuses_is_denied_at_every_call() {
         }
         s3.heal();
     }
-    // Each was sent once: a refusal is not repeated.
-    assert_eq!(s3.count(Op::PutObject), 2);
+    // Each was sent once, and once more by the SDK to learn why it was refused.
+    assert_eq!(s3.count(Op::PutObject), 4);
+}
+
+/// The server refuses what is signed wrongly, and then the SDK would have sent it once more.
+#[tokio::test]
+async fn every_key_and_attribute_is_signed_right_at_the_first_send() {
+    let s3 = TestS3::start().await;
+    let store = s3.store().await;
+    let keys = [
+        "plain/recording.mp4",
+        "two words/a+b=c&d.txt",
+        "ünïcode/記録.vtt",
+        "a//b/c",
+        "(100%)*'!~_-;:@,$.json",
+    ];
+    let attributes = Attributes {
+        content_type: "video/mp4; codecs=\"a  b\"".to_owned(),
+        metadata: vec![("harvester-job".to_owned(), "a  b".to_owned())],
+        disposition: Some("attachment; filename=\"a b.mp4\"".to_owned()),
+        is_rewritten: false,
+    };
+    let ops = [Op::PutObject, Op::HeadObject, Op::UploadPart];
+    let sent = || ops.map(|op| s3.count(op)).iter().sum::<usize>();
+    for key in keys {
+        let before = sent();
+        let part = payload(key.as_bytes());
+        let put = store.put(key, &part, &attributes, ABSENT).await.unwrap();
+        assert_eq!(put, WriteEnd::Done, "{key}");
+        let info = store.head(key).await.unwrap().unwrap();
+        assert_eq!(info.metadata("harvester-job"), Some("a  b"), "{key}");
+        let (id, end) = one_part_upload(&*store, &format!("{key}.parts")).await;
+        assert!(!id.is_empty());
+        assert_eq!(end.complete(&*store).await.unwrap(), WriteEnd::Done);
+        assert_eq!(sent(), before + 3, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_takes_calls_only_from_the_sdk_gets_them_from_it_alone_from_then_on() {
+    let s3 = TestS3::start().await;
+    let store = s3.store().await;
+    let part = payload(b"x");
+    let attributes = Attributes::default();
+    s3.fail(Fault::once(Op::PutObject, Kind::Refused("InvalidRequest")));
+    let put = store.put("a", &part, &attributes, None).await.unwrap();
+    assert_eq!((put, s3.count(Op::PutObject)), (WriteEnd::Done, 2));
+    s3.fail(Fault::once(Op::PutObject, Kind::AccessDenied));
+    let error = store.put("b", &part, &attributes, None).await.unwrap_err();
+    assert_eq!(error.class(), Class::UploadDenied);
+    assert_eq!(s3.count(Op::PutObject), 3);
 }
 
 #[tokio::test]

@@ -149,7 +149,7 @@ async fn a_manifest_that_an_earlier_backfill_owes_is_written_by_the_next_one() {
     // The recording gets into the bucket, and its manifest does not.
     world.s3.fail(Fault {
         after: 1,
-        ..Fault::once(Op::PutObject, Kind::AccessDenied)
+        ..Fault::times(Op::PutObject, 2, Kind::AccessDenied)
     });
     let backfill = ["--json", "backfill", "daily", "--since", "7d"];
     assert_eq!(world.finish(&backfill).await.1, Some(0), "{}", world.log());

@@ -1,0 +1,326 @@
+//! The three calls that are made for every artifact and every part (PutObject, UploadPart, HeadObject), signed and sent
+//! without the SDK's machinery, which takes three times the CPU of the call itself.
+//!
+//! Only what goes well is understood here, and the refusals that a condition can have. Whatever else a store answers
+//! is for the SDK: it makes the call once more and says what is wrong. A store that takes from the SDK what it refuses
+//! here is left to the SDK for good.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::Credentials;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{ProvideCredentials as _, SharedCredentialsProvider};
+use aws_sdk_s3::presigning::PresigningConfig;
+use aws_sigv4::http_request::{
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
+    UriPathNormalizationMode, sign,
+};
+use aws_sigv4::sign::v4;
+use aws_smithy_runtime_api::client::identity::Identity;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Method, StatusCode};
+use tokio::sync::Mutex;
+use url::Url;
+
+use super::body::Chunks;
+use crate::clock::{Clock as _, SystemClock};
+use crate::object::Payload;
+
+/// What a signature leaves as it is in a path (Amazon S3, Signature Version 4: `UriEncode`).
+const PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'.')
+    .remove(b'_')
+    .remove(b'~')
+    .remove(b'/');
+
+/// The same in a query.
+const QUERY: &AsciiSet = &PATH.add(b'/');
+
+/// What the names of an object's own metadata begin with.
+pub(super) const METADATA: &str = "x-amz-meta-";
+
+/// Credentials that live for less than this are not used any more: a request may take a while.
+const CREDENTIALS_MARGIN: Duration = Duration::from_secs(60);
+
+/// The wait before the SDK makes a call that failed here is drawn from zero to this: the first of the SDK's own waits.
+const REPEAT_DELAY: Duration = Duration::from_secs(1);
+
+/// The calls for one bucket. Clones share connections and credentials.
+#[derive(Clone)]
+pub(super) struct Direct(Arc<Bucket>);
+
+struct Bucket {
+    client: reqwest::Client,
+    /// All of an object's URL but its key.
+    base: String,
+    region: String,
+    provider: SharedCredentialsProvider,
+    credentials: Mutex<Option<Credentials>>,
+    /// Whether the store has taken from the SDK what it had refused here.
+    is_off: AtomicBool,
+}
+
+/// One call.
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    pub(super) key: &'a str,
+    /// Names in order, values as they are.
+    pub(super) query: &'a [(&'static str, &'a str)],
+    /// Names in lower case.
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) payload: Option<&'a Payload>,
+    /// How long it may take.
+    pub(super) limit: Duration,
+}
+
+/// An answer that is understood here.
+pub(super) enum Answer {
+    /// 200.
+    Done(HeaderMap),
+    /// 404 to a HEAD.
+    Missing,
+    /// 412.
+    Taken,
+    /// 409.
+    Conflict,
+}
+
+/// A call that the SDK has to make.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Left {
+    /// How often it was sent here.
+    pub(super) sent: u32,
+    /// Whether the store answered that it does not take it.
+    is_refused: bool,
+}
+
+impl Left {
+    /// Sent, and what was answered tells nothing.
+    pub(super) fn once() -> Left {
+        Left {
+            sent: 1,
+            is_refused: false,
+        }
+    }
+}
+
+impl Direct {
+    /// Learns from the SDK where objects are and how their calls are signed. `None` where that is another way than a
+    /// plain bucket's: a directory bucket's sessions, several regions.
+    pub(super) async fn learn(
+        sdk: &Client,
+        bucket: &str,
+        provider: SharedCredentialsProvider,
+        client: reqwest::Client,
+    ) -> Option<Direct> {
+        const KEY: &str = "key";
+        let an_hour = PresigningConfig::expires_in(Duration::from_secs(3600)).ok()?;
+        let call = sdk.get_object().bucket(bucket).key(KEY);
+        let presigned = call.presigned(an_hour).await.ok()?;
+        let (base, region) = taught(presigned.uri(), KEY)?;
+        Some(Direct(Arc::new(Bucket {
+            client,
+            base,
+            region,
+            provider,
+            credentials: Mutex::new(None),
+            is_off: AtomicBool::new(false),
+        })))
+    }
+
+    /// Makes a call.
+    ///
+    /// # Errors
+    /// When it is for the SDK to make; a store that could not answer is given a moment before that.
+    pub(super) async fn send(&self, call: Call<'_>) -> Result<Answer, Left> {
+        let is_head = call.method == Method::HEAD;
+        let limit = call.limit;
+        let request = self.request(call).await.ok_or(Left::default())?;
+        let sent = tokio::time::timeout(limit, self.0.client.execute(request)).await;
+        let response = match sent {
+            Ok(Ok(response)) => Some(response),
+            Ok(Err(error)) => {
+                tracing::debug!(error = %error.without_url(), "a call to the bucket failed");
+                None
+            }
+            Err(_) => None,
+        };
+        let status = response.as_ref().map(reqwest::Response::status);
+        match (status, response) {
+            (Some(StatusCode::OK), Some(response)) => {
+                return Ok(Answer::Done(response.headers().clone()));
+            }
+            (Some(StatusCode::NOT_FOUND), _) if is_head => return Ok(Answer::Missing),
+            (Some(StatusCode::PRECONDITION_FAILED), _) => return Ok(Answer::Taken),
+            (Some(StatusCode::CONFLICT), _) => return Ok(Answer::Conflict),
+            _ => {}
+        }
+        let is_refused = status.is_some_and(is_refusal);
+        if !is_refused {
+            tokio::time::sleep(REPEAT_DELAY.mul_f64(fastrand::f64())).await;
+        }
+        Err(Left {
+            sent: 1,
+            is_refused,
+        })
+    }
+
+    /// The SDK has made a call that was left to it, and the store took it.
+    pub(super) fn note_taken(&self, left: Left) {
+        if left.is_refused && !self.0.is_off.swap(true, Ordering::Relaxed) {
+            tracing::info!("the object store wants calls as the SDK makes them");
+        }
+    }
+
+    async fn request(&self, call: Call<'_>) -> Option<reqwest::Request> {
+        let bucket = &self.0;
+        if bucket.is_off.load(Ordering::Relaxed) {
+            return None;
+        }
+        let mut url = format!("{}{}", bucket.base, utf8_percent_encode(call.key, PATH));
+        for (place, (name, value)) in call.query.iter().enumerate() {
+            url.push(if place == 0 { '?' } else { '&' });
+            url.push_str(name);
+            url.push('=');
+            url.extend(utf8_percent_encode(value, QUERY));
+        }
+        let target = Url::parse(&url).ok()?;
+        if target.as_str() != url {
+            // Dots between slashes are only a name to S3, and a way to a URL.
+            return None;
+        }
+        let signature = self.sign(&call, &url).await?;
+        let mut request = reqwest::Request::new(call.method, target);
+        let headers = request.headers_mut();
+        for (name, value) in call.headers {
+            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+            headers.insert(name, HeaderValue::from_str(&value).ok()?);
+        }
+        headers.extend(signature);
+        if let Some(payload) = call.payload {
+            *request.body_mut() = Some(reqwest::Body::wrap(Chunks::of(payload)));
+        }
+        Some(request)
+    }
+
+    /// The headers that sign a call.
+    async fn sign(&self, call: &Call<'_>, url: &str) -> Option<HeaderMap> {
+        let identity = Identity::from(self.credentials().await?);
+        let mut settings = SigningSettings::default();
+        settings.percent_encoding_mode = PercentEncodingMode::Single;
+        settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
+        settings.payload_checksum_kind = PayloadChecksumKind::XAmzSha256;
+        let params = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(&self.0.region)
+            .name("s3")
+            .time(SystemClock.now().into())
+            .settings(settings)
+            .build()
+            .ok()?
+            .into();
+        let headers = call
+            .headers
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        // The checksum that goes along is what the store checks the content by.
+        let body = SignableBody::UnsignedPayload;
+        let request = SignableRequest::new(call.method.as_str(), url, headers, body).ok()?;
+        let (instructions, _) = sign(request, &params).ok()?.into_parts();
+        let (signed, _) = instructions.into_parts();
+        signed
+            .into_iter()
+            .map(|header| {
+                let mut value = HeaderValue::from_str(header.value()).ok()?;
+                value.set_sensitive(header.sensitive());
+                Some((HeaderName::from_static(header.name()), value))
+            })
+            .collect()
+    }
+
+    async fn credentials(&self) -> Option<Credentials> {
+        let mut kept = self.0.credentials.lock().await;
+        let is_fresh = |credentials: &Credentials| {
+            let least = SystemTime::from(SystemClock.now()) + CREDENTIALS_MARGIN;
+            credentials.expiry().is_none_or(|expiry| expiry > least)
+        };
+        if let Some(credentials) = kept.as_ref().filter(|kept| is_fresh(kept)) {
+            return Some(credentials.clone());
+        }
+        let fresh = self.0.provider.provide_credentials().await.ok()?;
+        *kept = Some(fresh.clone());
+        Some(fresh)
+    }
+}
+
+/// Whether an answer says that the call is not taken, and not that the store can't at this moment.
+fn is_refusal(status: StatusCode) -> bool {
+    let is_passing = matches!(
+        status,
+        StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS
+    );
+    status == StatusCode::NOT_IMPLEMENTED || (status.is_client_error() && !is_passing)
+}
+
+/// A header's value.
+pub(super) fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    let value = headers.get(name)?.to_str().ok()?;
+    Some(value.to_owned())
+}
+
+/// What a presigned URL of `key` tells: an object's URL without its key, and the region of its signature.
+fn taught(presigned: &str, key: &str) -> Option<(String, String)> {
+    let url = Url::parse(presigned).ok()?;
+    let value = |name| {
+        let pair = url.query_pairs().find(|(found, _)| found == name);
+        pair.map(|(_, value)| value.into_owned())
+    };
+    let is_plain = value("X-Amz-Algorithm")? == "AWS4-HMAC-SHA256";
+    let credential = value("X-Amz-Credential")?;
+    let scope: Vec<_> = credential.rsplitn(5, '/').collect();
+    let ["aws4_request", "s3", region, _, _] = scope.as_slice() else {
+        return None;
+    };
+    let base = presigned.split('?').next()?.strip_suffix(key)?;
+    is_plain.then(|| (base.to_owned(), (*region).to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_presigned_url_tells_where_a_plain_buckets_objects_are() {
+        let of = |base: &str, algorithm: &str, scope: &str| {
+            let url = format!(
+                "{base}key?x-id=GetObject&X-Amz-Algorithm={algorithm}&X-Amz-Credential=AK%2FID%2F20261128%2F{scope}%2Faws4_request"
+            );
+            taught(&url, "key")
+        };
+        for base in [
+            "https://bucket.s3.eu-central-1.amazonaws.com/",
+            "http://127.0.0.1:9000/bucket/",
+        ] {
+            let taught = of(base, "AWS4-HMAC-SHA256", "eu-central-1%2Fs3");
+            assert_eq!(taught, Some((base.to_owned(), "eu-central-1".to_owned())));
+        }
+        let base = "https://bucket--use1-az4--x-s3.s3express-use1-az4.us-east-1.amazonaws.com/";
+        assert_eq!(of(base, "AWS4-HMAC-SHA256", "us-east-1%2Fs3express"), None);
+        let base = "https://name.mrap.accesspoint.s3-global.amazonaws.com/";
+        assert_eq!(of(base, "AWS4-ECDSA-P256-SHA256", "%2As3"), None);
+    }
+
+    #[test]
+    fn a_store_that_can_not_answer_has_refused_nothing() {
+        let statuses = [400, 403, 404, 408, 411, 429, 500, 501, 503];
+        let refusals: Vec<_> = statuses
+            .into_iter()
+            .filter(|status| is_refusal(StatusCode::from_u16(*status).unwrap()))
+            .collect();
+        assert_eq!(refusals, [400, 403, 404, 411, 501]);
+    }
+}
