@@ -1,6 +1,7 @@
 //! One attempt at one artifact: open, carry part by part, check, seal.
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
@@ -42,6 +43,8 @@ pub(super) struct Attempt<'a> {
     pub(super) earlier: Mutex<Option<Checkpoint>>,
     /// What was, or was about to be, put under a key.
     pub(super) sealed: Mutex<Option<(String, Fingerprint)>>,
+    /// Whether it was looked what is under the key since the content was last begun.
+    is_looked: AtomicBool,
     // Behind a lock only because cancellation drops `run` and then tidies up.
     pub(super) upload: Mutex<Option<OpenUpload>>,
 }
@@ -62,6 +65,7 @@ impl<'a> Attempt<'a> {
             allow_hosts,
             earlier: Mutex::new(job.checkpoint.clone()),
             sealed: Mutex::new(sealed_earlier(job)),
+            is_looked: AtomicBool::new(false),
             upload: Mutex::new(None),
         }
     }
@@ -71,8 +75,14 @@ impl<'a> Attempt<'a> {
         let mut names = Names::of(&self.job.key);
         let mut opened = None;
         let mut restarts = 0;
+        // Nothing of ours can be there yet, so that the origin comes first, and a small object's own write tells
+        // whether something else is.
+        let is_fresh = self.job.attempts <= 1 && self.job.checkpoint.is_none();
         loop {
-            if let Some(archived) = self.find_free_or_ours(&mut names).await? {
+            self.is_looked.store(false, Ordering::Relaxed);
+            if (!is_fresh || restarts > 0)
+                && let Some(archived) = self.find_free_or_ours(&mut names).await?
+            {
                 return Ok(self.told(archived));
             }
             let stop = match self.carry(&mut names, opened.take()).await {
@@ -99,6 +109,7 @@ impl<'a> Attempt<'a> {
     /// Goes to the first name that nobody else has. `Some` when our own object is there already: an
     /// earlier attempt was killed between sealing and settling.
     async fn find_free_or_ours(&self, names: &mut Names) -> Result<Option<Archived>> {
+        self.is_looked.store(true, Ordering::Relaxed);
         loop {
             let key = names.key();
             let Some(info) = self.engine.objects.head(&key).await? else {
@@ -109,6 +120,22 @@ impl<'a> Attempt<'a> {
                 // It is carried again, and found equal or not when it is put.
                 Known::Perhaps => return Ok(None),
                 Known::Other => names.next()?,
+            }
+        }
+    }
+
+    /// As [`Attempt::find_free_or_ours`], unless it was looked already; while the origin is held open.
+    async fn look_before_upload(&self, names: &mut Names) -> Result<Option<Archived>> {
+        if self.is_looked.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let patience = self.patience();
+        let mut tries = patience.tries();
+        loop {
+            match self.find_free_or_ours(names).await {
+                Err(error) if tries.wait_after(&error).await => {}
+                Err(error) => return Err(error),
+                Ok(found) => return Ok(found),
             }
         }
     }
@@ -156,6 +183,9 @@ impl<'a> Attempt<'a> {
         let memory = Memory::begin(&self.engine.budget, plan.part_len(1)).await?;
         match plan {
             Plan::Equal { .. } => {
+                if let Some(archived) = self.look_before_upload(names).await? {
+                    return Ok(archived);
+                }
                 let key = names.key();
                 let upload_id = self
                     .create_upload(
@@ -199,6 +229,9 @@ impl<'a> Attempt<'a> {
         )
         .await?;
         if !is_single && first.size_bytes == target {
+            if let Some(archived) = self.look_before_upload(names).await? {
+                return Ok(archived);
+            }
             let key = names.key();
             let upload_id = self
                 .create_upload(
