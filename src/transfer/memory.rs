@@ -14,7 +14,7 @@ use super::budget::{Budget, Share};
 use crate::error::{Error, Result};
 
 /// By how much a part's memory grows at a time.
-const STEP_BYTES: u64 = 1024 * 1024;
+const STEP_BYTES: u64 = 256 * 1024;
 
 /// Memory that one transfer's parts may take, its reserve included.
 const TRANSFER_BYTES: u64 = 64 * 1024 * 1024;

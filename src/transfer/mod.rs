@@ -95,7 +95,7 @@ impl Default for TransferSettings {
     fn default() -> Self {
         TransferSettings {
             memory_bytes: 256 * 1024 * 1024,
-            part_size_bytes: 8 * 1024 * 1024,
+            part_size_bytes: 5 * 1024 * 1024,
             lanes: 24,
             all_lanes: 64,
             surge: 32,

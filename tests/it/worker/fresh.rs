@@ -274,7 +274,7 @@ fn start_of(seen: &Seen) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_url_that_dies_half_way_is_replaced_and_its_transfer_goes_on_from_the_checkpoint() {
     const SIZE: usize = 20 << 20;
-    const PART: u64 = 8 << 20;
+    const PART: u64 = 5 << 20;
     const FILES: usize = 3;
     let world = World::start().await;
     let origin = TestOrigin::start().await;
@@ -331,5 +331,5 @@ async fn a_url_that_dies_half_way_is_replaced_and_its_transfer_goes_on_from_the_
     };
     assert_eq!(made(Op::CreateUpload), FILES, "one upload each");
     assert_eq!(made(Op::Complete), FILES);
-    assert_eq!(made(Op::UploadPart), FILES * SIZE.div_ceil(8 << 20));
+    assert_eq!(made(Op::UploadPart), FILES * SIZE.div_ceil(PART as usize));
 }
