@@ -266,6 +266,16 @@ fn is_refusal(status: StatusCode) -> bool {
     status == StatusCode::NOT_IMPLEMENTED || (status.is_client_error() && !is_passing)
 }
 
+/// Those headers of a call that it has.
+pub(super) fn some(
+    named: impl IntoIterator<Item = (&'static str, Option<String>)>,
+) -> Vec<(String, String)> {
+    let named = named.into_iter();
+    named
+        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
+        .collect()
+}
+
 /// A header's value.
 pub(super) fn text(headers: &HeaderMap, name: &str) -> Option<String> {
     let value = headers.get(name)?.to_str().ok()?;

@@ -3,10 +3,10 @@
 //! The SDK signs, sends and parses; what it would decide is decided here instead. Checksums are given
 //! by hand (they were computed while the bytes arrived), each attempt has a time limit made from its
 //! size, and two attempts at most are the SDK's: the caller has a retry budget of its own, and the
-//! SDK's retry quota is shared by the whole client. The calls that are made all the time are first made without it
-//! ([`direct`]).
+//! SDK's retry quota is shared by the whole client. The calls that are made all the time are first made without it.
 
 mod body;
+mod checksum;
 mod classify;
 mod connect;
 mod direct;
@@ -77,6 +77,8 @@ pub struct S3Store {
     clock: SharedClock,
     /// Whether it was seen that the store does not know `If-None-Match` on writes.
     lacks_conditions: Arc<AtomicBool>,
+    /// Whether it was seen that it does not know CRC64NVME.
+    lacks_crc64nvme: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for S3Store {
@@ -103,6 +105,7 @@ impl S3Store {
             options: UploadOptions::default(),
             clock: Arc::new(SystemClock),
             lacks_conditions: Arc::default(),
+            lacks_crc64nvme: Arc::default(),
         })
     }
 

@@ -7,9 +7,11 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::create_multipart_upload::CreateMultipartUploadError;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use reqwest::Method;
 
+use super::checksum::Checksum;
 use super::classify::{Call, Refusal, failure};
 use super::connect::SDK_ATTEMPTS;
 use super::direct::{self, Answer, Left, METADATA};
@@ -42,7 +44,7 @@ impl S3Store {
         let is_absent = condition == Some(&Condition::Absent);
         if !is_absent || !self.lacks_conditions.load(Ordering::Relaxed) {
             match write(condition.cloned()).await {
-                Err(failed) if is_absent && failed.may_lack_conditions => {}
+                Err(failed) if is_absent && failed.may_lack_headers => {}
                 end => return end.map_err(|failed| failed.error),
             }
         }
@@ -66,7 +68,30 @@ impl S3Store {
         attributes: &Attributes,
         condition: Option<&Condition>,
     ) -> Result<WriteEnd, Failed> {
-        let call = self.direct_put(key, payload, attributes, condition);
+        let put = async |uses_crc64nvme| {
+            let checksum = self.checksum(payload, uses_crc64nvme).await?;
+            self.put_checked(key, (payload, checksum), attributes, condition)
+                .await
+        };
+        let knows_crc64nvme = self.knows_crc64nvme();
+        match put(knows_crc64nvme).await {
+            Err(failed) if knows_crc64nvme && failed.may_lack_headers => {
+                let end = put(false).await.map_err(|_| failed)?;
+                self.note_no_crc64nvme();
+                Ok(end)
+            }
+            end => end,
+        }
+    }
+
+    async fn put_checked(
+        &self,
+        key: &str,
+        (payload, checksum): (&Payload, Checksum),
+        attributes: &Attributes,
+        condition: Option<&Condition>,
+    ) -> Result<WriteEnd, Failed> {
+        let call = self.direct_put(key, (payload, &checksum), attributes, condition);
         let left = match self.send(call).await {
             Ok(Answer::Done(_)) => return Ok(WriteEnd::Done),
             Ok(Answer::Taken) => return Ok(WriteEnd::Taken),
@@ -91,7 +116,8 @@ impl S3Store {
             .set_object_lock_retain_until_date(options.retain_until)
             .set_metadata(Some(attributes.metadata.iter().cloned().collect()))
             .content_length(length(payload.size_bytes)?)
-            .checksum_crc64_nvme(encode_crc64nvme(payload.crc64nvme))
+            .set_checksum_crc64_nvme(checksum.crc64nvme)
+            .set_content_md5(checksum.md5)
             .set_if_none_match(if_none_match)
             .set_if_match(if_match)
             .body(body::stream(payload))
@@ -111,7 +137,7 @@ impl S3Store {
     fn direct_put<'a>(
         &self,
         key: &'a str,
-        payload: &'a Payload,
+        (payload, checksum): (&'a Payload, &Checksum),
         attributes: &Attributes,
         condition: Option<&Condition>,
     ) -> direct::Call<'a> {
@@ -122,15 +148,15 @@ impl S3Store {
             ("if-none-match", if_none_match),
             ("if-match", if_match),
         ];
-        let named = named.into_iter().chain(self.headers(attributes).named());
-        let named = named.filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        let named = named.into_iter().chain(checksum.named());
+        let named = named.chain(self.headers(attributes).named());
         let metadata = attributes.metadata.iter();
         let metadata = metadata.map(|(name, value)| (format!("{METADATA}{name}"), value.clone()));
         direct::Call {
             method: Method::PUT,
             key,
             query: &[],
-            headers: named.chain(metadata).chain([checksum(payload)]).collect(),
+            headers: direct::some(named).into_iter().chain(metadata).collect(),
             payload: Some(payload),
             limit: self.limit_for(payload.size_bytes),
         }
@@ -141,6 +167,27 @@ impl S3Store {
         key: &str,
         attributes: &Attributes,
     ) -> Result<String> {
+        let knows_crc64nvme = self.knows_crc64nvme();
+        let failed = match self.begin(key, attributes, knows_crc64nvme).await {
+            Err(error) if knows_crc64nvme && is_bad_option(&error) => error,
+            begun => return begun.map_err(|error| self.begin_failure(key, error))?,
+        };
+        match self.begin(key, attributes, false).await {
+            Ok(id) => {
+                self.note_no_crc64nvme();
+                id
+            }
+            Err(_) => Err(self.begin_failure(key, failed)),
+        }
+    }
+
+    /// The upload's id, or that the answer has none.
+    async fn begin(
+        &self,
+        key: &str,
+        attributes: &Attributes,
+        uses_crc64nvme: bool,
+    ) -> Result<Result<String>, SdkError<CreateMultipartUploadError, HttpResponse>> {
         let options = self.headers(attributes);
         let created = self
             .client
@@ -156,17 +203,14 @@ impl S3Store {
             .set_object_lock_mode(options.lock_mode)
             .set_object_lock_retain_until_date(options.retain_until)
             .set_metadata(Some(attributes.metadata.iter().cloned().collect()))
-            .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
-            .checksum_type(ChecksumType::FullObject)
+            .set_checksum_algorithm(uses_crc64nvme.then_some(ChecksumAlgorithm::Crc64Nvme))
+            .set_checksum_type(uses_crc64nvme.then_some(ChecksumType::FullObject))
             .customize()
             .config_override(within(self.limit_for(0)))
             .send()
-            .await
-            .map_err(|error| self.begin_failure(key, error))?;
-        created
-            .upload_id
-            .filter(|id| !id.is_empty())
-            .ok_or_else(|| incomplete_answer("CreateMultipartUpload", key, "upload id"))
+            .await?;
+        let id = created.upload_id.filter(|id| !id.is_empty());
+        Ok(id.ok_or_else(|| incomplete_answer("CreateMultipartUpload", key, "upload id")))
     }
 
     pub(super) async fn send_part(
@@ -176,12 +220,35 @@ impl S3Store {
         number: u32,
         payload: &Payload,
     ) -> Result<FinishedPart> {
+        let send = async |uses_crc64nvme| {
+            let checksum = self.checksum(payload, uses_crc64nvme).await?;
+            self.send_checked(key, upload_id, number, (payload, checksum))
+                .await
+        };
+        let knows_crc64nvme = self.knows_crc64nvme();
+        match send(knows_crc64nvme).await {
+            Err(failed) if knows_crc64nvme && failed.may_lack_headers => {
+                let part = send(false).await.map_err(|_| failed.error)?;
+                self.note_no_crc64nvme();
+                Ok(part)
+            }
+            sent => sent.map_err(|failed| failed.error),
+        }
+    }
+
+    async fn send_checked(
+        &self,
+        key: &str,
+        upload_id: &str,
+        number: u32,
+        (payload, checksum): (&Payload, Checksum),
+    ) -> Result<FinishedPart, Failed> {
         let part_text = number.to_string();
         let call = direct::Call {
             method: Method::PUT,
             key,
             query: &[("partNumber", &part_text), ("uploadId", upload_id)],
-            headers: vec![checksum(payload)],
+            headers: direct::some(checksum.named()),
             payload: Some(payload),
             limit: self.limit_for(payload.size_bytes),
         };
@@ -209,13 +276,17 @@ impl S3Store {
             .upload_id(upload_id)
             .part_number(part_number(number)?)
             .content_length(length(payload.size_bytes)?)
-            .checksum_crc64_nvme(encode_crc64nvme(payload.crc64nvme))
+            .set_checksum_crc64_nvme(checksum.crc64nvme)
+            .set_content_md5(checksum.md5)
             .body(body::stream(payload))
             .customize()
             .config_override(repeated(self.limit_for(payload.size_bytes), left))
             .send()
             .await
-            .map_err(|error| failure(on("UploadPart", key), error))?;
+            .map_err(|error| Failed {
+                may_lack_headers: is_bad_option(&error),
+                error: failure(on("UploadPart", key), error),
+            })?;
         self.note_taken(left);
         let etag = sent
             .e_tag
@@ -232,15 +303,16 @@ impl S3Store {
         condition: Option<&Condition>,
     ) -> Result<WriteEnd, Failed> {
         let (if_none_match, if_match) = headers(condition);
+        let knows_crc64nvme = self.knows_crc64nvme();
         let sent = self
             .client
             .complete_multipart_upload()
             .bucket(&self.bucket)
             .key(key)
             .upload_id(upload_id)
-            .multipart_upload(part_list(parts)?)
-            .checksum_type(ChecksumType::FullObject)
-            .checksum_crc64_nvme(encode_crc64nvme(whole.crc64nvme))
+            .multipart_upload(part_list(parts, knows_crc64nvme)?)
+            .set_checksum_type(knows_crc64nvme.then_some(ChecksumType::FullObject))
+            .set_checksum_crc64_nvme(knows_crc64nvme.then(|| encode_crc64nvme(whole.crc64nvme)))
             .mpu_object_size(length(whole.size_bytes)?)
             .set_if_none_match(if_none_match)
             .set_if_match(if_match)
@@ -304,12 +376,6 @@ pub(super) fn repeated(limit: Duration, left: Left) -> aws_sdk_s3::config::Build
     within(limit).retry_config(RetryConfig::standard().with_max_attempts(attempts))
 }
 
-/// The checksum by which the store itself refuses damage.
-fn checksum(payload: &Payload) -> (String, String) {
-    let value = encode_crc64nvme(payload.crc64nvme);
-    ("x-amz-checksum-crc64nvme".to_owned(), value)
-}
-
 /// How a write under a condition ended when it did not simply succeed.
 fn conditional_end<E>(
     call: Call<'_>,
@@ -336,29 +402,34 @@ where
         return Ok(WriteEnd::Unclear);
     }
     // Stores that do not know the header say so in many ways; whether it was that shows without it.
-    let may_lack_conditions = refusal.status == 501
+    let may_lack_headers = refusal.status == 501
         || (refusal.status == 400
             && ["NotImplemented", "InvalidArgument", "InvalidRequest"]
                 .iter()
                 .any(|code| refusal.is(code)));
     Err(Failed {
         error: refusal.into_error(call),
-        may_lack_conditions,
+        may_lack_headers,
     })
+}
+
+/// Whether a call may have been refused for a header that the store does not know.
+fn is_bad_option<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    Refusal::of(error).is_some_and(|refusal| refusal.is_bad_option())
 }
 
 /// A write that failed.
 pub(super) struct Failed {
     error: Error,
-    /// Whether it could be that the store does not know conditions.
-    may_lack_conditions: bool,
+    /// Whether it could be that the store does not know a header: that of a condition or of a checksum.
+    may_lack_headers: bool,
 }
 
 impl From<Error> for Failed {
     fn from(error: Error) -> Failed {
         Failed {
             error,
-            may_lack_conditions: false,
+            may_lack_headers: false,
         }
     }
 }
@@ -372,14 +443,14 @@ fn headers(condition: Option<&Condition>) -> (Option<String>, Option<String>) {
     }
 }
 
-fn part_list(parts: &[FinishedPart]) -> Result<CompletedMultipartUpload> {
+fn part_list(parts: &[FinishedPart], has_crc64nvme: bool) -> Result<CompletedMultipartUpload> {
     let mut list = CompletedMultipartUpload::builder();
     for part in parts {
         list = list.parts(
             CompletedPart::builder()
                 .part_number(part_number(part.number)?)
                 .e_tag(&part.etag)
-                .checksum_crc64_nvme(encode_crc64nvme(part.crc64nvme))
+                .set_checksum_crc64_nvme(has_crc64nvme.then(|| encode_crc64nvme(part.crc64nvme)))
                 .build(),
         );
     }

@@ -80,6 +80,8 @@ pub enum Kind {
     AbortedUpload,
     /// 501 if the request has a condition, as from a store that knows none; else it goes through.
     NoConditions,
+    /// 400 if the request has a CRC64NVME, as from a store that knows none; else it goes through.
+    NoCrc64,
     /// A byte of the request's body is another one when it arrives.
     FlippedByte,
 }
@@ -285,6 +287,12 @@ impl TestS3 {
     }
 }
 
+fn names_crc64(headers: &http::HeaderMap) -> bool {
+    headers
+        .iter()
+        .any(|(name, value)| name == "x-amz-checksum-crc64nvme" || value == "CRC64NVME")
+}
+
 /// A server without a proxy in `root`.
 pub async fn start_embedded(root: &Path) -> EmbeddedS3 {
     let settings = EmbeddedSettings {
@@ -404,6 +412,10 @@ async fn answer(
         Some(Kind::Stall) => std::future::pending().await,
         Some(Kind::NoConditions) => match request.headers().contains_key("if-none-match") {
             true => Ok(refusal(501, "NotImplemented")),
+            false => forward(request, backend).await,
+        },
+        Some(Kind::NoCrc64) => match names_crc64(request.headers()) {
+            true => Ok(refusal(400, "InvalidArgument")),
             false => forward(request, backend).await,
         },
         Some(Kind::FlippedByte) => {

@@ -291,6 +291,61 @@ async fn a_store_that_takes_calls_only_from_the_sdk_gets_them_from_it_alone_from
 }
 
 #[tokio::test]
+async fn a_store_that_knows_no_crc64nvme_refuses_damage_by_md5() {
+    let ops = [
+        Op::PutObject,
+        Op::CreateUpload,
+        Op::UploadPart,
+        Op::Complete,
+    ];
+    // Whatever comes first tells it, and a part of an upload that another process has begun, too.
+    for first in [Op::PutObject, Op::CreateUpload, Op::UploadPart] {
+        let s3 = TestS3::start().await;
+        let store = s3.store().await;
+        let begun = match first {
+            Op::UploadPart => Some(store.create_upload("a", &Attributes::default()).await),
+            _ => None,
+        };
+        for op in ops {
+            s3.fail(Fault::always(op, Kind::NoCrc64));
+        }
+        let part = payload(b"the part");
+        if first == Op::PutObject {
+            let put = store.put("p", &part, &Attributes::default(), ABSENT).await;
+            assert_eq!(put.unwrap(), WriteEnd::Done);
+            assert_eq!(s3.object("p").await.unwrap(), b"the part");
+        }
+        let id = match begun {
+            Some(id) => id.unwrap(),
+            None => {
+                let id = store.create_upload("a", &Attributes::default()).await;
+                id.unwrap()
+            }
+        };
+        let finished = store.upload_part("a", &id, 1, &part).await.unwrap();
+        let end = WriteEndOf {
+            key: "a".to_owned(),
+            id,
+            finished,
+            crc64nvme: part.crc64nvme,
+        };
+        let completed = end.complete(&*store).await;
+        if first != Op::UploadPart {
+            assert_eq!(completed.unwrap(), WriteEnd::Done);
+            assert_eq!(s3.object("a").await.unwrap(), b"the part");
+        }
+
+        s3.heal();
+        s3.fail(Fault::always(Op::PutObject, Kind::FlippedByte));
+        let damaged = store.put("d", &part, &Attributes::default(), None).await;
+        let error = damaged.unwrap_err();
+        assert_eq!(error.class(), Class::UploadFailed);
+        assert!(error.to_string().contains("BadDigest"), "{error}");
+        assert_eq!(s3.object("d").await, None);
+    }
+}
+
+#[tokio::test]
 async fn f62_a_store_that_is_down_is_a_transient_failure() {
     let s3 = TestS3::start().await;
     let settings = s3.settings();

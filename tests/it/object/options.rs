@@ -54,7 +54,7 @@ async fn options_go_with_every_upload_and_to_our_own_documents_only_what_can_be_
         Op::PutObject,
         Kind::Refused("InvalidRequest"),
     ));
-    s3.fail(Fault::once(
+    s3.fail(Fault::always(
         Op::CreateUpload,
         Kind::Refused("InvalidRequest"),
     ));
@@ -95,14 +95,15 @@ async fn options_go_with_every_upload_and_to_our_own_documents_only_what_can_be_
     };
     let recording = map([kms.to_vec(), locked.to_vec()].concat());
     let manifest = map(kms.to_vec());
-    // A refused PutObject comes twice: signed by us, and by the SDK.
-    for (seen, expected) in seen
-        .iter()
-        .zip([&recording, &recording, &recording, &manifest, &manifest])
-    {
-        assert_eq!(seen.options, *expected);
+    // Refused, each is sent in other ways too: by the SDK, and with another checksum.
+    assert!(seen.len() > 3);
+    for seen in seen {
+        let expected = match seen.key.ends_with("manifest.json") {
+            true => &manifest,
+            false => &recording,
+        };
+        assert_eq!(seen.options, *expected, "{seen:?}");
     }
-    assert_eq!(seen.len(), 5);
 }
 
 #[tokio::test]

@@ -1,0 +1,75 @@
+//! By which checksum the store itself refuses damage: CRC64NVME, or Content-MD5 where it does not know that one.
+//!
+//! MD5 costs more than all the rest, so it is computed only for a store that has refused the other.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use md5::{Digest as _, Md5};
+
+use super::S3Store;
+use crate::error::{Error, Result};
+use crate::object::{Payload, encode_crc64nvme};
+
+/// What goes along with a payload; one of the two.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Checksum {
+    pub(super) crc64nvme: Option<String>,
+    pub(super) md5: Option<String>,
+}
+
+impl Checksum {
+    /// As it travels (S3 API reference, PutObject).
+    pub(super) fn named(&self) -> [(&'static str, Option<String>); 2] {
+        [
+            ("x-amz-checksum-crc64nvme", self.crc64nvme.clone()),
+            ("content-md5", self.md5.clone()),
+        ]
+    }
+}
+
+impl S3Store {
+    /// Whether the store knows CRC64NVME, as far as that was seen.
+    pub(super) fn knows_crc64nvme(&self) -> bool {
+        !self.lacks_crc64nvme.load(Ordering::Relaxed)
+    }
+
+    /// The store has taken without CRC64NVME what it had refused with it.
+    pub(super) fn note_no_crc64nvme(&self) {
+        if !self.lacks_crc64nvme.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                bucket = self.bucket,
+                "the object store does not know CRC64NVME: it checks each part by Content-MD5, and nothing checks the whole"
+            );
+        }
+    }
+
+    /// The checksum of a payload.
+    pub(super) async fn checksum(
+        &self,
+        payload: &Payload,
+        uses_crc64nvme: bool,
+    ) -> Result<Checksum> {
+        if uses_crc64nvme {
+            return Ok(Checksum {
+                crc64nvme: Some(encode_crc64nvme(payload.crc64nvme)),
+                md5: None,
+            });
+        }
+        let chunks = Arc::clone(&payload.chunks);
+        let digest = tokio::task::spawn_blocking(move || {
+            let mut digest = Md5::new();
+            chunks.iter().for_each(|chunk| digest.update(chunk));
+            digest.finalize()
+        });
+        let digest = digest
+            .await
+            .map_err(|error| Error::internal("compute an MD5").with_source(error))?;
+        Ok(Checksum {
+            crc64nvme: None,
+            md5: Some(STANDARD.encode(digest)),
+        })
+    }
+}
