@@ -139,6 +139,23 @@ macro_rules! job_columns {
     };
 }
 
+/// What people see of a job, and with it what its worker needs: columns that nobody reads cost as much as others.
+macro_rules! record_columns {
+    ($rest:literal) => {
+        record_columns!("", $rest)
+    };
+    ($more:literal, $rest:literal) => {
+        concat!(
+            "SELECT j.id, j.recording_id, j.name, j.kind, j.format, j.state, j.class, j.message, j.key, ",
+            "j.size_bytes, j.announced_size, j.crc64nvme, j.sha256, j.etag, j.version_id, ",
+            "j.deadline, j.deadline_from, j.attempts, j.bytes_done, j.archived_at, r.source, r.provider",
+            $more,
+            " FROM jobs j JOIN recordings r ON r.id = j.recording_id ",
+            $rest
+        )
+    };
+}
+
 /// What the choice of jobs to lease needs; those that are chosen are read whole.
 macro_rules! candidate_columns {
     ($rest:literal) => {
@@ -177,24 +194,29 @@ pub(super) const LAPSED_OF: &str = candidate_columns!(
 
 pub(super) const JOB_BY_ID: &str = job_columns!("WHERE j.id = $1");
 
-pub(super) const JOBS_BY_ID: &str = job_columns!("WHERE j.id IN (SELECT value FROM json_each($1))");
+/// Jobs that have just been leased.
+pub(super) const LEASED_JOBS: &str = record_columns!(
+    ", j.lease_token, j.origin, j.remint, j.is_upper_bound, j.first_attempt_at, j.checkpoint,
+     r.provider_id, r.bot_id, r.session_id, r.room_id, r.room_name, r.started_at, r.ended_at",
+    "WHERE j.id IN (SELECT value FROM json_each($1))"
+);
 
 /// A running job under its current lease.
 pub(super) const JOB_BY_LEASE: &str =
     job_columns!("WHERE j.id = $1 AND j.lease_token = $2 AND j.state = 'running'");
 
 pub(super) const JOBS_OF_RECORDING: &str =
-    job_columns!("WHERE j.recording_id = $1 ORDER BY j.name");
+    record_columns!("WHERE j.recording_id = $1 ORDER BY j.name");
 
 /// `$1` states, `$2` provider, `$3` since; null: any.
-pub(super) const LIST: &str = job_columns!(
+pub(super) const LIST: &str = record_columns!(
     "WHERE ($1 IS NULL OR j.state IN (SELECT value FROM json_each($1)))
      AND ($2 IS NULL OR r.provider = $2) AND ($3 IS NULL OR j.changed_at >= $3)
      ORDER BY j.id"
 );
 
 /// As `LIST`, only of the jobs or recordings `$4`.
-pub(super) const LIST_OF: &str = job_columns!(
+pub(super) const LIST_OF: &str = record_columns!(
     "WHERE (j.id IN (SELECT value FROM json_each($4))
         OR j.recording_id IN (SELECT value FROM json_each($4)))
      AND ($1 IS NULL OR j.state IN (SELECT value FROM json_each($1)))

@@ -23,8 +23,8 @@ const NEAR_PATIENCE: Duration = Duration::from_secs(30);
 /// How an attempt ended, as far as the shift has to know.
 #[derive(Debug)]
 pub(super) enum Ended {
-    /// It is in the bucket, and that is written.
-    Archived,
+    /// It is in the bucket, and that is written; its record.
+    Archived(Box<Record>),
     /// Another outcome is written, or the lease was lost and the job is another's.
     Done,
     /// A lookup was answered: its files are jobs of this recording now.
@@ -319,16 +319,16 @@ impl Attempt {
 
     async fn settle(&self, outcome: Outcome) -> Ended {
         let record = self.record.clone();
-        let written = settle(&self.worker, &self.hold, &outcome, record).await;
+        let settled = settle(&self.worker, &self.hold, &outcome, record).await;
         let is_lost = matches!(outcome.state(), State::Failed | State::Expired);
         if let Some(checkpoint) = self.job.checkpoint.as_ref().filter(|_| is_lost)
             && !self.hold.is_lost()
         {
             self.worker.engine.abandon(&self.job, checkpoint).await;
         }
-        match outcome {
-            Outcome::Archived(_) if written == Some(Written::Yes) => Ended::Archived,
-            _ => Ended::Done,
+        match settled {
+            Some(record) => Ended::Archived(record),
+            None => Ended::Done,
         }
     }
 

@@ -128,6 +128,19 @@ impl Worker {
         jobs: Vec<JobId>,
         shutdown: CancellationToken,
     ) -> Result<Vec<Record>> {
-        shift::foreground(self, jobs, &shutdown).await
+        let records = shift::records_of(self, jobs.into_iter()).await?;
+        self.run_records(records, shutdown).await
+    }
+
+    /// As [`run_jobs`](Worker::run_jobs), by their records as they stand now.
+    ///
+    /// # Errors
+    /// When the store can't tell the records at the end.
+    pub async fn run_records(
+        &self,
+        records: Vec<Record>,
+        shutdown: CancellationToken,
+    ) -> Result<Vec<Record>> {
+        shift::foreground(self, records, &shutdown).await
     }
 }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::Worker;
 use super::lease::{Hold, persist};
 use crate::error::{Class, Error};
-use crate::model::{Deadline, Job, JobId, Outcome, ProgressEvent, Record};
+use crate::model::{Deadline, Job, JobId, Outcome, ProgressEvent, Record, State};
 use crate::schedule::retry::{self, Decision};
 use crate::store::{Filter, Written};
 
@@ -61,37 +61,36 @@ pub(super) async fn settle_panicked(worker: &Worker, hold: &Hold, facts: Facts) 
 ///
 /// If the store can't be written while the lease lives, the lease runs out and the job is claimed
 /// again; what is in the bucket already is found there.
-/// `claimed` is how its record stood when it was claimed, unless it has changed since. Answers `None` when it
-/// could not be written.
+/// `claimed` is how its record stood when it was claimed, unless it has changed since. Answers with the record of what
+/// is archived, if that was written.
 pub(super) async fn settle(
     worker: &Worker,
     hold: &Hold,
     outcome: &Outcome,
     claimed: Option<Record>,
-) -> Option<Written> {
+) -> Option<Box<Record>> {
     let (store, lease) = (&worker.store, hold.lease());
     let now = worker.clock.now();
-    let written = match persist(worker, || store.settle(lease, outcome, now)).await {
+    match persist(worker, || store.settle(lease, outcome, now)).await {
         Ok(Written::Yes) => {
             log(lease.job, outcome);
             if let (Outcome::Archived(archived), Some(record)) = (outcome, claimed) {
                 let record = record.archived(archived, now);
+                let settled = record.clone();
                 (worker.emit)(ProgressEvent::Settled { record });
-                return Some(Written::Yes);
+                return Some(Box::new(settled));
             }
-            Written::Yes
         }
-        Ok(Written::Stale) => {
-            hold.lose();
-            Written::Stale
-        }
+        Ok(Written::Stale) => hold.lose(),
         Err(error) => {
             complain(lease.job, &error);
             return None;
         }
-    };
-    tell(worker, lease.job, outcome).await;
-    Some(written)
+    }
+    let record = tell(worker, lease.job, outcome).await;
+    record
+        .filter(|record| record.state == State::Archived)
+        .map(Box::new)
 }
 
 /// Says that how an attempt ended could not be stored.
@@ -122,8 +121,9 @@ fn log(job: JobId, outcome: &Outcome) {
     }
 }
 
-/// Tells those who watch how the job stands after `outcome`, or after what overtook it.
-pub(super) async fn tell(worker: &Worker, id: JobId, outcome: &Outcome) {
+/// Tells those who watch how the job stands after `outcome`, or after what overtook it. Answers with the record of a
+/// job that has settled.
+pub(super) async fn tell(worker: &Worker, id: JobId, outcome: &Outcome) -> Option<Record> {
     let filter = Filter {
         ids: vec![id.0],
         ..Filter::default()
@@ -135,8 +135,9 @@ pub(super) async fn tell(worker: &Worker, id: JobId, outcome: &Outcome) {
             None
         }
     };
-    let event = match (record, outcome) {
-        (Some(record), _) if record.state.is_settled() => ProgressEvent::Settled { record },
+    let settled = record.filter(|record| record.state.is_settled());
+    let event = match (settled.clone(), outcome) {
+        (Some(record), _) => ProgressEvent::Settled { record },
         (
             _,
             Outcome::Retry {
@@ -148,9 +149,10 @@ pub(super) async fn tell(worker: &Worker, id: JobId, outcome: &Outcome) {
             message: message.clone(),
             at: *at,
         },
-        _ => return,
+        _ => return None,
     };
     (worker.emit)(event);
+    settled
 }
 
 /// Back to `pending`, due at `at`.

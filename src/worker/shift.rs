@@ -33,7 +33,7 @@ const REST: Duration = Duration::from_millis(20);
 /// In the foreground, a lane for which there was too little is looked after this often.
 const DRY_REST: Duration = Duration::from_millis(200);
 
-/// In the foreground, the jobs that one claim chooses from.
+/// In the foreground, the jobs that a claim chooses from first.
 const CLAIM_OF: usize = 64;
 
 /// In the foreground somebody waits: the end of a job elsewhere is noticed this soon.
@@ -61,15 +61,16 @@ pub(super) async fn background(worker: &Worker, shutdown: &CancellationToken) {
     }
 }
 
-/// Works on `jobs` until they have settled or `shutdown`, then seals their recordings.
+/// Works on the jobs of `records` until they have settled or `shutdown`, then seals their recordings.
 pub(super) async fn foreground(
     worker: &Worker,
-    jobs: Vec<JobId>,
+    records: Vec<Record>,
     shutdown: &CancellationToken,
 ) -> Result<Vec<Record>> {
-    let mut shift = Shift::new(worker, Some(jobs.into_iter().collect()));
-    let records = shift.own_records().await?;
+    let jobs = records.iter().map(|record| record.id).collect();
+    let mut shift = Shift::new(worker, Some(jobs));
     shift.queue(&records);
+    drop(records);
     shift.work(shutdown).await;
     shift.drain().await;
     let records = shift.own_records().await?;
@@ -85,6 +86,8 @@ struct Shift<'a> {
     /// Those of them that may be claimed, in the order of slack: not on their way now, and not known to have
     /// settled.
     waiting: BTreeSet<Place>,
+    /// In the foreground: what is archived, as it was told.
+    archived: HashMap<JobId, Record>,
     /// When each lane was last filled: small ones, large ones.
     filled: [Option<Filled>; 2],
     /// In the foreground: whose jobs were worked on.
@@ -143,6 +146,7 @@ impl<'a> Shift<'a> {
             worker,
             waiting: BTreeSet::new(),
             only,
+            archived: HashMap::new(),
             filled: [None; 2],
             worked_on: BTreeSet::new(),
             leases,
@@ -293,14 +297,14 @@ impl<'a> Shift<'a> {
             started = self.claim_of(None, is_small, room).await?;
         } else {
             let waiting: Vec<_> = self.waiting.iter().map(|(_, job)| *job).collect();
-            // Not all at once: a long list would be looked up again for every few of it.
-            for some in waiting.chunks(CLAIM_OF) {
+            // Mostly the first of them will do, and a long list would be looked up again for every few of it.
+            let (first, rest) = waiting.split_at(waiting.len().min(CLAIM_OF));
+            for some in [first, rest] {
                 let missing = room.saturating_sub(u32::try_from(started).unwrap_or(room));
-                started += self
-                    .claim_of(Some(some.to_vec()), is_small, missing)
-                    .await?;
-                if started >= wanted {
-                    break;
+                if started < wanted && !some.is_empty() {
+                    started += self
+                        .claim_of(Some(some.to_vec()), is_small, missing)
+                        .await?;
                 }
             }
         }
@@ -386,11 +390,16 @@ impl<'a> Shift<'a> {
         let Some(underway) = self.underway.remove(&id) else {
             return;
         };
-        if self.only.is_some() && !matches!(ended, Some(Ended::Archived)) {
+        if self.only.is_some() && !matches!(ended, Some(Ended::Archived(_))) {
             self.waiting.insert(underway.place);
         }
         match ended {
-            Some(Ended::Archived | Ended::Done) => {}
+            Some(Ended::Archived(record)) => {
+                if self.only.is_some() {
+                    self.archived.insert(record.id, *record);
+                }
+            }
+            Some(Ended::Done) => {}
             Some(Ended::Resolved(recording)) => self.follow(recording).await,
             Some(Ended::Refused(error)) => self.pause(&error).await,
             None => self.bury(underway).await,
@@ -440,20 +449,20 @@ impl<'a> Shift<'a> {
     }
 
     async fn all_settled(&self) -> Result<bool> {
-        let records = self.own_records().await?;
+        let waiting = self.waiting.iter().map(|(_, job)| *job);
+        let records = records_of(self.worker, waiting).await?;
         Ok(records.iter().all(|record| record.state.is_settled()))
     }
 
-    async fn own_records(&self) -> Result<Vec<Record>> {
-        let ids: Vec<_> = self.only.iter().flatten().map(|id| id.0).collect();
-        if ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let filter = Filter {
-            ids,
-            ..Filter::default()
-        };
-        lease::persist(self.worker, || self.worker.store.list(&filter)).await
+    /// The records of our jobs, in their order.
+    async fn own_records(&mut self) -> Result<Vec<Record>> {
+        let known = std::mem::take(&mut self.archived);
+        let unknown = self.only.iter().flatten().copied();
+        let unknown = unknown.filter(|job| !known.contains_key(job));
+        let mut records = records_of(self.worker, unknown).await?;
+        records.extend(known.into_values());
+        records.sort_by_key(|record| record.id);
+        Ok(records)
     }
 
     fn claim_backoff(&self) -> Duration {
@@ -461,6 +470,22 @@ impl<'a> Shift<'a> {
         let longest = self.worker.settings.poll.max(Duration::from_secs(60));
         CLAIM_DELAY.saturating_mul(1 << doublings).min(longest)
     }
+}
+
+/// The records of `jobs`; of those that are none any more, as lookups that were answered, none.
+pub(super) async fn records_of(
+    worker: &Worker,
+    jobs: impl Iterator<Item = JobId>,
+) -> Result<Vec<Record>> {
+    let ids: Vec<_> = jobs.map(|job| job.0).collect();
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let filter = Filter {
+        ids,
+        ..Filter::default()
+    };
+    lease::persist(worker, || worker.store.list(&filter)).await
 }
 
 fn place_of(record: &Record) -> Place {

@@ -104,7 +104,7 @@ async fn lease(
         .bind(millis(claim.lease_until))
         .bind(&claim.worker);
     rows::execute(conn, query).await?;
-    let query = sqlx::query(sql::JOBS_BY_ID).bind(&ids);
+    let query = sqlx::query(sql::LEASED_JOBS).bind(&ids);
     let mut claimed = Vec::with_capacity(candidates.len());
     for row in rows::all(conn, query).await? {
         claimed.push(Claimed {
