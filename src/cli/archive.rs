@@ -11,7 +11,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::stream::{self, StreamExt as _};
 use tokio::sync::broadcast::Receiver;
-use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::broadcast::error::TryRecvError;
+use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use super::input::{self, Input};
@@ -31,6 +33,9 @@ use crate::worker::Worker;
 
 /// A person waits: parts on their way get this long after Ctrl-C.
 const GRACE: Duration = Duration::from_secs(2);
+
+/// How often it is looked what has happened: more often nobody can read it.
+const SHOW_EVERY: Duration = Duration::from_millis(20);
 
 /// Events that wait for one commit: each alone would cost the disk a sync.
 const EVENTS_AT_ONCE: usize = 128;
@@ -216,7 +221,7 @@ pub(super) async fn work_on(
         false => {
             let destination = house.destination(Embedded::MayShare).await?;
             house.check_options(&destination).await?;
-            let records = run(house, &destination, jobs, &mut screen, shutdown).await;
+            let records = run(house, &destination, records, &mut screen, shutdown).await;
             destination.close().await;
             records?
         }
@@ -297,7 +302,7 @@ async fn of(house: &House, jobs: &[JobId]) -> Result<Vec<Record>> {
 async fn run(
     house: &House,
     destination: &Destination,
-    jobs: Vec<JobId>,
+    records: Vec<Record>,
     screen: &mut Screen<'_>,
     shutdown: &CancellationToken,
 ) -> Result<Vec<Record>> {
@@ -306,28 +311,33 @@ async fn run(
         .note(&format!("archiving to {}", destination.description));
     let mut events = house.progress.subscribe();
     let worker: Worker = house.worker(destination, &[], GRACE)?;
-    let work = worker.run_jobs(jobs, shutdown.clone());
-    tokio::pin!(work);
+    let shutdown = shutdown.clone();
+    // Among the transfers, so that each of them that ends wakes no other thread.
+    let mut work = JoinSet::new();
+    work.spawn(async move { worker.run_records(records, shutdown).await });
+    let mut look = tokio::time::interval(SHOW_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let records = loop {
         tokio::select! {
             biased;
-            event = next(&mut events) => screen.show(&event)?,
-            records = &mut work => break records?,
+            _ = look.tick() => screen.show(&all_of(&mut events))?,
+            Some(records) = work.join_next() => break records,
         }
     };
-    while let Ok(event) = events.try_recv() {
-        screen.show(&event)?;
-    }
-    Ok(records)
+    screen.show(&all_of(&mut events))?;
+    let records =
+        records.map_err(|error| Error::internal("work on the jobs").with_source(error))?;
+    Ok(records?)
 }
 
-/// The next event; some that a burst pushed out are no harm, since the records at the end tell all.
-async fn next(events: &mut Receiver<ProgressEvent>) -> ProgressEvent {
+/// What has happened; some events that a burst pushed out are no harm, since the records at the end tell all.
+fn all_of(events: &mut Receiver<ProgressEvent>) -> Vec<ProgressEvent> {
+    let mut happened = Vec::new();
     loop {
-        match events.recv().await {
-            Ok(event) => return event,
-            Err(RecvError::Lagged(_)) => {}
-            Err(RecvError::Closed) => std::future::pending().await,
+        match events.try_recv() {
+            Ok(event) => happened.push(event),
+            Err(TryRecvError::Lagged(_)) => {}
+            Err(TryRecvError::Empty | TryRecvError::Closed) => return happened,
         }
     }
 }
@@ -362,12 +372,15 @@ impl<'a> Screen<'a> {
         self.terminal.expect(records, self.clock.now());
     }
 
-    fn show(&mut self, event: &ProgressEvent) -> Result {
-        self.terminal.show(event, self.clock.now());
-        match event {
-            ProgressEvent::Settled { record } => self.tell(record),
-            _ => Ok(()),
+    fn show(&mut self, events: &[ProgressEvent]) -> Result {
+        if events.is_empty() {
+            return Ok(());
         }
+        self.terminal.show_all(events, self.clock.now());
+        self.tell(events.iter().filter_map(|event| match event {
+            ProgressEvent::Settled { record } => Some(record),
+            _ => None,
+        }))
     }
 
     /// Tells what no event told: what had been archived before, what another worker did, what is still open.
@@ -377,12 +390,12 @@ impl<'a> Screen<'a> {
                 true if self.told.contains(&record.id) => {}
                 true => {
                     let record = record.clone();
-                    self.show(&ProgressEvent::Settled { record })?;
+                    self.show(&[ProgressEvent::Settled { record }])?;
                 }
                 false => {
                     let (_, text) = board::settled(record);
                     self.output.warn(&text);
-                    self.tell(record)?;
+                    self.tell([record])?;
                 }
             }
             if let Some(class) = record.class.filter(|class| needs_a_person(record, *class)) {
@@ -396,11 +409,14 @@ impl<'a> Screen<'a> {
         Ok(())
     }
 
-    fn tell(&mut self, record: &Record) -> Result {
-        if self.told.insert(record.id) && self.output.is_json {
-            self.output.json(record)?;
+    fn tell<'r>(&mut self, records: impl IntoIterator<Item = &'r Record>) -> Result {
+        let mut news = Vec::new();
+        for record in records {
+            if self.told.insert(record.id) && self.output.is_json {
+                news.push(record);
+            }
         }
-        Ok(())
+        self.output.json_lines(&news)
     }
 
     fn advise(&self, record: &Record, class: Class) {

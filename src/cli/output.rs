@@ -116,9 +116,23 @@ impl Output {
     /// # Errors
     /// As [`line`](Output::line).
     pub fn json(&mut self, value: &impl Serialize) -> Result {
-        let text = serde_json::to_string(value)
+        self.json_lines(std::slice::from_ref(value))
+    }
+
+    /// Values as JSON, a line each, in one write.
+    ///
+    /// # Errors
+    /// As [`line`](Output::line).
+    pub fn json_lines(&mut self, values: &[impl Serialize]) -> Result {
+        let lines = values
+            .iter()
+            .map(serde_json::to_string)
+            .collect::<Result<Vec<_>, _>>()
             .map_err(|error| Error::internal("write JSON").with_source(error))?;
-        self.line(&text)
+        match lines.is_empty() {
+            true => Ok(()),
+            false => self.line(&lines.join("\n")),
+        }
     }
 
     /// A note for a person, on stderr.

@@ -44,9 +44,19 @@ impl Stderr {
 
     /// A line for a person, above the bars. That nobody reads it is no failure.
     pub fn say(&self, tone: Tone, text: &str) {
-        let line = paint(tone, text, self.is_colored);
-        let mut this = self.clone();
-        let _ = writeln!(this, "{line}");
+        self.say_all(&self.line(tone, text));
+    }
+
+    /// What [`say`](Stderr::say) says.
+    fn line(&self, tone: Tone, text: &str) -> String {
+        paint(tone, text, self.is_colored) + "\n"
+    }
+
+    /// Lines, each with its end, in one write.
+    fn say_all(&self, lines: &str) {
+        if !lines.is_empty() {
+            let _ = self.clone().write_all(lines.as_bytes());
+        }
     }
 }
 
@@ -143,17 +153,34 @@ impl Terminal {
 
     /// Shows what happened.
     pub fn show(&mut self, event: &ProgressEvent, now: Timestamp) {
+        self.show_all(std::slice::from_ref(event), now);
+    }
+
+    /// Shows what happened, all at once.
+    pub fn show_all(&mut self, events: &[ProgressEvent], now: Timestamp) {
+        let lines: String = events
+            .iter()
+            .filter_map(|event| self.apply(event, now))
+            .collect();
+        self.stderr.say_all(&lines);
+        self.draw_total(now);
+    }
+
+    /// Draws what happened, or gives the line that tells it.
+    fn apply(&mut self, event: &ProgressEvent, now: Timestamp) -> Option<String> {
         match self.board.apply(event, now) {
-            Change::Row(id) if self.stderr.is_terminal => self.draw_row(id, now),
+            Change::Row(id) if self.stderr.is_terminal => {
+                self.draw_row(id, now);
+                None
+            }
             Change::Row(id) => self.tell_row(id, now),
             Change::Gone(id, tone, text) => {
                 self.remove_bar(id);
                 self.told_at.remove(&id);
-                self.stderr.say(tone, &text);
+                Some(self.stderr.line(tone, &text))
             }
-            Change::Line(tone, text) => self.stderr.say(tone, &text),
+            Change::Line(tone, text) => Some(self.stderr.line(tone, &text)),
         }
-        self.draw_total(now);
     }
 
     /// The stream was lost: what was under way may have ended unheard, and is told again if it has not.
@@ -217,19 +244,15 @@ impl Terminal {
         bar.bar.set_message(left.unwrap_or_default());
     }
 
-    fn tell_row(&mut self, id: JobId, now: Timestamp) {
-        let Some(row) = self.board.row(id) else {
-            return;
+    fn tell_row(&mut self, id: JobId, now: Timestamp) -> Option<String> {
+        let row = self.board.row(id)?;
+        let verb = match self.told_at.get(&id) {
+            None => "started",
+            Some(at) if now.duration_since(*at) >= LINE_EVERY => "carrying",
+            Some(_) => return None,
         };
-        match self.told_at.get(&id) {
-            None => self.stderr.say(Tone::Quiet, &row_line("started", row, now)),
-            Some(at) if now.duration_since(*at) >= LINE_EVERY => {
-                self.stderr
-                    .say(Tone::Quiet, &row_line("carrying", row, now));
-            }
-            Some(_) => return,
-        }
         self.told_at.insert(id, now);
+        Some(self.stderr.line(Tone::Quiet, &row_line(verb, row, now)))
     }
 
     fn remove_bar(&mut self, id: JobId) {
