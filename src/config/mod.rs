@@ -284,7 +284,7 @@ impl Default for LimitsConfig {
     fn default() -> Self {
         LimitsConfig {
             transfers: 8,
-            small_transfers: 32,
+            small_transfers: 64,
             per_host: 32,
             lanes: 24,
             all_lanes: 64,

@@ -33,7 +33,7 @@ pub(super) async fn read_part(
     tell: impl Fn(u64),
 ) -> Result<(Payload, Cover), Stop> {
     let mut cover = Cover::default();
-    let mut part = PartBuilder::new();
+    let mut part = PartBuilder::of(if is_last { target } else { 0 });
     while part.size_bytes() < target {
         let coming = (part.size_bytes() + CHUNK_BYTES).min(target);
         memory.extend(&mut cover, coming).await?;

@@ -19,6 +19,8 @@ const COPY_BUFFER_BYTES: usize = 256 * 1024;
 pub(super) struct PartBuilder {
     chunks: Vec<Bytes>,
     small: BytesMut,
+    /// Room for all of a part whose size is known, and that is small.
+    all: usize,
     size_bytes: u64,
     digest: PartDigest,
 }
@@ -26,9 +28,16 @@ pub(super) struct PartBuilder {
 impl PartBuilder {
     /// An empty part.
     pub(super) fn new() -> PartBuilder {
+        PartBuilder::of(0)
+    }
+
+    /// An empty part that will have so many bytes, as far as that is known.
+    pub(super) fn of(size_bytes: u64) -> PartBuilder {
+        let all = usize::try_from(size_bytes).unwrap_or(COPY_BUFFER_BYTES);
         PartBuilder {
             chunks: Vec::new(),
             small: BytesMut::new(),
+            all: all.min(COPY_BUFFER_BYTES),
             size_bytes: 0,
             digest: PartDigest::new(),
         }
@@ -45,6 +54,9 @@ impl PartBuilder {
         }
         if self.small.len() + chunk.len() > COPY_BUFFER_BYTES {
             self.flush();
+        }
+        if self.small.is_empty() && self.small.capacity() < self.all {
+            self.small.reserve(self.all);
         }
         // At once, since growing step by step would leave the steps behind as holes; but not for what may be all.
         if self.size_bytes > COPY_BUFFER_BYTES as u64 && self.small.capacity() < COPY_BUFFER_BYTES {
