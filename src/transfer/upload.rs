@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::memory::Cover;
@@ -24,6 +25,9 @@ struct Target {
     upload_id: String,
     patience: Patience,
     slots: Slots,
+    /// Whose turn it is to send again: a bucket that fails is asked by one part, and the others wait for what comes of
+    /// it.
+    again: Semaphore,
 }
 
 impl Uploads {
@@ -42,6 +46,7 @@ impl Uploads {
                 upload_id: upload_id.to_owned(),
                 patience,
                 slots: Slots::new(),
+                again: Semaphore::new(1),
             }),
             sending: JoinSet::new(),
         }
@@ -83,6 +88,7 @@ impl Target {
     async fn send(&self, number: u32, payload: &Payload) -> Result<FinishedPart> {
         let (key, upload_id) = (&self.key, &self.upload_id);
         let mut tries = self.patience.tries();
+        let mut turn = None;
         loop {
             let slot = self.slots.take().await?;
             let sent = self
@@ -101,6 +107,10 @@ impl Target {
                 self.slots.cut();
             }
             tracing::debug!(number, cause = %error.full_message(), "a part was not taken");
+            if turn.is_none() {
+                let waited = self.again.acquire().await;
+                turn = Some(waited.map_err(|_| Error::internal("wait to send a part again"))?);
+            }
             if !tries.wait_after(&error).await {
                 return Err(error);
             }

@@ -101,6 +101,20 @@ async fn faults_that_pass_end_in_the_whole_object() {
     }
 }
 
+/// Many parts are on their way when the bucket goes down, and it is not asked by all of them again and again.
+#[tokio::test]
+async fn a_bucket_that_is_down_is_asked_again_by_one_part() {
+    let s3 = TestS3::start().await;
+    let origin = TestOrigin::start().await;
+    let parts: usize = 8;
+    let fault = Fault::always(Op::UploadPart, Kind::InternalError);
+    let error = carry(&s3, &origin, parts as u64 * 5 * MIB, fault).await;
+    assert_eq!(error.unwrap_err().class(), Class::UploadFailed);
+    // Each part once; then one of them three times more; and each call is sent twice.
+    let sent = s3.count(Op::UploadPart);
+    assert!((2..=2 * (parts + 3)).contains(&sent), "{sent}");
+}
+
 #[tokio::test]
 async fn faults_that_stay_end_in_their_class() {
     let s3 = TestS3::start().await;
