@@ -2,11 +2,11 @@
 //! without the SDK's machinery, which takes three times the CPU of the call itself.
 //!
 //! Only what goes well is understood here, and the refusals that a condition can have. Whatever else a store answers
-//! is for the SDK: it makes the call once more and says what is wrong. A store that takes from the SDK what it refuses
-//! here is left to the SDK for good.
+//! is for the SDK: it makes the call once more and says what is wrong. A store that again and again takes from the SDK
+//! what it refuses here is left to the SDK.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
@@ -46,6 +46,9 @@ pub(super) const METADATA: &str = "x-amz-meta-";
 /// Credentials that live for less than this are not used any more: a request may take a while.
 const CREDENTIALS_MARGIN: Duration = Duration::from_secs(60);
 
+/// One refusal that does not come again may have had any reason, such as a byte that was damaged on its way.
+const MAX_REFUSED: u32 = 3;
+
 /// The wait before the SDK makes a call that failed here is drawn from zero to this: the first of the SDK's own waits.
 const REPEAT_DELAY: Duration = Duration::from_secs(1);
 
@@ -60,8 +63,8 @@ struct Bucket {
     region: String,
     provider: SharedCredentialsProvider,
     credentials: Mutex<Option<Credentials>>,
-    /// Whether the store has taken from the SDK what it had refused here.
-    is_off: AtomicBool,
+    /// How often in a row the store has taken from the SDK what it had refused here.
+    refused: AtomicU32,
 }
 
 /// One call.
@@ -128,7 +131,7 @@ impl Direct {
             region,
             provider,
             credentials: Mutex::new(None),
-            is_off: AtomicBool::new(false),
+            refused: AtomicU32::new(0),
         })))
     }
 
@@ -152,6 +155,7 @@ impl Direct {
         let status = response.as_ref().map(reqwest::Response::status);
         match (status, response) {
             (Some(StatusCode::OK), Some(response)) => {
+                self.0.refused.store(0, Ordering::Relaxed);
                 return Ok(Answer::Done(response.headers().clone()));
             }
             (Some(StatusCode::NOT_FOUND), _) if is_head => return Ok(Answer::Missing),
@@ -171,14 +175,14 @@ impl Direct {
 
     /// The SDK has made a call that was left to it, and the store took it.
     pub(super) fn note_taken(&self, left: Left) {
-        if left.is_refused && !self.0.is_off.swap(true, Ordering::Relaxed) {
+        if left.is_refused && self.0.refused.fetch_add(1, Ordering::Relaxed) + 1 == MAX_REFUSED {
             tracing::info!("the object store wants calls as the SDK makes them");
         }
     }
 
     async fn request(&self, call: Call<'_>) -> Option<reqwest::Request> {
         let bucket = &self.0;
-        if bucket.is_off.load(Ordering::Relaxed) {
+        if bucket.refused.load(Ordering::Relaxed) >= MAX_REFUSED {
             return None;
         }
         let mut url = format!("{}{}", bucket.base, utf8_percent_encode(call.key, PATH));
