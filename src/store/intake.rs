@@ -4,7 +4,7 @@
 //! [`Shelf::announce`] decide, and writes what has [`Change`]d. Several events of one transaction
 //! go over the same shelf, so that each sees what the ones before it did.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -51,6 +51,30 @@ pub(super) struct Shelf {
     pub answered: HashMap<String, JobId>,
     /// Those of them that are jobs again.
     pub asked_again: Vec<String>,
+    /// Of the jobs, from the first announcement on.
+    pub index: Option<Index>,
+}
+
+/// What of the jobs is looked up again and again.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Index {
+    places: HashMap<String, usize>,
+    names: HashSet<String>,
+}
+
+impl Index {
+    fn of(jobs: &[JobSlot]) -> Index {
+        let mut index = Index::default();
+        for (place, job) in jobs.iter().enumerate() {
+            index.add(place, job);
+        }
+        index
+    }
+
+    fn add(&mut self, place: usize, job: &JobSlot) {
+        self.places.insert(job.identity.clone(), place);
+        self.names.insert(job.name.clone());
+    }
 }
 
 /// One job on the shelf.
@@ -124,6 +148,7 @@ impl Shelf {
             losses: Vec::new(),
             answered: HashMap::new(),
             asked_again: Vec::new(),
+            index: None,
         }
     }
 
@@ -145,9 +170,10 @@ impl Shelf {
         self.alter();
         self.changed_at = new.received_at;
         let mut jobs = Vec::new();
+        let mut told = HashSet::new();
         for artifact in new.event.artifacts.iter().cloned() {
             let job = self.announce(artifact, announcement, fresh_id);
-            if let Some(id) = job.filter(|id| !jobs.contains(id)) {
+            if let Some(id) = job.filter(|id| told.insert(*id)) {
                 jobs.push(id);
             }
         }
@@ -175,12 +201,22 @@ impl Shelf {
         fresh_id: FreshId<'_>,
     ) -> Option<JobId> {
         self.alter();
-        let known = self
-            .jobs
-            .iter()
-            .position(|job| job.identity == artifact.identity);
-        if let Some(index) = known {
-            return self.announce_again(index, artifact, by);
+        let index = self.index.take();
+        let mut index = index.unwrap_or_else(|| Index::of(&self.jobs));
+        let job = self.announce_in(&mut index, artifact, by, fresh_id);
+        self.index = Some(index);
+        job
+    }
+
+    fn announce_in(
+        &mut self,
+        index: &mut Index,
+        artifact: Artifact,
+        by: Announcement,
+        fresh_id: FreshId<'_>,
+    ) -> Option<JobId> {
+        if let Some(place) = index.places.get(&artifact.identity) {
+            return self.announce_again(*place, artifact, by);
         }
         if let Some(&lookup) = self.answered.get(&artifact.identity) {
             if !self.is_worth_asking_again(lookup) {
@@ -190,14 +226,12 @@ impl Shelf {
             self.asked_again.push(artifact.identity.clone());
         }
         let id = JobId(fresh_id());
-        let name = free_name(&artifact.name, |name| {
-            self.jobs.iter().any(|job| job.name == name)
-        });
+        let name = free_name(&artifact.name, |name| index.names.contains(name));
         let state = match artifact.origin {
             Origin::Unusable(..) => State::Failed,
             _ => State::Pending,
         };
-        self.jobs.push(JobSlot {
+        let job = JobSlot {
             id,
             identity: artifact.identity.clone(),
             name,
@@ -209,7 +243,9 @@ impl Shelf {
             found_by: by.found_by,
             change: Change::Made,
             fresh: Some(artifact),
-        });
+        };
+        index.add(self.jobs.len(), &job);
+        self.jobs.push(job);
         Some(id)
     }
 

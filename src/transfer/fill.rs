@@ -33,7 +33,8 @@ pub(super) async fn read_part(
     tell: impl Fn(u64),
 ) -> Result<(Payload, Cover), Stop> {
     let mut cover = Cover::default();
-    let mut part = PartBuilder::of(if is_last { target } else { 0 });
+    let size_bytes = reader.length().map_or(0, |_| target);
+    let mut part = PartBuilder::of(size_bytes);
     while part.size_bytes() < target {
         let coming = (part.size_bytes() + CHUNK_BYTES).min(target);
         memory.extend(&mut cover, coming).await?;

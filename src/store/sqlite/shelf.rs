@@ -199,6 +199,7 @@ fn empty_shelf(row: &SqliteRow) -> Result<Shelf> {
         losses: Vec::new(),
         answered: std::collections::HashMap::new(),
         asked_again: Vec::new(),
+        index: None,
     })
 }
 
