@@ -7,6 +7,9 @@ use std::process::Command;
 
 use super::stage::Stage;
 
+/// What the floor carries whole.
+const SMALL_BYTES: u64 = 1 << 20;
+
 /// One case: what is carried, from where.
 pub(crate) struct Case<'a> {
     pub(crate) stage: &'a Stage,
@@ -226,7 +229,9 @@ pub(crate) fn archive(case: &Case<'_>, inputs: &[&str]) -> Made {
 }
 
 fn floor(case: &Case<'_>) -> Made {
-    if case.names.len() > 1 || matches!(case.origin, Origin::Tls | Origin::TlsBoth) {
+    let is_list = case.names.len() > 1;
+    if (is_list && case.size > SMALL_BYTES) || matches!(case.origin, Origin::Tls | Origin::TlsBoth)
+    {
         return Ok(None);
     }
     let mut command = Command::new(std::env::current_exe()?);
@@ -235,9 +240,12 @@ fn floor(case: &Case<'_>) -> Made {
         _ => case.stage.plain,
     };
     command
-        .arg("floor")
-        .args([origin, case.stage.sink.address].map(|address: SocketAddr| address.to_string()))
-        .arg(&case.names[0]);
+        .arg(if is_list { "floor-all" } else { "floor" })
+        .args([origin, case.stage.sink.address].map(|address: SocketAddr| address.to_string()));
+    match is_list {
+        true => command.arg(case.list("")?),
+        false => command.arg(&case.names[0]),
+    };
     Ok(Some(command))
 }
 

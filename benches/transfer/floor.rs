@@ -1,8 +1,11 @@
 //! The floor: the least that a relay can do. Four threads, each with a connection to either side, move ranges
-//! of the origin into parts and compute their CRC64NVME in passing. It checks nothing and survives nothing.
+//! of the origin into parts, or small files one after the other, and compute their CRC64NVME in passing. It checks
+//! nothing and survives nothing.
 
+use std::fs;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::path::Path;
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use anyhow::{Context, ensure};
 
@@ -91,6 +94,55 @@ fn lane(
         to.take_body(&answer, 0)?;
         ensure!(answer.path == "200", "the sink refused: {}", answer.path);
     }
+}
+
+/// Carries the small files that `list` names, a line each: GET, PUT and the HEAD that would prove it.
+pub(crate) fn relay_all(origin: SocketAddr, sink: SocketAddr, list: &Path) -> anyhow::Result<()> {
+    let list = fs::read_to_string(list)?;
+    let names: Vec<_> = list.lines().collect();
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..LANES)
+            .map(|_| scope.spawn(|| files(origin, sink, &names, &next)))
+            .collect();
+        lanes.into_iter().try_for_each(|lane| {
+            lane.join()
+                .map_err(|_| anyhow::anyhow!("a lane panicked"))?
+        })
+    })
+}
+
+fn files(
+    origin: SocketAddr,
+    sink: SocketAddr,
+    names: &[&str],
+    next: &AtomicUsize,
+) -> anyhow::Result<()> {
+    let (mut from, mut to) = (connect(origin)?, connect(sink)?);
+    while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+        from.write_all(format!("GET /{name} HTTP/1.1\r\nhost: {origin}\r\n\r\n").as_bytes())?;
+        let answer = from.head()?.context("the origin hung up")?;
+        ensure!(answer.path == "200", "the origin answers {}", answer.path);
+        let content = from.take_body(&answer, answer.length())?;
+        let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
+        digest.update(&content);
+        std::hint::black_box(digest.finalize());
+        let length = content.len();
+        to.write_all(
+            format!(
+                "PUT /bench/{name} HTTP/1.1\r\nhost: {sink}\r\ncontent-length: {length}\r\n\r\n"
+            )
+            .as_bytes(),
+        )?;
+        to.write_all(&content)?;
+        let answer = to.head()?.context("the sink hung up")?;
+        to.take_body(&answer, 0)?;
+        ensure!(answer.path == "200", "the sink refused: {}", answer.path);
+        to.write_all(format!("HEAD /bench/{name} HTTP/1.1\r\nhost: {sink}\r\n\r\n").as_bytes())?;
+        let answer = to.head()?.context("the sink hung up")?;
+        ensure!(answer.path == "200", "the sink lost it: {}", answer.path);
+    }
+    Ok(())
 }
 
 fn connect(address: SocketAddr) -> anyhow::Result<Connection> {

@@ -76,6 +76,11 @@ fn main() -> anyhow::Result<()> {
     {
         return floor::relay(origin.parse()?, sink.parse()?, name);
     }
+    if let [role, origin, sink, list] = arguments.as_slice()
+        && role == "floor-all"
+    {
+        return floor::relay_all(origin.parse()?, sink.parse()?, list.as_ref());
+    }
     if let [role, mib] = arguments.as_slice()
         && role == "stage"
     {
