@@ -85,6 +85,8 @@ async fn faults_that_pass_end_in_the_whole_object() {
         (small, Fault::times(Op::PutObject, 3, Kind::ExpiredToken)),
         (large, Fault::once(Op::CreateUpload, Kind::InternalError)),
         (large, Fault::once(Op::HeadObject, Kind::SlowDown)),
+        // Down from the first look on, and for three of them.
+        (large, Fault::times(Op::HeadObject, 6, Kind::InternalError)),
         (large, Fault::always(Op::Complete, Kind::NoConditions)),
         (large, Fault::once(Op::UploadPart, Kind::BadDigest)),
         (large, Fault::once(Op::UploadPart, Kind::FlippedByte)),
