@@ -39,7 +39,7 @@ const EMBEDDED_BUCKET: &str = "archive";
 /// Events that a slow watcher may be behind before it loses some.
 const PROGRESS_CAPACITY: usize = 1024;
 
-/// An upload slower than this has failed: a part of 8 MiB then takes four minutes.
+/// An upload slower than this has failed: a part of 5 MiB then takes almost three minutes.
 const SLOWEST_UPLOAD_BYTES_PER_SECOND: u64 = 32 * 1024;
 
 /// What the commands share: the state, and who hears of what happens to it.

@@ -37,12 +37,18 @@ pub(super) struct Saved {
     pub is_inline: bool,
 }
 
+impl Saved {
+    /// Whether it only tells of what was recorded, so that it cures nothing.
+    pub(super) fn is_evidence_only(&self) -> bool {
+        self.is_inline || self.kind == Kind::Event
+    }
+}
+
 /// Whether `saved` withdraws `loss`, both of one recording.
 pub(super) fn cures(saved: &Saved, loss: &Loss) -> bool {
-    let is_evidence_only = saved.is_inline || saved.kind == Kind::Event;
     let is_same_event = saved.announced_by == Some(loss.event);
     let is_what_was_lost = loss.kind.is_none_or(|kind| kind == saved.kind);
-    !is_evidence_only && !is_same_event && is_what_was_lost
+    !saved.is_evidence_only() && !is_same_event && is_what_was_lost
 }
 
 /// Whether a failure that names no recording (Daily's `recording.error`) at `at` in the room

@@ -1,5 +1,5 @@
 //! The three calls that are made for every artifact and every part (PutObject, UploadPart, HeadObject), signed and sent
-//! without the SDK's machinery, which takes three times the CPU of the call itself.
+//! without the SDK's machinery, which took a good part of the CPU that a small file costs.
 //!
 //! Only what goes well is understood here, and the refusals that a condition can have. Whatever else a store answers
 //! is for the SDK: it makes the call once more and says what is wrong. A store that again and again takes from the SDK

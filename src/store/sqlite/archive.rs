@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, HashSet};
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::SqliteConnection;
 
 use super::durable::{Answer, BatchFailure};
 use super::lease::touch;
 use super::writer::{Work, tell};
-use super::{error, rows, shelf};
+use super::{rows, shelf};
 use crate::error::Result;
-use crate::model::{Archived, JobId, Kind, Lease, Recording, RecordingId};
+use crate::model::{Archived, JobId, Lease, Recording, RecordingId};
 use crate::store::cure::{self, Saved};
 use crate::store::stored::{damaged, length, millis, to_json};
 use crate::store::{Written, sql};
@@ -41,35 +41,22 @@ impl Settlements {
     pub(super) fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
-
-    /// One that can't be stored fails alone.
-    async fn try_run(&mut self, conn: &mut SqliteConnection) -> Result<()> {
-        if let Ok(written) = attempt(conn, &self.waiting).await? {
-            self.results = written.into_iter().map(Ok).collect();
-            return Ok(());
-        }
-        for settlement in &self.waiting {
-            let written = attempt(conn, std::slice::from_ref(settlement)).await?;
-            let written = written.map(|written| written.first().copied().unwrap_or(Written::Stale));
-            self.results.push(written);
-        }
-        Ok(())
-    }
 }
 
 impl Work for Settlements {
     fn run<'c>(&'c mut self, conn: &'c mut SqliteConnection) -> BoxFuture<'c, bool> {
         Box::pin(async move {
-            let Err(error) = self.try_run(conn).await else {
-                return true;
+            let written = archive(conn, &self.waiting).await;
+            let is_ok = written.is_ok();
+            self.results = match written {
+                Ok(written) => written.into_iter().map(Ok).collect(),
+                Err(error) => {
+                    let failure = BatchFailure::of(error);
+                    let waiting = self.waiting.iter();
+                    waiting.map(|_| Err(failure.to_error())).collect()
+                }
             };
-            let failure = BatchFailure::of(error);
-            self.results = self
-                .waiting
-                .iter()
-                .map(|_| Err(failure.to_error()))
-                .collect();
-            false
+            is_ok
         })
     }
 
@@ -79,22 +66,6 @@ impl Work for Settlements {
             tell(answer, results.next(), failure);
         }
     }
-}
-
-/// Settles in a savepoint of its own. The outer error is that of the savepoint.
-async fn attempt(
-    conn: &mut SqliteConnection,
-    settlements: &[Settlement],
-) -> Result<Result<Vec<Written>>> {
-    let failed = |cause| error::from("write to the store", cause);
-    let mut savepoint = conn.begin().await.map_err(failed)?;
-    let written = archive(&mut savepoint, settlements).await;
-    match written {
-        Ok(_) => savepoint.commit().await,
-        Err(_) => savepoint.rollback().await,
-    }
-    .map_err(failed)?;
-    Ok(written)
 }
 
 /// Settles those whose lease is still the current one.
@@ -158,10 +129,9 @@ async fn withdraw_cured(
     saved: &BTreeMap<RecordingId, Vec<Saved>>,
     now: Timestamp,
 ) -> Result<()> {
-    let is_evidence_only = |saved: &Saved| saved.is_inline || saved.kind == Kind::Event;
     let cured_by: Vec<_> = saved
         .iter()
-        .filter(|(_, saved)| !saved.iter().all(is_evidence_only))
+        .filter(|(_, saved)| !saved.iter().all(Saved::is_evidence_only))
         .map(|(recording, _)| recording)
         .collect();
     if cured_by.is_empty() {

@@ -23,6 +23,7 @@ on_every_backend! {
     an_uncounted_retry_gives_the_attempt_back,
     a_checkpoint_goes_to_the_next_attempt,
     archiving_keeps_what_the_bucket_confirmed,
+    artifacts_that_are_settled_together_are_each_settled_once_under_their_own_lease,
     a_job_that_kills_every_worker_is_given_up,
     reorigin_replaces_origin_and_deadline_under_the_lease,
     a_pause_moves_pending_jobs_and_counts_nothing,
@@ -374,6 +375,53 @@ async fn archiving_keeps_what_the_bucket_confirmed(backend: &dyn Backend) {
             .unwrap(),
         []
     );
+}
+
+async fn artifacts_that_are_settled_together_are_each_settled_once_under_their_own_lease(
+    backend: &dyn Backend,
+) {
+    let store = backend.open().await;
+    let lost = event("lost", "r1").losing(None, "bot-failed");
+    store.record(lost.received(0)).await.unwrap();
+    let mut recordings = Vec::new();
+    for recording in ["r1", "r2"] {
+        let videos = (0..20).map(|number| video(&format!("{recording}-{number}"), Some(3600)));
+        let all = videos.fold(
+            event(&format!("e-{recording}"), recording),
+            |event, video| event.with(video),
+        );
+        let recorded = store.record(all.received(1)).await.unwrap();
+        recordings.push(recorded.recording_id.unwrap());
+    }
+    let claimed = store.claim(claim_at(2, false, 99)).await.unwrap();
+    assert_eq!(claimed.len(), 40);
+    // Each is told twice, and beside it somebody tells of an earlier lease.
+    let mut settling = tokio::task::JoinSet::new();
+    for one in claimed.iter().chain(&claimed) {
+        for token in [one.lease.token, one.lease.token - 1] {
+            let (store, outcome) = (Arc::clone(&store), archived(&one.job.key));
+            let job = one.job.id;
+            let is_stale = token != one.lease.token;
+            settling.spawn(async move {
+                let lease = Lease { job, token };
+                let written = store.settle(&lease, &outcome, at(3)).await.unwrap();
+                (is_stale, job, written)
+            });
+        }
+    }
+    let ended = settling.join_all().await;
+    let written = ended.iter().filter(|(_, _, end)| *end == Written::Yes);
+    let jobs: Vec<_> = written.clone().map(|(_, job, _)| *job).collect();
+    assert!(written.clone().all(|(is_stale, _, _)| !is_stale));
+    assert_eq!(jobs.len(), 40, "each once");
+    assert_eq!(jobs.iter().collect::<HashSet<_>>().len(), 40);
+    archive_small_at(backend, 4).await;
+    assert_eq!(open_jobs(&*store).await, 0);
+    let mut unsealed = store.unsealed(9).await.unwrap();
+    unsealed.sort_unstable();
+    recordings.sort_unstable();
+    assert_eq!(unsealed, recordings, "nothing is open in either");
+    assert!(store.provider_failures(None).await.unwrap().is_empty());
 }
 
 async fn a_job_that_kills_every_worker_is_given_up(backend: &dyn Backend) {
