@@ -8,6 +8,7 @@
 mod body;
 mod checksum;
 mod classify;
+mod condition;
 mod connect;
 mod direct;
 mod options;
