@@ -9,13 +9,14 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::model::job::FinishedPart;
 
+pub(crate) mod crc64nvme;
 pub mod embedded;
 pub mod s3;
 
-/// The chunks of one part or small object, as they came from the origin: passed on without copying.
+/// The bytes of one part or small object, in the buffers that they were read into.
 #[derive(Clone, Debug, Default)]
 pub struct Payload {
-    /// The chunks in order.
+    /// The buffers in order.
     pub chunks: std::sync::Arc<Vec<Bytes>>,
     /// Their whole length in bytes.
     pub size_bytes: u64,

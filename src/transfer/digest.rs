@@ -3,6 +3,8 @@
 use aws_lc_rs::digest::{Context, SHA256};
 use crc_fast::CrcAlgorithm::Crc64Nvme;
 
+use crate::object::crc64nvme;
+
 /// The checksum of a part while it is read.
 pub struct PartDigest(crc_fast::Digest);
 
@@ -58,7 +60,7 @@ impl ObjectDigest {
         if size_bytes > 0 {
             self.crc64nvme = match self.size_bytes {
                 0 => crc64nvme,
-                _ => crc_fast::checksum_combine(Crc64Nvme, self.crc64nvme, crc64nvme, size_bytes),
+                _ => crc64nvme::combine(self.crc64nvme, crc64nvme, size_bytes),
             };
         }
         self.size_bytes += size_bytes;

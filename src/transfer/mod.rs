@@ -13,6 +13,7 @@
 
 mod attempt;
 pub mod budget;
+mod buffers;
 mod content;
 pub mod digest;
 mod door;

@@ -2,25 +2,18 @@
 
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
+use super::buffers::{BUFFER_BYTES, Buffer};
 use super::digest::PartDigest;
 use crate::object::Payload;
 
-/// Chunks below this are copied together. A chunk keeps the whole read buffer alive that it was cut
-/// from, and that is larger than what a slow connection brings at a time: over many of them a part would else
-/// take twice the memory that is counted for it, and from an origin that sends a byte at a time many times as much.
-const SMALL_CHUNK_BYTES: usize = 128 * 1024;
-
-/// What small chunks are copied into.
-const BUFFER_BYTES: usize = 256 * 1024;
-
 /// A part being filled.
 pub(super) struct PartBuilder {
-    chunks: Vec<Bytes>,
-    small: BytesMut,
-    /// How much is expected in all, as far as it fits into one buffer.
-    all: usize,
+    full: Vec<Bytes>,
+    filling: Option<Buffer>,
+    /// How many bytes are expected in all; 0 while nobody knows.
+    expected_bytes: u64,
     size_bytes: u64,
     digest: PartDigest,
 }
@@ -33,11 +26,10 @@ impl PartBuilder {
 
     /// An empty part that will have so many bytes, as far as that is known.
     pub(super) fn of(size_bytes: u64) -> PartBuilder {
-        let all = usize::try_from(size_bytes).unwrap_or(BUFFER_BYTES);
         PartBuilder {
-            chunks: Vec::new(),
-            small: BytesMut::new(),
-            all: all.min(BUFFER_BYTES),
+            full: Vec::new(),
+            filling: None,
+            expected_bytes: size_bytes,
             size_bytes: 0,
             digest: PartDigest::new(),
         }
@@ -47,25 +39,27 @@ impl PartBuilder {
     pub(super) fn push(&mut self, mut chunk: Bytes) {
         self.size_bytes += chunk.len() as u64;
         self.digest.update(&chunk);
-        if !self.small.is_empty() {
+        while !chunk.is_empty() {
             // To the brim, whatever comes: what is left empty of a buffer is memory that nobody counts.
-            let room = BUFFER_BYTES - self.small.len();
-            let head = chunk.split_to(room.min(chunk.len()));
-            self.small.extend_from_slice(&head);
-            if self.small.len() == BUFFER_BYTES {
-                self.flush();
+            let mut buffer = match self.filling.take() {
+                Some(buffer) => buffer,
+                None => self.next_buffer(),
+            };
+            buffer.fill(&mut chunk);
+            if buffer.is_full() {
+                self.full.push(buffer.freeze());
+            } else {
+                self.filling = Some(buffer);
             }
         }
-        if chunk.len() >= SMALL_CHUNK_BYTES {
-            self.chunks.push(chunk);
-        } else if !chunk.is_empty() {
-            // At once, since growing step by step would leave the steps behind as holes; but not for what may be all.
-            let is_large = self.size_bytes > BUFFER_BYTES as u64;
-            self.small.reserve(match is_large {
-                true => BUFFER_BYTES,
-                false => self.all,
-            });
-            self.small.extend_from_slice(&chunk);
+    }
+
+    /// A whole one, but not for what is, or may be, all there is.
+    fn next_buffer(&self) -> Buffer {
+        let so_far = self.size_bytes.max(self.expected_bytes);
+        match usize::try_from(so_far) {
+            Ok(bytes) if bytes < BUFFER_BYTES => Buffer::small(bytes),
+            _ => Buffer::whole(),
         }
     }
 
@@ -76,17 +70,11 @@ impl PartBuilder {
 
     /// The part, ready to be sent.
     pub(super) fn finish(mut self) -> Payload {
-        self.flush();
+        self.full.extend(self.filling.take().map(Buffer::freeze));
         Payload {
-            chunks: Arc::new(self.chunks),
+            chunks: Arc::new(self.full),
             size_bytes: self.size_bytes,
             crc64nvme: self.digest.crc64nvme(),
-        }
-    }
-
-    fn flush(&mut self) {
-        if !self.small.is_empty() {
-            self.chunks.push(std::mem::take(&mut self.small).freeze());
         }
     }
 }
@@ -96,32 +84,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn small_chunks_are_copied_together_and_large_ones_passed_on() {
+    fn chunks_of_any_size_are_copied_together_into_full_buffers() {
         let mut part = PartBuilder::new();
         let mut expected = Vec::new();
-        for byte in 0..200u8 {
-            let chunk = vec![byte; 1000];
+        for (byte, size) in [(1u8, 1000), (2, 200_000), (3, 900_000), (4, 0), (5, 3)] {
+            let chunk = vec![byte; size];
             expected.extend_from_slice(&chunk);
             part.push(Bytes::from(chunk));
         }
-        let large = Bytes::from(vec![9u8; 200_000]);
-        expected.extend_from_slice(&large);
-        part.push(large.clone());
         let payload = part.finish();
-        assert_eq!(payload.chunks.concat(), expected);
+        let (last, full) = payload.chunks.split_last().unwrap();
+        assert!(full.iter().all(|chunk| chunk.len() == BUFFER_BYTES));
+        assert_eq!(last.len(), expected.len() % BUFFER_BYTES);
         assert_eq!(payload.size_bytes, expected.len() as u64);
-        assert!(payload.chunks.len() <= 5);
-        // What the buffer had no room for is where it was, and the buffer is full.
-        let copied = BUFFER_BYTES - 200_000;
-        assert_eq!(payload.chunks.last().unwrap(), &large[copied..]);
-        assert_eq!(
-            payload.chunks.last().unwrap().as_ptr(),
-            large[copied..].as_ptr()
-        );
-        assert!(
-            payload.chunks[..payload.chunks.len() - 1]
-                .iter()
-                .all(|chunk| chunk.len() == BUFFER_BYTES)
-        );
+        assert!(payload.chunks.concat() == expected);
+    }
+
+    #[test]
+    fn what_is_small_takes_no_more_memory_than_it_needs() {
+        for mut part in [PartBuilder::new(), PartBuilder::of(1000)] {
+            part.push(Bytes::from(vec![1; 1000]));
+            let payload = part.finish();
+            let chunk = Vec::from(payload.chunks[0].clone());
+            assert!(chunk.capacity() < 2000, "{}", chunk.capacity());
+        }
     }
 }

@@ -19,7 +19,7 @@ const MIN_STARVED: f64 = 0.5;
 /// What added lanes must bring of what they would bring if each were as fast as the ones before.
 const MIN_GAIN: f64 = 0.3;
 
-/// Above this gain each lane is throttled by itself, and there is no point in asking slowly.
+/// Above this gain each lane is throttled by itself, and all there may be are tried at once.
 const PROPORTIONAL_GAIN: f64 = 0.75;
 
 /// A lane that is this fast (bytes per second) is tried with one more, a slower one with three.
@@ -116,10 +116,11 @@ impl Ramp {
         let growth = f64::from(sample.lanes) / f64::from(lanes.max(1)) - 1.0;
         let gain = (rate / slower.max(1.0) - 1.0) / growth.max(0.1);
         if gain >= MIN_GAIN {
+            let is_proportional = gain >= PROPORTIONAL_GAIN;
             self.grow(
                 sample.lanes,
                 rate,
-                if gain >= PROPORTIONAL_GAIN { 4 } else { 2 },
+                if is_proportional { self.most } else { 2 },
             );
         } else if self.is_doubtful {
             self.target = lanes;
@@ -175,6 +176,7 @@ mod tests {
     #[test]
     fn a_throttled_connection_gets_all_lanes_soon() {
         let rate = |lanes| 8.0 * MB * f64::from(lanes);
+        assert_eq!(lanes_after(1.4, 24, 0.95, rate), 24);
         assert_eq!(lanes_after(4.0, 24, 0.95, rate), 24);
         assert_eq!(lanes_after(60.0, 24, 0.95, rate), 24);
     }

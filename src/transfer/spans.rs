@@ -11,9 +11,6 @@ use std::collections::{BTreeMap, BTreeSet};
 /// Names a lane within one transfer.
 pub(super) type LaneId = u32;
 
-/// The least number of parts that is worth a request of its own.
-const MIN_RUN_PARTS: u32 = 2;
-
 /// Parts from `next` to before `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Run {
@@ -94,9 +91,10 @@ impl Spans {
             return Some(run);
         }
         let (longest, whole) = self.longest()?;
-        // The part that is being read stays where it is.
+        // The part that is being read stays where it is. A single part is worth a request: over a slow connection it
+        // takes longer than that, and what the last lanes have left is what everybody waits for.
         let half = longest.len().saturating_sub(1) / 2;
-        if half < MIN_RUN_PARTS {
+        if half == 0 {
             return None;
         }
         let wish = Run {
@@ -229,6 +227,14 @@ mod tests {
         assert_eq!(parts(&spans, 2), Some((27, 52)));
         assert_eq!(parts(&spans, 1), Some((52, 101)));
         assert!(Spans::new(4, &BTreeSet::new()).take(0).is_some());
+    }
+
+    #[test]
+    fn the_last_parts_are_shared_too() {
+        let mut spans = begin(3);
+        assert_eq!(spans.take(1), Some(run(3, 4)));
+        assert_eq!(spans.open(1), Some(run(3, 4)));
+        assert_eq!(spans.take(2), None);
     }
 
     #[test]

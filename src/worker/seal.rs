@@ -150,9 +150,14 @@ async fn seal(worker: &Worker, recording: RecordingId) -> Result<()> {
     let Some(manifest) = sealer.write(Document::Manifest, false).await? else {
         return Ok(());
     };
-    // If the note about an earlier manifest was lost, that about its report may be lost as well.
-    let report = sealer.write(Document::Report, manifest.was_unknown).await?;
     let contents = manifest.contents;
+    // If the note about an earlier manifest was lost, that about its report may be lost as well.
+    let is_report_due = manifest.was_unknown || contents.report(worker.clock.now()).is_some();
+    // What has changed since is sealed again: the note below is about these contents only.
+    let report = match is_report_due {
+        true => sealer.write(Document::Report, manifest.was_unknown).await?,
+        false => None,
+    };
     worker
         .store
         .sealed(

@@ -13,6 +13,8 @@ use md5::{Digest as _, Md5};
 use s3s::{S3Result, s3_error};
 use serde::{Deserialize, Serialize};
 
+use crate::object::crc64nvme;
+
 /// A checksum algorithm of S3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -257,7 +259,10 @@ pub(super) fn fold<'a>(
         whole = if is_first {
             value
         } else {
-            checksum_combine(crc, whole, value, size_bytes)
+            match crc {
+                CrcAlgorithm::Crc64Nvme => crc64nvme::combine(whole, value, size_bytes),
+                crc => checksum_combine(crc, whole, value, size_bytes),
+            }
         };
         is_first = false;
     }

@@ -283,19 +283,30 @@ async fn write(
             record::record_each(&mut transaction, ids, &news).await?
         }
     };
-    for work in works {
-        let mut savepoint = transaction.begin().await.map_err(failed)?;
-        if work.run(&mut savepoint).await {
-            savepoint.commit().await.map_err(failed)?;
-        } else {
-            savepoint.rollback().await.map_err(failed)?;
+    let is_kept = match works {
+        // What is alone can be rolled back with the transaction: two statements less.
+        [work] if news.is_empty() => work.run(&mut transaction).await,
+        works => {
+            for work in works {
+                let mut savepoint = transaction.begin().await.map_err(failed)?;
+                if work.run(&mut savepoint).await {
+                    savepoint.commit().await.map_err(failed)?;
+                } else {
+                    savepoint.rollback().await.map_err(failed)?;
+                }
+            }
+            true
         }
-    }
+    };
     let changes = sqlx::query_scalar("SELECT total_changes()")
         .fetch_one(&mut *transaction)
         .await
         .map_err(failed)?;
-    transaction.commit().await.map_err(failed)?;
+    if is_kept {
+        transaction.commit().await.map_err(failed)?;
+    } else {
+        transaction.rollback().await.map_err(failed)?;
+    }
     Ok(Done { recorded, changes })
 }
 

@@ -73,7 +73,7 @@ async fn the_door_is_held_open_and_what_was_opened_in_time_is_drained_after_the_
     assert!(Instant::now() > until, "it was over before the deadline");
     let requests = world.origin.requests("/file");
     assert!(requests.iter().all(|r| r.at < until), "one came too late");
-    assert_eq!(requests.len(), 3, "as many as there are halves worth it");
+    assert_eq!(requests.len(), 7, "as many as there are halves worth it");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
