@@ -54,10 +54,15 @@ impl PartBuilder {
         }
     }
 
-    /// A whole one, but not for what is, or may be, all there is.
+    /// A whole one, but not for what is, or may be, less.
     fn next_buffer(&self) -> Buffer {
-        let so_far = self.size_bytes.max(self.expected_bytes);
-        match usize::try_from(so_far) {
+        let stored = (self.full.len() * BUFFER_BYTES) as u64;
+        let coming = match self.expected_bytes {
+            0 if stored == 0 => self.size_bytes,
+            0 => u64::MAX,
+            expected => expected.saturating_sub(stored),
+        };
+        match usize::try_from(coming) {
             Ok(bytes) if bytes < BUFFER_BYTES => Buffer::small(bytes),
             _ => Buffer::whole(),
         }
@@ -108,5 +113,10 @@ mod tests {
             let chunk = Vec::from(payload.chunks[0].clone());
             assert!(chunk.capacity() < 2000, "{}", chunk.capacity());
         }
+        let mut part = PartBuilder::of(BUFFER_BYTES as u64 + 1000);
+        part.push(Bytes::from(vec![1; BUFFER_BYTES + 1000]));
+        let rest = Vec::from(part.finish().chunks[1].clone());
+        assert_eq!(rest.len(), 1000);
+        assert!(rest.capacity() < 2000, "{}", rest.capacity());
     }
 }

@@ -123,7 +123,10 @@ impl Ramp {
                 if is_proportional { self.most } else { 2 },
             );
         } else if self.is_doubtful {
-            self.target = lanes;
+            // As many as would bring this rate if each were as fast as the ones before: the pipe may have become full
+            // on the way from few to all.
+            let enough = rate / (slower.max(1.0) / f64::from(lanes.max(1)));
+            self.target = (enough.round() as u32).clamp(lanes, sample.lanes.max(lanes));
             self.is_settled = true;
         } else {
             self.is_doubtful = true;
@@ -192,6 +195,16 @@ mod tests {
         let rate = |lanes| (10.0 * MB * f64::from(lanes)).min(40.0 * MB);
         let lanes = lanes_after(10.0, 32, 0.9, rate);
         assert!((4..=8).contains(&lanes), "{lanes}");
+    }
+
+    #[test]
+    fn lanes_fall_back_to_as_many_as_fill_the_pipe() {
+        for full in [6, 8, 9, 12, 20] {
+            let rate = |lanes: u32| 8.0 * MB * f64::from(lanes.min(full));
+            let lanes = lanes_after(10.0, 24, 0.9, rate);
+            assert!((full..=24).contains(&lanes), "{lanes} lanes for {full}");
+            assert!(lanes == full || full > 9, "{lanes} lanes for {full}");
+        }
     }
 
     #[test]
