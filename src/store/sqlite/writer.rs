@@ -375,6 +375,49 @@ mod tests {
         store.close().await;
     }
 
+    async fn mark(store: &SqliteStore, is_ok: bool) -> Result<()> {
+        let marking = store.writer.write(move |conn| {
+            Box::pin(async move {
+                let query = sqlx::query("PRAGMA user_version = 77");
+                query.execute(conn).await.map_err(failed)?;
+                match is_ok {
+                    true => Ok(()),
+                    false => Err(Error::internal("fail after a change")),
+                }
+            })
+        });
+        marking.await
+    }
+
+    async fn version(store: &SqliteStore) -> i64 {
+        let reading = store.writer.write(|conn| {
+            Box::pin(async move {
+                let query = sqlx::query_scalar("PRAGMA user_version");
+                query.fetch_one(conn).await.map_err(failed)
+            })
+        });
+        reading.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_fails_leaves_nothing_behind_whether_it_is_alone_or_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = store(folder.path(), vec![Box::new(|| Ok(()))]).await;
+        let before = version(&store).await;
+        assert!(mark(&store, false).await.is_err());
+        assert_eq!(version(&store).await, before);
+
+        // Sent in one go, they share a transaction.
+        let (failed, turn) = futures::join!(mark(&store, false), take_turn(&store, "beside"));
+        assert!(failed.is_err());
+        let _turn = turn.unwrap();
+        assert_eq!(version(&store).await, before);
+
+        mark(&store, true).await.unwrap();
+        assert_eq!(version(&store).await, 77);
+        store.close().await;
+    }
+
     #[tokio::test]
     async fn what_changes_nothing_waits_for_no_disk() {
         let folder = tempfile::tempdir().unwrap();
