@@ -180,14 +180,16 @@ pub(super) const LAPSED: &str = candidate_columns!(
      ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3"
 );
 
+/// As `DUE`, only of the jobs `$4`. The pluses lead the planner to look these up by their ids: going through all jobs
+/// of the state costs more the longer the queue is.
 pub(super) const DUE_OF: &str = candidate_columns!(
-    "WHERE j.id IN (SELECT value FROM json_each($4)) AND j.state = 'pending' AND j.is_small = $1
+    "WHERE j.id IN (SELECT value FROM json_each($4)) AND +j.state = 'pending' AND +j.is_small = $1
      AND j.next_attempt_at <= $2
      ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3"
 );
 
 pub(super) const LAPSED_OF: &str = candidate_columns!(
-    "WHERE j.id IN (SELECT value FROM json_each($4)) AND j.state = 'running' AND j.is_small = $1
+    "WHERE j.id IN (SELECT value FROM json_each($4)) AND +j.state = 'running' AND +j.is_small = $1
      AND j.lease_until <= $2
      ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3"
 );
@@ -247,7 +249,8 @@ pub(super) const CHECKPOINT: &str = "
 UPDATE jobs SET checkpoint = $3, bytes_done = $4
 WHERE id = $1 AND lease_token = $2 AND state = 'running'";
 
-/// Each of `[id, lease token, key, bytes, crc64nvme, sha256, etag, version, now]` that is still under its lease.
+/// Each of `[id, lease token, key, bytes, crc64nvme, sha256, etag, version, now]` that is still under its lease. The plus
+/// as in `DUE_OF`: without it the list is taken apart anew for every job that is running.
 pub(super) const ARCHIVE_JOBS: &str = "
 UPDATE jobs SET state = 'archived', origin = NULL, checkpoint = NULL, class = NULL, message = NULL,
     lease_until = NULL, leased_by = NULL, unsettled_leases = 0, has_fresh_origin = 0,
@@ -255,7 +258,7 @@ UPDATE jobs SET state = 'archived', origin = NULL, checkpoint = NULL, class = NU
     crc64nvme = done.value ->> 4, sha256 = done.value ->> 5, etag = done.value ->> 6, version_id = done.value ->> 7,
     archived_at = done.value ->> 8, changed_at = done.value ->> 8
 FROM jsonb_each($1) AS done
-WHERE jobs.id = done.value ->> 0 AND jobs.lease_token = done.value ->> 1 AND jobs.state = 'running'
+WHERE jobs.id = done.value ->> 0 AND jobs.lease_token = done.value ->> 1 AND +jobs.state = 'running'
 RETURNING jobs.id, jobs.recording_id, jobs.kind, jobs.origin_kind, jobs.announced_by";
 
 /// So many jobs of each of these `[recording, count]` are archived and were open before.

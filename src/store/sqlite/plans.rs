@@ -38,6 +38,12 @@ async fn frequent_statements_neither_scan_nor_sort() {
         (sql::TOUCH_RECORDING, "sqlite_autoindex_jobs"),
         (sql::EVENTS_OF_RECORDING, "events_by_recording"),
         (sql::LIST_OF, "sqlite_autoindex_jobs_1"),
+        (sql::DUE_OF, "sqlite_autoindex_jobs_1"),
+        (sql::LAPSED_OF, "sqlite_autoindex_jobs_1"),
+        (sql::LEASE_JOBS, "sqlite_autoindex_jobs_1"),
+        (sql::LEASED_JOBS, "sqlite_autoindex_jobs_1"),
+        (sql::ARCHIVE_JOBS, "sqlite_autoindex_jobs_1"),
+        (sql::COUNT_ARCHIVED, "sqlite_autoindex_recordings_1"),
     ] {
         let plan = plan(&mut conn, statement).await;
         assert!(plan.contains(index), "{statement}\n{plan}");
