@@ -105,6 +105,7 @@ fn connect_options(path: &Path, options: &SqliteOptions) -> SqliteConnectOptions
         .pragma("wal_autocheckpoint", wal::TOO_LONG_WAL_PAGES.to_string())
         // What a savepoint would roll back goes to a file in the temporary folder otherwise, once per batch.
         .pragma("temp_store", "MEMORY")
+        .row_buffer_size(1024)
         .disable_statement_logging();
     if let Some(pages) = options.max_pages {
         connect = connect.pragma("max_page_count", pages.to_string());
