@@ -76,7 +76,7 @@ impl ObjectInfo {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a write that was not made needs a look at what is there"]
 pub enum WriteEnd {
-    /// The store says that it is done. Proof is a HEAD.
+    /// The store says that it is done. Proof is a HEAD, or the answer to a Put that shows a checksum.
     Done,
     /// The condition does not hold (412): something else is there.
     Taken,
@@ -85,6 +85,23 @@ pub enum WriteEnd {
     /// 409, another write was on its way: look before deciding. If it stays so, S3 wants a new upload with all
     /// parts.
     Conflict,
+}
+
+/// How a PutObject ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a write that was not made needs a look at what is there"]
+pub struct PutEnd {
+    /// How it ended.
+    pub end: WriteEnd,
+    /// What is stored now, from an answer that is proof of it: it tells the checksum of what the store has taken. Other
+    /// than that to a Complete, it has no document that could be cut short.
+    pub shown: Option<ObjectInfo>,
+}
+
+impl From<WriteEnd> for PutEnd {
+    fn from(end: WriteEnd) -> PutEnd {
+        PutEnd { end, shown: None }
+    }
 }
 
 /// A part as `list_parts` tells it.
@@ -118,6 +135,15 @@ pub struct ListedUpload {
 /// (transient).
 #[async_trait]
 pub trait ObjectStore: Send + Sync + 'static {
+    /// PutObject, with what its answer shows.
+    async fn put_shown(
+        &self,
+        key: &str,
+        payload: &Payload,
+        attributes: &Attributes,
+        condition: Option<&Condition>,
+    ) -> Result<PutEnd>;
+
     /// PutObject.
     async fn put(
         &self,
@@ -125,7 +151,10 @@ pub trait ObjectStore: Send + Sync + 'static {
         payload: &Payload,
         attributes: &Attributes,
         condition: Option<&Condition>,
-    ) -> Result<WriteEnd>;
+    ) -> Result<WriteEnd> {
+        let put = self.put_shown(key, payload, attributes, condition).await?;
+        Ok(put.end)
+    }
 
     /// CreateMultipartUpload with a full-object CRC64NVME. Gives the upload's id.
     async fn create_upload(&self, key: &str, attributes: &Attributes) -> Result<String>;

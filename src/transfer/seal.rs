@@ -1,7 +1,8 @@
 //! The end of an upload, and the proof of it.
 //!
-//! An answer to a Put or Complete is no proof: a 200 may be cut short, an error may come after the
-//! write, a conflict may be our own earlier try. So after each the bucket is asked what is there; the
+//! An answer to a Complete is no proof: a 200 may be cut short, an error may come after the
+//! write, a conflict may be our own earlier try. That to a Put is one when it tells the checksum of what was
+//! stored. After all others the bucket is asked what is there; the
 //! job id in the object's metadata tells whose it is, and its length and checksum whether it is what was
 //! sent. What is about to be sent is noted first, so that after a kill, too, an object of ours is taken
 //! for the artifact only if it is that.
@@ -18,7 +19,9 @@ use super::reader::Stop;
 use crate::error::{Class, Error, Result};
 use crate::model::Archived;
 use crate::model::job::{Fingerprint, FinishedPart};
-use crate::object::{Attributes, Condition, ObjectInfo, Payload, WriteEnd, encode_crc64nvme};
+use crate::object::{
+    Attributes, Condition, ObjectInfo, Payload, PutEnd, WriteEnd, encode_crc64nvme,
+};
 
 /// The metadata keys under which an object that goes up in one request tells what it should be.
 const SIZE_METADATA_KEY: &str = "harvester-size";
@@ -127,9 +130,15 @@ impl Attempt<'_> {
             let key = names.key();
             self.expect(&key, sealed);
             let objects = &self.engine.objects;
-            let end = objects
-                .put(&key, payload, &attributes, Some(&Condition::Absent))
+            let put = objects
+                .put_shown(&key, payload, &attributes, Some(&Condition::Absent))
                 .await;
+            let end = match put {
+                Ok(PutEnd {
+                    shown: Some(info), ..
+                }) if sealed.print.fits(&info) => return Ok(sealed.print.archived(&key, info)),
+                put => put.map(|put| put.end),
+            };
             let is_earlier = tries.count() == 0 && matches!(end, Ok(WriteEnd::Taken));
             let failure = match self.settle_write(&key, sealed, end).await {
                 Ok(Found::Ours(archived)) => return Ok(archived),

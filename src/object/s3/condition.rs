@@ -14,15 +14,16 @@ impl S3Store {
     /// Writes under a condition, also where the store does not know conditions: then it is looked first
     /// whether something is there. Two writers at the same instant could both find nothing; the keys of
     /// different jobs differ, so it would take a stranger.
-    pub(super) async fn under_condition<W, F>(
+    pub(super) async fn under_condition<W, F, T>(
         &self,
         key: &str,
         condition: Option<&Condition>,
         write: W,
-    ) -> Result<WriteEnd>
+    ) -> Result<T>
     where
         W: Fn(Option<Condition>) -> F,
-        F: Future<Output = Result<WriteEnd, Failed>>,
+        F: Future<Output = Result<T, Failed>>,
+        T: From<WriteEnd>,
     {
         let is_absent = condition == Some(&Condition::Absent);
         if !is_absent || !self.lacks_conditions.load(Ordering::Relaxed) {
@@ -32,7 +33,7 @@ impl S3Store {
             }
         }
         if self.head_object(key).await?.is_some() {
-            return Ok(WriteEnd::Taken);
+            return Ok(WriteEnd::Taken.into());
         }
         let end = write(None).await.map_err(|failed| failed.error)?;
         if !self.lacks_conditions.swap(true, Ordering::Relaxed) {

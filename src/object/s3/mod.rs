@@ -28,7 +28,8 @@ use self::classify::Call;
 use self::direct::{Answer, Direct, Left};
 pub use self::options::{Retention, UploadOptions};
 use super::{
-    Attributes, Condition, ListedPart, ListedUpload, ObjectInfo, ObjectStore, Payload, WriteEnd,
+    Attributes, Condition, ListedPart, ListedUpload, ObjectInfo, ObjectStore, Payload, PutEnd,
+    WriteEnd,
 };
 use crate::clock::{SharedClock, SystemClock};
 use crate::error::Result;
@@ -165,13 +166,13 @@ fn on<'a>(operation: &'static str, key: &'a str) -> Call<'a> {
 
 #[async_trait]
 impl ObjectStore for S3Store {
-    async fn put(
+    async fn put_shown(
         &self,
         key: &str,
         payload: &Payload,
         attributes: &Attributes,
         condition: Option<&Condition>,
-    ) -> Result<WriteEnd> {
+    ) -> Result<PutEnd> {
         let write = move |condition: Option<Condition>| async move {
             let condition = condition.as_ref();
             self.put_object(key, payload, attributes, condition).await

@@ -273,7 +273,7 @@ fn told(headers: &HeaderMap) -> Option<ObjectInfo> {
     })
 }
 
-fn unquoted(etag: String) -> String {
+pub(super) fn unquoted(etag: String) -> String {
     etag.trim_matches('"').to_owned()
 }
 

@@ -9,16 +9,20 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::create_multipart_upload::CreateMultipartUploadError;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use reqwest::Method;
+use reqwest::header::HeaderMap;
 
 use super::checksum::Checksum;
 use super::classify::{Refusal, failure};
 use super::condition::{Failed, conditional_end, headers};
 use super::connect::SDK_ATTEMPTS;
-use super::direct::{self, Answer, Left, METADATA};
+use super::direct::{self, Answer, Left, METADATA, text};
+use super::read::unquoted;
 use super::{S3Store, body, on};
 use crate::error::{Class, Error, Result};
 use crate::model::job::FinishedPart;
-use crate::object::{Attributes, Condition, Payload, WriteEnd, encode_crc64nvme};
+use crate::object::{
+    Attributes, Condition, ObjectInfo, Payload, PutEnd, WriteEnd, encode_crc64nvme,
+};
 
 /// What Complete says of the whole object, so that S3 checks it.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +38,7 @@ impl S3Store {
         payload: &Payload,
         attributes: &Attributes,
         condition: Option<&Condition>,
-    ) -> Result<WriteEnd, Failed> {
+    ) -> Result<PutEnd, Failed> {
         let put = async |uses_crc64nvme| {
             let checksum = self.checksum(payload, uses_crc64nvme).await?;
             self.put_checked(key, (payload, checksum), attributes, condition)
@@ -57,12 +61,16 @@ impl S3Store {
         (payload, checksum): (&Payload, Checksum),
         attributes: &Attributes,
         condition: Option<&Condition>,
-    ) -> Result<WriteEnd, Failed> {
+    ) -> Result<PutEnd, Failed> {
         let call = self.direct_put(key, (payload, &checksum), attributes, condition);
         let left = match self.send(call).await {
-            Ok(Answer::Done(_)) => return Ok(WriteEnd::Done),
-            Ok(Answer::Taken) => return Ok(WriteEnd::Taken),
-            Ok(Answer::Conflict) => return Ok(WriteEnd::Conflict),
+            Ok(Answer::Done(headers)) => {
+                let shown = shown(&headers, payload, attributes);
+                let end = WriteEnd::Done;
+                return Ok(PutEnd { end, shown });
+            }
+            Ok(Answer::Taken) => return Ok(WriteEnd::Taken.into()),
+            Ok(Answer::Conflict) => return Ok(WriteEnd::Conflict.into()),
             Ok(Answer::Missing) => Left::default(),
             Err(left) => left,
         };
@@ -95,9 +103,9 @@ impl S3Store {
         match sent {
             Ok(_) => {
                 self.note_taken(left);
-                Ok(WriteEnd::Done)
+                Ok(WriteEnd::Done.into())
             }
-            Err(error) => conditional_end(on("PutObject", key), error, condition),
+            Err(error) => conditional_end(on("PutObject", key), error, condition).map(Into::into),
         }
     }
 
@@ -227,7 +235,7 @@ impl S3Store {
         };
         let left = match self.send(call).await {
             Ok(Answer::Done(headers)) => {
-                if let Some(etag) = direct::text(&headers, "etag") {
+                if let Some(etag) = text(&headers, "etag") {
                     return Ok(finished(etag));
                 }
                 Left::once()
@@ -360,6 +368,17 @@ fn part_list(parts: &[FinishedPart], has_crc64nvme: bool) -> Result<CompletedMul
         );
     }
     Ok(list.build())
+}
+
+/// What the answer to a Put is proof of: nothing, when it does not tell the checksum of what was stored.
+fn shown(headers: &HeaderMap, payload: &Payload, attributes: &Attributes) -> Option<ObjectInfo> {
+    Some(ObjectInfo {
+        size_bytes: payload.size_bytes,
+        etag: Some(unquoted(text(headers, "etag")?)),
+        version_id: text(headers, "x-amz-version-id"),
+        crc64nvme: Some(text(headers, "x-amz-checksum-crc64nvme")?),
+        metadata: attributes.metadata.clone(),
+    })
 }
 
 fn content_type(attributes: &Attributes) -> Option<String> {

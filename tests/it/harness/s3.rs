@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, ResponseChecksumValidation};
 use bytes::Bytes;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -84,6 +84,8 @@ pub enum Kind {
     NoCrc64,
     /// A byte of the request's body is another one when it arrives.
     FlippedByte,
+    /// The request goes through; the answer shows this CRC64NVME, or none.
+    ShownCrc64(Option<&'static str>),
 }
 
 /// A scripted fault: lets `after` requests of the operation pass, then spoils `times` of them.
@@ -426,6 +428,16 @@ async fn answer(
                 *byte ^= 1;
             }
             forward(Request::from_parts(head, Full::new(bytes.into())), backend).await
+        }
+        Some(Kind::ShownCrc64(shown)) => {
+            let mut answer = forward(request, backend).await?;
+            let name = "x-amz-checksum-crc64nvme";
+            answer.headers_mut().remove(name);
+            if let Some(shown) = shown {
+                let shown = HeaderValue::from_static(shown);
+                answer.headers_mut().insert(name, shown);
+            }
+            Ok(answer)
         }
         Some(Kind::AbortedUpload) => {
             let id = seen.upload_id.unwrap_or_default();

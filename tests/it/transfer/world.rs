@@ -17,7 +17,8 @@ use recording_harvester::model::{
 use recording_harvester::object::embedded::{EmbeddedS3, EmbeddedSettings};
 use recording_harvester::object::s3::{S3Settings, S3Store};
 use recording_harvester::object::{
-    Attributes, Condition, ListedPart, ListedUpload, ObjectInfo, ObjectStore, Payload, WriteEnd,
+    Attributes, Condition, ListedPart, ListedUpload, ObjectInfo, ObjectStore, Payload, PutEnd,
+    WriteEnd,
 };
 use recording_harvester::signed_url::SignedUrl;
 use recording_harvester::source::http::HttpSource;
@@ -437,15 +438,17 @@ impl ObjectStore for Scripted {
         self.store.delete(key).await
     }
 
-    async fn put(
+    /// Shows nothing, so that each end has to be looked at.
+    async fn put_shown(
         &self,
         key: &str,
         payload: &Payload,
         attributes: &Attributes,
         condition: Option<&Condition>,
-    ) -> Result<WriteEnd> {
+    ) -> Result<PutEnd> {
         let write = self.store.put(key, payload, attributes, condition);
-        self.write(self.next(Op::Put), key, None, write).await
+        let end = self.write(self.next(Op::Put), key, None, write).await?;
+        Ok(end.into())
     }
 
     async fn create_upload(&self, key: &str, attributes: &Attributes) -> Result<String> {
