@@ -27,6 +27,7 @@ pub mod sqlite;
 
 mod cure;
 mod intake;
+mod records;
 mod sql;
 mod stored;
 

@@ -139,18 +139,30 @@ macro_rules! job_columns {
     };
 }
 
-/// What people see of a job, and with it what its worker needs: columns that nobody reads cost as much as others.
-macro_rules! record_columns {
-    ($rest:literal) => {
-        record_columns!("", $rest)
+/// What people see of a job, for `records::record`.
+macro_rules! record_json {
+    () => {
+        "json_array(jobs.id, jobs.recording_id, jobs.name, jobs.kind, jobs.format, jobs.state, jobs.class, \
+         jobs.message, jobs.key, jobs.size_bytes, jobs.announced_size, jobs.crc64nvme, jobs.sha256, jobs.etag, \
+         jobs.version_id, jobs.deadline, jobs.deadline_from, jobs.attempts, jobs.bytes_done, jobs.archived_at, \
+         r.source, r.provider)"
     };
-    ($more:literal, $rest:literal) => {
+}
+
+/// What its worker needs besides, for `records::claimed`.
+macro_rules! work_json {
+    () => {
+        "json_array(jobs.lease_token, jobs.origin, jobs.remint, jobs.is_upper_bound, jobs.first_attempt_at, \
+         jobs.checkpoint, r.provider_id, r.bot_id, r.session_id, r.room_id, r.room_name, r.started_at, r.ended_at)"
+    };
+}
+
+macro_rules! records {
+    ($rest:literal) => {
         concat!(
-            "SELECT j.id, j.recording_id, j.name, j.kind, j.format, j.state, j.class, j.message, j.key, ",
-            "j.size_bytes, j.announced_size, j.crc64nvme, j.sha256, j.etag, j.version_id, ",
-            "j.deadline, j.deadline_from, j.attempts, j.bytes_done, j.archived_at, r.source, r.provider",
-            $more,
-            " FROM jobs j JOIN recordings r ON r.id = j.recording_id ",
+            "SELECT ",
+            record_json!(),
+            " AS record FROM jobs JOIN recordings r ON r.id = jobs.recording_id ",
             $rest
         )
     };
@@ -167,74 +179,71 @@ macro_rules! candidate_columns {
     };
 }
 
-/// The first due jobs of a lane, in the order of slack. The plus keeps the planner from finding the due ones by their
-/// time and sorting all of them: the index of the order gives the first few at once.
-pub(super) const DUE: &str = candidate_columns!(
-    "WHERE j.state = 'pending' AND j.is_small = $1 AND +j.next_attempt_at <= $2
-     ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3"
-);
-
-/// The first jobs of a lane whose lease has run out, in the order of slack.
-pub(super) const LAPSED: &str = candidate_columns!(
-    "WHERE j.state = 'running' AND j.is_small = $1 AND +j.lease_until <= $2
-     ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3"
+/// The first jobs of a lane that are due, and the first whose lease has run out, each in the order of slack. The plus
+/// keeps the planner from finding the due ones by their time and sorting all of them: the index of the order gives the
+/// first few at once.
+pub(super) const DUE: &str = concat!(
+    "SELECT * FROM (",
+    candidate_columns!(
+        "WHERE j.state = 'pending' AND j.is_small = $1 AND +j.next_attempt_at <= $2
+         ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3"
+    ),
+    ") AS due UNION ALL SELECT * FROM (",
+    candidate_columns!(
+        "WHERE j.state = 'running' AND j.is_small = $1 AND +j.lease_until <= $2
+         ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3"
+    ),
+    ") AS lapsed"
 );
 
 /// As `DUE`, only of the jobs `$4`. The pluses lead the planner to look these up by their ids: going through all jobs
 /// of the state costs more the longer the queue is.
 pub(super) const DUE_OF: &str = candidate_columns!(
-    "WHERE j.id IN (SELECT value FROM json_each($4)) AND +j.state = 'pending' AND +j.is_small = $1
-     AND j.next_attempt_at <= $2
+    "WHERE j.id IN (SELECT value FROM json_each($4)) AND +j.is_small = $1
+     AND (+j.state = 'pending' AND +j.next_attempt_at <= $2 OR +j.state = 'running' AND +j.lease_until <= $2)
      ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3"
 );
 
-pub(super) const LAPSED_OF: &str = candidate_columns!(
-    "WHERE j.id IN (SELECT value FROM json_each($4)) AND +j.state = 'running' AND +j.is_small = $1
-     AND j.lease_until <= $2
-     ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3"
-);
-
-pub(super) const JOB_BY_ID: &str = job_columns!("WHERE j.id = $1");
-
-/// Jobs that have just been leased.
-pub(super) const LEASED_JOBS: &str = record_columns!(
-    ", j.lease_token, j.origin, j.remint, j.is_upper_bound, j.first_attempt_at, j.checkpoint,
-     r.provider_id, r.bot_id, r.session_id, r.room_id, r.room_name, r.started_at, r.ended_at",
-    "WHERE j.id IN (SELECT value FROM json_each($1))"
-);
+pub(super) const RECORD_BY_ID: &str = records!("WHERE jobs.id = $1");
 
 /// A running job under its current lease.
 pub(super) const JOB_BY_LEASE: &str =
     job_columns!("WHERE j.id = $1 AND j.lease_token = $2 AND j.state = 'running'");
 
 pub(super) const JOBS_OF_RECORDING: &str =
-    record_columns!("WHERE j.recording_id = $1 ORDER BY j.name");
+    records!("WHERE jobs.recording_id = $1 ORDER BY jobs.name");
 
 /// `$1` states, `$2` provider, `$3` since; null: any.
-pub(super) const LIST: &str = record_columns!(
-    "WHERE ($1 IS NULL OR j.state IN (SELECT value FROM json_each($1)))
-     AND ($2 IS NULL OR r.provider = $2) AND ($3 IS NULL OR j.changed_at >= $3)
-     ORDER BY j.id"
+pub(super) const LIST: &str = records!(
+    "WHERE ($1 IS NULL OR jobs.state IN (SELECT value FROM json_each($1)))
+     AND ($2 IS NULL OR r.provider = $2) AND ($3 IS NULL OR jobs.changed_at >= $3)
+     ORDER BY jobs.id"
 );
 
 /// As `LIST`, only of the jobs or recordings `$4`.
-pub(super) const LIST_OF: &str = record_columns!(
-    "WHERE (j.id IN (SELECT value FROM json_each($4))
-        OR j.recording_id IN (SELECT value FROM json_each($4)))
-     AND ($1 IS NULL OR j.state IN (SELECT value FROM json_each($1)))
-     AND ($2 IS NULL OR r.provider = $2) AND ($3 IS NULL OR j.changed_at >= $3)
-     ORDER BY j.id"
+pub(super) const LIST_OF: &str = records!(
+    "WHERE (jobs.id IN (SELECT value FROM json_each($4))
+        OR jobs.recording_id IN (SELECT value FROM json_each($4)))
+     AND ($1 IS NULL OR jobs.state IN (SELECT value FROM json_each($1)))
+     AND ($2 IS NULL OR r.provider = $2) AND ($3 IS NULL OR jobs.changed_at >= $3)
+     ORDER BY jobs.id"
 );
 
 pub(super) const UPLOAD_OWNERS: &str = "
 SELECT id, key, state, checkpoint FROM jobs
 WHERE checkpoint IS NOT NULL OR key IN (SELECT value FROM json_each($1))";
 
-pub(super) const LEASE_JOBS: &str = "
-UPDATE jobs SET state = 'running', attempts = attempts + 1, first_attempt_at = coalesce(first_attempt_at, $2),
-    lease_token = lease_token + 1, lease_until = $3, leased_by = $4,
-    unsettled_leases = unsettled_leases + 1, changed_at = $2
-WHERE id IN (SELECT value FROM json_each($1))";
+pub(super) const LEASE_JOBS: &str = concat!(
+    "UPDATE jobs SET state = 'running', attempts = attempts + 1, first_attempt_at = coalesce(first_attempt_at, $2),
+        lease_token = lease_token + 1, lease_until = $3, leased_by = $4,
+        unsettled_leases = unsettled_leases + 1, changed_at = $2
+     WHERE id IN (SELECT value FROM json_each($1))
+     RETURNING (SELECT ",
+    record_json!(),
+    " FROM recordings r WHERE r.id = jobs.recording_id) AS record, (SELECT ",
+    work_json!(),
+    " FROM recordings r WHERE r.id = jobs.recording_id) AS work"
+);
 
 pub(super) const EXTEND_LEASE: &str =
     "UPDATE jobs SET lease_until = $3 WHERE id = $1 AND lease_token = $2 AND state = 'running'";
@@ -261,11 +270,13 @@ FROM jsonb_each($1) AS done
 WHERE jobs.id = done.value ->> 0 AND jobs.lease_token = done.value ->> 1 AND +jobs.state = 'running'
 RETURNING jobs.id, jobs.recording_id, jobs.kind, jobs.origin_kind, jobs.announced_by";
 
-/// So many jobs of each of these `[recording, count]` are archived and were open before.
+/// So many jobs of each of these `[recording, count]` are archived and were open before. Tells whether there is any
+/// failure that they could cure.
 pub(super) const COUNT_ARCHIVED: &str = "
 UPDATE recordings SET generation = generation + 1, open_jobs = open_jobs - (done.value ->> 1)
 FROM jsonb_each($1) AS done
-WHERE recordings.id = done.value ->> 0";
+WHERE recordings.id = done.value ->> 0
+RETURNING EXISTS (SELECT 1 FROM provider_failures WHERE withdrawn_at IS NULL) AS has_open_failures";
 
 pub(super) const REQUEUE_JOB: &str = "
 UPDATE jobs SET state = 'pending', next_attempt_at = $2, class = $3, message = $4,

@@ -8,12 +8,12 @@ use sqlx::SqliteConnection;
 
 use super::durable::{Answer, BatchFailure};
 use super::lease::touch;
-use super::writer::{Work, tell};
+use super::writer::{Outcome, Work, tell};
 use super::{rows, shelf};
 use crate::error::Result;
 use crate::model::{Archived, JobId, Lease, Recording, RecordingId};
 use crate::store::cure::{self, Saved};
-use crate::store::stored::{damaged, length, millis, to_json};
+use crate::store::stored::{damaged, length, millis};
 use crate::store::{Written, sql};
 
 /// The end of one attempt that came well.
@@ -44,10 +44,14 @@ impl Settlements {
 }
 
 impl Work for Settlements {
-    fn run<'c>(&'c mut self, conn: &'c mut SqliteConnection) -> BoxFuture<'c, bool> {
+    fn run<'c>(&'c mut self, conn: &'c mut SqliteConnection) -> BoxFuture<'c, Outcome> {
         Box::pin(async move {
             let written = archive(conn, &self.waiting).await;
-            let is_ok = written.is_ok();
+            let outcome = match &written {
+                Ok(written) if written.contains(&Written::Yes) => Outcome::Changed,
+                Ok(_) => Outcome::Kept,
+                Err(_) => Outcome::Failed,
+            };
             self.results = match written {
                 Ok(written) => written.into_iter().map(Ok).collect(),
                 Err(error) => {
@@ -56,7 +60,7 @@ impl Work for Settlements {
                     waiting.map(|_| Err(failure.to_error())).collect()
                 }
             };
-            is_ok
+            outcome
         })
     }
 
@@ -88,9 +92,13 @@ pub(super) async fn archive(
         .iter()
         .map(|(recording, saved)| (recording, saved.len()))
         .collect();
-    let query = sqlx::query(sql::COUNT_ARCHIVED).bind(to_json(&counts)?);
-    rows::execute(conn, query).await?;
-    if let Some(now) = settlements.iter().map(|settlement| settlement.now).max() {
+    let counted = rows::fetch_all(conn, sql::COUNT_ARCHIVED, &counts).await?;
+    let has_open_failures = counted
+        .first()
+        .map(|row| rows::get(row, "has_open_failures"));
+    if has_open_failures.transpose()? == Some(true)
+        && let Some(now) = settlements.iter().map(|settlement| settlement.now).max()
+    {
         withdraw_cured(conn, &saved, now).await?;
     }
     // A job is settled once, also when it is named twice.

@@ -8,7 +8,7 @@ use super::rows;
 use super::settle::give_up;
 use crate::error::{Class, Error, Result};
 use crate::model::artifact::is_small;
-use crate::model::{Artifact, Checkpoint, JobId, Lease, RecordingId, State};
+use crate::model::{Artifact, Checkpoint, JobId, Lease, Record, RecordingId, State};
 use crate::store::stored::{clean, from_origin, length, millis, to_json};
 use crate::store::{Claim, Claimed, Written, sql};
 
@@ -54,23 +54,22 @@ async fn candidates(
     claim: &Claim,
     limit: usize,
 ) -> Result<Vec<Candidate>> {
-    let (due, lapsed) = match claim.only {
-        None => (sql::DUE, sql::LAPSED),
-        Some(_) => (sql::DUE_OF, sql::LAPSED_OF),
+    let statement = match claim.only {
+        None => sql::DUE,
+        Some(_) => sql::DUE_OF,
     };
-    let mut candidates = Vec::new();
-    for statement in [due, lapsed] {
-        let mut query = sqlx::query(statement)
-            .bind(i64::from(claim.is_small))
-            .bind(millis(claim.now))
-            .bind(length(limit as u64));
-        if let Some(only) = &claim.only {
-            query = query.bind(to_json(only)?);
-        }
-        for row in rows::all(conn, query).await? {
-            candidates.push(Candidate::of(&row)?);
-        }
+    let mut query = sqlx::query(statement)
+        .bind(i64::from(claim.is_small))
+        .bind(millis(claim.now))
+        .bind(length(limit as u64));
+    if let Some(only) = &claim.only {
+        query = query.bind(to_json(only)?);
     }
+    let found = rows::all(conn, query).await?;
+    let mut candidates = found
+        .iter()
+        .map(Candidate::of)
+        .collect::<Result<Vec<_>>>()?;
     candidates.sort_by_key(|candidate| candidate.order);
     candidates.truncate(limit);
     Ok(candidates)
@@ -97,25 +96,16 @@ async fn lease(
     claim: &Claim,
 ) -> Result<Vec<Claimed>> {
     let ids: Vec<_> = candidates.iter().map(|candidate| candidate.id).collect();
-    let ids = to_json(&ids)?;
     let query = sqlx::query(sql::LEASE_JOBS)
-        .bind(&ids)
+        .bind(to_json(&ids)?)
         .bind(millis(claim.now))
         .bind(millis(claim.lease_until))
         .bind(&claim.worker);
-    rows::execute(conn, query).await?;
-    let query = sqlx::query(sql::LEASED_JOBS).bind(&ids);
-    let mut claimed = Vec::with_capacity(candidates.len());
-    for row in rows::all(conn, query).await? {
-        claimed.push(Claimed {
-            lease: Lease {
-                job: rows::id(&row, "id")?,
-                token: rows::get(&row, "lease_token")?,
-            },
-            job: rows::job(&row)?,
-            record: rows::record(&row)?,
-        });
-    }
+    let leased = rows::all(conn, query).await?;
+    let mut claimed = leased
+        .iter()
+        .map(rows::claimed)
+        .collect::<Result<Vec<_>>>()?;
     claimed.sort_by_key(|claimed| {
         let mut places = candidates.iter();
         places.position(|candidate| candidate.id == claimed.lease.job)
@@ -237,12 +227,13 @@ pub(super) fn check_move(from: State, to: State) -> Result<()> {
     )))
 }
 
-/// A job's row.
-pub(super) async fn job_row(conn: &mut SqliteConnection, job: JobId) -> Result<SqliteRow> {
-    let query = sqlx::query(sql::JOB_BY_ID).bind(job.to_string());
-    rows::optional(conn, query)
-        .await?
-        .ok_or_else(|| crate::store::stored::damaged(format!("job {job} is not there")))
+/// A job's record.
+pub(super) async fn record_of(conn: &mut SqliteConnection, job: JobId) -> Result<Record> {
+    let query = sqlx::query(sql::RECORD_BY_ID).bind(job.to_string());
+    let row = rows::optional(conn, query).await?;
+    let row =
+        row.ok_or_else(|| crate::store::stored::damaged(format!("job {job} is not there")))?;
+    rows::record(&row)
 }
 
 /// The row of a running job under its current lease.

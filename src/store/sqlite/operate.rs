@@ -32,7 +32,7 @@ pub(super) async fn retry(
             .bind(millis(now));
         rows::execute(conn, query).await?;
         lease::touch(conn, recording).await?;
-        records.push(rows::record(&lease::job_row(conn, job).await?)?);
+        records.push(lease::record_of(conn, job).await?);
     }
     Ok(records)
 }
@@ -53,7 +53,7 @@ pub(super) async fn cancel(
         let class: Option<Class> = None;
         settle::give_up(conn, job, State::Cancelled, class, message, now).await?;
         lease::touch(conn, recording).await?;
-        records.push(rows::record(&lease::job_row(conn, job).await?)?);
+        records.push(lease::record_of(conn, job).await?);
     }
     Ok(records)
 }

@@ -17,12 +17,9 @@ use uuid::Uuid;
 use super::error;
 use crate::error::{Class, Result};
 use crate::model::manifest::{ProviderFailureRecord, Record, RecordingRecord};
-use crate::model::{
-    Checkpoint, Deadline, DeadlineFrom, EventId, Format, Job, JobId, Kind, Lookup, Provider,
-    Recording, RecordingId, State,
-};
-use crate::store::UploadOwner;
-use crate::store::stored::{self, count, damaged, json, to_json, to_origin};
+use crate::model::{Checkpoint, EventId, JobId, Provider, Recording, RecordingId, State};
+use crate::store::stored::{self, damaged, json, to_json};
+use crate::store::{Claimed, UploadOwner, records};
 
 type Statement<'q> = Query<'q, Sqlite, SqliteArguments>;
 
@@ -244,11 +241,6 @@ pub(super) fn optional_named<T>(
         .transpose()
 }
 
-/// A length or nothing.
-fn optional_length(row: &SqliteRow, column: &'static str) -> Result<Option<u64>> {
-    Ok(get::<Option<i64>>(row, column)?.map(count))
-}
-
 /// What the provider told of a recording.
 pub(super) fn facts(row: &SqliteRow) -> Result<Recording> {
     Ok(Recording {
@@ -292,65 +284,12 @@ pub(super) fn failure_record(row: &SqliteRow) -> Result<ProviderFailureRecord> {
 
 /// A job with its recording as people see it.
 pub(super) fn record(row: &SqliteRow) -> Result<Record> {
-    let class = optional_named(row, "class", Class::parse)?;
-    let size_bytes = optional_length(row, "size_bytes")?;
-    let announced_size = optional_length(row, "announced_size")?;
-    Ok(Record {
-        id: id(row, "id")?,
-        recording_id: id(row, "recording_id")?,
-        provider: named(row, "provider", Provider::named)?,
-        source: get(row, "source")?,
-        name: get(row, "name")?,
-        kind: named(row, "kind", Kind::parse)?,
-        format: named(row, "format", Format::parse)?,
-        state: named(row, "state", State::parse)?,
-        class,
-        message: get(row, "message")?,
-        action: class.map(|class| class.action().to_owned()),
-        key: get(row, "key")?,
-        size_bytes: size_bytes.or(announced_size),
-        crc64nvme: get(row, "crc64nvme")?,
-        sha256: get(row, "sha256")?,
-        etag: get(row, "etag")?,
-        version_id: get(row, "version_id")?,
-        deadline: optional_time(row, "deadline")?,
-        deadline_from: named(row, "deadline_from", DeadlineFrom::parse)?,
-        attempts: attempts(row)?,
-        bytes_done: count(get(row, "bytes_done")?),
-        archived_at: optional_time(row, "archived_at")?,
-    })
+    records::record(get(row, "record")?)
 }
 
-/// A running job as its worker needs it.
-pub(super) fn job(row: &SqliteRow) -> Result<Job> {
-    let remint: Option<&str> = get(row, "remint")?;
-    let checkpoint: Option<&str> = get(row, "checkpoint")?;
-    Ok(Job {
-        id: id(row, "id")?,
-        recording_id: id(row, "recording_id")?,
-        recording: facts(row)?,
-        provider: named(row, "provider", Provider::named)?,
-        source: get(row, "source")?,
-        name: get(row, "name")?,
-        kind: named(row, "kind", Kind::parse)?,
-        format: named(row, "format", Format::parse)?,
-        origin: to_origin(get(row, "origin")?)?,
-        remint: remint
-            .map(|text| json::<Lookup>("a re-mint", text))
-            .transpose()?,
-        deadline: Deadline {
-            at: optional_time(row, "deadline")?,
-            from: named(row, "deadline_from", DeadlineFrom::parse)?,
-            is_upper_bound: get::<i64>(row, "is_upper_bound")? != 0,
-        },
-        size_bytes: optional_length(row, "announced_size")?,
-        key: get(row, "key")?,
-        attempts: attempts(row)?,
-        first_attempt_at: time(row, "first_attempt_at")?,
-        checkpoint: checkpoint
-            .map(|text| json::<Checkpoint>("a checkpoint", text))
-            .transpose()?,
-    })
+/// A job that has just been leased.
+pub(super) fn claimed(row: &SqliteRow) -> Result<Claimed> {
+    records::claimed(get(row, "record")?, get(row, "work")?)
 }
 
 /// The body of an event.
@@ -369,11 +308,6 @@ pub(super) fn upload_owner(row: &SqliteRow) -> Result<UploadOwner> {
         state: named(row, "state", State::parse)?,
         upload_id: checkpoint.map(|checkpoint| checkpoint.upload_id),
     })
-}
-
-fn attempts(row: &SqliteRow) -> Result<u32> {
-    let stored: i64 = get(row, "attempts")?;
-    Ok(u32::try_from(stored).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]

@@ -40,10 +40,21 @@ enum Command {
 
 /// A command of any sort but an event.
 pub(super) trait Work: Send {
-    /// Does it; answers whether it is to be kept.
-    fn run<'c>(&'c mut self, conn: &'c mut SqliteConnection) -> BoxFuture<'c, bool>;
+    /// Does it; answers what came of it.
+    fn run<'c>(&'c mut self, conn: &'c mut SqliteConnection) -> BoxFuture<'c, Outcome>;
     /// Tells the caller, once the transaction is committed or has failed.
     fn answer(self: Box<Self>, failure: Option<&BatchFailure>);
+}
+
+/// What came of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It failed, and is to be rolled back.
+    Failed,
+    /// It is to be kept, whatever it is.
+    Kept,
+    /// It is to be kept, and has changed rows.
+    Changed,
 }
 
 struct Order<T, F> {
@@ -57,15 +68,18 @@ where
     T: Send + 'static,
     F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
 {
-    fn run<'c>(&'c mut self, conn: &'c mut SqliteConnection) -> BoxFuture<'c, bool> {
+    fn run<'c>(&'c mut self, conn: &'c mut SqliteConnection) -> BoxFuture<'c, Outcome> {
         Box::pin(async move {
             let Some(work) = self.work.take() else {
-                return false;
+                return Outcome::Failed;
             };
             let result = work(conn).await;
-            let is_ok = result.is_ok();
+            let outcome = match result {
+                Ok(_) => Outcome::Kept,
+                Err(_) => Outcome::Failed,
+            };
             self.result = Some(result);
-            is_ok
+            outcome
         })
     }
 
@@ -198,7 +212,13 @@ async fn run(
                 waiting.answer(Err(failure));
             }
             Ok(done) => {
-                let is_changed = std::mem::replace(&mut changes, done.changes) != done.changes;
+                let is_changed = match done.changes {
+                    Some(now) => std::mem::replace(&mut changes, now) != now,
+                    None => {
+                        changes = -1;
+                        true
+                    }
+                };
                 // A duplicate changes nothing, but its first receipt may still be on its way to the disk.
                 if is_changed || !waiting.answers.is_empty() {
                     durable.sync_and_answer(sync, waiting, done.recorded);
@@ -259,8 +279,8 @@ async fn renew(
 /// A transaction that is committed.
 struct Done {
     recorded: Vec<Result<Recorded>>,
-    /// Rows that the connection has ever changed.
-    changes: i64,
+    /// Rows that the connection has ever changed; `None` when it is known that these were some.
+    changes: Option<i64>,
 }
 
 /// One transaction.
@@ -283,31 +303,43 @@ async fn write(
             record::record_each(&mut transaction, ids, &news).await?
         }
     };
-    let is_kept = match works {
+    let mut is_changed = recorded.iter().flatten().any(|new| !new.is_duplicate);
+    let mut is_kept = true;
+    match works {
         // What is alone can be rolled back with the transaction: two statements less.
-        [work] if news.is_empty() => work.run(&mut transaction).await,
+        [work] if news.is_empty() => {
+            let outcome = work.run(&mut transaction).await;
+            is_kept = outcome != Outcome::Failed;
+            is_changed = outcome == Outcome::Changed;
+        }
         works => {
             for work in works {
                 let mut savepoint = transaction.begin().await.map_err(failed)?;
-                if work.run(&mut savepoint).await {
-                    savepoint.commit().await.map_err(failed)?;
-                } else {
-                    savepoint.rollback().await.map_err(failed)?;
+                let outcome = work.run(&mut savepoint).await;
+                match outcome {
+                    Outcome::Failed => savepoint.rollback().await.map_err(failed)?,
+                    Outcome::Kept | Outcome::Changed => savepoint.commit().await.map_err(failed)?,
                 }
+                is_changed |= outcome == Outcome::Changed;
             }
-            true
         }
+    }
+    let changes = match is_changed {
+        true => None,
+        false => Some(total_changes(&mut transaction).await?),
     };
-    let changes = sqlx::query_scalar("SELECT total_changes()")
-        .fetch_one(&mut *transaction)
-        .await
-        .map_err(failed)?;
     if is_kept {
         transaction.commit().await.map_err(failed)?;
     } else {
         transaction.rollback().await.map_err(failed)?;
     }
     Ok(Done { recorded, changes })
+}
+
+/// Rows that the connection has ever changed.
+async fn total_changes(conn: &mut SqliteConnection) -> Result<i64> {
+    let query = sqlx::query_scalar("SELECT total_changes()");
+    query.fetch_one(conn).await.map_err(failed)
 }
 
 fn failed(cause: sqlx::Error) -> Error {
