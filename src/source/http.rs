@@ -5,7 +5,7 @@
 //! while a body lives, so that one slow origin can't take all connections to itself.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -89,8 +89,9 @@ pub struct HttpSource {
     guard: Arc<Guard>,
     settings: HttpSettings,
     origins: Client,
-    wary_origins: Client,
-    apis: Client,
+    /// These two are seldom needed, and each reads all of the system's certificates when it is made.
+    wary_origins: OnceLock<Client>,
+    apis: OnceLock<Client>,
     hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
@@ -103,11 +104,25 @@ impl HttpSource {
         let connect = settings.connect_timeout;
         Ok(HttpSource {
             origins: client::origin_client(guard.clone(), connect)?,
-            wary_origins: client::wary_origin_client(guard.clone(), connect)?,
-            apis: client::api_client(guard.clone(), connect, settings.api_timeout)?,
+            wary_origins: OnceLock::new(),
+            apis: OnceLock::new(),
             hosts: Mutex::new(HashMap::new()),
             guard,
             settings,
+        })
+    }
+
+    fn wary_origins(&self) -> Result<&Client> {
+        let connect = self.settings.connect_timeout;
+        made_once(&self.wary_origins, || {
+            client::wary_origin_client(self.guard.clone(), connect)
+        })
+    }
+
+    fn apis(&self) -> Result<&Client> {
+        let (connect, whole) = (self.settings.connect_timeout, self.settings.api_timeout);
+        made_once(&self.apis, || {
+            client::api_client(self.guard.clone(), connect, whole)
         })
     }
 
@@ -146,7 +161,7 @@ impl HttpSource {
             .port_or_known_default()
             .is_some_and(|port| self.guard.is_own_port(port));
         let client = if is_own_port {
-            &self.wary_origins
+            self.wary_origins()?
         } else {
             &self.origins
         };
@@ -294,8 +309,8 @@ impl Source for HttpSource {
     async fn call(&self, request: &ApiRequest) -> Result<ApiResponse> {
         self.guard.judge_url(&request.url, &[])?;
         let mut call = match request.method {
-            Method::Get => self.apis.get(&request.url),
-            Method::Post => self.apis.post(&request.url),
+            Method::Get => self.apis()?.get(&request.url),
+            Method::Post => self.apis()?.post(&request.url),
         };
         for (name, value) in &request.headers {
             call = call.header(*name, header_value(name, value.expose_secret())?);
@@ -319,6 +334,16 @@ impl Source for HttpSource {
 }
 
 /// A secret as the value of a header that no log repeats.
+fn made_once(kept: &OnceLock<Client>, make: impl Fn() -> Result<Client>) -> Result<&Client> {
+    match kept.get() {
+        Some(made) => Ok(made),
+        None => {
+            let made = make()?;
+            Ok(kept.get_or_init(|| made))
+        }
+    }
+}
+
 fn header_value(name: &str, secret: &str) -> Result<http::HeaderValue> {
     let mut value = http::HeaderValue::from_str(secret).map_err(|_| {
         Error::new(
