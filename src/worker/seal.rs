@@ -147,7 +147,7 @@ fn complain(recording: RecordingId, error: &Error) {
 /// Writes manifest and report of a recording whose jobs have all settled; does nothing for another.
 async fn seal(worker: &Worker, recording: RecordingId) -> Result<()> {
     let sealer = Sealer { worker, recording };
-    let Some(manifest) = sealer.write(Document::Manifest, false).await? else {
+    let Wrote::Document(manifest) = sealer.write(Document::Manifest, false).await? else {
         return Ok(());
     };
     let contents = manifest.contents;
@@ -155,7 +155,12 @@ async fn seal(worker: &Worker, recording: RecordingId) -> Result<()> {
     let is_report_due = manifest.was_unknown || contents.report(worker.clock.now()).is_some();
     // What has changed since is sealed again: the note below is about these contents only.
     let report = match is_report_due {
-        true => sealer.write(Document::Report, manifest.was_unknown).await?,
+        true => match sealer.write(Document::Report, manifest.was_unknown).await? {
+            Wrote::Document(report) => Some(report),
+            Wrote::Nothing => None,
+            // An earlier report may be there, and must not be forgotten.
+            Wrote::Reopened => return Ok(()),
+        },
         false => None,
     };
     worker
@@ -256,6 +261,15 @@ struct Written {
     was_unknown: bool,
 }
 
+/// What came of writing a document.
+enum Wrote {
+    Document(Box<Written>),
+    /// It need not exist.
+    Nothing,
+    /// A job of the recording is open again, so that there is nothing final to say.
+    Reopened,
+}
+
 /// What is under a key.
 enum There {
     Nothing,
@@ -264,12 +278,12 @@ enum There {
 }
 
 impl Sealer<'_> {
-    /// Writes `document`, over an earlier one of ours. `None` when there is nothing to write.
+    /// Writes `document`, over an earlier one of ours.
     ///
     /// `look_first` is for a document that may be there without the store's knowledge.
-    async fn write(&self, document: Document, look_first: bool) -> Result<Option<Written>> {
+    async fn write(&self, document: Document, look_first: bool) -> Result<Wrote> {
         let Some(contents) = self.contents().await? else {
-            return Ok(None);
+            return Ok(Wrote::Reopened);
         };
         let folder = contents.folder.clone();
         let mut fresh = Some(contents);
@@ -291,7 +305,7 @@ impl Sealer<'_> {
                 None => self.contents().await?,
             };
             let Some(contents) = read else {
-                return Ok(None);
+                return Ok(Wrote::Reopened);
             };
             let known = document.known_etag(&contents);
             let replaced = match there {
@@ -312,17 +326,17 @@ impl Sealer<'_> {
                 Document::Report => HashMap::new(),
             };
             let Some(body) = document.body(&contents, replaced.as_deref(), resources, now)? else {
-                return Ok(None);
+                return Ok(Wrote::Nothing);
             };
             let condition = replaced.map_or(Condition::Absent, Condition::Matches);
             match self.put(&key, body, &condition).await? {
                 Some(etag) => {
-                    return Ok(Some(Written {
+                    return Ok(Wrote::Document(Box::new(Written {
                         key,
                         etag,
                         contents,
                         was_unknown,
-                    }));
+                    })));
                 }
                 None => must_look = true,
             }

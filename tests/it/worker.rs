@@ -114,6 +114,50 @@ async fn what_is_lost_stands_in_the_report_until_a_retry_brings_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_loss_is_withdrawn_also_when_its_retry_came_between_manifest_and_report() {
+    let world = World::start().await;
+    let gone = Answer::json(410, "{}");
+    world.api.script("/gone.vtt", [gone.clone()]);
+    let jobs = world
+        .record("m3", vec![transcript(&world.url("/gone.vtt"))])
+        .await;
+    let running = world.run(world.worker());
+    let ProgressEvent::Sealed { manifest_key, .. } = world.wait_for_seal().await else {
+        unreachable!()
+    };
+    let report_key = manifest_key.replace("manifest", "report");
+    assert!(world.document(&report_key).await.is_some());
+
+    // It is lost once more, and while the manifest that says so is on its way it is tried again.
+    let retry = async || {
+        let gone = Selection::Class(Class::Gone);
+        let woken = world.store.retry(&gone, SystemClock.now()).await.unwrap();
+        assert_eq!(woken.len(), 1);
+        world.bell.notify_one();
+    };
+    let asked = world.api.asked().len();
+    let puts = world.s3.count(Op::PutObject);
+    let stalled = Answer::stalled(TRANSCRIPT);
+    world.api.script("/gone.vtt", [gone, stalled]);
+    world.s3.fail(Fault::once(Op::PutObject, FaultKind::Held));
+    retry().await;
+    world.s3.wait_for(Op::PutObject, puts + 1).await;
+    retry().await;
+    world.api.wait_for(asked + 2).await;
+    world.s3.heal();
+    running.stop().await;
+    assert_eq!(world.records(&jobs[..1]).await[0].state, State::Pending);
+
+    world.api.script("/gone.vtt", [Answer::file(TRANSCRIPT)]);
+    world.forget_events();
+    let running = world.run(world.worker());
+    world.wait_for_seal().await;
+    running.stop().await;
+    let report = world.document(&report_key).await.unwrap();
+    assert_eq!(report["failures"], json!([]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daily_transcript_is_looked_up_with_the_sources_credentials() {
     let world = World::start().await;
     world.script_daily_transcript();

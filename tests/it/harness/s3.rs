@@ -24,6 +24,7 @@ use recording_harvester::object::{ListedUpload, ObjectStore, Payload};
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// The bucket that is there.
@@ -76,6 +77,8 @@ pub enum Kind {
     CutXml,
     /// No answer ever; nothing is executed.
     Stall,
+    /// Waits until the script is healed, then goes through.
+    Held,
     /// The upload is aborted behind the caller's back, then the request goes through.
     AbortedUpload,
     /// 501 if the request has a condition, as from a store that knows none; else it goes through.
@@ -134,6 +137,7 @@ pub struct Seen {
 struct Script {
     faults: Vec<Fault>,
     seen: Vec<Seen>,
+    healings: watch::Sender<u32>,
 }
 
 impl Script {
@@ -189,7 +193,9 @@ impl TestS3 {
 
     /// Forgets the faults that have not happened.
     pub fn heal(&self) {
-        self.script.lock().unwrap().faults.clear();
+        let mut script = self.script.lock().unwrap();
+        script.faults.clear();
+        script.healings.send_modify(|count| *count += 1);
     }
 
     /// What has reached the proxy, in order. The SDK's own retries are there too.
@@ -201,6 +207,18 @@ impl TestS3 {
     pub fn count(&self, op: Op) -> usize {
         let requests = self.requests();
         requests.iter().filter(|seen| seen.op == op).count()
+    }
+
+    /// Waits until so many requests of `op` have reached the proxy.
+    pub async fn wait_for(&self, op: Op, count: usize) {
+        let enough = async {
+            while self.count(op) < count {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), enough)
+            .await
+            .unwrap_or_else(|_| panic!("{count} requests of {op:?} never came"));
     }
 
     /// The proxy's URL.
@@ -389,7 +407,10 @@ async fn answer(
     script: &Mutex<Script>,
 ) -> io::Result<Response<Bytes>> {
     let seen = recognise(&request);
-    let kind = script.lock().unwrap().note(seen.clone());
+    let (kind, mut healings) = {
+        let mut script = script.lock().unwrap();
+        (script.note(seen.clone()), script.healings.subscribe())
+    };
     let (head, body) = request.into_parts();
     // Read first: a refusal that does not wait for the body reads as a broken pipe.
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
@@ -412,6 +433,10 @@ async fn answer(
         }
         Some(Kind::CutXml) => forward(request, backend).await.map(cut),
         Some(Kind::Stall) => std::future::pending().await,
+        Some(Kind::Held) => {
+            healings.changed().await.map_err(io::Error::other)?;
+            forward(request, backend).await
+        }
         Some(Kind::NoConditions) => match request.headers().contains_key("if-none-match") {
             true => Ok(refusal(501, "NotImplemented")),
             false => forward(request, backend).await,
