@@ -66,11 +66,10 @@ UPDATE recordings SET provider_id = $2, bot_id = $3, session_id = $4, room_id = 
     started_at = $7, ended_at = $8, open_jobs = $9, generation = generation + 1
 WHERE id = $1";
 
-/// A recording's jobs or failures have changed.
+/// A recording's jobs or failures have changed, and with them the number of its open jobs by `$2`. Counting them would
+/// cost more with each job that it has, for each of them that ends.
 pub(super) const TOUCH_RECORDING: &str = "
-UPDATE recordings SET generation = generation + 1, open_jobs = (
-    SELECT count(*) FROM jobs WHERE recording_id = $1 AND state IN ('pending', 'running'))
-WHERE id = $1";
+UPDATE recordings SET generation = generation + 1, open_jobs = open_jobs + $2 WHERE id = $1";
 
 /// An archived job is announced again: nothing to do but to know it.
 pub(super) const ANNOUNCE_ARCHIVED: &str = "

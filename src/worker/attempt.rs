@@ -25,7 +25,9 @@ const NEAR_PATIENCE: Duration = Duration::from_secs(30);
 pub(super) enum Ended {
     /// It is in the bucket, and that is written; its record.
     Archived(Box<Record>),
-    /// Another outcome is written, or the lease was lost and the job is another's.
+    /// It is given up, and that is written.
+    Lost,
+    /// It is to be tried again later, or the lease was lost and the job is another's.
     Done,
     /// A lookup was answered: its files are jobs of this recording now.
     Resolved(RecordingId),
@@ -327,7 +329,8 @@ impl Attempt {
             self.worker.engine.abandon(&self.job, checkpoint).await;
         }
         match settled {
-            Some(record) => Ended::Archived(record),
+            Some(record) if record.state == State::Archived => Ended::Archived(record),
+            Some(_) => Ended::Lost,
             None => Ended::Done,
         }
     }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::Worker;
 use super::lease::{Hold, persist};
 use crate::error::{Class, Error};
-use crate::model::{Deadline, Job, JobId, Outcome, ProgressEvent, Record, State};
+use crate::model::{Deadline, Job, JobId, Outcome, ProgressEvent, Record};
 use crate::schedule::retry::{self, Decision};
 use crate::store::{Filter, Written};
 
@@ -62,7 +62,7 @@ pub(super) async fn settle_panicked(worker: &Worker, hold: &Hold, facts: Facts) 
 /// If the store can't be written while the lease lives, the lease runs out and the job is claimed
 /// again; what is in the bucket already is found there.
 /// `claimed` is how its record stood when it was claimed, unless it has changed since. Answers with the record of what
-/// is archived, if that was written.
+/// has settled, if that was written.
 pub(super) async fn settle(
     worker: &Worker,
     hold: &Hold,
@@ -87,10 +87,7 @@ pub(super) async fn settle(
             return None;
         }
     }
-    let record = tell(worker, lease.job, outcome).await;
-    record
-        .filter(|record| record.state == State::Archived)
-        .map(Box::new)
+    tell(worker, lease.job, outcome).await.map(Box::new)
 }
 
 /// Says that how an attempt ended could not be stored.

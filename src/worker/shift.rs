@@ -390,7 +390,8 @@ impl<'a> Shift<'a> {
         let Some(underway) = self.underway.remove(&id) else {
             return;
         };
-        if self.only.is_some() && !matches!(ended, Some(Ended::Archived(_))) {
+        let has_settled = matches!(ended, Some(Ended::Archived(_) | Ended::Lost));
+        if self.only.is_some() && !has_settled {
             self.waiting.insert(underway.place);
         }
         match ended {
@@ -399,7 +400,7 @@ impl<'a> Shift<'a> {
                     self.archived.insert(record.id, *record);
                 }
             }
-            Some(Ended::Done) => {}
+            Some(Ended::Lost | Ended::Done) => {}
             Some(Ended::Resolved(recording)) => self.follow(recording).await,
             Some(Ended::Refused(error)) => self.pause(&error).await,
             None => self.bury(underway).await,

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::durable::{Answer, BatchFailure};
-use super::lease::touch;
+use super::lease::{Open, touch};
 use super::writer::{Outcome, Work, tell};
 use super::{rows, shelf};
 use crate::error::Result;
@@ -160,7 +160,7 @@ async fn withdraw_cured(
         if saved.iter().any(|saved| cure::cures(saved, &loss)) {
             shelf::withdraw(conn, rows::id(&row, "id")?, now).await?;
             if is_elsewhere {
-                touch(conn, of).await?;
+                touch(conn, of, Open::AsMany).await?;
             }
         }
     }

@@ -130,7 +130,7 @@ async fn give_up_deadly(
         now,
     )
     .await?;
-    touch(conn, candidate.recording_id).await
+    touch(conn, candidate.recording_id, Open::OneLess).await
 }
 
 /// Extends leases; answers with those that are lost.
@@ -210,9 +210,28 @@ pub(super) async fn pause(
     Ok(rows::execute(conn, query).await?.rows_affected())
 }
 
+/// What a change means for the number of a recording's open jobs.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Open {
+    OneMore,
+    AsMany,
+    OneLess,
+}
+
 /// Notes that a recording's jobs or losses have changed.
-pub(super) async fn touch(conn: &mut SqliteConnection, recording: RecordingId) -> Result<()> {
-    let query = sqlx::query(sql::TOUCH_RECORDING).bind(recording.to_string());
+pub(super) async fn touch(
+    conn: &mut SqliteConnection,
+    recording: RecordingId,
+    open: Open,
+) -> Result<()> {
+    let change: i64 = match open {
+        Open::OneMore => 1,
+        Open::AsMany => 0,
+        Open::OneLess => -1,
+    };
+    let query = sqlx::query(sql::TOUCH_RECORDING)
+        .bind(recording.to_string())
+        .bind(change);
     rows::execute(conn, query).await?;
     Ok(())
 }

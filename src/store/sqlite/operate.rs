@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 use uuid::Uuid;
 
+use super::lease::Open;
 use super::{lease, rows, settle};
 use crate::error::{Class, Result};
 use crate::model::Record;
@@ -31,7 +32,7 @@ pub(super) async fn retry(
             .bind(job.to_string())
             .bind(millis(now));
         rows::execute(conn, query).await?;
-        lease::touch(conn, recording).await?;
+        lease::touch(conn, recording, Open::OneMore).await?;
         records.push(lease::record_of(conn, job).await?);
     }
     Ok(records)
@@ -52,7 +53,7 @@ pub(super) async fn cancel(
         let message = "cancelled by an operator";
         let class: Option<Class> = None;
         settle::give_up(conn, job, State::Cancelled, class, message, now).await?;
-        lease::touch(conn, recording).await?;
+        lease::touch(conn, recording, Open::OneLess).await?;
         records.push(lease::record_of(conn, job).await?);
     }
     Ok(records)

@@ -34,7 +34,7 @@ async fn frequent_statements_neither_scan_nor_sort() {
         (sql::JOB_SLOTS, "sqlite_autoindex_jobs"),
         (sql::LOSSES_TO_CURE, "provider_failures"),
         (sql::LOSSES_TO_CURE, "recordings_by_room"),
-        (sql::TOUCH_RECORDING, "sqlite_autoindex_jobs"),
+        (sql::TOUCH_RECORDING, "sqlite_autoindex_recordings_1"),
         (sql::EVENTS_OF_RECORDING, "events_by_recording"),
         (sql::LIST_OF, "sqlite_autoindex_jobs_1"),
         (sql::DUE_OF, "sqlite_autoindex_jobs_1"),

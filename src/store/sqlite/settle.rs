@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sqlx::SqliteConnection;
 
 use super::archive::{Settlement, archive};
-use super::lease::{check_move, leased_row, touch};
+use super::lease::{Open, check_move, leased_row, touch};
 use super::record::Ids;
 use super::{rows, shelf};
 use crate::error::{Class, Result};
@@ -27,7 +27,7 @@ pub(super) async fn settle(
     let recording_id = rows::id(&row, "recording_id")?;
     // Its URL is dead, but a fresh one came meanwhile: it begins anew with that.
     let has_fresh_origin = rows::get::<i64>(&row, "has_fresh_origin")? != 0;
-    match &outcome {
+    let open = match &outcome {
         Outcome::Archived(archived) => {
             let archived = archived.clone();
             let settlement = Settlement {
@@ -46,22 +46,27 @@ pub(super) async fn settle(
         } => {
             let at = if has_fresh_origin { now.min(*at) } else { *at };
             requeue(conn, lease.job, at, *class, message, *is_counted, now).await?;
+            Open::AsMany
         }
         Outcome::Expired { message } if has_fresh_origin => {
             requeue(conn, lease.job, now, Class::Expired, message, true, now).await?;
+            Open::AsMany
         }
         Outcome::Failed { class, message } if has_fresh_origin => {
             requeue(conn, lease.job, now, *class, message, true, now).await?;
+            Open::AsMany
         }
         Outcome::Expired { message } => {
             let class = Some(Class::Expired);
             give_up(conn, lease.job, State::Expired, class, message, now).await?;
+            Open::OneLess
         }
         Outcome::Failed { class, message } => {
             give_up(conn, lease.job, State::Failed, Some(*class), message, now).await?;
+            Open::OneLess
         }
-    }
-    touch(conn, recording_id).await?;
+    };
+    touch(conn, recording_id, open).await?;
     Ok(Written::Yes)
 }
 
