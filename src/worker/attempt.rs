@@ -27,7 +27,9 @@ pub(super) enum Ended {
     Archived(Box<Record>),
     /// It is given up, and that is written.
     Lost,
-    /// It is to be tried again later, or the lease was lost and the job is another's.
+    /// It is to be tried again, not before this.
+    Later(Timestamp),
+    /// The lease was lost, and the job is another's; or how it ended could not be written.
     Done,
     /// A lookup was answered: its files are jobs of this recording now.
     Resolved(RecordingId),
@@ -331,7 +333,10 @@ impl Attempt {
         match settled {
             Some(record) if record.state == State::Archived => Ended::Archived(record),
             Some(_) => Ended::Lost,
-            None => Ended::Done,
+            None => match outcome {
+                Outcome::Retry { at, .. } => Ended::Later(at),
+                _ => Ended::Done,
+            },
         }
     }
 

@@ -34,6 +34,7 @@ mod seal;
 mod settle;
 mod shift;
 mod sweep;
+mod waiting;
 pub mod walk;
 
 pub use pace::{ApiPace, PaceSettings};

@@ -5,7 +5,6 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::sync::Notify;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
@@ -15,6 +14,7 @@ use super::attempt::{Attempt, Ended};
 use super::destination::Destination;
 use super::lease::{self, Leases};
 use super::settle::{Facts, settle_panicked};
+use super::waiting::{Place, Waiting};
 use super::{Worker, seal, sweep};
 use crate::error::{Error, Result};
 use crate::model::{JobId, Lease, Record, RecordingId};
@@ -83,9 +83,8 @@ struct Shift<'a> {
     worker: &'a Worker,
     /// Only these, when it is an `archive` in the foreground.
     only: Option<BTreeSet<JobId>>,
-    /// Those of them that may be claimed, in the order of slack: not on their way now, and not known to have
-    /// settled.
-    waiting: BTreeSet<Place>,
+    /// Those of them that may be claimed.
+    waiting: Waiting,
     /// In the foreground: what is archived, as it was told.
     archived: HashMap<JobId, Record>,
     /// When each lane was last filled: small ones, large ones.
@@ -115,9 +114,6 @@ struct Underway {
     is_small: bool,
 }
 
-/// A place in the queue: when the transfer should begin at the latest.
-type Place = (Timestamp, JobId);
-
 /// The last time that a lane was filled.
 #[derive(Clone, Copy)]
 struct Filled {
@@ -144,7 +140,7 @@ impl<'a> Shift<'a> {
         ));
         Shift {
             worker,
-            waiting: BTreeSet::new(),
+            waiting: Waiting::default(),
             only,
             archived: HashMap::new(),
             filled: [None; 2],
@@ -267,14 +263,17 @@ impl<'a> Shift<'a> {
             return Ok(Next::Finished);
         }
         let room = limits.room(self.running());
-        let next_due = self.worker.store.next_due().await?;
-        let now = self.worker.clock.now();
-        let poll = if self.is_foreground() {
-            settings.poll.min(FOREGROUND_POLL)
-        } else {
-            settings.poll
+        let (next_due, poll) = match self.is_foreground() {
+            true => (self.waiting.next_due(), settings.poll.min(FOREGROUND_POLL)),
+            false => (self.worker.store.next_due().await?, settings.poll),
         };
-        Ok(Next::Wait(schedule::next_look(now, next_due, room, poll)))
+        let now = self.worker.clock.now();
+        let wait = schedule::next_look(now, next_due, room, poll);
+        // Retries become due one by one, and each look costs something.
+        Ok(Next::Wait(match self.is_foreground() {
+            true => wait.max(REST),
+            false => wait,
+        }))
     }
 
     /// How long a lane waits before it is filled again; `None` when it is time. While others of it are on
@@ -296,7 +295,7 @@ impl<'a> Shift<'a> {
         if self.only.is_none() {
             started = self.claim_of(None, is_small, room).await?;
         } else {
-            let waiting: Vec<_> = self.waiting.iter().map(|(_, job)| *job).collect();
+            let waiting = self.waiting.named(is_small, self.worker.clock.now());
             // Mostly the first of them will do, and a long list would be looked up again for every few of it.
             let (first, rest) = waiting.split_at(waiting.len().min(CLAIM_OF));
             for some in [first, rest] {
@@ -342,10 +341,7 @@ impl<'a> Shift<'a> {
             self.worked_on.insert(claimed.job.recording_id);
         }
         let place = place_of(&claimed.record);
-        if !self.waiting.remove(&place) {
-            // A fresh URL has moved it meanwhile.
-            self.waiting.retain(|(_, job)| *job != place.1);
-        }
+        self.waiting.remove(place);
         let underway = Underway {
             place,
             lease: claimed.lease.clone(),
@@ -390,9 +386,12 @@ impl<'a> Shift<'a> {
         let Some(underway) = self.underway.remove(&id) else {
             return;
         };
-        let has_settled = matches!(ended, Some(Ended::Archived(_) | Ended::Lost));
-        if self.only.is_some() && !has_settled {
-            self.waiting.insert(underway.place);
+        if self.only.is_some() {
+            match ended {
+                Some(Ended::Archived(_) | Ended::Lost) => {}
+                Some(Ended::Later(until)) => self.waiting.rest(underway.place, until),
+                _ => self.waiting.add([underway.place]),
+            }
         }
         match ended {
             Some(Ended::Archived(record)) => {
@@ -400,7 +399,7 @@ impl<'a> Shift<'a> {
                     self.archived.insert(record.id, *record);
                 }
             }
-            Some(Ended::Lost | Ended::Done) => {}
+            Some(Ended::Lost | Ended::Later(_) | Ended::Done) => {}
             Some(Ended::Resolved(recording)) => self.follow(recording).await,
             Some(Ended::Refused(error)) => self.pause(&error).await,
             None => self.bury(underway).await,
@@ -442,7 +441,7 @@ impl<'a> Shift<'a> {
 
     fn queue(&mut self, records: &[Record]) {
         let open = records.iter().filter(|record| !record.state.is_settled());
-        self.waiting.extend(open.map(place_of));
+        self.waiting.add(open.map(place_of));
     }
 
     fn is_foreground(&self) -> bool {
@@ -450,8 +449,7 @@ impl<'a> Shift<'a> {
     }
 
     async fn all_settled(&self) -> Result<bool> {
-        let waiting = self.waiting.iter().map(|(_, job)| *job);
-        let records = records_of(self.worker, waiting).await?;
+        let records = records_of(self.worker, self.waiting.jobs()).await?;
         Ok(records.iter().all(|record| record.state.is_settled()))
     }
 

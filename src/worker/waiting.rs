@@ -1,0 +1,135 @@
+//! The jobs that a run in the foreground still has to claim, and which of them are due.
+//!
+//! A claim names the jobs that it chooses from. To name all each time would cost the more the longer the list is, also
+//! when nearly all of them only wait for their next attempt.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use crate::model::JobId;
+
+/// A place in the queue: when the transfer should begin at the latest.
+pub(super) type Place = (Timestamp, JobId);
+
+/// How often those are named too that should not be due yet: a fresh URL or an operator may have woken them.
+const LOOK_AT_ALL: SignedDuration = SignedDuration::from_secs(5);
+
+/// Those that are not on their way now, and not known to have settled.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    due: BTreeSet<Place>,
+    /// By the time of their next attempt.
+    resting: BTreeMap<Place, Place>,
+    /// By lane: of the large ones, of the small ones.
+    all_named_at: [Option<Timestamp>; 2],
+}
+
+impl Waiting {
+    /// Adds what may be claimed at once.
+    pub(super) fn add(&mut self, places: impl IntoIterator<Item = Place>) {
+        self.due.extend(places);
+    }
+
+    /// Adds what is not due before `until`.
+    pub(super) fn rest(&mut self, place: Place, until: Timestamp) {
+        self.resting.insert((until, place.1), place);
+    }
+
+    /// Takes out what was claimed.
+    pub(super) fn remove(&mut self, place: Place) {
+        if self.due.remove(&place) {
+            return;
+        }
+        // It was woken before its time, or a fresh URL has moved it meanwhile.
+        self.due.retain(|(_, job)| *job != place.1);
+        self.resting.retain(|(_, job), _| *job != place.1);
+    }
+
+    /// Those to name in a claim for a lane at `now`, in the order of slack, and after them now and then all others.
+    pub(super) fn named(&mut self, is_small: bool, now: Timestamp) -> Vec<JobId> {
+        while let Some(first) = self.resting.first_entry()
+            && first.key().0 <= now
+        {
+            self.due.insert(first.remove());
+        }
+        let last = self.all_named_at[usize::from(is_small)].get_or_insert(now);
+        let mut named: Vec<_> = self.due.iter().map(|(_, job)| *job).collect();
+        if now.duration_since(*last) >= LOOK_AT_ALL {
+            *last = now;
+            named.extend(self.resting.keys().map(|(_, job)| *job));
+        }
+        named
+    }
+
+    /// When the next one is due that is not yet.
+    pub(super) fn next_due(&self) -> Option<Timestamp> {
+        self.resting.keys().next().map(|(until, _)| *until)
+    }
+
+    /// All of them.
+    pub(super) fn jobs(&self) -> impl Iterator<Item = JobId> {
+        let due = self.due.iter().map(|(_, job)| *job);
+        due.chain(self.resting.keys().map(|(_, job)| *job))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(seconds).unwrap()
+    }
+
+    fn place(latest_start: i64, job: u128) -> Place {
+        (at(latest_start), JobId(Uuid::from_u128(job)))
+    }
+
+    fn named_small(waiting: &mut Waiting, now: i64) -> Vec<u128> {
+        let jobs = waiting.named(true, at(now));
+        jobs.into_iter().map(|job| job.0.as_u128()).collect()
+    }
+
+    #[test]
+    fn what_rests_is_named_when_it_is_due_in_the_order_of_slack() {
+        let mut waiting = Waiting::default();
+        waiting.add([place(500, 1), place(300, 2)]);
+        waiting.rest(place(400, 3), at(12));
+        waiting.rest(place(200, 4), at(11));
+        assert_eq!(waiting.next_due(), Some(at(11)));
+        assert_eq!(named_small(&mut waiting, 10), [2, 1]);
+        assert_eq!(named_small(&mut waiting, 11), [4, 2, 1]);
+        assert_eq!(named_small(&mut waiting, 12), [4, 2, 3, 1]);
+        assert_eq!(waiting.next_due(), None);
+    }
+
+    #[test]
+    fn what_rests_is_named_now_and_then_for_it_may_have_been_woken() {
+        let mut waiting = Waiting::default();
+        waiting.add([place(500, 1)]);
+        waiting.rest(place(400, 2), at(100));
+        assert_eq!(named_small(&mut waiting, 0), [1]);
+        assert_eq!(named_small(&mut waiting, 4), [1]);
+        assert_eq!(named_small(&mut waiting, 5), [1, 2]);
+        assert_eq!(named_small(&mut waiting, 6), [1]);
+        // The other lane has its own turn.
+        assert_eq!(waiting.named(false, at(6)).len(), 1);
+        assert_eq!(waiting.named(false, at(11)).len(), 2);
+        assert_eq!(named_small(&mut waiting, 10), [1, 2]);
+    }
+
+    #[test]
+    fn what_was_claimed_is_gone_wherever_it_was() {
+        let mut waiting = Waiting::default();
+        waiting.add([place(500, 1), place(300, 2)]);
+        waiting.rest(place(400, 3), at(12));
+        waiting.remove(place(500, 1));
+        waiting.remove(place(400, 3));
+        // A fresh URL has given it another latest start.
+        waiting.remove(place(900, 2));
+        assert_eq!(waiting.jobs().count(), 0);
+    }
+}
