@@ -333,7 +333,6 @@ impl Source for HttpSource {
     }
 }
 
-/// A secret as the value of a header that no log repeats.
 fn made_once(kept: &OnceLock<Client>, make: impl Fn() -> Result<Client>) -> Result<&Client> {
     match kept.get() {
         Some(made) => Ok(made),
@@ -344,6 +343,7 @@ fn made_once(kept: &OnceLock<Client>, make: impl Fn() -> Result<Client>) -> Resu
     }
 }
 
+/// A secret as the value of a header that no log repeats.
 fn header_value(name: &str, secret: &str) -> Result<http::HeaderValue> {
     let mut value = http::HeaderValue::from_str(secret).map_err(|_| {
         Error::new(

@@ -67,9 +67,10 @@ UPDATE recordings SET provider_id = $2, bot_id = $3, session_id = $4, room_id = 
 WHERE id = $1";
 
 /// A recording's jobs or failures have changed, and with them the number of its open jobs by `$2`. Counting them would
-/// cost more with each job that it has, for each of them that ends.
+/// cost more with each job that it has, for each of them that ends. Never below zero, which the table refuses: a row that was
+/// changed by hand must not hold up the others of its batch.
 pub(super) const TOUCH_RECORDING: &str = "
-UPDATE recordings SET generation = generation + 1, open_jobs = open_jobs + $2 WHERE id = $1";
+UPDATE recordings SET generation = generation + 1, open_jobs = max(0, open_jobs + $2) WHERE id = $1";
 
 /// An archived job is announced again: nothing to do but to know it.
 pub(super) const ANNOUNCE_ARCHIVED: &str = "
@@ -272,7 +273,7 @@ RETURNING jobs.id, jobs.recording_id, jobs.kind, jobs.origin_kind, jobs.announce
 /// So many jobs of each of these `[recording, count]` are archived and were open before. Tells whether there is any
 /// failure that they could cure.
 pub(super) const COUNT_ARCHIVED: &str = "
-UPDATE recordings SET generation = generation + 1, open_jobs = open_jobs - (done.value ->> 1)
+UPDATE recordings SET generation = generation + 1, open_jobs = max(0, open_jobs - (done.value ->> 1))
 FROM jsonb_each($1) AS done
 WHERE recordings.id = done.value ->> 0
 RETURNING EXISTS (SELECT 1 FROM provider_failures WHERE withdrawn_at IS NULL) AS has_open_failures";

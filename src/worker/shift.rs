@@ -87,6 +87,8 @@ struct Shift<'a> {
     waiting: Waiting,
     /// In the foreground: what is archived, as it was told.
     archived: HashMap<JobId, Record>,
+    /// In the foreground, with nothing on its way: when it was last read whether all have settled.
+    all_read_at: Option<Instant>,
     /// When each lane was last filled: small ones, large ones.
     filled: [Option<Filled>; 2],
     /// In the foreground: whose jobs were worked on.
@@ -143,6 +145,7 @@ impl<'a> Shift<'a> {
             waiting: Waiting::default(),
             only,
             archived: HashMap::new(),
+            all_read_at: None,
             filled: [None; 2],
             worked_on: BTreeSet::new(),
             leases,
@@ -388,7 +391,9 @@ impl<'a> Shift<'a> {
         };
         if self.only.is_some() {
             match ended {
-                Some(Ended::Archived(_) | Ended::Lost) => {}
+                // A lookup that was answered is a job no more.
+                Some(Ended::Archived(_) | Ended::Resolved(_)) => {}
+                Some(Ended::Lost) => self.waiting.lose(underway.place),
                 Some(Ended::Later(until)) => self.waiting.rest(underway.place, until),
                 _ => self.waiting.add([underway.place]),
             }
@@ -448,7 +453,14 @@ impl<'a> Shift<'a> {
         self.only.is_some()
     }
 
-    async fn all_settled(&self) -> Result<bool> {
+    async fn all_settled(&mut self) -> Result<bool> {
+        // What waits for its next attempt is open, unless somebody else has ended it.
+        let has_open = self.waiting.next_due().is_some();
+        let is_known = |at: Instant| at.elapsed() < FOREGROUND_POLL;
+        if has_open && self.all_read_at.is_some_and(is_known) {
+            return Ok(false);
+        }
+        self.all_read_at = Some(Instant::now());
         let records = records_of(self.worker, self.waiting.jobs()).await?;
         Ok(records.iter().all(|record| record.state.is_settled()))
     }

@@ -13,9 +13,9 @@ use crate::model::JobId;
 pub(super) type Place = (Timestamp, JobId);
 
 /// How often those are named too that should not be due yet: a fresh URL or an operator may have woken them.
-const LOOK_AT_ALL: SignedDuration = SignedDuration::from_secs(5);
+const LOOK_AT_ALL: SignedDuration = SignedDuration::from_secs(1);
 
-/// Those that are not on their way now, and not known to have settled.
+/// Those that are not on their way now, and not known to be in the bucket.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     due: BTreeSet<Place>,
@@ -34,6 +34,11 @@ impl Waiting {
     /// Adds what is not due before `until`.
     pub(super) fn rest(&mut self, place: Place, until: Timestamp) {
         self.resting.insert((until, place.1), place);
+    }
+
+    /// Adds what was given up, and is not due before somebody wakes it.
+    pub(super) fn lose(&mut self, place: Place) {
+        self.rest(place, Timestamp::MAX);
     }
 
     /// Takes out what was claimed.
@@ -62,9 +67,10 @@ impl Waiting {
         named
     }
 
-    /// When the next one is due that is not yet.
+    /// When the next one is due that is not yet; `None` when none will be by itself.
     pub(super) fn next_due(&self) -> Option<Timestamp> {
-        self.resting.keys().next().map(|(until, _)| *until)
+        let first = self.resting.keys().next().map(|(until, _)| *until);
+        first.filter(|until| *until < Timestamp::MAX)
     }
 
     /// All of them.
@@ -80,8 +86,8 @@ mod tests {
 
     use super::*;
 
-    fn at(seconds: i64) -> Timestamp {
-        Timestamp::from_second(seconds).unwrap()
+    fn at(millisecond: i64) -> Timestamp {
+        Timestamp::from_millisecond(millisecond).unwrap()
     }
 
     fn place(latest_start: i64, job: u128) -> Place {
@@ -110,15 +116,19 @@ mod tests {
     fn what_rests_is_named_now_and_then_for_it_may_have_been_woken() {
         let mut waiting = Waiting::default();
         waiting.add([place(500, 1)]);
-        waiting.rest(place(400, 2), at(100));
+        waiting.rest(place(400, 2), at(9_000));
+        waiting.lose(place(300, 3));
         assert_eq!(named_small(&mut waiting, 0), [1]);
-        assert_eq!(named_small(&mut waiting, 4), [1]);
-        assert_eq!(named_small(&mut waiting, 5), [1, 2]);
-        assert_eq!(named_small(&mut waiting, 6), [1]);
+        assert_eq!(named_small(&mut waiting, 999), [1]);
+        assert_eq!(named_small(&mut waiting, 1000), [1, 2, 3]);
+        assert_eq!(named_small(&mut waiting, 1001), [1]);
         // The other lane has its own turn.
-        assert_eq!(waiting.named(false, at(6)).len(), 1);
-        assert_eq!(waiting.named(false, at(11)).len(), 2);
-        assert_eq!(named_small(&mut waiting, 10), [1, 2]);
+        assert_eq!(waiting.named(false, at(1001)).len(), 1);
+        assert_eq!(waiting.named(false, at(2001)).len(), 3);
+        assert_eq!(named_small(&mut waiting, 2000), [1, 2, 3]);
+        assert_eq!(waiting.next_due(), Some(at(9_000)));
+        waiting.remove(place(400, 2));
+        assert_eq!(waiting.next_due(), None);
     }
 
     #[test]

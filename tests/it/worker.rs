@@ -158,6 +158,32 @@ async fn a_loss_is_withdrawn_also_when_its_retry_came_between_manifest_and_repor
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_in_the_foreground_goes_on_with_what_was_lost_when_somebody_wakes_it() {
+    let world = World::start().await;
+    world.api.script("/gone.vtt", [Answer::json(410, "{}")]);
+    world.api.script("/b.vtt", [Answer::file(TRANSCRIPT)]);
+    let other = artifact("b.vtt", Kind::Transcript, Format::Vtt, &world.url("/b.vtt"));
+    let artifacts = vec![transcript(&world.url("/gone.vtt")), other];
+    let jobs = world.record("m4", artifacts).await;
+    // So that the run does not end before.
+    world.s3.fail(Fault::always(Op::PutObject, FaultKind::Held));
+    let worker = world.worker();
+    let waking = async {
+        world
+            .wait_for(|event| world::kind_of(event) == "settled")
+            .await;
+        world.api.script("/gone.vtt", [Answer::file(TRANSCRIPT)]);
+        let gone = Selection::Class(Class::Gone);
+        let woken = world.store.retry(&gone, SystemClock.now()).await.unwrap();
+        assert_eq!(woken.len(), 1);
+        world.s3.heal();
+    };
+    let (records, ()) = tokio::join!(worker.run_jobs(jobs, world.never()), waking);
+    let states: Vec<_> = records.unwrap().iter().map(|found| found.state).collect();
+    assert_eq!(states, [State::Archived; 3]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daily_transcript_is_looked_up_with_the_sources_credentials() {
     let world = World::start().await;
     world.script_daily_transcript();
