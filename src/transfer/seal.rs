@@ -2,9 +2,8 @@
 //!
 //! An answer to a Complete is no proof: a 200 may be cut short, an error may come after the
 //! write, a conflict may be our own earlier try. That to a Put is one when it tells the checksum of what was
-//! stored. After all others the bucket is asked what is there; the
-//! job id in the object's metadata tells whose it is, and its length and checksum whether it is what was
-//! sent. What is about to be sent is noted first, so that after a kill, too, an object of ours is taken
+//! stored. After all others the bucket is asked what is there; the job id in the object's metadata tells
+//! whose it is, and its length and checksum whether it is what was sent. What is about to be sent is noted first, so that after a kill, too, an object of ours is taken
 //! for the artifact only if it is that.
 
 use std::sync::PoisonError;

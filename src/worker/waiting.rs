@@ -21,7 +21,7 @@ pub(super) struct Waiting {
     due: BTreeSet<Place>,
     /// By the time of their next attempt.
     resting: BTreeMap<Place, Place>,
-    /// By lane: of the large ones, of the small ones.
+    /// When that was done last: for large ones, for small ones.
     all_named_at: [Option<Timestamp>; 2],
 }
 
