@@ -26,7 +26,7 @@ struct Target {
     patience: Patience,
     slots: Slots,
     /// Whose turn it is to send again: a bucket that fails is asked by one part, and the others wait for what comes of
-    /// it.
+    /// it. Closed when that part gives up, so that none of them asks in its place.
     again: Semaphore,
 }
 
@@ -108,16 +108,20 @@ impl Target {
             }
             tracing::debug!(number, cause = %error.full_message(), "a part was not taken");
             if turn.is_none() {
-                let waited = self.again.acquire().await;
-                turn = Some(waited.map_err(|_| Error::internal("wait to send a part again"))?);
+                match self.again.acquire().await {
+                    Ok(permit) => turn = Some(permit),
+                    Err(_) => return Err(error),
+                }
             }
             if !tries.wait_after(&error).await {
+                self.again.close();
                 return Err(error);
             }
             // An upload that has gone takes no part ever: the sooner that shows, the better the chance that
             // the origin still answers.
             let is_look_due = tries.count().is_multiple_of(TRIES);
             if is_look_due && matches!(self.objects.list_parts(key, upload_id).await, Ok(None)) {
+                self.again.close();
                 return Err(error);
             }
         }
