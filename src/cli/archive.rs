@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::{OptionFuture, join};
 use futures::stream::{self, StreamExt as _};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::TryRecvError;
@@ -24,7 +25,7 @@ use super::{Context, signals};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::error::{Class, Error};
-use crate::ingest::adhoc;
+use crate::ingest::adhoc::{self, AdhocUrl};
 use crate::model::{Event, EventClass, JobId, ProgressEvent, Provider, Record, State};
 use crate::report::terminal::Terminal;
 use crate::report::{board, failure};
@@ -68,15 +69,25 @@ async fn carry(args: ArchiveArgs, context: Context, shutdown: CancellationToken)
     } = context;
     let mut is_all_done = true;
     let mut understood = Vec::new();
+    // The URLs of one recording, and which of what is understood comes after them.
+    let mut urls = Vec::new();
+    let mut place = 0;
     for input in input::read_all(&args.inputs) {
         let read = input
             .map_err(Failure::from)
             .and_then(|input| understand(input, &args, &config, &clock));
         match read {
-            Ok(one) => {
+            Ok(Read::Event(one)) => {
                 is_all_done &= tell_of_losses(&one.event, &mut output)?;
                 understood.push(one);
             }
+            Ok(Read::Url(url)) if args.recording.is_some() => {
+                if urls.is_empty() {
+                    place = understood.len();
+                }
+                urls.push(url);
+            }
+            Ok(Read::Url(url)) => understood.extend(of_urls(vec![url], &clock)),
             Err(Failure::Failed(error)) => {
                 is_all_done = false;
                 output.error(&error)?;
@@ -84,9 +95,7 @@ async fn carry(args: ArchiveArgs, context: Context, shutdown: CancellationToken)
             Err(other) => return Err(other),
         }
     }
-    if args.recording.is_some() {
-        understood = join_urls(understood);
-    }
+    understood.splice(place..place, of_urls(urls, &clock));
     if !understood.is_empty() {
         let house = House::open(&config, clock).await?;
         is_all_done &= work(&house, understood, &mut output, &shutdown).await?;
@@ -106,29 +115,20 @@ struct Understood {
     raw: Bytes,
 }
 
-/// The URLs of one recording as one event, where the first of them stood.
-fn join_urls(understood: Vec<Understood>) -> Vec<Understood> {
-    let is_url = |one: &Understood| one.event.provider == Provider::Adhoc;
-    let Some(place) = understood.iter().position(is_url) else {
-        return understood;
-    };
-    let (urls, mut others): (Vec<_>, Vec<_>) = understood.into_iter().partition(is_url);
-    let mut events = urls.into_iter().map(|one| one.event);
-    if let Some(first) = events.next() {
-        let joined = adhoc::join(first, events.collect());
-        others.insert(place, Understood::of_urls(joined));
-    }
-    others
+/// What an input was read as.
+enum Read {
+    Event(Understood),
+    Url(AdhocUrl),
 }
 
-impl Understood {
-    fn of_urls(event: Event) -> Understood {
-        Understood {
-            source: Provider::Adhoc.as_str().to_owned(),
-            raw: Bytes::from(event.redacted.clone().unwrap_or_default()),
-            event,
-        }
-    }
+/// URLs as one event, if there are any.
+fn of_urls(urls: Vec<AdhocUrl>, clock: &SharedClock) -> Option<Understood> {
+    let event = adhoc::event_of(urls, clock.now())?;
+    Some(Understood {
+        source: Provider::Adhoc.as_str().to_owned(),
+        raw: Bytes::from(event.redacted.clone().unwrap_or_default()),
+        event,
+    })
 }
 
 fn understand(
@@ -136,21 +136,20 @@ fn understand(
     args: &ArchiveArgs,
     config: &Config,
     clock: &SharedClock,
-) -> Result<Understood> {
-    let now = clock.now();
+) -> Result<Read> {
     match input {
         Input::Event(body) => {
             let (source, adapter) = args.sender.of(&body, config)?;
-            let event = inspect::parse(&body, &adapter, now)?;
-            Ok(Understood {
+            let event = inspect::parse(&body, &adapter, clock.now())?;
+            Ok(Read::Event(Understood {
                 source,
                 event,
                 raw: body,
-            })
+            }))
         }
         Input::Url(url) => {
-            let event = adhoc::adhoc_event(url.expose(), args.recording.as_deref(), now)?;
-            Ok(Understood::of_urls(event))
+            let read = adhoc::read_url(url.expose(), args.recording.as_deref())?;
+            Ok(Read::Url(read))
         }
         Input::Playlist(_, name) => Err(Error::invalid(format!(
             "archive {name}: give the URL of the playlist, its segments are found from there"
@@ -200,26 +199,38 @@ async fn work(
     work_on(house, jobs, output, shutdown).await
 }
 
+/// What to work on.
+pub(super) struct Jobs {
+    pub(super) ids: Vec<JobId>,
+    /// Whether some of them are known not to be archived.
+    pub(super) have_open: bool,
+}
+
 /// Works on jobs with bars. Whether all of them are archived in the end.
 pub(super) async fn work_on(
     house: &House,
-    jobs: Vec<JobId>,
+    jobs: Jobs,
     output: &mut Output,
     shutdown: &CancellationToken,
 ) -> Result<bool> {
-    if jobs.is_empty() {
+    if jobs.ids.is_empty() {
         return Ok(true);
     }
-    let records = of(house, &jobs).await?;
+    let connect = || house.destination(Embedded::MayShare);
+    // What will be needed in any case is connected to while the store reads.
+    let early = OptionFuture::from(jobs.have_open.then(connect));
+    let (records, early) = join(of(house, &jobs.ids), early).await;
+    let (records, early) = (records?, early.transpose()?);
     let mut screen = Screen::new(output, &house.clock);
     screen.expect(&records);
-    // An earlier run may have ended between the last artifact and the manifest.
-    let is_sealed = house.store.unsealed(1).await?.is_empty();
-    let is_all_there = is_sealed && records.iter().all(|record| record.state == State::Archived);
-    let records = match is_all_there {
-        true => records,
-        false => {
-            let destination = house.destination(Embedded::MayShare).await?;
+    let destination = match early {
+        Some(destination) => Some(destination),
+        None if is_all_there(house, &records).await? => None,
+        None => Some(connect().await?),
+    };
+    let records = match destination {
+        None => records,
+        Some(destination) => {
             house.check_options(&destination).await?;
             let records = run(house, &destination, records, &mut screen, shutdown).await;
             destination.close().await;
@@ -233,9 +244,18 @@ pub(super) async fn work_on(
     Ok(records.iter().all(|record| record.state == State::Archived))
 }
 
+/// Whether there is nothing to do. An earlier run may have ended between the last artifact and the manifest.
+async fn is_all_there(house: &House, records: &[Record]) -> Result<bool> {
+    let is_sealed = house.store.unsealed(1).await?.is_empty();
+    Ok(is_sealed && records.iter().all(|record| record.state == State::Archived))
+}
+
 /// The jobs of the events, all of them open or archived: asking again for what had failed is a retry.
-async fn record(house: &House, understood: Vec<Understood>, output: &Output) -> Result<Vec<JobId>> {
-    let mut jobs = Vec::new();
+async fn record(house: &House, understood: Vec<Understood>, output: &Output) -> Result<Jobs> {
+    let mut jobs = Jobs {
+        ids: Vec::new(),
+        have_open: false,
+    };
     let mut known = HashSet::new();
     let now = house.clock.now();
     let receipts = stream::iter(understood).map(|Understood { source, event, raw }| {
@@ -255,9 +275,10 @@ async fn record(house: &House, understood: Vec<Understood>, output: &Output) -> 
             let ids = found.iter().map(|job| job.0).collect::<Vec<_>>();
             house.store.retry(&Selection::Ids(ids), now).await?;
         }
+        jobs.have_open |= !recorded.is_duplicate && !recorded.jobs.is_empty();
         for job in recorded.jobs.into_iter().chain(found) {
             if known.insert(job) {
-                jobs.push(job);
+                jobs.ids.push(job);
             }
         }
     }

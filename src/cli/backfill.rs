@@ -204,7 +204,11 @@ async fn work_on(
     if !is_sealed {
         wanted.extend(jobs.archived);
     }
-    archive::work_on(house, wanted, output, shutdown).await
+    let jobs = archive::Jobs {
+        ids: wanted,
+        have_open: false,
+    };
+    archive::work_on(house, jobs, output, shutdown).await
 }
 
 async fn walk(

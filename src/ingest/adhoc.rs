@@ -1,4 +1,4 @@
-//! A URL that an operator gave by hand, as an event of the provider `adhoc`.
+//! URLs that an operator gave by hand, as an event of the provider `adhoc`.
 //!
 //! The same URL again is the same event; a freshly signed one of the same object is a new event about the
 //! same artifact, and so gives it a fresh origin.
@@ -12,88 +12,98 @@ use crate::model::key::{safe, short_hash};
 use crate::model::{Artifact, Event, EventClass, Format, Kind, Origin, Provider, Recording};
 use crate::signed_url::{Scheme, SignedUrl, read_signature, url_deadline};
 
-/// The event that `harvester archive URL` makes. `recording_name` groups several URLs; without it the name is
-/// made from the URL's path.
+/// A URL that an operator gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdhocUrl {
+    artifact: Artifact,
+    recording_id: String,
+    /// The whole URL, signature included.
+    hash: String,
+}
+
+/// Reads a URL. `recording_name` groups several; without it the name is made from the URL's path.
 ///
 /// # Errors
 /// `invalid` when the URL can't be fetched at all.
-pub fn adhoc_event(url: &str, recording_name: Option<&str>, now: Timestamp) -> Result<Event> {
+pub fn read_url(url: &str, recording_name: Option<&str>) -> Result<AdhocUrl> {
     let signed = SignedUrl::usable(url)
         .map_err(|why| Error::invalid(format!("read {}: {why}", SignedUrl::new(url))))?;
     let path = signed.path();
     let (stem, extension) = file_name(&path);
     let format = extension.as_deref().and_then(Format::from_extension);
     let kind = format.map_or(Kind::Other, kind_of);
-    let name = match extension {
-        Some(_) if format == Some(Format::M3u8) => Format::M3u8.hls_name(),
-        Some(extension) => format!("{stem}.{extension}"),
-        None => stem.clone(),
-    };
     let recording_id = match recording_name {
         Some(name) => name.to_owned(),
         // Two hosts may each have a `recording.mp4`.
         None => format!("{stem}-{}", &short_hash(signed.to_string().as_bytes())[..8]),
     };
-    let redacted = json!({ "url": signed.to_string(), "recording": recording_id });
-    let artifact = Artifact {
-        identity: identity(url, kind, &path),
-        name,
-        kind,
-        format: format.unwrap_or(Format::Bin),
-        deadline: url_deadline(url),
-        origin: Origin::Url(signed),
-        remint: None,
-        size_bytes: None,
+    let name = match extension {
+        Some(_) if format == Some(Format::M3u8) => Format::M3u8.hls_name(),
+        Some(extension) => format!("{stem}.{extension}"),
+        None => stem,
     };
-    Ok(Event {
+    Ok(AdhocUrl {
+        artifact: Artifact {
+            identity: identity(url, kind, &path),
+            name,
+            kind,
+            format: format.unwrap_or(Format::Bin),
+            deadline: url_deadline(url),
+            origin: Origin::Url(signed),
+            remint: None,
+            size_bytes: None,
+        },
+        recording_id,
+        hash: whole_hash(url),
+    })
+}
+
+/// The event of URLs that are about the recording of the first: a list of them is one thing to do, with one document and one
+/// commit. `None` for no URL.
+pub fn event_of(urls: Vec<AdhocUrl>, now: Timestamp) -> Option<Event> {
+    let recording_id = urls.first()?.recording_id.clone();
+    let folder = safe(&recording_id);
+    let keys: Vec<_> = urls
+        .iter()
+        .map(|one| format!("url:{folder}:{}", one.hash))
+        .collect();
+    let shown: Vec<_> = urls.iter().filter_map(shown).collect();
+    let (event_type, dedupe_key, redacted) = match (&*keys, &*shown) {
+        ([key], [url]) => (
+            "url",
+            key.clone(),
+            json!({ "url": url, "recording": recording_id }),
+        ),
+        _ => (
+            "urls",
+            format!("urls:{folder}:{}", whole_hash(&keys.join("\n"))),
+            json!({ "urls": shown, "recording": recording_id }),
+        ),
+    };
+    Some(Event {
         provider: Provider::Adhoc,
         event_id: None,
-        event_type: Some("url".to_owned()),
-        dedupe_key: format!("url:{}:{}", safe(&recording_id), whole_hash(url)),
+        event_type: Some(event_type.to_owned()),
+        dedupe_key,
         class: EventClass::Artifacts,
         event_time: Some(now),
         recording: Recording {
             recording_id: Some(recording_id),
             ..Recording::default()
         },
-        artifacts: vec![artifact],
+        artifacts: urls.into_iter().map(|one| one.artifact).collect(),
         failures: Vec::new(),
         alert: None,
         redacted: Some(format!("{redacted:#}")),
     })
 }
 
-/// One event of `first` and `rest`, which are about the same recording: a list of URLs is one thing to do, with one document
-/// and one commit.
-pub fn join(first: Event, rest: Vec<Event>) -> Event {
-    if rest.is_empty() {
-        return first;
+/// As people may see it.
+fn shown(one: &AdhocUrl) -> Option<String> {
+    match &one.artifact.origin {
+        Origin::Url(url) => Some(url.to_string()),
+        _ => None,
     }
-    let mut keys = first.dedupe_key.clone();
-    let mut joined = first;
-    for event in rest {
-        keys += "\n";
-        keys += &event.dedupe_key;
-        joined.artifacts.extend(event.artifacts);
-    }
-    let recording = joined.recording.recording_id.as_deref();
-    let urls: Vec<_> = joined
-        .artifacts
-        .iter()
-        .filter_map(|artifact| match &artifact.origin {
-            Origin::Url(url) => Some(url.to_string()),
-            _ => None,
-        })
-        .collect();
-    let redacted = json!({ "urls": urls, "recording": recording });
-    joined.dedupe_key = format!(
-        "urls:{}:{}",
-        safe(recording.unwrap_or_default()),
-        whole_hash(&keys)
-    );
-    joined.event_type = Some("urls".to_owned());
-    joined.redacted = Some(format!("{redacted:#}"));
-    joined
 }
 
 /// The path, which a fresh signature leaves as it is. A query that is no signature says which file it is
@@ -161,18 +171,18 @@ fn whole_hash(text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn named(urls: &[&str], name: Option<&str>) -> Event {
+        let urls = urls.iter().map(|url| read_url(url, name).unwrap());
+        event_of(urls.collect(), Timestamp::UNIX_EPOCH).unwrap()
+    }
+
     fn event(url: &str) -> Event {
-        adhoc_event(url, None, Timestamp::UNIX_EPOCH).unwrap()
+        named(&[url], None)
     }
 
     #[test]
     fn urls_of_one_recording_are_one_event() {
-        let of = |urls: &[&str]| {
-            let event = |url: &&str| adhoc_event(url, Some("talk"), Timestamp::UNIX_EPOCH).unwrap();
-            let mut events: Vec<_> = urls.iter().map(event).collect();
-            let first = events.remove(0);
-            join(first, events)
-        };
+        let of = |urls: &[&str]| named(urls, Some("talk"));
         let (one, two) = ("https://h/a.mp4?X-Amz-Signature=CANARY", "https://h/b.vtt");
         let joined = of(&[one, two]);
         let names: Vec<_> = joined.artifacts.iter().map(|found| &*found.name).collect();
@@ -185,9 +195,7 @@ mod tests {
         );
         assert_eq!(of(&[one, two]).dedupe_key, joined.dedupe_key);
         assert_ne!(of(&[two]).dedupe_key, joined.dedupe_key);
-        // As a single one always was, so that it is known again.
-        let alone = adhoc_event(one, Some("talk"), Timestamp::UNIX_EPOCH).unwrap();
-        assert_eq!(of(&[one]), alone);
+        assert_eq!(event_of(Vec::new(), Timestamp::UNIX_EPOCH), None);
     }
 
     #[test]
@@ -257,7 +265,7 @@ mod tests {
             event("https://a/x.mp4").recording,
             event("https://b/x.mp4").recording
         );
-        let named = |url: &str| adhoc_event(url, Some("all hands"), Timestamp::UNIX_EPOCH).unwrap();
+        let named = |url: &str| named(&[url], Some("all hands"));
         assert_eq!(
             named("https://a/x.mp4").recording,
             named("https://b/y.mp4").recording
@@ -266,8 +274,7 @@ mod tests {
 
     #[test]
     fn what_can_not_be_fetched_is_refused_without_its_secret() {
-        let error =
-            adhoc_event("ftp://u:SECRET@h/p?SECRET", None, Timestamp::UNIX_EPOCH).unwrap_err();
+        let error = read_url("ftp://u:SECRET@h/p?SECRET", None).unwrap_err();
         assert_eq!(error.class(), crate::error::Class::Invalid);
         assert!(!error.full_message().contains("SECRET"));
         let event = event("https://u:SECRET@h/p.mp4?sig=SECRET");

@@ -227,15 +227,15 @@ impl RecordingContents {
             version: 1,
             recording: self.recording.clone(),
             event_ids: self.event_ids.clone(),
-            artifacts: self
-                .artifacts
-                .iter()
-                .filter(|record| record.state == State::Archived)
-                .cloned()
-                .map(Listed::from)
-                .collect(),
+            artifacts: self.archived().cloned().map(Listed::from).collect(),
             written_at: now,
         }
+    }
+
+    /// What is in the bucket, and so in the manifest.
+    pub fn archived(&self) -> impl Iterator<Item = &Record> {
+        let artifacts = self.artifacts.iter();
+        artifacts.filter(|record| record.state == State::Archived)
     }
 
     /// The report of these contents; `None` when nothing is missing and none was ever written

@@ -1,5 +1,7 @@
 //! One reader a signing scheme: what each writes into a query, and in which spelling.
 
+use std::borrow::Cow;
+
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -105,7 +107,7 @@ fn aws_sigv2(query: &Query) -> Option<Reading> {
 fn jwt(url: &str, query: &Query) -> Option<Reading> {
     let path = url.split(['?', '#']).next().unwrap_or_default();
     let segments = path.split('/').map(decoded);
-    let values = query.0.iter().map(|(_, value)| value.clone());
+    let values = query.0.iter().map(|(_, value)| Cow::Borrowed(&**value));
     let claims: Vec<Value> = segments.chain(values).filter_map(|t| claims(&t)).collect();
     (!claims.is_empty()).then(|| {
         let earliest = |name: &str| claims.iter().filter_map(|c| claim_time(c.get(name)?)).min();
@@ -119,11 +121,14 @@ fn jwt(url: &str, query: &Query) -> Option<Reading> {
 
 /// The schemes that sign a date and a lifetime under a common prefix.
 fn dated(query: &Query, scheme: Scheme, prefix: &str) -> Option<Reading> {
+    const SIGNED: [&str; 5] = ["signature", "credential", "algorithm", "date", "expires"];
     let name = |suffix: &str| format!("{prefix}{suffix}");
-    let is_signed = ["signature", "credential", "algorithm", "date", "expires"]
-        .iter()
-        .any(|suffix| query.has(&name(suffix)));
-    is_signed.then(|| {
+    let is_part = |name: &str| {
+        let suffix = name.strip_prefix(prefix);
+        suffix.is_some_and(|suffix| SIGNED.contains(&suffix))
+    };
+    let is_signed = |(name, value): &(String, String)| is_part(name) && !value.is_empty();
+    query.0.iter().any(is_signed).then(|| {
         let signed_at = query.earliest(&name("date"), iso_8601);
         let lifetime = query.earliest(&name("expires"), digits);
         let expires_at = signed_at
@@ -243,7 +248,8 @@ impl Query {
             pairs
                 .map(|pair| {
                     let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-                    (decoded(name).to_ascii_lowercase(), decoded(value))
+                    let name = decoded(name).to_ascii_lowercase();
+                    (name, decoded(value).into_owned())
                 })
                 .collect(),
         )
@@ -266,6 +272,6 @@ impl Query {
 }
 
 /// Percent-decoded. A `+` stays: none of the schemes writes a space.
-fn decoded(text: &str) -> String {
-    percent_decode_str(text).decode_utf8_lossy().into_owned()
+fn decoded(text: &str) -> Cow<'_, str> {
+    percent_decode_str(text).decode_utf8_lossy()
 }

@@ -32,11 +32,7 @@ pub(crate) struct AddressRefused {
 /// # Errors
 /// `internal` when TLS can't be set up.
 pub fn origin_client(guard: Arc<Guard>, connect_timeout: Duration) -> Result<reqwest::Client> {
-    build(
-        guarded(guard, false)
-            .http1_only()
-            .connect_timeout(connect_timeout),
-    )
+    build(http1(guarded(guard, false)).connect_timeout(connect_timeout))
 }
 
 /// As [`origin_client`], for URLs whose port is also one of our own listeners': no name may
@@ -45,11 +41,7 @@ pub(crate) fn wary_origin_client(
     guard: Arc<Guard>,
     connect_timeout: Duration,
 ) -> Result<reqwest::Client> {
-    build(
-        guarded(guard, true)
-            .http1_only()
-            .connect_timeout(connect_timeout),
-    )
+    build(http1(guarded(guard, true)).connect_timeout(connect_timeout))
 }
 
 /// A client for providers' APIs, with `timeout` for a whole call.
@@ -74,7 +66,7 @@ pub fn api_client(
 /// # Errors
 /// `internal` when TLS can't be set up.
 pub fn local_client(timeout: Option<Duration>) -> Result<reqwest::Client> {
-    let builder = base().http1_only().connect_timeout(RESOLVE_TIMEOUT);
+    let builder = http1(base()).connect_timeout(RESOLVE_TIMEOUT);
     build(match timeout {
         Some(timeout) => builder.timeout(timeout),
         None => builder,
@@ -91,6 +83,12 @@ fn base() -> reqwest::ClientBuilder {
         .redirect(Policy::none())
         .referer(false)
         .user_agent(concat!("recording-harvester/", env!("CARGO_PKG_VERSION")))
+}
+
+/// HTTP/1.1 alone. reqwest repeats by itself what a server of HTTP/2 has refused unseen, and copies every request for that
+/// case.
+fn http1(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
+    builder.http1_only().retry(reqwest::retry::never())
 }
 
 fn guarded(guard: Arc<Guard>, is_wary: bool) -> reqwest::ClientBuilder {

@@ -1,10 +1,12 @@
 //! One attempt at one job, under its lease, to one outcome.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
+use super::aside::Aside;
 use super::lease::{Hold, LeaseLedger, persist};
 use super::settle::{self, Facts, again, settle, tell};
 use super::{Worker, lookup};
@@ -48,6 +50,14 @@ pub(super) struct Attempt {
     abandon: CancellationToken,
     /// Whether somebody waits for it at a terminal.
     is_foreground: bool,
+    lane: Lane,
+}
+
+/// The lane that an attempt has a place in.
+pub(super) struct Lane {
+    /// Where those go that only wait for the store.
+    pub(super) aside: Arc<Aside>,
+    pub(super) is_small: bool,
 }
 
 /// What an attempt came to, when not to an error.
@@ -82,6 +92,7 @@ impl Attempt {
         job: Job,
         abandon: CancellationToken,
         is_foreground: bool,
+        lane: Lane,
     ) -> Attempt {
         Attempt {
             worker,
@@ -90,6 +101,7 @@ impl Attempt {
             record: None,
             abandon,
             is_foreground,
+            lane,
         }
     }
 
@@ -322,6 +334,9 @@ impl Attempt {
     }
 
     async fn settle(&self, outcome: Outcome) -> Ended {
+        let Lane { aside, is_small } = &self.lane;
+        let is_carried = outcome.state() == State::Archived;
+        let _aside = is_carried.then(|| aside.step(*is_small));
         let record = self.record.clone();
         let settled = settle(&self.worker, &self.hold, &outcome, record).await;
         let is_lost = matches!(outcome.state(), State::Failed | State::Expired);

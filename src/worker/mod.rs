@@ -24,6 +24,7 @@ use crate::source::Source;
 use crate::store::JobStore;
 use crate::transfer::Engine;
 
+mod aside;
 mod attempt;
 mod destination;
 mod lease;

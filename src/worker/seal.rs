@@ -179,7 +179,7 @@ async fn seal(worker: &Worker, recording: RecordingId) -> Result<()> {
     (worker.emit)(ProgressEvent::Sealed {
         recording_id: recording,
         manifest_key: manifest.key,
-        archived: contents.manifest(now).artifacts.len(),
+        archived: contents.archived().count(),
         lost,
     });
     Ok(())

@@ -10,7 +10,8 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::attempt::{Attempt, Ended};
+use super::aside::Aside;
+use super::attempt::{Attempt, Ended, Lane};
 use super::destination::Destination;
 use super::lease::{self, Leases};
 use super::settle::{Facts, settle_panicked};
@@ -98,6 +99,8 @@ struct Shift<'a> {
     stop_heartbeats: CancellationToken,
     attempts: JoinSet<Ended>,
     underway: HashMap<Id, Underway>,
+    /// Those of them that have their bytes in the bucket.
+    aside: Arc<Aside>,
     /// Rings when a recording may have become complete.
     settled: Arc<Notify>,
     /// Cancelled when a shutdown's grace is over.
@@ -153,6 +156,7 @@ impl<'a> Shift<'a> {
             stop_heartbeats,
             attempts: JoinSet::new(),
             underway: HashMap::new(),
+            aside: Arc::new(Aside::new(limits(worker))),
             settled: Arc::new(Notify::new()),
             abandon: CancellationToken::new(),
             destination: Destination::default(),
@@ -172,6 +176,7 @@ impl<'a> Shift<'a> {
             let ended = tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = bell => None,
+                () = self.aside.bell.notified() => None,
                 () = tokio::time::sleep(wait) => None,
                 Some(ended) = self.attempts.join_next_with_id() => Some(ended),
             };
@@ -241,10 +246,7 @@ impl<'a> Shift<'a> {
 
     async fn try_fill_lanes(&mut self) -> Result<Next> {
         let settings = &self.worker.settings;
-        let limits = Lanes {
-            small: settings.small_transfers,
-            large: settings.transfers,
-        };
+        let limits = limits(self.worker);
         let room = limits.room(self.running());
         let mut rest = None::<Duration>;
         for (is_small, room, limit) in [
@@ -358,6 +360,10 @@ impl<'a> Shift<'a> {
             claimed.job,
             self.abandon.clone(),
             self.is_foreground(),
+            Lane {
+                aside: Arc::clone(&self.aside),
+                is_small,
+            },
         );
         let task = self.attempts.spawn(attempt.run(claimed.record));
         self.underway.insert(task.id(), underway);
@@ -366,10 +372,10 @@ impl<'a> Shift<'a> {
     fn running(&self) -> Lanes {
         let small = self.underway.values().filter(|one| one.is_small).count();
         let large = self.underway.len() - small;
-        Lanes {
+        self.aside.left_of(Lanes {
             small: u32::try_from(small).unwrap_or(u32::MAX),
             large: u32::try_from(large).unwrap_or(u32::MAX),
-        }
+        })
     }
 
     /// Notes an ended attempt, and those that ended at the same time: one look at the queue serves all.
@@ -497,6 +503,13 @@ pub(super) async fn records_of(
         ..Filter::default()
     };
     lease::persist(worker, || worker.store.list(&filter)).await
+}
+
+fn limits(worker: &Worker) -> Lanes {
+    Lanes {
+        small: worker.settings.small_transfers,
+        large: worker.settings.transfers,
+    }
 }
 
 fn place_of(record: &Record) -> Place {

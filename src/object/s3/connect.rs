@@ -83,6 +83,8 @@ fn http_client(is_loopback: bool) -> Option<reqwest::Client> {
         .referer(false)
         .user_agent(concat!("recording-harvester/", env!("CARGO_PKG_VERSION")))
         .http1_only()
+        // There is nothing to repeat in HTTP/1.1, and every request would be copied for the case.
+        .retry(reqwest::retry::never())
         .connect_timeout(CONNECT_LIMIT);
     let builder = match is_loopback {
         true => builder.no_proxy(),

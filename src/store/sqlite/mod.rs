@@ -24,6 +24,7 @@ mod archive;
 mod disk;
 mod durable;
 mod error;
+mod gather;
 mod lease;
 mod lock;
 mod open;

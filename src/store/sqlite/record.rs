@@ -168,7 +168,7 @@ async fn record_chunk(
         }
         let event_id = EventId(ids.fresh(new.received_at));
         let taken = take_in(new, event_id, ids, &mut shelves, &mut dates);
-        event_rows.push(event_row(new, &taken)?);
+        event_rows.push(event_row(new, &taken));
         let receipt = Receipt {
             event_id,
             recording_id: taken.recording_id,
@@ -183,7 +183,7 @@ async fn record_chunk(
         .filter(|shelf| shelf.change != Change::Kept)
         .collect();
     shelf::write_recordings(conn, &changed).await?;
-    rows::insert(conn, "events", event_rows).await?;
+    rows::insert(conn, "events", event_rows.into_iter()).await?;
     for shelf in &mut changed {
         shelf::find_cures_elsewhere(conn, shelf).await?;
     }

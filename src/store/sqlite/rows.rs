@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use bytes::Bytes;
+use futures::future::join;
 use jiff::Timestamp;
 use jiff::civil::Date;
 use serde::Serialize;
@@ -135,25 +136,41 @@ const ROWS: usize = 64;
 pub(super) async fn insert(
     conn: &mut SqliteConnection,
     table: &'static str,
-    rows: Vec<NewRow>,
+    mut rows: impl ExactSizeIterator<Item = Result<NewRow>>,
 ) -> Result<()> {
-    let mut rows = rows.into_iter();
-    while rows.len() > 0 {
-        let count = rows_at_once(rows.len());
-        let mut some = rows.by_ref().take(count).peekable();
-        let columns = some.peek().map_or(&[][..], |row| row.columns);
-        // Of few lengths, so that each is prepared only once.
-        let mut query = sqlx::query(AssertSqlSafe(known_statement(table, columns, count)));
-        for value in some.flat_map(|row| row.values) {
-            query = match value {
-                Value::Null => query.bind(None::<i64>),
-                Value::Integer(number) => query.bind(number),
-                Value::Text(text) => query.bind(text),
-            };
-        }
-        execute(conn, query).await?;
+    let mut next = filled(table, &mut rows)?;
+    while let Some(statement) = next {
+        let written = execute(conn, statement);
+        // While SQLite's thread writes the ones, the next ones are made.
+        let (written, filled) = join(written, async { filled(table, &mut rows) }).await;
+        written?;
+        next = filled?;
     }
     Ok(())
+}
+
+/// The statement that inserts the next few rows; `None` when there are no more.
+fn filled(
+    table: &'static str,
+    rows: &mut impl ExactSizeIterator<Item = Result<NewRow>>,
+) -> Result<Option<Statement<'static>>> {
+    let count = rows_at_once(rows.len());
+    let some: Vec<_> = rows.take(count).collect::<Result<_>>()?;
+    let Some(first) = some.first() else {
+        return Ok(None);
+    };
+    // Of few lengths, so that each is prepared only once.
+    let statement = known_statement(table, first.columns, some.len());
+    let values = some.into_iter().flat_map(|row| row.values);
+    let query = values.fold(
+        sqlx::query(AssertSqlSafe(statement)),
+        |query, value| match value {
+            Value::Null => query.bind(None::<i64>),
+            Value::Integer(number) => query.bind(number),
+            Value::Text(text) => query.bind(text),
+        },
+    );
+    Ok(Some(query))
 }
 
 /// The greatest power of two that is not more than `waiting`, nor than [`ROWS`].

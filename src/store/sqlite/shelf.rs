@@ -50,12 +50,12 @@ pub(super) async fn write_recordings(
     conn: &mut SqliteConnection,
     shelves: &[&mut Shelf],
 ) -> Result<()> {
-    let made = shelves
+    let made: Vec<_> = shelves
         .iter()
         .filter(|shelf| shelf.change == Change::Made)
-        .map(|shelf| recording_row(shelf))
+        .map(|shelf| Ok(recording_row(shelf)))
         .collect();
-    rows::insert(conn, "recordings", made).await?;
+    rows::insert(conn, "recordings", made.into_iter()).await?;
     let altered = shelves
         .iter()
         .filter(|shelf| shelf.change == Change::Altered);
@@ -85,7 +85,7 @@ pub(super) async fn write_contents(
     for shelf in shelves {
         for job in &shelf.jobs {
             match (job.change, &job.fresh) {
-                (Change::Made, Some(artifact)) => jobs.push(job_row(shelf, job, artifact)?),
+                (Change::Made, Some(artifact)) => jobs.push((&**shelf, job, artifact)),
                 (Change::Altered, Some(artifact)) => refresh(conn, shelf, job, artifact).await?,
                 (Change::Altered, None) => announce_archived(conn, job).await?,
                 (Change::Made, None) | (Change::Kept, _) => {}
@@ -93,7 +93,7 @@ pub(super) async fn write_contents(
         }
         for slot in &shelf.losses {
             match slot.change {
-                Change::Made => losses.push(loss_row(shelf, slot)),
+                Change::Made => losses.push(Ok(loss_row(shelf, slot))),
                 Change::Altered => withdraw(conn, slot.id, shelf.changed_at).await?,
                 Change::Kept => {}
             }
@@ -105,8 +105,10 @@ pub(super) async fn write_contents(
             rows::execute(conn, query).await?;
         }
     }
+    let jobs = jobs.into_iter();
+    let jobs = jobs.map(|(shelf, job, artifact)| job_row(shelf, job, artifact));
     rows::insert(conn, "jobs", jobs).await?;
-    rows::insert(conn, "provider_failures", losses).await
+    rows::insert(conn, "provider_failures", losses.into_iter()).await
 }
 
 /// A failure without a recording's id may be about a recording that was saved from a later event already.

@@ -2,8 +2,9 @@
 //!
 //! A commit costs a sync of the disk, whatever is in it, so what waits is written together: up to
 //! [`BATCH`] commands become one transaction, and each caller hears of its own part when that is on the disk
-//! ([`disk`](super::disk)). There is no artificial delay: while transactions sync, the next one is written. Events and
-//! all other writes share the batches, so that the intake never stands behind them.
+//! ([`disk`](super::disk)). Nobody who waits is delayed: while transactions sync, the next one is written. Only what
+//! is archived is [gathered](super::gather) a little. Events and all other writes share the batches, so that the intake
+//! never stands behind them.
 //!
 //! A command that fails is rolled back alone. When the transaction itself fails, all its callers
 //! get the error and nothing of it is stored. A full disk is asked again with every batch, so that work goes
@@ -19,6 +20,7 @@ use tokio::task::JoinSet;
 use super::archive::{Settlement, Settlements};
 use super::disk::Sync;
 use super::durable::{Answer, BatchFailure, Durable, Refusal, Waiting, gone};
+use super::gather::Gather;
 use super::wal::Checkpoints;
 use super::{error, record};
 use crate::error::{Error, Result};
@@ -36,6 +38,12 @@ enum Command {
     Record(Box<NewEvent>, Answer<Recorded>),
     Archive(Box<Settlement>, Answer<Written>),
     Work(Box<dyn Work>),
+}
+
+impl Command {
+    fn can_wait(&self) -> bool {
+        matches!(self, Command::Archive(..))
+    }
 }
 
 /// A command of any sort but an event.
@@ -189,9 +197,13 @@ async fn run(
     let mut changes = -1;
     let mut checkpoints = Checkpoints::new(options.clone());
     let mut batch = Vec::with_capacity(BATCH);
+    let mut gather = Gather::default();
     while let Some(sync) = durable.free_sync().await
         && commands.recv_many(&mut batch, BATCH).await > 0
     {
+        gather
+            .fill(&mut batch, &mut commands, BATCH, Command::can_wait)
+            .await;
         let (events, mut works) = split(batch.drain(..));
         let (news, answers): (Vec<_>, Vec<_>) = events.into_iter().unzip();
         let written = match durable.refusal().get() {

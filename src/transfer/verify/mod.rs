@@ -8,9 +8,11 @@ mod json;
 mod mp4;
 mod signature;
 mod stash;
+mod tail;
 
 use bytes::Bytes;
 pub(super) use signature::is_playlist;
+use tail::Tail;
 
 use crate::error::{Class, Error, Result};
 use crate::model::Format;
@@ -18,9 +20,6 @@ use crate::source::zip::ZipWalk;
 
 /// How much of the beginning is looked at.
 const HEAD_BYTES: usize = 1024;
-
-/// How much of the end is kept: a ZIP's directory end record with the longest comment.
-const TAIL_BYTES: usize = 22 + 65_535;
 
 /// Whether the content itself tells that it is whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,14 +43,6 @@ pub struct Check {
     zip: ZipWalk,
 }
 
-/// The last bytes.
-enum Tail {
-    /// Of content whose length is not known: what came last.
-    Rolling(Vec<u8>),
-    /// Of content whose length is known, from this offset on.
-    Fixed(u64, Vec<u8>),
-}
-
 impl Check {
     /// A check for content that is announced as `format` and comes in order.
     pub fn new(format: Format) -> Check {
@@ -59,7 +50,7 @@ impl Check {
             format,
             head: Vec::with_capacity(HEAD_BYTES),
             is_head_judged: false,
-            tail: Tail::Rolling(Vec::new()),
+            tail: Tail::new(format),
             total: 0,
             boxes: mp4::BoxWalk::default(),
             json: json::JsonWalk::default(),
@@ -70,18 +61,8 @@ impl Check {
 
     /// A check for content of `length` bytes whose parts may come in any order, the first one first.
     pub fn of_length(format: Format, length: u64) -> Check {
-        let start = length.saturating_sub(TAIL_BYTES as u64);
-        let has_tail = judges_tail(format);
-        let tail = vec![
-            0;
-            if has_tail {
-                (length - start) as usize
-            } else {
-                0
-            }
-        ];
         Check {
-            tail: Tail::Fixed(start, tail),
+            tail: Tail::of_length(format, length),
             total: length,
             ..Check::new(format)
         }
@@ -98,11 +79,7 @@ impl Check {
     /// From which byte on content of `length` bytes must be seen again by a check that goes on from
     /// [`Check::state`]: the end is not in there.
     pub fn unstored_from(format: Format, length: u64) -> u64 {
-        if judges_tail(format) {
-            length.saturating_sub(TAIL_BYTES as u64)
-        } else {
-            length
-        }
+        length.saturating_sub(tail::bytes_of(format) as u64)
     }
 
     /// What another process needs to go on with the check.
@@ -135,7 +112,7 @@ impl Check {
             Format::Zip => self.zip.feed(bytes, &mut |_| {}),
             _ => Ok(()),
         };
-        self.keep_tail(offset, bytes);
+        self.tail.keep(offset, bytes);
         walked.map_err(|why| self.explain(&why))
     }
 
@@ -154,7 +131,7 @@ impl Check {
                 _ => Ok(()),
             };
             walked.map_err(|why| self.explain(&why))?;
-            self.keep_tail(start, chunk);
+            self.tail.keep(start, chunk);
             start += chunk.len() as u64;
         }
         if matches!(self.format, Format::Mp4 | Format::M4a) {
@@ -181,9 +158,7 @@ impl Check {
         if !self.is_head_judged {
             self.judge_head()?;
         }
-        let tail = match &self.tail {
-            Tail::Rolling(bytes) | Tail::Fixed(_, bytes) => bytes,
-        };
+        let tail = self.tail.bytes();
         let verdict = match self.format {
             Format::Mp4 | Format::M4a => self.boxes.finish(self.total),
             Format::Json => self.json.finish(),
@@ -217,29 +192,6 @@ impl Check {
         signature::judge_head(self.format, &self.head).map_err(|why| self.corrupt(&why))
     }
 
-    fn keep_tail(&mut self, offset: u64, bytes: &[u8]) {
-        if !judges_tail(self.format) {
-            return;
-        }
-        match &mut self.tail {
-            Tail::Rolling(tail) => {
-                tail.extend_from_slice(&bytes[bytes.len().saturating_sub(TAIL_BYTES)..]);
-                // Trimmed only now and then, so that each byte is moved about once.
-                if tail.len() > 4 * TAIL_BYTES {
-                    tail.drain(..tail.len() - TAIL_BYTES);
-                }
-            }
-            Tail::Fixed(start, tail) => {
-                let skip = start.saturating_sub(offset).min(bytes.len() as u64) as usize;
-                let bytes = &bytes[skip..];
-                let at = (offset + skip as u64).saturating_sub(*start) as usize;
-                if let Some(place) = tail.get_mut(at..at + bytes.len()) {
-                    place.copy_from_slice(bytes);
-                }
-            }
-        }
-    }
-
     /// That it is an error page says more than where a walk failed.
     fn explain(&self, why: &str) -> Error {
         let page = signature::judge_head(self.format, &self.head).err();
@@ -252,14 +204,6 @@ impl Check {
             format!("the content is not a sound {}: {why}", self.format.as_str()),
         )
     }
-}
-
-/// Formats that are known by their end.
-fn judges_tail(format: Format) -> bool {
-    matches!(
-        format,
-        Format::Zip | Format::Png | Format::Jpg | Format::Tar
-    )
 }
 
 #[cfg(test)]
@@ -308,7 +252,7 @@ mod tests {
             fed = fed.and_then(|()| check.feed_part(*offset, std::slice::from_ref(chunk)));
             if n == parts.len() / 2
                 && length > HEAD_BYTES as u64 * 2
-                && !judges_tail(format)
+                && tail::bytes_of(format) == 0
                 && format != Format::Wav
             {
                 let state = check.state();
