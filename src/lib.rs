@@ -18,7 +18,7 @@
 //!
 //! `cli` wires everything. `server` knows ingest, store, report. `worker` knows store, transfer,
 //! schedule, and ingest, source and object for lookups, manifests and sweeps. `transfer` knows source, object, schedule. `report ingest store source
-//! object schedule` know only [`model`], [`error`], [`signed_url`], [`clock`]. A test keeps this true.
+//! object schedule` know only [`model`], [`error`], [`signed_url`], [`clock`], [`tls`]. A test keeps this true.
 //! Only `store` knows SQL, only `object` the AWS SDK, only `source/client.rs` builds HTTP clients,
 //! only `server` and `cli` know axum and clap, only `report/terminal.rs` knows indicatif.
 //!
@@ -46,5 +46,6 @@ pub mod server;
 pub mod signed_url;
 pub mod source;
 pub mod store;
+pub mod tls;
 pub mod transfer;
 pub mod worker;

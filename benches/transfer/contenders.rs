@@ -214,7 +214,7 @@ fn embedded(case: &Case<'_>) -> Made {
     Ok(Some(command))
 }
 
-/// The program on these inputs.
+/// The program on these inputs, telling what it tells by itself: no other contender writes a document a file.
 pub(crate) fn archive(case: &Case<'_>, inputs: &[&str]) -> Made {
     let mut command = case.with_environment(env!("CARGO_BIN_EXE_harvester"));
     command
@@ -223,7 +223,7 @@ pub(crate) fn archive(case: &Case<'_>, inputs: &[&str]) -> Made {
         .env("HARVESTER_ARCHIVE__ENDPOINT", case.sink())
         .env("HARVESTER_GUARD__ALLOW_NETWORKS", "127.0.0.0/8,::1/128")
         .env("HARVESTER_GUARD__ALLOW_HTTP", "true")
-        .args(["archive", "--json"])
+        .arg("archive")
         .args(inputs);
     Ok(Some(command))
 }

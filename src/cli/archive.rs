@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -30,6 +31,7 @@ use crate::model::{Event, EventClass, JobId, ProgressEvent, Provider, Record, St
 use crate::report::terminal::Terminal;
 use crate::report::{board, failure};
 use crate::store::{Filter, JobStore, NewEvent, Recorded, Selection};
+use crate::tls;
 use crate::worker::Worker;
 
 /// A person waits: parts on their way get this long after Ctrl-C.
@@ -67,15 +69,23 @@ async fn carry(args: ArchiveArgs, context: Context, shutdown: CancellationToken)
         mut output,
         clock,
     } = context;
+    // The system's certificates are read while the inputs are.
+    let mut beside = JoinSet::new();
+    beside.spawn_blocking(|| tls::client_config(&[]).is_ok());
     let mut is_all_done = true;
     let mut understood = Vec::new();
     // The URLs of one recording, and which of what is understood comes after them.
     let mut urls = Vec::new();
     let mut place = 0;
+    // Needed from the first input on that is understood, and opened while the others are read.
+    let mut opening = JoinSet::new();
     for input in input::read_all(&args.inputs) {
         let read = input
             .map_err(Failure::from)
             .and_then(|input| understand(input, &args, &config, &clock));
+        if read.is_ok() && opening.is_empty() {
+            opening.spawn(House::open(config.clone(), Arc::clone(&clock)));
+        }
         match read {
             Ok(Read::Event(one)) => {
                 is_all_done &= tell_of_losses(&one.event, &mut output)?;
@@ -96,8 +106,9 @@ async fn carry(args: ArchiveArgs, context: Context, shutdown: CancellationToken)
         }
     }
     understood.splice(place..place, of_urls(urls, &clock));
-    if !understood.is_empty() {
-        let house = House::open(&config, clock).await?;
+    if let Some(opened) = opening.join_next().await {
+        let house =
+            opened.map_err(|error| Error::internal("open the store").with_source(error))??;
         is_all_done &= work(&house, understood, &mut output, &shutdown).await?;
         house.close().await;
     }

@@ -113,7 +113,7 @@ async fn fill(
         mut output,
         clock,
     } = context;
-    let house = House::open(&config, clock).await?;
+    let house = House::open(config.clone(), clock).await?;
     let filled = fill_house(&house, subject, window, &mut output, shutdown).await;
     house.close().await;
     filled

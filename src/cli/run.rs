@@ -70,7 +70,7 @@ async fn serve(role: Role, context: Context, shutdown: CancellationToken) -> Res
     } = context;
     // Ports first: one that is taken should end the start before anything is opened or made.
     let listeners = Listeners::bind(role, &config, &clock).await?;
-    let house = House::open(&config, clock).await?;
+    let house = House::open(config.clone(), clock).await?;
     // Held until the end: one worker on one file.
     let _lock = match role.works() {
         true => Some(house.store.lock_worker()?),

@@ -87,7 +87,7 @@ impl House {
     ///
     /// # Errors
     /// When it can't be opened, is damaged or of a newer version.
-    pub async fn open(config: &Config, clock: SharedClock) -> Result<House> {
+    pub async fn open(config: Config, clock: SharedClock) -> Result<House> {
         let store = SqliteStore::open(&config.store_path()).await?;
         let name = process_name();
         let seat = store.take_seat(&name)?;
@@ -96,11 +96,11 @@ impl House {
             tracing::warn!(jobs = freed, "went on with the jobs of a process that died");
         }
         Ok(House {
-            config: config.clone(),
             name,
             _seat: seat,
             store: Arc::new(store),
             layout: Layout::new(&config.archive.prefix, &config.archive.template)?,
+            config,
             clock,
             progress: Progress::new(PROGRESS_CAPACITY),
             metrics: Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))),

@@ -1,5 +1,7 @@
 //! The records that people and programs read: one artifact, a recording's manifest, its report.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -103,17 +105,17 @@ pub struct Resource {
 
 /// An archived artifact as the manifest lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Listed {
+pub struct Listed<'a> {
     /// The artifact.
     #[serde(flatten)]
-    pub record: Record,
+    pub record: Cow<'a, Record>,
     /// The files that belong to it, of an artifact of several.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resources: Vec<Resource>,
 }
 
-impl From<Record> for Listed {
-    fn from(record: Record) -> Listed {
+impl<'a> From<Cow<'a, Record>> for Listed<'a> {
+    fn from(record: Cow<'a, Record>) -> Listed<'a> {
         Listed {
             record,
             resources: Vec::new(),
@@ -121,7 +123,7 @@ impl From<Record> for Listed {
     }
 }
 
-impl std::ops::Deref for Listed {
+impl std::ops::Deref for Listed<'_> {
     type Target = Record;
 
     fn deref(&self) -> &Record {
@@ -156,7 +158,7 @@ pub struct RecordingRecord {
 
 /// `manifest.json`: what it lists is in the bucket and verified.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Manifest {
+pub struct Manifest<'a> {
     /// Always 1.
     pub version: u32,
     /// The recording.
@@ -164,7 +166,7 @@ pub struct Manifest {
     /// The provider's ids of the events that made it, ours where the provider has none.
     pub event_ids: Vec<String>,
     /// The archived artifacts.
-    pub artifacts: Vec<Listed>,
+    pub artifacts: Vec<Listed<'a>>,
     /// When this was written.
     pub written_at: Timestamp,
 }
@@ -222,12 +224,15 @@ pub struct RecordingContents {
 
 impl RecordingContents {
     /// The manifest of these contents: only what is archived is in it.
-    pub fn manifest(&self, now: Timestamp) -> Manifest {
+    pub fn manifest(&self, now: Timestamp) -> Manifest<'_> {
         Manifest {
             version: 1,
             recording: self.recording.clone(),
             event_ids: self.event_ids.clone(),
-            artifacts: self.archived().cloned().map(Listed::from).collect(),
+            artifacts: self
+                .archived()
+                .map(|record| Cow::Borrowed(record).into())
+                .collect(),
             written_at: now,
         }
     }

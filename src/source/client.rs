@@ -14,6 +14,10 @@ use reqwest::redirect::Policy;
 
 use super::guard::Guard;
 use crate::error::{Error, Result};
+use crate::tls;
+
+/// The protocol that a server is asked for.
+const HTTP1: &[&str] = &["http/1.1"];
 
 /// How long the system's resolver may take for one name.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -32,7 +36,10 @@ pub(crate) struct AddressRefused {
 /// # Errors
 /// `internal` when TLS can't be set up.
 pub fn origin_client(guard: Arc<Guard>, connect_timeout: Duration) -> Result<reqwest::Client> {
-    build(http1(guarded(guard, false)).connect_timeout(connect_timeout))
+    build(
+        http1(guarded(guard, false)).connect_timeout(connect_timeout),
+        HTTP1,
+    )
 }
 
 /// As [`origin_client`], for URLs whose port is also one of our own listeners': no name may
@@ -41,7 +48,10 @@ pub(crate) fn wary_origin_client(
     guard: Arc<Guard>,
     connect_timeout: Duration,
 ) -> Result<reqwest::Client> {
-    build(http1(guarded(guard, true)).connect_timeout(connect_timeout))
+    build(
+        http1(guarded(guard, true)).connect_timeout(connect_timeout),
+        HTTP1,
+    )
 }
 
 /// A client for providers' APIs, with `timeout` for a whole call.
@@ -57,6 +67,7 @@ pub fn api_client(
         guarded(guard, false)
             .connect_timeout(connect_timeout)
             .timeout(timeout),
+        &["h2", "http/1.1"],
     )
 }
 
@@ -67,10 +78,11 @@ pub fn api_client(
 /// `internal` when TLS can't be set up.
 pub fn local_client(timeout: Option<Duration>) -> Result<reqwest::Client> {
     let builder = http1(base()).connect_timeout(RESOLVE_TIMEOUT);
-    build(match timeout {
+    let builder = match timeout {
         Some(timeout) => builder.timeout(timeout),
         None => builder,
-    })
+    };
+    build(builder, HTTP1)
 }
 
 #[expect(
@@ -91,18 +103,21 @@ fn http1(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
     builder.http1_only().retry(reqwest::retry::never())
 }
 
+fn build(builder: reqwest::ClientBuilder, alpn: &[&str]) -> Result<reqwest::Client> {
+    let failed = || Error::internal("set up the HTTP client");
+    let tls = tls::client_config(alpn).map_err(|e| failed().with_source(e))?;
+    builder
+        .tls_backend_preconfigured(tls)
+        .build()
+        .map_err(|e| failed().with_source(e.without_url()))
+}
+
 fn guarded(guard: Arc<Guard>, is_wary: bool) -> reqwest::ClientBuilder {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     base()
         .default_headers(headers)
         .dns_resolver(GuardedResolver { guard, is_wary })
-}
-
-fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client> {
-    builder
-        .build()
-        .map_err(|e| Error::internal("set up the HTTP client").with_source(e.without_url()))
 }
 
 struct GuardedResolver {

@@ -36,12 +36,12 @@ impl Guard {
         Guard { settings }
     }
 
-    /// Whether `url` may be asked. `allow_hosts` (`example.com`, `*.example.com`) narrows the hosts;
+    /// The URL `url`, if it may be asked. `allow_hosts` (`example.com`, `*.example.com`) narrows the hosts;
     /// empty means any. A name's addresses are judged later, when it is resolved.
     ///
     /// # Errors
     /// `refused`, with the reason in words and without the URL's query.
-    pub fn judge_url(&self, url: &str, allow_hosts: &[String]) -> Result<()> {
+    pub fn judge_url(&self, url: &str, allow_hosts: &[String]) -> Result<Url> {
         let parsed = Url::parse(url).map_err(|e| refused(format!("the URL can't be read: {e}")))?;
         match parsed.scheme() {
             "https" => {}
@@ -75,7 +75,7 @@ impl Guard {
             Host::Ipv4(v4) => IpAddr::V4(v4),
             Host::Ipv6(v6) => IpAddr::V6(v6),
             Host::Domain(name) if is_localhost(name) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            Host::Domain(_) => return Ok(()),
+            Host::Domain(_) => return Ok(parsed),
         };
         self.judge_address(address)
             .map_err(|reason| refused(format!("{host} is {reason}")))?;
@@ -84,7 +84,7 @@ impl Guard {
                 "{host}:{port} is the harvester's own listener"
             )));
         }
-        Ok(())
+        Ok(parsed)
     }
 
     /// Whether a connection to `address` may be made.
@@ -270,7 +270,7 @@ mod tests {
 
     fn verdict(guard: &Guard, url: &str) -> String {
         match guard.judge_url(url, &[]) {
-            Ok(()) => "allowed".to_owned(),
+            Ok(_) => "allowed".to_owned(),
             Err(error) => {
                 assert_eq!(error.class(), Class::Refused);
                 error.to_string()

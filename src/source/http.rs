@@ -151,9 +151,7 @@ impl HttpSource {
         request: &OpenRequest,
         queue: Queue,
     ) -> Result<Option<(Response, OwnedSemaphorePermit)>> {
-        self.guard.judge_url(url.expose(), &request.allow_hosts)?;
-        let parsed = Url::parse(url.expose())
-            .map_err(|_| Error::new(Class::Refused, "the URL can't be read"))?;
+        let parsed = self.guard.judge_url(url.expose(), &request.allow_hosts)?;
         let Some(permit) = self.permit(&parsed, queue).await? else {
             return Ok(None);
         };

@@ -34,9 +34,6 @@ const REST: Duration = Duration::from_millis(20);
 /// In the foreground, a lane for which there was too little is looked after this often.
 const DRY_REST: Duration = Duration::from_millis(200);
 
-/// In the foreground, the jobs that a claim chooses from first.
-const CLAIM_OF: usize = 64;
-
 /// In the foreground somebody waits: the end of a job elsewhere is noticed this soon.
 const FOREGROUND_POLL: Duration = Duration::from_millis(500);
 
@@ -302,14 +299,13 @@ impl<'a> Shift<'a> {
         } else {
             let waiting = self.waiting.named(is_small, self.worker.clock.now());
             // Mostly the first of them will do, and a long list would be looked up again for every few of it.
-            let (first, rest) = waiting.split_at(waiting.len().min(CLAIM_OF));
-            for some in [first, rest] {
+            let (mut rest, mut count) = (&*waiting, wanted);
+            while started < wanted && !rest.is_empty() {
+                let (some, others) = rest.split_at(count.min(rest.len()));
                 let missing = room.saturating_sub(u32::try_from(started).unwrap_or(room));
-                if started < wanted && !some.is_empty() {
-                    started += self
-                        .claim_of(Some(some.to_vec()), is_small, missing)
-                        .await?;
-                }
+                let some = Some(some.to_vec());
+                started += self.claim_of(some, is_small, missing).await?;
+                (rest, count) = (others, count.saturating_mul(4));
             }
         }
         self.filled[usize::from(is_small)] = Some(Filled {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use recording_harvester::config::{self, Layers};
 
 /// Known to everybody.
-const BASE: &[&str] = &["model", "error", "clock", "signed_url"];
+const BASE: &[&str] = &["model", "error", "clock", "signed_url", "tls"];
 
 /// Who may import whom, besides itself and the base. `None`: everything.
 const ROOMS: &[(&str, Option<&[&str]>)] = &[
@@ -15,6 +15,7 @@ const ROOMS: &[(&str, Option<&[&str]>)] = &[
     ("error", Some(&[])),
     ("clock", Some(&[])),
     ("signed_url", Some(&[])),
+    ("tls", Some(&[])),
     // What a source of one's own means is ingest's to say.
     ("config", Some(&["ingest"])),
     ("ingest", Some(&[])),

@@ -203,6 +203,8 @@ fn judge_documents(seen: &Seen) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use uuid::Uuid;
 
     use super::*;
@@ -271,7 +273,10 @@ mod tests {
             version: 1,
             recording: recording.clone(),
             event_ids: vec!["e".to_owned()],
-            artifacts: archived.into_iter().map(Into::into).collect(),
+            artifacts: archived
+                .into_iter()
+                .map(|record| Cow::<Record>::Owned(record).into())
+                .collect(),
             written_at: at,
         };
         objects.insert(

@@ -79,7 +79,7 @@ async fn play(args: DemoArgs, context: Context, shutdown: CancellationToken) -> 
     let folder = prepare_folder(args.folder, &config.data_dir)?;
     let origin = start_origin(&clock).await?;
     let config = demo_config(&folder, &origin)?;
-    let house = House::open(&config, clock.clone()).await?;
+    let house = House::open(config.clone(), clock.clone()).await?;
     let destination = house.destination(Embedded::Own).await?;
     let stage = Stage::start(&house, &destination, &shutdown).await?;
     tell::beginning(&output, &stage, &origin, &destination);

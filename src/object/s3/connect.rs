@@ -19,6 +19,7 @@ use super::S3Settings;
 use super::classify::chain;
 use super::direct::Direct;
 use crate::error::{Class, Error, Result};
+use crate::tls;
 
 /// A store that does not take a connection within this is down, for now.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -85,7 +86,8 @@ fn http_client(is_loopback: bool) -> Option<reqwest::Client> {
         .http1_only()
         // There is nothing to repeat in HTTP/1.1, and every request would be copied for the case.
         .retry(reqwest::retry::never())
-        .connect_timeout(CONNECT_LIMIT);
+        .connect_timeout(CONNECT_LIMIT)
+        .tls_backend_preconfigured(tls::client_config(&["http/1.1"]).ok()?);
     let builder = match is_loopback {
         true => builder.no_proxy(),
         false => builder,

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
-use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{ProvideCredentials as _, SharedCredentialsProvider};
 use aws_sdk_s3::presigning::PresigningConfig;
@@ -58,11 +57,11 @@ pub(super) struct Direct(Arc<Bucket>);
 
 struct Bucket {
     client: reqwest::Client,
-    /// All of an object's URL but its key.
-    base: String,
+    /// An object's URL but for its key.
+    base: Url,
     region: String,
     provider: SharedCredentialsProvider,
-    credentials: Mutex<Option<Credentials>>,
+    identity: Mutex<Option<Identity>>,
     /// How often in a row the store has taken from the SDK what it had refused here.
     refused: AtomicU32,
 }
@@ -130,7 +129,7 @@ impl Direct {
             base,
             region,
             provider,
-            credentials: Mutex::new(None),
+            identity: Mutex::new(None),
             refused: AtomicU32::new(0),
         })))
     }
@@ -185,19 +184,24 @@ impl Direct {
         if bucket.refused.load(Ordering::Relaxed) >= MAX_REFUSED {
             return None;
         }
-        let mut url = format!("{}{}", bucket.base, utf8_percent_encode(call.key, PATH));
-        for (place, (name, value)) in call.query.iter().enumerate() {
-            url.push(if place == 0 { '?' } else { '&' });
-            url.push_str(name);
-            url.push('=');
-            url.extend(utf8_percent_encode(value, QUERY));
-        }
-        let target = Url::parse(&url).ok()?;
-        if target.as_str() != url {
+        let path = format!(
+            "{}{}",
+            bucket.base.path(),
+            utf8_percent_encode(call.key, PATH)
+        );
+        let query = call.query.iter().map(|(name, value)| {
+            let value = utf8_percent_encode(value, QUERY);
+            format!("{name}={value}")
+        });
+        let query = query.collect::<Vec<_>>().join("&");
+        let mut target = bucket.base.clone();
+        target.set_path(&path);
+        target.set_query(Some(&*query).filter(|query| !query.is_empty()));
+        if target.path() != path || target.query().unwrap_or_default() != query {
             // Dots between slashes are only a name to S3, and a way to a URL.
             return None;
         }
-        let signature = self.sign(&call, &url).await?;
+        let signature = self.sign(&call, target.as_str()).await?;
         let mut request = reqwest::Request::new(call.method, target);
         let headers = request.headers_mut();
         for (name, value) in call.headers {
@@ -213,7 +217,7 @@ impl Direct {
 
     /// The headers that sign a call.
     async fn sign(&self, call: &Call<'_>, url: &str) -> Option<HeaderMap> {
-        let identity = Identity::from(self.credentials().await?);
+        let identity = self.identity().await?;
         let mut settings = SigningSettings::default();
         settings.percent_encoding_mode = PercentEncodingMode::Single;
         settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
@@ -246,16 +250,16 @@ impl Direct {
             .collect()
     }
 
-    async fn credentials(&self) -> Option<Credentials> {
-        let mut kept = self.0.credentials.lock().await;
-        let is_fresh = |credentials: &Credentials| {
+    async fn identity(&self) -> Option<Identity> {
+        let mut kept = self.0.identity.lock().await;
+        let is_fresh = |identity: &Identity| {
             let least = SystemTime::from(SystemClock.now()) + CREDENTIALS_MARGIN;
-            credentials.expiry().is_none_or(|expiry| expiry > least)
+            identity.expiration().is_none_or(|expiry| expiry > least)
         };
-        if let Some(credentials) = kept.as_ref().filter(|kept| is_fresh(kept)) {
-            return Some(credentials.clone());
+        if let Some(identity) = kept.as_ref().filter(|kept| is_fresh(kept)) {
+            return Some(identity.clone());
         }
-        let fresh = self.0.provider.provide_credentials().await.ok()?;
+        let fresh = Identity::from(self.0.provider.provide_credentials().await.ok()?);
         *kept = Some(fresh.clone());
         Some(fresh)
     }
@@ -287,7 +291,7 @@ pub(super) fn text(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 /// What a presigned URL of `key` tells: an object's URL without its key, and the region of its signature.
-fn taught(presigned: &str, key: &str) -> Option<(String, String)> {
+fn taught(presigned: &str, key: &str) -> Option<(Url, String)> {
     let url = Url::parse(presigned).ok()?;
     let value = |name| {
         let pair = url.query_pairs().find(|(found, _)| found == name);
@@ -300,7 +304,8 @@ fn taught(presigned: &str, key: &str) -> Option<(String, String)> {
         return None;
     };
     let base = presigned.split('?').next()?.strip_suffix(key)?;
-    is_plain.then(|| (base.to_owned(), (*region).to_owned()))
+    let base = Url::parse(base).ok().filter(|url| url.as_str() == base)?;
+    is_plain.then(|| (base, (*region).to_owned()))
 }
 
 #[cfg(test)]
@@ -320,7 +325,8 @@ mod tests {
             "http://127.0.0.1:9000/bucket/",
         ] {
             let taught = of(base, "AWS4-HMAC-SHA256", "eu-central-1%2Fs3");
-            assert_eq!(taught, Some((base.to_owned(), "eu-central-1".to_owned())));
+            let (url, region) = taught.unwrap();
+            assert_eq!((url.as_str(), &*region), (base, "eu-central-1"));
         }
         let base = "https://bucket--use1-az4--x-s3.s3express-use1-az4.us-east-1.amazonaws.com/";
         assert_eq!(of(base, "AWS4-HMAC-SHA256", "us-east-1%2Fs3express"), None);

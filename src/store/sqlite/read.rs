@@ -49,7 +49,7 @@ async fn contents_in(
     let Some(row) = rows::optional(conn, of(sql::RECORDING_BY_ID)).await? else {
         return Ok(None);
     };
-    let jobs = rows::all(conn, of(sql::JOBS_OF_RECORDING)).await?;
+    let artifacts = rows::records(conn, of(sql::JOBS_OF_RECORDING)).await?;
     let failures = rows::all(conn, of(sql::FAILURES_OF_RECORDING)).await?;
     let mut event_ids = Vec::new();
     for event in rows::all(conn, of(sql::EVENTS_OF_RECORDING)).await? {
@@ -60,7 +60,7 @@ async fn contents_in(
         recording: rows::recording_record(&row)?,
         folder: rows::get(&row, "folder")?,
         event_ids,
-        artifacts: jobs.iter().map(rows::record).collect::<Result<_>>()?,
+        artifacts,
         provider_failures: failures
             .iter()
             .map(rows::failure_record)
@@ -103,8 +103,7 @@ pub(super) async fn list(pool: &SqlitePool, filter: &Filter) -> Result<Vec<Recor
     if !filter.ids.is_empty() {
         query = query.bind(to_json(&filter.ids)?);
     }
-    let found = rows::all(&mut *reader(pool).await?, query).await?;
-    found.iter().map(rows::record).collect()
+    rows::records(&mut *reader(pool).await?, query).await
 }
 
 pub(super) async fn provider_failures(

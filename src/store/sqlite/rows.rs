@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use bytes::Bytes;
+use futures::TryStreamExt as _;
 use futures::future::join;
 use jiff::Timestamp;
 use jiff::civil::Date;
@@ -297,6 +298,23 @@ pub(super) fn failure_record(row: &SqliteRow) -> Result<ProviderFailureRecord> {
         event_id: get(row, "event_name")?,
         at: time(row, "at")?,
     })
+}
+
+/// The jobs of a query as people see them, each read while SQLite looks for the next ones.
+pub(super) async fn records(
+    conn: &mut SqliteConnection,
+    query: Statement<'_>,
+) -> Result<Vec<Record>> {
+    let mut rows = query.fetch(conn);
+    let mut records = Vec::new();
+    while let Some(row) = rows
+        .try_next()
+        .await
+        .map_err(|cause| error::from("read the store", cause))?
+    {
+        records.push(record(&row)?);
+    }
+    Ok(records)
 }
 
 /// A job with its recording as people see it.
