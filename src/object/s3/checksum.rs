@@ -3,7 +3,6 @@
 //! MD5 costs more than all the rest, so it is computed only for a store that has refused the other.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +11,9 @@ use md5::{Digest as _, Md5};
 use super::S3Store;
 use crate::error::{Error, Result};
 use crate::object::{Payload, encode_crc64nvme};
+
+/// The header of a CRC64NVME, in a request and in its answer.
+pub(super) const CRC64NVME: &str = "x-amz-checksum-crc64nvme";
 
 /// What goes along with a payload; one of the two.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,7 +26,7 @@ impl Checksum {
     /// As it travels (S3 API reference, PutObject).
     pub(super) fn named(&self) -> [(&'static str, Option<String>); 2] {
         [
-            ("x-amz-checksum-crc64nvme", self.crc64nvme.clone()),
+            (CRC64NVME, self.crc64nvme.clone()),
             ("content-md5", self.md5.clone()),
         ]
     }
@@ -33,12 +35,20 @@ impl Checksum {
 impl S3Store {
     /// Whether the store knows CRC64NVME, as far as that was seen.
     pub(super) fn knows_crc64nvme(&self) -> bool {
-        !self.lacks_crc64nvme.load(Ordering::Relaxed)
+        self.is_crc64nvme_known.get() != Some(&false)
+    }
+
+    /// What the store has told of what it took with `sent`. One that has answered a CRC64NVME with a CRC64NVME is not
+    /// doubted for one refusal, which may have had another reason.
+    pub(super) fn note_crc64nvme(&self, sent: &Checksum, shown: Option<&str>) {
+        if sent.crc64nvme.is_some() && shown.is_some() {
+            let _ = self.is_crc64nvme_known.set(true);
+        }
     }
 
     /// The store has taken without CRC64NVME what it had refused with it.
     pub(super) fn note_no_crc64nvme(&self) {
-        if !self.lacks_crc64nvme.swap(true, Ordering::Relaxed) {
+        if self.is_crc64nvme_known.set(false).is_ok() {
             tracing::warn!(
                 bucket = self.bucket,
                 "the object store does not know CRC64NVME: it checks each part by Content-MD5, and nothing checks the whole"

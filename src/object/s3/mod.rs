@@ -15,8 +15,8 @@ mod options;
 mod read;
 mod write;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -79,8 +79,8 @@ pub struct S3Store {
     clock: SharedClock,
     /// Whether it was seen that the store does not know `If-None-Match` on writes.
     lacks_conditions: Arc<AtomicBool>,
-    /// Whether it was seen that it does not know CRC64NVME.
-    lacks_crc64nvme: Arc<AtomicBool>,
+    /// Whether it knows CRC64NVME, once that was seen.
+    is_crc64nvme_known: Arc<OnceLock<bool>>,
 }
 
 impl std::fmt::Debug for S3Store {
@@ -107,7 +107,7 @@ impl S3Store {
             options: UploadOptions::default(),
             clock: Arc::new(SystemClock),
             lacks_conditions: Arc::default(),
-            lacks_crc64nvme: Arc::default(),
+            is_crc64nvme_known: Arc::default(),
         })
     }
 

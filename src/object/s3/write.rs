@@ -11,7 +11,7 @@ use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUploa
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 
-use super::checksum::Checksum;
+use super::checksum::{CRC64NVME, Checksum};
 use super::classify::{Refusal, failure};
 use super::condition::{Failed, conditional_end, headers};
 use super::connect::SDK_ATTEMPTS;
@@ -65,6 +65,7 @@ impl S3Store {
         let call = self.direct_put(key, (payload, &checksum), attributes, condition);
         let left = match self.send(call).await {
             Ok(Answer::Done(headers)) => {
+                self.note_crc64nvme(&checksum, text(&headers, CRC64NVME).as_deref());
                 let shown = shown(&headers, payload, attributes);
                 let end = WriteEnd::Done;
                 return Ok(PutEnd { end, shown });
@@ -91,8 +92,8 @@ impl S3Store {
             .set_object_lock_retain_until_date(options.retain_until)
             .set_metadata(Some(attributes.metadata.iter().cloned().collect()))
             .content_length(length(payload.size_bytes)?)
-            .set_checksum_crc64_nvme(checksum.crc64nvme)
-            .set_content_md5(checksum.md5)
+            .set_checksum_crc64_nvme(checksum.crc64nvme.clone())
+            .set_content_md5(checksum.md5.clone())
             .set_if_none_match(if_none_match)
             .set_if_match(if_match)
             .body(body::stream(payload))
@@ -101,7 +102,8 @@ impl S3Store {
             .send()
             .await;
         match sent {
-            Ok(_) => {
+            Ok(put) => {
+                self.note_crc64nvme(&checksum, put.checksum_crc64_nvme());
                 self.note_taken(left);
                 Ok(WriteEnd::Done.into())
             }
@@ -235,6 +237,7 @@ impl S3Store {
         };
         let left = match self.send(call).await {
             Ok(Answer::Done(headers)) => {
+                self.note_crc64nvme(&checksum, text(&headers, CRC64NVME).as_deref());
                 if let Some(etag) = text(&headers, "etag") {
                     return Ok(finished(etag));
                 }
@@ -251,8 +254,8 @@ impl S3Store {
             .upload_id(upload_id)
             .part_number(part_number(number)?)
             .content_length(length(payload.size_bytes)?)
-            .set_checksum_crc64_nvme(checksum.crc64nvme)
-            .set_content_md5(checksum.md5)
+            .set_checksum_crc64_nvme(checksum.crc64nvme.clone())
+            .set_content_md5(checksum.md5.clone())
             .body(body::stream(payload))
             .customize()
             .config_override(repeated(self.limit_for(payload.size_bytes), left))
@@ -262,6 +265,7 @@ impl S3Store {
                 may_lack_headers: is_bad_option(&error),
                 error: failure(on("UploadPart", key), error),
             })?;
+        self.note_crc64nvme(&checksum, sent.checksum_crc64_nvme());
         self.note_taken(left);
         let etag = sent
             .e_tag
@@ -376,7 +380,7 @@ fn shown(headers: &HeaderMap, payload: &Payload, attributes: &Attributes) -> Opt
         size_bytes: payload.size_bytes,
         etag: Some(unquoted(text(headers, "etag")?)),
         version_id: text(headers, "x-amz-version-id"),
-        crc64nvme: Some(text(headers, "x-amz-checksum-crc64nvme")?),
+        crc64nvme: Some(text(headers, CRC64NVME)?),
         metadata: attributes.metadata.clone(),
     })
 }

@@ -347,6 +347,39 @@ async fn a_store_that_knows_no_crc64nvme_refuses_damage_by_md5() {
     }
 }
 
+/// One refusal that is about something else must not cost all that comes after it its checksum.
+#[tokio::test]
+async fn a_store_that_has_shown_a_crc64nvme_keeps_being_given_them() {
+    let s3 = TestS3::start().await;
+    let store = s3.store().await;
+    let part = payload(b"the part");
+    let attributes = Attributes::default();
+    let first = store.put("a", &part, &attributes, None).await;
+    assert_eq!(first.unwrap(), WriteEnd::Done);
+    let id = store.create_upload("u", &attributes).await.unwrap();
+
+    // Each call is made twice before it is made without.
+    s3.fail(Fault::times(Op::PutObject, 2, Kind::NoCrc64));
+    let rescued = store.put("b", &part, &attributes, None).await;
+    assert_eq!(rescued.unwrap(), WriteEnd::Done);
+    assert_eq!(s3.object("b").await.unwrap(), b"the part");
+    s3.fail(Fault::times(Op::UploadPart, 2, Kind::NoCrc64));
+    let finished = store.upload_part("u", &id, 1, &part).await.unwrap();
+    let end = WriteEndOf {
+        key: "u".to_owned(),
+        id,
+        finished,
+        crc64nvme: part.crc64nvme,
+    };
+    assert_eq!(end.complete(&*store).await.unwrap(), WriteEnd::Done);
+
+    let sent = s3.count(Op::PutObject);
+    s3.fail(Fault::always(Op::PutObject, Kind::NoCrc64));
+    let again = store.put("c", &part, &attributes, None).await;
+    assert_eq!(again.unwrap(), WriteEnd::Done);
+    assert_eq!(s3.count(Op::PutObject) - sent, 3, "it went without at once");
+}
+
 #[tokio::test]
 async fn f62_a_store_that_is_down_is_a_transient_failure() {
     let s3 = TestS3::start().await;
