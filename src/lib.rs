@@ -18,8 +18,8 @@
 //!
 //! `cli` wires everything. `server` knows ingest, store, report. `worker` knows store, transfer,
 //! schedule, and ingest, source and object for lookups, manifests and sweeps. `transfer` knows source, object, schedule. `report ingest store source
-//! object schedule` know only [`model`], [`error`], [`signed_url`], [`clock`], [`tls`]. A test keeps this true.
-//! Only `store` knows SQL, only `object` the AWS SDK, only `source/client.rs` builds HTTP clients,
+//! object schedule` know only [`model`], [`error`], [`signed_url`], [`clock`], [`tls`], [`http1`]. A test keeps this true.
+//! Only `store` knows SQL, only `object` the AWS SDK, only `source/client.rs` and `object/s3/connect.rs` make HTTP clients,
 //! only `server` and `cli` know axum and clap, only `report/terminal.rs` knows indicatif.
 //!
 //! # Invariants
@@ -37,6 +37,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod http1;
 pub mod ingest;
 pub mod model;
 pub mod object;

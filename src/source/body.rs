@@ -72,7 +72,7 @@ pub(super) fn watch<S>(
     permit: OwnedSemaphorePermit,
 ) -> BoxStream<'static, Result<Bytes>>
 where
-    S: Stream<Item = reqwest::Result<Bytes>> + Send + Unpin + 'static,
+    S: Stream<Item = Result<Bytes, hyper::Error>> + Send + Unpin + 'static,
 {
     Watched {
         stream,
@@ -92,7 +92,7 @@ where
 
 impl<S> Stream for Watched<S>
 where
-    S: Stream<Item = reqwest::Result<Bytes>> + Unpin,
+    S: Stream<Item = Result<Bytes, hyper::Error>> + Unpin,
 {
     type Item = Result<Bytes>;
 
@@ -122,7 +122,7 @@ where
 }
 
 impl<S> Watched<S> {
-    fn take(&mut self, item: Option<reqwest::Result<Bytes>>) -> Result<Option<Bytes>> {
+    fn take(&mut self, item: Option<Result<Bytes, hyper::Error>>) -> Result<Option<Bytes>> {
         let waited = self.waiting_since.take().map(|since| since.elapsed());
         let chunk = match item {
             None => return self.end(),
@@ -131,7 +131,7 @@ impl<S> Watched<S> {
                     Class::Unreachable,
                     format!("the body was cut after {}", self.progress()),
                 )
-                .with_source(error.without_url()));
+                .with_source(error));
             }
             Some(Ok(chunk)) => chunk,
         };

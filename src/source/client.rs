@@ -6,18 +6,27 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use http::header::{ACCEPT_ENCODING, HeaderValue};
+use http_body_util::Empty;
+use hyper_util::client::legacy::connect::dns::Name;
+use reqwest::dns::{Addrs, Resolve, Resolving};
 use reqwest::redirect::Policy;
+use tower::{BoxError, Service};
 
 use super::guard::Guard;
 use crate::error::{Error, Result};
-use crate::tls;
+use crate::{http1, tls};
 
-/// The protocol that a server is asked for.
-const HTTP1: &[&str] = &["http/1.1"];
+/// Nothing decodes what comes.
+pub(super) const IDENTITY: HeaderValue = HeaderValue::from_static("identity");
+
+/// Asks origins.
+pub(super) type OriginClient = http1::Client<Empty<Bytes>>;
 
 /// How long the system's resolver may take for one name.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,28 +39,19 @@ pub(crate) struct AddressRefused {
     reason: &'static str,
 }
 
-/// A client for origins: HTTP/1.1 (HTTP/2 costs more and hands out smaller chunks), no total time
-/// limit, since a recording may take hours; who reads the body watches its pace.
+/// A client for origins: HTTP/1.1 (HTTP/2 costs more and hands out smaller chunks), no total time limit, since a
+/// recording may take hours; who reads the body watches its pace. A wary one is for URLs whose port is also one of our
+/// own listeners': no name may resolve to where they listen.
 ///
 /// # Errors
 /// `internal` when TLS can't be set up.
-pub fn origin_client(guard: Arc<Guard>, connect_timeout: Duration) -> Result<reqwest::Client> {
-    build(
-        http1(guarded(guard, false)).connect_timeout(connect_timeout),
-        HTTP1,
-    )
-}
-
-/// As [`origin_client`], for URLs whose port is also one of our own listeners': no name may
-/// resolve to where they listen.
-pub(crate) fn wary_origin_client(
+pub(super) fn origin_client(
     guard: Arc<Guard>,
+    is_wary: bool,
     connect_timeout: Duration,
-) -> Result<reqwest::Client> {
-    build(
-        http1(guarded(guard, true)).connect_timeout(connect_timeout),
-        HTTP1,
-    )
+) -> Result<OriginClient> {
+    let resolver = GuardedResolver { guard, is_wary };
+    http1::client(resolver, connect_timeout).map_err(|error| no_client().with_source(error))
 }
 
 /// A client for providers' APIs, with `timeout` for a whole call.
@@ -64,7 +64,12 @@ pub fn api_client(
     timeout: Duration,
 ) -> Result<reqwest::Client> {
     build(
-        guarded(guard, false)
+        base()
+            .default_headers([(ACCEPT_ENCODING, IDENTITY)].into_iter().collect())
+            .dns_resolver(GuardedResolver {
+                guard,
+                is_wary: false,
+            })
             .connect_timeout(connect_timeout)
             .timeout(timeout),
         &["h2", "http/1.1"],
@@ -77,12 +82,12 @@ pub fn api_client(
 /// # Errors
 /// `internal` when TLS can't be set up.
 pub fn local_client(timeout: Option<Duration>) -> Result<reqwest::Client> {
-    let builder = http1(base()).connect_timeout(RESOLVE_TIMEOUT);
+    let builder = base().http1_only().connect_timeout(RESOLVE_TIMEOUT);
     let builder = match timeout {
         Some(timeout) => builder.timeout(timeout),
         None => builder,
     };
-    build(builder, HTTP1)
+    build(builder, &["http/1.1"])
 }
 
 #[expect(
@@ -94,60 +99,71 @@ fn base() -> reqwest::ClientBuilder {
         .no_proxy()
         .redirect(Policy::none())
         .referer(false)
-        .user_agent(concat!("recording-harvester/", env!("CARGO_PKG_VERSION")))
-}
-
-/// HTTP/1.1 alone. reqwest repeats by itself what a server of HTTP/2 has refused unseen, and copies every request for that
-/// case.
-fn http1(builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
-    builder.http1_only().retry(reqwest::retry::never())
+        .user_agent(http1::USER_AGENT)
 }
 
 fn build(builder: reqwest::ClientBuilder, alpn: &[&str]) -> Result<reqwest::Client> {
-    let failed = || Error::internal("set up the HTTP client");
-    let tls = tls::client_config(alpn).map_err(|e| failed().with_source(e))?;
+    let tls = tls::client_config(alpn).map_err(|error| no_client().with_source(error))?;
     builder
         .tls_backend_preconfigured(tls)
         .build()
-        .map_err(|e| failed().with_source(e.without_url()))
+        .map_err(|error| no_client().with_source(error.without_url()))
 }
 
-fn guarded(guard: Arc<Guard>, is_wary: bool) -> reqwest::ClientBuilder {
-    let mut headers = HeaderMap::new();
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    base()
-        .default_headers(headers)
-        .dns_resolver(GuardedResolver { guard, is_wary })
+fn no_client() -> Error {
+    Error::internal("set up the HTTP client")
 }
 
+#[derive(Clone)]
 struct GuardedResolver {
     guard: Arc<Guard>,
     is_wary: bool,
 }
 
-impl Resolve for GuardedResolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let guard = self.guard.clone();
-        let is_wary = self.is_wary;
-        Box::pin(async move {
-            let name = name.as_str().to_owned();
-            let lookup = tokio::net::lookup_host((name.as_str(), 0));
-            let found: Vec<SocketAddr> = tokio::time::timeout(RESOLVE_TIMEOUT, lookup)
-                .await
-                .map_err(|_| std::io::Error::other(format!("resolving {name} took over 5 s")))??
-                .collect();
-            for address in &found {
-                let verdict = guard.judge_address(address.ip()).and_then(|()| {
-                    if is_wary && guard.is_own_address(address.ip()) {
-                        Err("the harvester's own listener")
-                    } else {
-                        Ok(())
-                    }
-                });
-                if let Err(reason) = verdict {
-                    return Err(AddressRefused { name, reason }.into());
+impl GuardedResolver {
+    async fn look_up(self, name: &str) -> Result<Vec<SocketAddr>, BoxError> {
+        let lookup = tokio::net::lookup_host((name, 0));
+        let found: Vec<_> = tokio::time::timeout(RESOLVE_TIMEOUT, lookup)
+            .await
+            .map_err(|_| std::io::Error::other(format!("resolving {name} took over 5 s")))??
+            .collect();
+        for address in &found {
+            let verdict = self.guard.judge_address(address.ip()).and_then(|()| {
+                if self.is_wary && self.guard.is_own_address(address.ip()) {
+                    Err("the harvester's own listener")
+                } else {
+                    Ok(())
                 }
+            });
+            if let Err(reason) = verdict {
+                let name = name.to_owned();
+                return Err(AddressRefused { name, reason }.into());
             }
+        }
+        Ok(found)
+    }
+}
+
+impl Service<Name> for GuardedResolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let resolver = self.clone();
+        Box::pin(async move { Ok(resolver.look_up(name.as_str()).await?.into_iter()) })
+    }
+}
+
+impl Resolve for GuardedResolver {
+    fn resolve(&self, name: reqwest::dns::Name) -> Resolving {
+        let resolver = self.clone();
+        Box::pin(async move {
+            let found = resolver.look_up(name.as_str()).await?;
             Ok(Box::new(found.into_iter()) as Addrs)
         })
     }
@@ -171,8 +187,8 @@ mod tests {
             guard: Arc::new(guard),
             is_wary,
         };
-        let found = resolver.resolve("localhost".parse().unwrap()).await;
-        found.map(Iterator::count).map_err(|e| {
+        let found = resolver.look_up("localhost").await;
+        found.map(|found| found.len()).map_err(|e| {
             assert!(e.downcast_ref::<AddressRefused>().is_some(), "{e}");
             e.to_string()
         })

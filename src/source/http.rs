@@ -11,20 +11,27 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use http::header::{ACCEPT_RANGES, CONTENT_TYPE, IF_RANGE, LOCATION, RANGE, TRANSFER_ENCODING};
-use http::{StatusCode, Version};
-use reqwest::{Client, Response};
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
+    IF_RANGE, LOCATION, RANGE, TRANSFER_ENCODING, USER_AGENT,
+};
+use http::{Request, Response, StatusCode, Uri};
+use http_body::Body as _;
+use http_body_util::{BodyExt as _, Empty};
+use hyper::body::Incoming;
+use hyper_util::client::legacy::connect::HttpInfo;
 use secrecy::ExposeSecret;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 use super::answer;
 use super::body::{self, Hold, Pace};
-use super::client::{self, AddressRefused};
+use super::client::{self, AddressRefused, OriginClient};
 use super::guard::Guard;
 use super::{OpenRequest, Opened, Source};
 use crate::clock::{SharedClock, SystemClock};
 use crate::error::{Class, Error, Result};
+use crate::http1;
 use crate::model::api::{ApiRequest, ApiResponse, Method};
 use crate::signed_url::SignedUrl;
 
@@ -88,10 +95,10 @@ enum Queue {
 pub struct HttpSource {
     guard: Arc<Guard>,
     settings: HttpSettings,
-    origins: Client,
-    /// These two are seldom needed, and each reads all of the system's certificates when it is made.
-    wary_origins: OnceLock<Client>,
-    apis: OnceLock<Client>,
+    origins: OriginClient,
+    /// These two are seldom needed.
+    wary_origins: OnceLock<OriginClient>,
+    apis: OnceLock<reqwest::Client>,
     hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
@@ -103,7 +110,7 @@ impl HttpSource {
     pub fn new(guard: Arc<Guard>, settings: HttpSettings) -> Result<HttpSource> {
         let connect = settings.connect_timeout;
         Ok(HttpSource {
-            origins: client::origin_client(guard.clone(), connect)?,
+            origins: client::origin_client(guard.clone(), false, connect)?,
             wary_origins: OnceLock::new(),
             apis: OnceLock::new(),
             hosts: Mutex::new(HashMap::new()),
@@ -112,14 +119,14 @@ impl HttpSource {
         })
     }
 
-    fn wary_origins(&self) -> Result<&Client> {
+    fn wary_origins(&self) -> Result<&OriginClient> {
         let connect = self.settings.connect_timeout;
         made_once(&self.wary_origins, || {
-            client::wary_origin_client(self.guard.clone(), connect)
+            client::origin_client(self.guard.clone(), true, connect)
         })
     }
 
-    fn apis(&self) -> Result<&Client> {
+    fn apis(&self) -> Result<&reqwest::Client> {
         let (connect, whole) = (self.settings.connect_timeout, self.settings.api_timeout);
         made_once(&self.apis, || {
             client::api_client(self.guard.clone(), connect, whole)
@@ -131,12 +138,12 @@ impl HttpSource {
     async fn follow(&self, request: &OpenRequest, queue: Queue) -> Result<Option<Opened>> {
         let mut url = request.url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let Some((response, permit)) = self.get(&url, request, queue).await? else {
+            let Some((at, response, permit)) = self.get(&url, request, queue).await? else {
                 return Ok(None);
             };
             match redirect_target(&url, &response)? {
                 Some(next) => url = next,
-                None => return self.accept(request, response, permit).await.map(Some),
+                None => return self.accept(request, at, response, permit).await.map(Some),
             }
         }
         Err(Error::new(
@@ -145,12 +152,13 @@ impl HttpSource {
         ))
     }
 
+    /// An answer, from the URL as it was sent.
     async fn get(
         &self,
         url: &SignedUrl,
         request: &OpenRequest,
         queue: Queue,
-    ) -> Result<Option<(Response, OwnedSemaphorePermit)>> {
+    ) -> Result<Option<(SignedUrl, Response<Incoming>, OwnedSemaphorePermit)>> {
         let parsed = self.guard.judge_url(url.expose(), &request.allow_hosts)?;
         let Some(permit) = self.permit(&parsed, queue).await? else {
             return Ok(None);
@@ -163,24 +171,8 @@ impl HttpSource {
         } else {
             &self.origins
         };
-        // Looked up for the host of this very hop: a redirect elsewhere goes without.
-        let header = parsed
-            .host_str()
-            .and_then(|host| request.url.header_for(host));
-        let mut get = client.get(parsed.clone());
-        if let Some(header) = header {
-            get = get.header(&header.name, header_value(&header.name, header.expose())?);
-        }
-        if let Some(range) = request.range {
-            let end = range
-                .end
-                .map_or(String::new(), |end| end.saturating_sub(1).to_string());
-            get = get.header(RANGE, format!("bytes={}-{end}", range.start));
-            if let Some(validator) = &request.validator {
-                get = get.header(IF_RANGE, validator);
-            }
-        }
-        let response = tokio::time::timeout(self.settings.head_timeout, get.send())
+        let get = asking(&parsed, request)?;
+        let response = tokio::time::timeout(self.settings.head_timeout, client.request(get))
             .await
             .map_err(|_| {
                 Error::transient(
@@ -191,17 +183,20 @@ impl HttpSource {
                     ),
                 )
             })?
-            .map_err(send_error)?;
+            .map_err(|error| {
+                let is_connect = error.is_connect();
+                refused(&error).unwrap_or_else(|| unanswered(is_connect, false).with_source(error))
+            })?;
         // The resolver and the URL were judged; this is the last belt.
-        if let Some(address) = response.remote_addr()
-            && let Err(reason) = self.guard.judge_address(address.ip())
+        if let Some(info) = response.extensions().get::<HttpInfo>()
+            && let Err(reason) = self.guard.judge_address(info.remote_addr().ip())
         {
             return Err(Error::new(
                 Class::Refused,
                 format!("the origin is {reason}"),
             ));
         }
-        Ok(Some((response, permit)))
+        Ok(Some((SignedUrl::new(parsed.as_str()), response, permit)))
     }
 
     async fn permit(&self, url: &Url, queue: Queue) -> Result<Option<OwnedSemaphorePermit>> {
@@ -233,7 +228,8 @@ impl HttpSource {
     async fn accept(
         &self,
         request: &OpenRequest,
-        response: Response,
+        url: SignedUrl,
+        response: Response<Incoming>,
         permit: OwnedSemaphorePermit,
     ) -> Result<Opened> {
         let status = response.status();
@@ -241,19 +237,19 @@ impl HttpSource {
         if let (StatusCode::RANGE_NOT_SATISFIABLE, Some(range)) = (status, request.range)
             && answer::unsatisfied_total(headers) == Some(range.start)
         {
-            return Ok(nothing_left(range.start, &response));
+            return Ok(nothing_left(range.start, url, headers));
         }
         if !matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT) {
-            let headers = headers.clone();
+            let (head, body) = response.into_parts();
             let hint = match status.is_client_error() {
-                true => read_hint(response).await,
+                true => read_hint(body).await,
                 false => String::new(),
             };
             let now = self.settings.clock.now();
-            return Err(answer::status_error(status, &headers, &hint, now));
+            return Err(answer::status_error(status, &head.headers, &hint, now));
         }
         answer::check_encoding(headers)?;
-        let announced = response.content_length();
+        let announced = response.body().size_hint().exact();
         let (start, length, body_length) = match status {
             StatusCode::PARTIAL_CONTENT => {
                 let range = answer::check_partial(headers, request.range)?;
@@ -277,18 +273,18 @@ impl HttpSource {
             clock: Arc::clone(&self.settings.clock),
         };
         Ok(Opened {
-            url: SignedUrl::new(response.url().as_str()),
+            url,
             length,
             start,
             validator: answer::validator(headers),
             accepts_ranges: status == StatusCode::PARTIAL_CONTENT
-                || header(&response, ACCEPT_RANGES)
-                    .is_some_and(|v| v.eq_ignore_ascii_case("bytes")),
-            is_delimited: body_length.is_some()
-                || response.version() == Version::HTTP_2
-                || headers.contains_key(TRANSFER_ENCODING),
-            content_type: header(&response, CONTENT_TYPE).map(str::to_owned),
-            body: body::watch(response.bytes_stream(), body_length, pace, hold, permit),
+                || header(headers, ACCEPT_RANGES).is_some_and(|v| v.eq_ignore_ascii_case("bytes")),
+            is_delimited: body_length.is_some() || headers.contains_key(TRANSFER_ENCODING),
+            content_type: header(headers, CONTENT_TYPE).map(str::to_owned),
+            body: {
+                let bytes = response.into_body().into_data_stream();
+                body::watch(bytes, body_length, pace, hold, permit)
+            },
         })
     }
 }
@@ -331,7 +327,7 @@ impl Source for HttpSource {
     }
 }
 
-fn made_once(kept: &OnceLock<Client>, make: impl Fn() -> Result<Client>) -> Result<&Client> {
+fn made_once<T>(kept: &OnceLock<T>, make: impl Fn() -> Result<T>) -> Result<&T> {
     match kept.get() {
         Some(made) => Ok(made),
         None => {
@@ -341,9 +337,48 @@ fn made_once(kept: &OnceLock<Client>, make: impl Fn() -> Result<Client>) -> Resu
     }
 }
 
+/// What is sent to this very hop.
+fn asking(url: &Url, request: &OpenRequest) -> Result<Request<Empty<Bytes>>> {
+    let mut get = Request::new(Empty::new());
+    *get.uri_mut() =
+        Uri::try_from(url.as_str()).map_err(|error| unsendable().with_source(error))?;
+    let headers = get.headers_mut();
+    headers.insert(USER_AGENT, HeaderValue::from_static(http1::USER_AGENT));
+    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+    headers.insert(ACCEPT_ENCODING, client::IDENTITY);
+    // Looked up for this host: a redirect elsewhere goes without.
+    if let Some(own) = url.host_str().and_then(|host| request.url.header_for(host)) {
+        let name =
+            HeaderName::try_from(&*own.name).map_err(|error| unsendable().with_source(error))?;
+        headers.insert(name, header_value(&own.name, own.expose())?);
+    }
+    if let Some(range) = request.range {
+        let end = range
+            .end
+            .map_or(String::new(), |end| end.saturating_sub(1).to_string());
+        let range = HeaderValue::try_from(format!("bytes={}-{end}", range.start));
+        headers.insert(
+            RANGE,
+            range.map_err(|error| unsendable().with_source(error))?,
+        );
+        if let Some(validator) = &request.validator {
+            let validator = HeaderValue::from_str(validator);
+            headers.insert(
+                IF_RANGE,
+                validator.map_err(|error| unsendable().with_source(error))?,
+            );
+        }
+    }
+    Ok(get)
+}
+
+fn unsendable() -> Error {
+    Error::new(Class::Refused, "the URL can't be sent")
+}
+
 /// A secret as the value of a header that no log repeats.
-fn header_value(name: &str, secret: &str) -> Result<http::HeaderValue> {
-    let mut value = http::HeaderValue::from_str(secret).map_err(|_| {
+fn header_value(name: &str, secret: &str) -> Result<HeaderValue> {
+    let mut value = HeaderValue::from_str(secret).map_err(|_| {
         Error::new(
             Class::Denied,
             format!("the credential for header {name} holds characters that no header may carry"),
@@ -354,7 +389,7 @@ fn header_value(name: &str, secret: &str) -> Result<http::HeaderValue> {
 }
 
 /// Where a redirect leads; `None` for anything else.
-fn redirect_target(from: &SignedUrl, response: &Response) -> Result<Option<SignedUrl>> {
+fn redirect_target<B>(from: &SignedUrl, response: &Response<B>) -> Result<Option<SignedUrl>> {
     if !matches!(response.status().as_u16(), 301..=303 | 307 | 308) {
         return Ok(None);
     }
@@ -382,12 +417,12 @@ fn redirect_target(from: &SignedUrl, response: &Response) -> Result<Option<Signe
     })))
 }
 
-fn nothing_left(start: u64, response: &Response) -> Opened {
+fn nothing_left(start: u64, url: SignedUrl, headers: &HeaderMap) -> Opened {
     Opened {
-        url: SignedUrl::new(response.url().as_str()),
+        url,
         length: Some(start),
         start,
-        validator: answer::validator(response.headers()),
+        validator: answer::validator(headers),
         accepts_ranges: true,
         is_delimited: true,
         content_type: None,
@@ -395,39 +430,47 @@ fn nothing_left(start: u64, response: &Response) -> Opened {
     }
 }
 
-fn header(response: &Response, name: http::HeaderName) -> Option<&str> {
-    response.headers().get(name)?.to_str().ok()
+fn header(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
 }
 
-/// Classifies a request that got no answer.
+/// Classifies a call of an API that got no answer.
 fn send_error(error: reqwest::Error) -> Error {
     let error = error.without_url();
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-    while let Some(current) = cause {
-        if let Some(refusal) = current.downcast_ref::<AddressRefused>() {
-            return Error::new(Class::Refused, refusal.to_string());
-        }
-        cause = current.source();
+    if let Some(refused) = refused(&error) {
+        return refused;
     }
     if error.is_builder() {
-        return Error::new(Class::Refused, "the URL can't be sent").with_source(error);
+        return unsendable().with_source(error);
     }
-    let what = if error.is_connect() {
+    unanswered(error.is_connect(), error.is_timeout()).with_source(error)
+}
+
+/// The guard's refusal, if that is why a request was not sent.
+fn refused(error: &(dyn std::error::Error + 'static)) -> Option<Error> {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    let refusal = causes.find_map(|cause| cause.downcast_ref::<AddressRefused>())?;
+    Some(Error::new(Class::Refused, refusal.to_string()))
+}
+
+fn unanswered(is_connect: bool, is_timeout: bool) -> Error {
+    let what = if is_connect {
         "connect to the origin"
-    } else if error.is_timeout() {
+    } else if is_timeout {
         "get an answer in time"
     } else {
         "get an answer"
     };
-    Error::transient(Class::Unreachable, what).with_source(error)
+    Error::transient(Class::Unreachable, what)
 }
 
 /// The beginning of a refusal's body, as far as it comes quickly.
-async fn read_hint(mut response: Response) -> String {
+async fn read_hint(body: Incoming) -> String {
+    let mut body = body.into_data_stream();
     let mut hint = BytesMut::new();
     let read = async {
         while hint.len() < HINT_BYTES
-            && let Ok(Some(chunk)) = response.chunk().await
+            && let Some(Ok(chunk)) = body.next().await
         {
             hint.extend_from_slice(&chunk);
         }
@@ -438,7 +481,7 @@ async fn read_hint(mut response: Response) -> String {
     String::from_utf8_lossy(&hint).into_owned()
 }
 
-async fn read_capped(mut response: Response) -> Result<Bytes> {
+async fn read_capped(mut response: reqwest::Response) -> Result<Bytes> {
     let mut body = BytesMut::new();
     while let Some(chunk) = response.chunk().await.map_err(send_error)? {
         if body.len() + chunk.len() > API_BODY_BYTES {

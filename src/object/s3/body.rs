@@ -29,6 +29,15 @@ pub(super) struct Chunks {
 }
 
 impl Chunks {
+    /// Nothing.
+    pub(super) fn none() -> Chunks {
+        Chunks {
+            chunks: Arc::default(),
+            next: 0,
+            left: 0,
+        }
+    }
+
     /// All of it.
     pub(super) fn of(payload: &Payload) -> Chunks {
         Chunks {
@@ -86,11 +95,7 @@ mod tests {
 
     #[test]
     fn an_empty_body_ends_before_it_is_polled() {
-        let body = Chunks {
-            chunks: Arc::default(),
-            next: 0,
-            left: 0,
-        };
+        let body = Chunks::none();
         assert!(body.is_end_stream());
         assert_eq!(body.size_hint().exact(), Some(0));
     }

@@ -12,14 +12,17 @@ use aws_sdk_s3::config::{
     Credentials, ProvideCredentials, Region, RequestChecksumCalculation,
     StalledStreamProtectionConfig,
 };
+use http::Uri;
+use hyper_util::client::legacy::connect::dns::GaiResolver;
+use hyper_util::client::proxy::matcher::Matcher;
 use secrecy::ExposeSecret as _;
 use url::Url;
 
 use super::S3Settings;
 use super::classify::chain;
-use super::direct::Direct;
+use super::direct::{Direct, HttpClient};
 use crate::error::{Class, Error, Result};
-use crate::tls;
+use crate::http1;
 
 /// A store that does not take a connection within this is down, for now.
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
@@ -65,34 +68,25 @@ pub(super) async fn client(settings: &S3Settings) -> Result<(Client, Option<Dire
         .as_deref()
         .and_then(|endpoint| Url::parse(endpoint).ok())
         .is_some_and(|url| is_plain_loopback(&url));
-    let direct = match http_client(is_loopback) {
+    let direct = match http_client() {
         Some(http) => Direct::learn(&client, &settings.bucket, credentials, http).await,
         None => None,
     };
+    // Through a proxy the SDK knows the way.
+    let direct = direct.filter(|direct| is_loopback || !has_proxy(direct.base()));
     Ok((client, direct))
 }
 
-/// For the calls that are made without the SDK. The bucket is named by the configuration and nobody else, so no guard
-/// is asked; a proxy is used where the SDK's own client would use one.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "it reaches the bucket only, and origins have clients of their own"
-)]
-fn http_client(is_loopback: bool) -> Option<reqwest::Client> {
-    let builder = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        .user_agent(concat!("recording-harvester/", env!("CARGO_PKG_VERSION")))
-        .http1_only()
-        // There is nothing to repeat in HTTP/1.1, and every request would be copied for the case.
-        .retry(reqwest::retry::never())
-        .connect_timeout(CONNECT_LIMIT)
-        .tls_backend_preconfigured(tls::client_config(&["http/1.1"]).ok()?);
-    let builder = match is_loopback {
-        true => builder.no_proxy(),
-        false => builder,
-    };
-    builder.build().ok()
+/// For the calls that are made without the SDK. The bucket is named by the configuration and nobody else, so no guard is
+/// asked.
+fn http_client() -> Option<HttpClient> {
+    http1::client(GaiResolver::new(), CONNECT_LIMIT).ok()
+}
+
+/// Whether the environment names a proxy for this URL.
+fn has_proxy(url: &str) -> bool {
+    let url = url.parse::<Uri>();
+    url.is_ok_and(|url| Matcher::from_env().intercept(&url).is_some())
 }
 
 fn loader(settings: &S3Settings) -> Result<ConfigLoader> {

@@ -18,14 +18,15 @@ use aws_sigv4::http_request::{
 };
 use aws_sigv4::sign::v4;
 use aws_smithy_runtime_api::client::identity::Identity;
+use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use http::{Method, Request, Response, StatusCode, Uri};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Method, StatusCode};
 use tokio::sync::Mutex;
-use url::Url;
 
 use super::body::Chunks;
+use super::classify::chain;
 use crate::clock::{Clock as _, SystemClock};
+use crate::http1;
 use crate::object::Payload;
 
 /// What a signature leaves as it is in a path (Amazon S3, Signature Version 4: `UriEncode`).
@@ -51,14 +52,17 @@ const MAX_REFUSED: u32 = 3;
 /// The wait before the SDK makes a call that failed here is drawn from zero to this: the first of the SDK's own waits.
 const REPEAT_DELAY: Duration = Duration::from_secs(1);
 
+/// What the calls are sent by.
+pub(super) type HttpClient = http1::Client<Chunks>;
+
 /// The calls for one bucket. Clones share connections and credentials.
 #[derive(Clone)]
 pub(super) struct Direct(Arc<Bucket>);
 
 struct Bucket {
-    client: reqwest::Client,
+    client: HttpClient,
     /// An object's URL but for its key.
-    base: Url,
+    base: String,
     region: String,
     provider: SharedCredentialsProvider,
     identity: Mutex<Option<Identity>>,
@@ -117,7 +121,7 @@ impl Direct {
         sdk: &Client,
         bucket: &str,
         provider: SharedCredentialsProvider,
-        client: reqwest::Client,
+        client: HttpClient,
     ) -> Option<Direct> {
         const KEY: &str = "key";
         let an_hour = PresigningConfig::expires_in(Duration::from_secs(3600)).ok()?;
@@ -134,6 +138,11 @@ impl Direct {
         })))
     }
 
+    /// An object's URL but for its key.
+    pub(super) fn base(&self) -> &str {
+        &self.0.base
+    }
+
     /// Makes a call.
     ///
     /// # Errors
@@ -142,20 +151,20 @@ impl Direct {
         let is_head = call.method == Method::HEAD;
         let limit = call.limit;
         let request = self.request(call).await.ok_or(Left::default())?;
-        let sent = tokio::time::timeout(limit, self.0.client.execute(request)).await;
+        let sent = tokio::time::timeout(limit, self.0.client.request(request)).await;
         let response = match sent {
             Ok(Ok(response)) => Some(response),
             Ok(Err(error)) => {
-                tracing::debug!(error = %error.without_url(), "a call to the bucket failed");
+                tracing::debug!(error = chain(&error), "a call to the bucket failed");
                 None
             }
             Err(_) => None,
         };
-        let status = response.as_ref().map(reqwest::Response::status);
+        let status = response.as_ref().map(Response::status);
         match (status, response) {
             (Some(StatusCode::OK), Some(response)) => {
                 self.0.refused.store(0, Ordering::Relaxed);
-                return Ok(Answer::Done(response.headers().clone()));
+                return Ok(Answer::Done(response.into_parts().0.headers));
             }
             (Some(StatusCode::NOT_FOUND), _) if is_head => return Ok(Answer::Missing),
             (Some(StatusCode::PRECONDITION_FAILED), _) => return Ok(Answer::Taken),
@@ -179,39 +188,27 @@ impl Direct {
         }
     }
 
-    async fn request(&self, call: Call<'_>) -> Option<reqwest::Request> {
+    async fn request(&self, call: Call<'_>) -> Option<Request<Chunks>> {
         let bucket = &self.0;
         if bucket.refused.load(Ordering::Relaxed) >= MAX_REFUSED {
             return None;
         }
-        let path = format!(
-            "{}{}",
-            bucket.base.path(),
-            utf8_percent_encode(call.key, PATH)
-        );
-        let query = call.query.iter().map(|(name, value)| {
-            let value = utf8_percent_encode(value, QUERY);
-            format!("{name}={value}")
-        });
-        let query = query.collect::<Vec<_>>().join("&");
-        let mut target = bucket.base.clone();
-        target.set_path(&path);
-        target.set_query(Some(&*query).filter(|query| !query.is_empty()));
-        if target.path() != path || target.query().unwrap_or_default() != query {
-            // Dots between slashes are only a name to S3, and a way to a URL.
-            return None;
-        }
-        let signature = self.sign(&call, target.as_str()).await?;
-        let mut request = reqwest::Request::new(call.method, target);
+        let target = target(&bucket.base, call.key, call.query);
+        let signature = self.sign(&call, &target).await?;
+        let mut request = Request::new(call.payload.map_or_else(Chunks::none, Chunks::of));
+        *request.method_mut() = call.method;
+        *request.uri_mut() = Uri::try_from(target).ok()?;
         let headers = request.headers_mut();
+        headers.insert(USER_AGENT, HeaderValue::from_static(http1::USER_AGENT));
+        if let Some(payload) = call.payload {
+            // Of an empty body hyper tells no length, which S3 wants to know of any.
+            headers.insert(CONTENT_LENGTH, payload.size_bytes.into());
+        }
         for (name, value) in call.headers {
-            let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
-            headers.insert(name, HeaderValue::from_str(&value).ok()?);
+            let name = HeaderName::try_from(name).ok()?;
+            headers.insert(name, HeaderValue::try_from(value).ok()?);
         }
         headers.extend(signature);
-        if let Some(payload) = call.payload {
-            *request.body_mut() = Some(reqwest::Body::wrap(Chunks::of(payload)));
-        }
         Some(request)
     }
 
@@ -265,6 +262,18 @@ impl Direct {
     }
 }
 
+/// The URL of a call. Nothing is taken out of it on its way: dots between slashes are a name to S3 like any other.
+fn target(base: &str, key: &str, query: &[(&str, &str)]) -> String {
+    let mut target = format!("{base}{}", utf8_percent_encode(key, PATH));
+    for (place, (name, value)) in query.iter().enumerate() {
+        target.push(if place == 0 { '?' } else { '&' });
+        target.push_str(name);
+        target.push('=');
+        target.extend(utf8_percent_encode(value, QUERY));
+    }
+    target
+}
+
 /// Whether an answer says that the call is not taken, and not that the store can't at this moment.
 fn is_refusal(status: StatusCode) -> bool {
     let is_passing = matches!(
@@ -291,8 +300,8 @@ pub(super) fn text(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 /// What a presigned URL of `key` tells: an object's URL without its key, and the region of its signature.
-fn taught(presigned: &str, key: &str) -> Option<(Url, String)> {
-    let url = Url::parse(presigned).ok()?;
+fn taught(presigned: &str, key: &str) -> Option<(String, String)> {
+    let url = url::Url::parse(presigned).ok()?;
     let value = |name| {
         let pair = url.query_pairs().find(|(found, _)| found == name);
         pair.map(|(_, value)| value.into_owned())
@@ -304,8 +313,7 @@ fn taught(presigned: &str, key: &str) -> Option<(Url, String)> {
         return None;
     };
     let base = presigned.split('?').next()?.strip_suffix(key)?;
-    let base = Url::parse(base).ok().filter(|url| url.as_str() == base)?;
-    is_plain.then(|| (base, (*region).to_owned()))
+    is_plain.then(|| (base.to_owned(), (*region).to_owned()))
 }
 
 #[cfg(test)]
@@ -325,13 +333,28 @@ mod tests {
             "http://127.0.0.1:9000/bucket/",
         ] {
             let taught = of(base, "AWS4-HMAC-SHA256", "eu-central-1%2Fs3");
-            let (url, region) = taught.unwrap();
-            assert_eq!((url.as_str(), &*region), (base, "eu-central-1"));
+            assert_eq!(taught, Some((base.to_owned(), "eu-central-1".to_owned())));
         }
         let base = "https://bucket--use1-az4--x-s3.s3express-use1-az4.us-east-1.amazonaws.com/";
         assert_eq!(of(base, "AWS4-HMAC-SHA256", "us-east-1%2Fs3express"), None);
         let base = "https://name.mrap.accesspoint.s3-global.amazonaws.com/";
         assert_eq!(of(base, "AWS4-ECDSA-P256-SHA256", "%2As3"), None);
+    }
+
+    #[test]
+    fn a_target_is_what_is_signed() {
+        let base = "http://127.0.0.1:9000/bucket/";
+        let of = |key, query: &[_]| target(base, key, query);
+        assert_eq!(of("a/b.mp4", &[]), format!("{base}a/b.mp4"));
+        assert_eq!(
+            of("a/../b c~é+", &[]),
+            format!("{base}a/../b%20c~%C3%A9%2B")
+        );
+        let query = [("partNumber", "1"), ("uploadId", "a/b=")];
+        assert_eq!(
+            of("k", &query),
+            format!("{base}k?partNumber=1&uploadId=a%2Fb%3D")
+        );
     }
 
     #[test]

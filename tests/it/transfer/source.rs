@@ -548,6 +548,8 @@ async fn an_api_call_answers_with_any_status_and_follows_nothing() {
         origin.log()[0].header("authorization"),
         Some("Bearer CANARY")
     );
+    // What came packed could not be read.
+    assert_eq!(origin.log()[0].header("accept-encoding"), Some("identity"));
     assert_eq!(source.call(&call("/v1/no")).await.unwrap().status, 404);
     assert_eq!(source.call(&call("/v1/away")).await.unwrap().status, 302);
     assert_eq!(
