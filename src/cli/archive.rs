@@ -213,6 +213,8 @@ async fn work(
 /// What to work on.
 pub(super) struct Jobs {
     pub(super) ids: Vec<JobId>,
+    /// The records of those that were made just now.
+    pub(super) made: Vec<Record>,
     /// Whether some of them are known not to be archived.
     pub(super) have_open: bool,
 }
@@ -230,7 +232,7 @@ pub(super) async fn work_on(
     let connect = || house.destination(Embedded::MayShare);
     // What will be needed in any case is connected to while the store reads.
     let early = OptionFuture::from(jobs.have_open.then(connect));
-    let (records, early) = join(of(house, &jobs.ids), early).await;
+    let (records, early) = join(records_of(house, jobs), early).await;
     let (records, early) = (records?, early.transpose()?);
     let mut screen = Screen::new(output, &house.clock);
     screen.expect(&records);
@@ -265,6 +267,7 @@ async fn is_all_there(house: &House, records: &[Record]) -> Result<bool> {
 async fn record(house: &House, understood: Vec<Understood>, output: &Output) -> Result<Jobs> {
     let mut jobs = Jobs {
         ids: Vec::new(),
+        made: Vec::new(),
         have_open: false,
     };
     let mut known = HashSet::new();
@@ -292,8 +295,24 @@ async fn record(house: &House, understood: Vec<Understood>, output: &Output) -> 
                 jobs.ids.push(job);
             }
         }
+        jobs.made.extend(recorded.made);
     }
     Ok(jobs)
+}
+
+/// The records of the jobs, in the order of their ids.
+async fn records_of(house: &House, jobs: Jobs) -> Result<Vec<Record>> {
+    let mut records = jobs.made;
+    // What another of the events has woken since is not what it was when it was made.
+    records.retain(|record| !record.state.is_settled());
+    let made: HashSet<_> = records.iter().map(|record| record.id).collect();
+    let mut others = jobs.ids;
+    others.retain(|job| !made.contains(job));
+    if !others.is_empty() {
+        records.extend(of(house, &others).await?);
+        records.sort_by_key(|record| record.id);
+    }
+    Ok(records)
 }
 
 /// What an event names that the store knew already. An artifact that an earlier event had brought, and what
@@ -410,7 +429,7 @@ impl<'a> Screen<'a> {
         }
         self.terminal.show_all(events, self.clock.now());
         self.tell(events.iter().filter_map(|event| match event {
-            ProgressEvent::Settled { record } => Some(record),
+            ProgressEvent::Settled { record } => Some(&**record),
             _ => None,
         }))
     }
@@ -421,7 +440,7 @@ impl<'a> Screen<'a> {
             match record.state.is_settled() {
                 true if self.told.contains(&record.id) => {}
                 true => {
-                    let record = record.clone();
+                    let record = Arc::new(record.clone());
                     self.show(&[ProgressEvent::Settled { record }])?;
                 }
                 false => {

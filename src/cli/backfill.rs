@@ -206,6 +206,7 @@ async fn work_on(
     }
     let jobs = archive::Jobs {
         ids: wanted,
+        made: Vec::new(),
         have_open: false,
     };
     archive::work_on(house, jobs, output, shutdown).await

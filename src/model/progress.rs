@@ -16,7 +16,7 @@ pub enum ProgressEvent {
     /// An attempt began.
     Started {
         /// The artifact as it stands now.
-        record: Record,
+        record: Arc<Record>,
     },
     /// Bytes have moved. Sent a few times a second for each transfer, not for each chunk.
     Bytes {
@@ -52,7 +52,7 @@ pub enum ProgressEvent {
     /// A job has come to its end.
     Settled {
         /// The artifact as it stands now.
-        record: Record,
+        record: Arc<Record>,
     },
     /// A recording's manifest (and report) is written.
     Sealed {

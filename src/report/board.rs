@@ -322,6 +322,8 @@ pub fn printable(text: &str) -> String {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::sync::Arc;
+
     use super::*;
     use crate::error::Class;
     use crate::model::{DeadlineFrom, Format, Kind, Provider, RecordingId};
@@ -361,7 +363,7 @@ pub(crate) mod tests {
     fn what_a_lost_stream_left_open_is_not_counted_twice() {
         let mut board = Board::default();
         let started = ProgressEvent::Started {
-            record: record("recording.mp4"),
+            record: record("recording.mp4").into(),
         };
         board.apply(&started, now());
         board.forget_open();
@@ -386,7 +388,7 @@ pub(crate) mod tests {
 
         let id = expected.id;
         let started = ProgressEvent::Started {
-            record: expected.clone(),
+            record: expected.clone().into(),
         };
         assert_eq!(board.apply(&started, now()), Change::Row(id));
         let bytes = ProgressEvent::Bytes {
@@ -411,10 +413,10 @@ pub(crate) mod tests {
         );
 
         let settled = ProgressEvent::Settled {
-            record: Record {
+            record: Arc::new(Record {
                 state: State::Archived,
                 ..expected
-            },
+            }),
         };
         let text =
             "archived  100ms/recording.mp4 100 B 100ms/2026/03/02/s/r/recording.mp4".to_owned();

@@ -41,7 +41,7 @@ fn a_transfer_is_counted_once_whatever_its_retries() {
         total: Some(1000),
     };
     metrics.observe(&ProgressEvent::Started {
-        record: record(State::Running, None),
+        record: record(State::Running, None).into(),
     });
     metrics.observe(&bytes(400));
     check(&metrics, &["harvester_transfers_active 1"]);
@@ -55,10 +55,12 @@ fn a_transfer_is_counted_once_whatever_its_retries() {
         bytes_done: 400,
         ..record(State::Running, None)
     };
-    metrics.observe(&ProgressEvent::Started { record: resumed });
+    metrics.observe(&ProgressEvent::Started {
+        record: resumed.into(),
+    });
     metrics.observe(&bytes(900));
     metrics.observe(&ProgressEvent::Settled {
-        record: record(State::Archived, None),
+        record: record(State::Archived, None).into(),
     });
     check(
         &metrics,
@@ -82,7 +84,7 @@ fn losses_are_counted_by_class_and_a_cancelled_one_is_none() {
         (State::Cancelled, None),
     ] {
         metrics.observe(&ProgressEvent::Settled {
-            record: record(state, class),
+            record: record(state, class).into(),
         });
     }
     check(

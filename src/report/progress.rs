@@ -24,7 +24,7 @@ pub struct Progress {
 
 #[derive(Debug)]
 struct Active {
-    record: Record,
+    record: Arc<Record>,
     done: u64,
     total: Option<u64>,
 }
@@ -63,7 +63,7 @@ impl Progress {
                     done: transfer.done,
                     total: transfer.total,
                 };
-                let record = transfer.record.clone();
+                let record = Arc::clone(&transfer.record);
                 [ProgressEvent::Started { record }, bytes]
             })
             .collect()
@@ -83,7 +83,7 @@ impl Progress {
                     let transfer = Active {
                         done: record.bytes_done,
                         total: record.size_bytes,
-                        record: record.clone(),
+                        record: Arc::clone(record),
                     };
                     active.insert(record.id, transfer);
                 }
@@ -141,11 +141,13 @@ mod tests {
         let emit = progress.emit();
         for number in [3, 1, 2] {
             emit(ProgressEvent::Started {
-                record: record(number),
+                record: record(number).into(),
             });
         }
         emit(bytes(1, 40));
-        emit(ProgressEvent::Settled { record: record(2) });
+        emit(ProgressEvent::Settled {
+            record: record(2).into(),
+        });
         emit(ProgressEvent::Retrying {
             id: JobId(Uuid::from_u128(3)),
             class: Class::Unreachable,
@@ -153,7 +155,9 @@ mod tests {
             at: jiff::Timestamp::UNIX_EPOCH,
         });
         let expected = [
-            ProgressEvent::Started { record: record(1) },
+            ProgressEvent::Started {
+                record: record(1).into(),
+            },
             ProgressEvent::Bytes {
                 id: JobId(Uuid::from_u128(1)),
                 done: 40,
@@ -184,7 +188,7 @@ mod tests {
         let emit = progress.emit();
         for number in 0..MAX_ACTIVE as u128 + 10 {
             emit(ProgressEvent::Started {
-                record: record(number),
+                record: record(number).into(),
             });
         }
         assert_eq!(progress.snapshot().len(), 2 * MAX_ACTIVE);

@@ -11,13 +11,14 @@ use jiff::civil::Date;
 use uuid::Uuid;
 
 use super::cure::{self, Loss, Saved};
+use super::stored::{clean, kept};
 use super::{NewEvent, Recorded};
 use crate::error::Class;
 use crate::model::artifact::free_name;
 use crate::model::manifest::event_name;
 use crate::model::{
-    Artifact, EventId, JobId, Kind, Origin, Provider, ProviderFailure, Recording, RecordingId,
-    State,
+    Artifact, EventId, JobId, Kind, Origin, Provider, ProviderFailure, Record, Recording,
+    RecordingId, State,
 };
 
 /// What of a thing on the shelf is to be written.
@@ -169,6 +170,8 @@ impl Shelf {
         // The manifest names the event, so a known recording has changed in any case.
         self.alter();
         self.changed_at = new.received_at;
+        let known = self.jobs.len();
+        self.expect(new.event.artifacts.len());
         let mut jobs = Vec::new();
         let mut told = HashSet::new();
         for artifact in new.event.artifacts.iter().cloned() {
@@ -189,8 +192,18 @@ impl Shelf {
             event_id,
             recording_id: Some(self.id),
             jobs,
+            made: self.made_from(known),
             is_duplicate: false,
         }
+    }
+
+    /// Makes room for so many jobs more.
+    fn expect(&mut self, more: usize) {
+        self.jobs.reserve(more);
+        let jobs = &self.jobs;
+        let index = self.index.get_or_insert_with(|| Index::of(jobs));
+        index.places.reserve(more);
+        index.names.reserve(more);
     }
 
     /// Takes in one artifact; answers with its job if that was made, woken or given a fresh origin.
@@ -342,6 +355,46 @@ impl Shelf {
         fill(&mut self.facts.room_name, &facts.room_name);
         fill(&mut self.facts.started_at, &facts.started_at);
         fill(&mut self.facts.ended_at, &facts.ended_at);
+    }
+
+    /// The records of the jobs from this place on, which were made now.
+    fn made_from(&self, place: usize) -> Vec<Record> {
+        let made = self.jobs.iter().skip(place);
+        made.filter_map(|job| Some(self.record_of(job, job.fresh.as_ref()?)))
+            .collect()
+    }
+
+    fn record_of(&self, job: &JobSlot, artifact: &Artifact) -> Record {
+        let (class, message) = job.failure().unzip();
+        Record {
+            id: job.id,
+            recording_id: self.id,
+            provider: self.provider,
+            source: self.source.clone(),
+            name: job.name.clone(),
+            kind: job.kind,
+            format: artifact.format,
+            state: job.state,
+            class,
+            message: message.map(|why| clean(why).into_owned()),
+            action: class.map(|class| class.action().to_owned()),
+            key: self.key_of(job),
+            size_bytes: artifact.size_bytes,
+            crc64nvme: None,
+            sha256: None,
+            etag: None,
+            version_id: None,
+            deadline: artifact.deadline.at.map(kept),
+            deadline_from: artifact.deadline.from,
+            attempts: 0,
+            bytes_done: 0,
+            archived_at: None,
+        }
+    }
+
+    /// The key of a job that is new on the shelf.
+    pub(super) fn key_of(&self, job: &JobSlot) -> String {
+        format!("{}/{}", self.folder, job.name)
     }
 
     fn alter(&mut self) {

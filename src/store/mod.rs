@@ -246,6 +246,8 @@ pub struct Recorded {
     pub recording_id: Option<RecordingId>,
     /// The jobs that it made or woke; on a duplicate, those of its first receipt.
     pub jobs: Vec<JobId>,
+    /// The records of those that it made, as the store tells them from then on: who works on them at once need not ask.
+    pub made: Vec<Record>,
     /// Whether it had been recorded before.
     pub is_duplicate: bool,
 }

@@ -25,6 +25,11 @@ pub(super) fn instant(millis: i64) -> Result<Timestamp> {
         .map_err(|_| damaged(format!("{millis} is no instant in milliseconds")))
 }
 
+/// An instant as it comes back.
+pub(super) fn kept(at: Timestamp) -> Timestamp {
+    instant(millis(at)).unwrap_or(at)
+}
+
 /// A length as the store keeps it; what no file can have is cut to the greatest number.
 pub(super) fn length(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)

@@ -26,7 +26,7 @@ const NEAR_PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) enum Ended {
     /// It is in the bucket, and that is written; its record.
-    Archived(Box<Record>),
+    Archived(Arc<Record>),
     /// It is given up, and that is written.
     Lost,
     /// It is to be tried again, not before this.
@@ -45,7 +45,7 @@ pub(super) struct Attempt {
     hold: Hold,
     job: Job,
     /// As it was claimed, while nothing but its state has changed.
-    record: Option<Record>,
+    record: Option<Arc<Record>>,
     /// Cancelled when a shutdown's grace is over.
     abandon: CancellationToken,
     /// Whether somebody waits for it at a terminal.
@@ -127,7 +127,8 @@ impl Attempt {
                 Err(error) => Err(Failure::of(error)),
             },
             Origin::Url(_) | Origin::Inline(_) | Origin::Event => {
-                self.record = Some(record.clone());
+                let record = Arc::new(record);
+                self.record = Some(Arc::clone(&record));
                 (self.worker.emit)(ProgressEvent::Started { record });
                 self.carry().await.map(Fruit::Archived)
             }
@@ -277,7 +278,7 @@ impl Attempt {
         }
     }
 
-    async fn fail(&self, failure: Failure) -> Ended {
+    async fn fail(&mut self, failure: Failure) -> Ended {
         let Failure {
             error,
             deadline,
@@ -308,7 +309,7 @@ impl Attempt {
             && self.worker.objects.check_bucket().await.is_err()
     }
 
-    async fn give_back(&self, error: Error, until: Timestamp) -> Ended {
+    async fn give_back(&mut self, error: Error, until: Timestamp) -> Ended {
         // The next `archive` of the same event should not have to wait.
         let at = if self.is_foreground {
             self.worker.clock.now()
@@ -333,11 +334,11 @@ impl Attempt {
         facts.decide(&self.worker, error, can_remint)
     }
 
-    async fn settle(&self, outcome: Outcome) -> Ended {
+    async fn settle(&mut self, outcome: Outcome) -> Ended {
         let Lane { aside, is_small } = &self.lane;
         let is_carried = outcome.state() == State::Archived;
         let _aside = is_carried.then(|| aside.step(*is_small));
-        let record = self.record.clone();
+        let record = self.record.take();
         let settled = settle(&self.worker, &self.hold, &outcome, record).await;
         let is_lost = matches!(outcome.state(), State::Failed | State::Expired);
         if let Some(checkpoint) = self.job.checkpoint.as_ref().filter(|_| is_lost)

@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 use super::Worker;
 use crate::error::{Class, Error, Result};
 use crate::model::artifact::free_name;
-use crate::model::manifest::{RecordingContents, Resource};
+use crate::model::manifest::{RecordingContents, Report, Resource};
 use crate::model::{Format, JobId, Kind, ProgressEvent, Record, RecordingId, State};
 use crate::object::{Attributes, Condition, Payload, WriteEnd};
 use crate::transfer::hls;
@@ -45,6 +45,9 @@ const MAX_DELAY: Duration = Duration::from_secs(300);
 
 /// How often a write may find its condition broken before it counts as failed.
 const TRIES: u32 = 8;
+
+/// What an artifact takes in a document, so that a long one need not be moved again and again while it grows.
+const LISTED_BYTES: usize = 1024;
 
 /// Seals whatever is complete, at the start (a crash may have come in between), whenever `settled`
 /// rings, and a last time after `stop`.
@@ -223,12 +226,14 @@ impl Document {
                 for artifact in &mut manifest.artifacts {
                     artifact.resources = resources.remove(&artifact.id).unwrap_or_default();
                 }
-                render(&manifest).map(Some)
+                render(&manifest, contents.artifacts.len()).map(Some)
             }
             Document::Report => {
                 let mut contents = contents.clone();
                 contents.report_etag = there.map(str::to_owned);
-                contents.report(now).as_ref().map(render).transpose()
+                let report = contents.report(now);
+                let render = |report: &Report| render(report, report.failures.len());
+                report.as_ref().map(render).transpose()
             }
         }
     }
@@ -241,9 +246,12 @@ fn has_resources(record: &Record) -> bool {
     record.format == Format::M3u8 || record.key.ends_with(".m3u8") || is_archive
 }
 
-fn render(document: &impl Serialize) -> Result<Vec<u8>> {
-    serde_json::to_vec_pretty(document)
-        .map_err(|error| Error::internal("write a document as JSON").with_source(error))
+/// As JSON that lists so many artifacts.
+fn render(document: &impl Serialize, artifacts: usize) -> Result<Vec<u8>> {
+    let mut text = Vec::with_capacity((artifacts + 1) * LISTED_BYTES);
+    serde_json::to_writer_pretty(&mut text, document)
+        .map_err(|error| Error::internal("write a document as JSON").with_source(error))?;
+    Ok(text)
 }
 
 /// Writes the documents of one recording.

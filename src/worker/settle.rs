@@ -1,5 +1,7 @@
 //! The end of an attempt: decide, write it under the lease, log it once, tell those who watch.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::Worker;
@@ -67,18 +69,19 @@ pub(super) async fn settle(
     worker: &Worker,
     hold: &Hold,
     outcome: &Outcome,
-    claimed: Option<Record>,
-) -> Option<Box<Record>> {
+    claimed: Option<Arc<Record>>,
+) -> Option<Arc<Record>> {
     let (store, lease) = (&worker.store, hold.lease());
     let now = worker.clock.now();
     match persist(worker, || store.settle(lease, outcome, now)).await {
         Ok(Written::Yes) => {
             log(lease.job, outcome);
             if let (Outcome::Archived(archived), Some(record)) = (outcome, claimed) {
-                let record = record.archived(archived, now);
-                let settled = record.clone();
+                let record = Arc::unwrap_or_clone(record).archived(archived, now);
+                let record = Arc::new(record);
+                let settled = Arc::clone(&record);
                 (worker.emit)(ProgressEvent::Settled { record });
-                return Some(Box::new(settled));
+                return Some(settled);
             }
         }
         Ok(Written::Stale) => hold.lose(),
@@ -87,7 +90,7 @@ pub(super) async fn settle(
             return None;
         }
     }
-    tell(worker, lease.job, outcome).await.map(Box::new)
+    tell(worker, lease.job, outcome).await
 }
 
 /// Says that how an attempt ended could not be stored.
@@ -120,7 +123,7 @@ fn log(job: JobId, outcome: &Outcome) {
 
 /// Tells those who watch how the job stands after `outcome`, or after what overtook it. Answers with the record of a
 /// job that has settled.
-pub(super) async fn tell(worker: &Worker, id: JobId, outcome: &Outcome) -> Option<Record> {
+pub(super) async fn tell(worker: &Worker, id: JobId, outcome: &Outcome) -> Option<Arc<Record>> {
     let filter = Filter {
         ids: vec![id.0],
         ..Filter::default()
@@ -133,6 +136,7 @@ pub(super) async fn tell(worker: &Worker, id: JobId, outcome: &Outcome) -> Optio
         }
     };
     let settled = record.filter(|record| record.state.is_settled());
+    let settled = settled.map(Arc::new);
     let event = match (settled.clone(), outcome) {
         (Some(record), _) => ProgressEvent::Settled { record },
         (

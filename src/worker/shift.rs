@@ -1,6 +1,6 @@
 //! One run of the worker: claim while there is room, start, listen, and in the end drain.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -84,7 +84,7 @@ struct Shift<'a> {
     /// Those of them that may be claimed.
     waiting: Waiting,
     /// In the foreground: what is archived, as it was told.
-    archived: HashMap<JobId, Record>,
+    archived: BTreeMap<JobId, Arc<Record>>,
     /// In the foreground, with nothing on its way: when it was last read whether all have settled.
     all_read_at: Option<Instant>,
     /// When each lane was last filled: small ones, large ones.
@@ -144,7 +144,7 @@ impl<'a> Shift<'a> {
             worker,
             waiting: Waiting::default(),
             only,
-            archived: HashMap::new(),
+            archived: BTreeMap::new(),
             all_read_at: None,
             filled: [None; 2],
             worked_on: BTreeSet::new(),
@@ -403,7 +403,7 @@ impl<'a> Shift<'a> {
         match ended {
             Some(Ended::Archived(record)) => {
                 if self.only.is_some() {
-                    self.archived.insert(record.id, *record);
+                    self.archived.insert(record.id, record);
                 }
             }
             Some(Ended::Lost | Ended::Later(_) | Ended::Done) => {}
@@ -473,7 +473,7 @@ impl<'a> Shift<'a> {
         let unknown = self.only.iter().flatten().copied();
         let unknown = unknown.filter(|job| !known.contains_key(job));
         let mut records = records_of(self.worker, unknown).await?;
-        records.extend(known.into_values());
+        records.extend(known.into_values().map(Arc::unwrap_or_clone));
         records.sort_by_key(|record| record.id);
         Ok(records)
     }

@@ -178,6 +178,35 @@ async fn a_fresh_event_of_an_archived_recording_fetches_nothing_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_event_given_twice_with_a_file_that_can_not_be_had_is_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = binary::configure(folder.path(), "");
+    let mut body = event("one", "s", "unused");
+    body["data"]["recording_presigned_url"] = json!(5);
+    let file = folder.path().join("event.json");
+    std::fs::write(&file, body.to_string()).unwrap();
+    let input = file.to_str().unwrap();
+    // The second one asks for the file again that the first one has found unusable.
+    let (out, code) = binary::finish(&config, &["archive", "--json", input, input]).await;
+    let told: Vec<Value> = out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let mut states: Vec<_> = told
+        .iter()
+        .map(|one| (&one["name"], &one["state"]))
+        .collect();
+    states.sort_by_key(|(name, _)| name.to_string());
+    let expected = [
+        (&json!("event-one.json"), &json!("archived")),
+        (&json!("recording.mp4"), &json!("failed")),
+    ];
+    assert_eq!((&states[..], code), (&expected[..], Some(1)));
+    let again = archive(&config, input).await;
+    assert_eq!((again.0.len(), again.1), (2, Some(1)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_older_event_asked_for_by_hand_is_about_what_it_names_too() {
     let folder = tempfile::tempdir().unwrap();
     let config = binary::configure(folder.path(), "");

@@ -197,6 +197,7 @@ impl Receipt {
             event_id: self.event_id,
             recording_id: self.recording_id,
             jobs: self.jobs.clone(),
+            made: Vec::new(),
             is_duplicate: true,
         }
     }
@@ -221,6 +222,7 @@ fn take_in(
             event_id,
             recording_id: None,
             jobs: Vec::new(),
+            made: Vec::new(),
             is_duplicate: false,
         };
     }

@@ -260,7 +260,7 @@ fn job_row(shelf: &Shelf, job: &JobSlot, artifact: &Artifact) -> Result<NewRow> 
         "name": &job.name,
         "kind": artifact.kind.as_str(),
         "format": artifact.format.as_str(),
-        "key": format!("{}/{}", shelf.folder, job.name),
+        "key": shelf.key_of(job),
         "state": job.state.as_str(),
         "is_small": i64::from(artifact.is_small()),
         "origin_kind": origin_kind,

@@ -381,7 +381,9 @@ async fn begin_transfer(desk: &Desk) -> JobId {
         .unwrap()
         .remove(0);
     let id = record.id;
-    (desk.emit)(ProgressEvent::Started { record });
+    (desk.emit)(ProgressEvent::Started {
+        record: record.into(),
+    });
     id
 }
 

@@ -3,7 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use recording_harvester::model::{EventClass, Kind, Origin};
+use jiff::SignedDuration;
+use recording_harvester::error::Class;
+use recording_harvester::model::{Artifact, Deadline, DeadlineFrom, EventClass, Kind, Origin};
 
 use super::build::*;
 use super::{Backend, on_every_backend};
@@ -17,6 +19,7 @@ on_every_backend! {
     the_sessions_first_event_fixes_the_date,
     reopening_keeps_everything,
     text_with_nul_is_stored,
+    a_receipt_tells_of_new_jobs_what_the_store_tells,
 }
 
 async fn a_delivery_that_comes_64_times_at_once_is_one_event(backend: &dyn Backend) {
@@ -224,4 +227,39 @@ async fn text_with_nul_is_stored(backend: &dyn Backend) {
             .count(),
         1
     );
+}
+
+async fn a_receipt_tells_of_new_jobs_what_the_store_tells(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let between_milliseconds = at(3600) + SignedDuration::from_nanos(1_234_567);
+    let first = event("e1", "r1")
+        .with(Artifact {
+            deadline: Deadline::at(between_milliseconds, DeadlineFrom::Field),
+            ..video("v", None)
+        })
+        .with(Artifact {
+            origin: Origin::Unusable(Class::ProviderFailed, "the file\0 is gone".into()),
+            size_bytes: None,
+            ..video("w", None)
+        })
+        .with(lookup("l"));
+    let one = store.record(first.received(0)).await.unwrap();
+    assert_eq!(one.made.len(), 4, "all three and the event");
+    assert_eq!(one.made, records(&*store).await);
+
+    // Of a known recording only what is new; the video is known and gets a fresh origin.
+    let second = || {
+        event("e2", "r1")
+            .with(video("v", Some(7200)))
+            .with(transcript("t"))
+    };
+    let two = store.record(second().received(1)).await.unwrap();
+    let made: Vec<_> = two.made.iter().map(|record| record.id).collect();
+    assert_eq!(two.jobs.len(), 3);
+    assert_eq!(made, two.jobs[1..]);
+    let mut listed = records(&*store).await;
+    listed.retain(|record| made.contains(&record.id));
+    assert_eq!(two.made, listed);
+    let again = store.record(second().received(2)).await.unwrap();
+    assert_eq!((again.is_duplicate, again.made), (true, Vec::new()));
 }
