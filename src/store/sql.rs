@@ -233,11 +233,14 @@ pub(super) const UPLOAD_OWNERS: &str = "
 SELECT id, key, state, checkpoint FROM jobs
 WHERE checkpoint IS NOT NULL OR key IN (SELECT value FROM json_each($1))";
 
+/// Leases those of the jobs `$1` that are due in the lane `$5` and have been leased fewer than `$6` times in a row. The
+/// pluses as in `DUE_OF`.
 pub(super) const LEASE_JOBS: &str = concat!(
     "UPDATE jobs SET state = 'running', attempts = attempts + 1, first_attempt_at = coalesce(first_attempt_at, $2),
         lease_token = lease_token + 1, lease_until = $3, leased_by = $4,
         unsettled_leases = unsettled_leases + 1, changed_at = $2
-     WHERE id IN (SELECT value FROM json_each($1))
+     WHERE id IN (SELECT value FROM json_each($1)) AND +is_small = $5 AND +unsettled_leases < $6
+     AND (+state = 'pending' AND +next_attempt_at <= $2 OR +state = 'running' AND +lease_until <= $2)
      RETURNING (SELECT ",
     record_json!(),
     " FROM recordings r WHERE r.id = jobs.recording_id) AS record, (SELECT ",

@@ -18,8 +18,18 @@ pub(in crate::store) const MAX_UNSETTLED_LEASES: i64 = 20;
 
 /// Leases what is due, least slack first.
 pub(super) async fn claim(conn: &mut SqliteConnection, claim: Claim) -> Result<Vec<Claimed>> {
-    let mut claimed = Vec::new();
     let wanted = claim.limit as usize;
+    let mut claimed = match &claim.only {
+        // Of no more than are wanted none need be chosen, and mostly all of them can be leased.
+        Some(only) if only.len() <= wanted => {
+            let leased = lease(conn, only, &claim).await?;
+            if leased.len() == only.len() {
+                return Ok(leased);
+            }
+            leased
+        }
+        _ => Vec::new(),
+    };
     while claimed.len() < wanted {
         let missing = wanted - claimed.len();
         let candidates = candidates(conn, &claim, missing).await?;
@@ -33,7 +43,8 @@ pub(super) async fn claim(conn: &mut SqliteConnection, claim: Claim) -> Result<V
             give_up_deadly(conn, &candidate, claim.now).await?;
         }
         if !sound.is_empty() {
-            claimed.extend(lease(conn, &sound, &claim).await?);
+            let ids: Vec<_> = sound.iter().map(|candidate| candidate.id).collect();
+            claimed.extend(lease(conn, &ids, &claim).await?);
         }
     }
     Ok(claimed)
@@ -89,26 +100,25 @@ impl Candidate {
     }
 }
 
-/// Leases `candidates`, in their order. All at once: each statement is a way to the connection's thread and back.
-async fn lease(
-    conn: &mut SqliteConnection,
-    candidates: &[Candidate],
-    claim: &Claim,
-) -> Result<Vec<Claimed>> {
-    let ids: Vec<_> = candidates.iter().map(|candidate| candidate.id).collect();
+/// Leases those of `jobs` that are due, least slack first. All at once: each statement is a way to the connection's thread and
+/// back.
+async fn lease(conn: &mut SqliteConnection, jobs: &[JobId], claim: &Claim) -> Result<Vec<Claimed>> {
     let query = sqlx::query(sql::LEASE_JOBS)
-        .bind(to_json(&ids)?)
+        .bind(to_json(&jobs)?)
         .bind(millis(claim.now))
         .bind(millis(claim.lease_until))
-        .bind(&claim.worker);
+        .bind(&claim.worker)
+        .bind(i64::from(claim.is_small))
+        .bind(MAX_UNSETTLED_LEASES);
     let leased = rows::all(conn, query).await?;
     let mut claimed = leased
         .iter()
         .map(rows::claimed)
         .collect::<Result<Vec<_>>>()?;
     claimed.sort_by_key(|claimed| {
-        let mut places = candidates.iter();
-        places.position(|candidate| candidate.id == claimed.lease.job)
+        let job = &claimed.job;
+        let latest_start = job.deadline.latest_start(job.size_bytes);
+        (latest_start, !job.deadline.is_upper_bound, job.id)
     });
     Ok(claimed)
 }

@@ -16,6 +16,7 @@ on_every_backend! {
     a_small_artifact_waits_in_a_lane_of_its_own,
     a_job_is_not_due_before_its_time,
     a_claim_in_the_foreground_takes_only_its_own_jobs,
+    jobs_that_are_named_come_in_the_queues_order_and_one_that_kills_workers_does_not,
     concurrent_claimers_never_get_the_same_job,
     every_write_under_an_old_lease_is_refused,
     a_lease_that_ran_out_is_claimed_by_another_and_counts,
@@ -122,6 +123,34 @@ async fn a_claim_in_the_foreground_takes_only_its_own_jobs(backend: &dyn Backend
     assert_eq!(ids, [mine.jobs[0]]);
     claim.only = Some(Vec::new());
     assert_eq!(store.claim(claim).await.unwrap().len(), 0);
+}
+
+async fn jobs_that_are_named_come_in_the_queues_order_and_one_that_kills_workers_does_not(
+    backend: &dyn Backend,
+) {
+    let store = backend.open().await;
+    let mut named = Vec::new();
+    for (number, deadline) in [(0, None), (1, Some(9000)), (2, Some(8000))] {
+        let new = event(&format!("e{number}"), &format!("r{number}")).with(video("v", deadline));
+        named.push(store.record(new.received(0)).await.unwrap().jobs[0]);
+    }
+    let deadly = named[0];
+    for minute in 0..20 {
+        let mut claim = claim_at(60 * minute, false, 1);
+        claim.only = Some(vec![deadly]);
+        assert_eq!(store.claim(claim).await.unwrap().len(), 1);
+    }
+    let mut claim = claim_at(60 * 20, false, 3);
+    claim.only = Some(named.clone());
+    let claimed = store.claim(claim.clone()).await.unwrap();
+    let ids: Vec<_> = claimed.iter().map(|one| one.job.id).collect();
+    assert_eq!(ids, [named[2], named[1]]);
+    assert_eq!(
+        store.claim(claim).await.unwrap().len(),
+        0,
+        "they are leased"
+    );
+    assert_eq!(record_of(&*store, deadly).await.state, State::Failed);
 }
 
 async fn concurrent_claimers_never_get_the_same_job(backend: &dyn Backend) {
