@@ -213,7 +213,7 @@ fn compare(
         bytes: shape.count * shape.size,
     };
     let rows = measured(ALL, options, missing, |contender| {
-        row(
+        once(
             stage,
             &names,
             shape.size,
@@ -245,7 +245,7 @@ fn compare_ladder(stage: &Stage, options: &Options, missing: &[&str]) -> anyhow:
         readable(whole.bytes)
     ));
     let rows = measured(ladder::ALL, options, missing, |contender| {
-        row(
+        once(
             stage,
             &names,
             0,
@@ -260,35 +260,74 @@ fn compare_ladder(stage: &Stage, options: &Options, missing: &[&str]) -> anyhow:
     Ok(())
 }
 
-/// The rows of those contenders that are wanted and installed.
+/// The runs of one contender so far.
+struct Runs<'a> {
+    contender: &'a Contender,
+    costs: Vec<Cost>,
+    carried: Held,
+    is_over: bool,
+}
+
+/// The rows of those contenders that are wanted and installed. Each runs once in every round: a machine that others share
+/// is faster in one minute than in the next, for all of them alike.
 fn measured(
     contenders: &[Contender],
     options: &Options,
     missing: &[&str],
-    row: impl Fn(&Contender) -> anyhow::Result<Option<Row>>,
+    once: impl Fn(&Contender) -> anyhow::Result<Option<(Cost, Held)>>,
 ) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for contender in contenders {
+    let wanted = contenders.iter().filter(|contender| {
         let is_wanted = options
             .with
             .as_ref()
             .is_none_or(|with| contender.name.contains(with.as_str()));
         let is_there = contender.needs.iter().all(|name| !missing.contains(name));
         let is_harvester = contender.name.starts_with("harvester");
-        if !is_there || !(is_wanted || is_harvester) || (options.profile && !is_harvester) {
-            continue;
-        }
-        match row(contender) {
-            Ok(Some(row)) => rows.push(row),
-            Ok(None) => {}
-            // One that fails must not cost the others their numbers; it is said, not left out.
-            Err(error) => say(&format!("**{} FAILED: {error:#}**\n\n", contender.name)),
+        is_there && (is_wanted || is_harvester) && (!options.profile || is_harvester)
+    });
+    let mut all: Vec<_> = wanted
+        .map(|contender| Runs {
+            contender,
+            costs: Vec::new(),
+            carried: Held::default(),
+            is_over: false,
+        })
+        .collect();
+    for _ in 0..options.runs {
+        for runs in all.iter_mut().filter(|runs| !runs.is_over) {
+            match once(runs.contender) {
+                Ok(Some((cost, carried))) => {
+                    runs.is_over = cost.wall >= REPEATED_UNDER;
+                    runs.costs.push(cost);
+                    runs.carried = carried;
+                }
+                Ok(None) => runs.is_over = true,
+                // One that fails must not cost the others their numbers; it is said, not left out.
+                Err(error) => {
+                    say(&format!(
+                        "**{} FAILED: {error:#}**\n\n",
+                        runs.contender.name
+                    ));
+                    runs.costs.clear();
+                    runs.is_over = true;
+                }
+            }
         }
     }
-    rows
+    all.retain(|runs| !runs.costs.is_empty());
+    all.iter()
+        .map(|runs| Row {
+            contender: runs.contender.name,
+            is_ours: runs.contender.is_ours,
+            runs: runs.costs.len(),
+            cost: measure::median(&runs.costs),
+            carried: runs.carried,
+        })
+        .collect()
 }
 
-fn row(
+/// One run, and what arrived. `None` where the contender has nothing to show.
+fn once(
     stage: &Stage,
     names: &[String],
     size: u64,
@@ -296,45 +335,34 @@ fn row(
     contender: &Contender,
     options: &Options,
     expected: &[Held],
-) -> anyhow::Result<Option<Row>> {
-    let mut costs: Vec<Cost> = Vec::new();
-    let mut carried = Held::default();
-    while costs.len() < options.runs && costs.iter().all(|cost| cost.wall < REPEATED_UNDER) {
-        let scratch = tempfile::tempdir_in(stage.folder.path())?;
-        let case = Case {
-            stage,
-            names,
-            size,
-            origin,
-            scratch: scratch.path().to_owned(),
-        };
-        let Some(command) = (contender.command)(&case)? else {
-            return Ok(None);
-        };
-        let command = if options.profile {
-            profiled(&command)?
-        } else {
-            command
-        };
-        stage.sink.empty();
-        costs.push(measure::run(&command, scratch.path())?);
-        let held = match contender.keeps {
-            Keeps::InSink => stage.sink.held(),
-            Keeps::InScratch => files_in(&scratch.path().join("data/s3/archive"))?,
-        };
-        ensure!(
-            expected.contains(&held),
-            "the sink has {held:?} instead of {expected:?}"
-        );
-        carried = held;
-    }
-    Ok(Some(Row {
-        contender: contender.name,
-        is_ours: contender.is_ours,
-        runs: costs.len(),
-        cost: measure::median(&costs),
-        carried,
-    }))
+) -> anyhow::Result<Option<(Cost, Held)>> {
+    let scratch = tempfile::tempdir_in(stage.folder.path())?;
+    let case = Case {
+        stage,
+        names,
+        size,
+        origin,
+        scratch: scratch.path().to_owned(),
+    };
+    let Some(command) = (contender.command)(&case)? else {
+        return Ok(None);
+    };
+    let command = if options.profile {
+        profiled(&command)?
+    } else {
+        command
+    };
+    stage.sink.empty();
+    let cost = measure::run(&command, scratch.path())?;
+    let held = match contender.keeps {
+        Keeps::InSink => stage.sink.held(),
+        Keeps::InScratch => files_in(&scratch.path().join("data/s3/archive"))?,
+    };
+    ensure!(
+        expected.contains(&held),
+        "the sink has {held:?} instead of {expected:?}"
+    );
+    Ok(Some((cost, held)))
 }
 
 /// Media files below `folder`, as the sink counts them.
