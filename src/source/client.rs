@@ -1,4 +1,4 @@
-//! Builds HTTP clients: the only place that does.
+//! Says what HTTP clients may reach, and builds all but the bucket's.
 //!
 //! Clients that reach out resolve names through the guard (hyper skips the resolver for literal
 //! addresses; those are judged with the URL), use no proxy of the environment (it would resolve names
