@@ -1,8 +1,8 @@
 //! What an earlier attempt left in the bucket, and how much of it can be trusted.
 //!
-//! A part that was noted counts only if the bucket agrees on its number, length, ETag and checksum; one that
-//! was not, if the bucket itself tells the right length and a checksum. The origin must still have the same
-//! version; that shows when it is opened.
+//! A part that was noted counts only if the bucket agrees on its number, length and checksum (or ETag, where it tells no
+//! checksum); one that was not, if the bucket itself tells the right length and a checksum. The origin must still have
+//! the same version; that shows when it is opened.
 
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
@@ -72,7 +72,7 @@ impl Attempt<'_> {
             if !checkpoint.parts.is_empty() {
                 self.tell_resumed(0, checkpoint.length_bytes, Some(why.to_owned()));
             }
-            if listed.is_some() {
+            if listed.is_some() && self.ledger.is_held().await {
                 abort(&**objects, &upload_key, &checkpoint.upload_id).await;
             }
             self.ledger.save(None, 0).await?;
@@ -142,34 +142,29 @@ fn trusted(checkpoint: &Checkpoint, listed: &[ListedPart], format: Format) -> Ve
         u64::from(part.number.saturating_sub(1)) * part_bytes + part.size_bytes
     };
     let seen_until = Check::unstored_from(format, length);
+    let mut check = Check::of_length(format, length);
+    check.restore(checkpoint.check.as_deref());
     let is_usable = |part: &FinishedPart| {
-        // The beginning is judged as it passes, which the check's state remembers.
-        let is_judged = part.number > 1 || checkpoint.check.is_some();
+        // The beginning is judged as it passes, which the check's state remembers. Other lanes may have been faster.
+        let is_judged = part.number > 1 || check.is_head_judged();
         part.number > 0
             && part.size_bytes == plan.part_len(part.number)
             && end_of(part) <= seen_until
             && is_judged
     };
     let is_noted = |number| checkpoint.parts.iter().any(|part| part.number == number);
-    let walked_until = walked_until(checkpoint, format, length);
+    // What the check has not come to it would have to ask for bit by bit: that is fetched whole.
+    let walked_until = check.wanted().map_or(length, |(at, _)| at);
     let noted = checkpoint
         .parts
         .iter()
-        .filter(|part| listed.iter().any(|listed| agrees(part, listed)))
-        .cloned();
+        .filter_map(|part| listed.iter().find_map(|listed| confirmed(part, listed)));
     let landed = listed
         .iter()
         .filter(|listed| !is_noted(listed.number))
         .filter_map(landed)
         .filter(|part| end_of(part) <= walked_until);
     noted.chain(landed).filter(is_usable).collect()
-}
-
-/// How far the check has come. What it has not seen it would have to ask for bit by bit: that is fetched whole.
-fn walked_until(checkpoint: &Checkpoint, format: Format, length: u64) -> u64 {
-    let mut check = Check::of_length(format, length);
-    check.restore(checkpoint.check.as_deref());
-    check.wanted().map_or(length, |(at, _)| at)
 }
 
 /// A part that the bucket has and no note names: the process ended in between. The upload is ours and of one
@@ -184,19 +179,28 @@ fn landed(listed: &ListedPart) -> Option<FinishedPart> {
     })
 }
 
-fn agrees(part: &FinishedPart, listed: &ListedPart) -> bool {
-    let crc64nvme = encode_crc64nvme(part.crc64nvme);
-    part.number == listed.number
-        && part.size_bytes == listed.size_bytes
-        && part.etag.trim_matches('"') == listed.etag.trim_matches('"')
-        && listed
-            .crc64nvme
-            .as_ref()
-            .is_none_or(|crc| *crc == crc64nvme)
+/// The part as the bucket lists it, if that is what was noted. The checksum tells it, whatever the ETag: that of a part
+/// sent twice may be the other sending's (under SSE-KMS no two are the same). Without a checksum the ETag has to.
+pub(super) fn confirmed(part: &FinishedPart, listed: &ListedPart) -> Option<FinishedPart> {
+    let is_same_etag = part.etag.trim_matches('"') == listed.etag.trim_matches('"');
+    let is_same = match &listed.crc64nvme {
+        Some(crc64nvme) => *crc64nvme == encode_crc64nvme(part.crc64nvme),
+        None => is_same_etag,
+    };
+    let is_placed = part.number == listed.number && part.size_bytes == listed.size_bytes;
+    (is_same && is_placed).then(|| FinishedPart {
+        etag: match is_same_etag {
+            true => part.etag.clone(),
+            false => listed.etag.clone(),
+        },
+        ..part.clone()
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     const PART: u64 = 8 << 20;
@@ -227,9 +231,17 @@ mod tests {
             validator: Some("\"v\"".to_owned()),
             parts,
             key: None,
-            check: Some(String::new()),
+            check: judged(),
             sealed: None,
         }
+    }
+
+    /// The state of a check that has seen the beginning of a file of no format in particular.
+    fn judged() -> Option<String> {
+        let mut check = Check::of_length(Format::Bin, 3 * PART + 5);
+        let chunk = Bytes::from_static(&[7; 2048]);
+        check.feed_part(0, &[chunk]).unwrap();
+        check.state()
     }
 
     fn numbers(checkpoint: &Checkpoint, in_bucket: &[ListedPart], format: Format) -> Vec<u32> {
@@ -256,6 +268,7 @@ mod tests {
         assert!(numbers(&noted, &[], Format::Mp4).is_empty());
         let mut other = all.clone();
         other[0].etag = "else".to_owned();
+        other[0].crc64nvme = None;
         other[1].crc64nvme = Some("else".to_owned());
         other[2].size_bytes = 5;
         assert_eq!(numbers(&noted, &other, Format::Mp4), [4]);
@@ -284,6 +297,39 @@ mod tests {
         let all = [listed(2, PART), listed(3, PART)];
         assert!(numbers(&unwalked, &all, Format::Mp4).is_empty());
         assert_eq!(numbers(&unwalked, &all, Format::Webm), [2, 3]);
+    }
+
+    // R13
+    #[test]
+    fn f56_another_etag_of_the_same_bytes_is_adopted() {
+        let noted = checkpoint(vec![part(1, PART), part(2, PART), part(3, PART)]);
+        let mut all = [listed(1, PART), listed(2, PART), listed(3, PART)];
+        all[0].etag = "\"other\"".to_owned();
+        // Without a checksum nothing but the ETag tells.
+        all[1].etag = "other".to_owned();
+        all[1].crc64nvme = None;
+        all[2].crc64nvme = None;
+        let trusted = trusted(&noted, &all, Format::Mp4);
+        let found: Vec<_> = trusted
+            .iter()
+            .map(|p| (p.number, p.etag.as_str()))
+            .collect();
+        assert_eq!(found, [(1, "\"other\""), (3, "\"e3\"")]);
+    }
+
+    // R13
+    #[test]
+    fn f79_a_first_part_that_landed_before_it_was_read_whole_is_fetched_again() {
+        let length = 3 * PART + 5;
+        for format in [Format::Webm, Format::Mp3, Format::Ogg, Format::Wav] {
+            let noted = Checkpoint {
+                // Lane two was faster: nobody has seen the beginning yet.
+                check: Check::of_length(format, length).state(),
+                ..checkpoint(vec![part(2, PART)])
+            };
+            let all = [listed(1, PART), listed(2, PART), listed(3, PART)];
+            assert_eq!(numbers(&noted, &all, format), [2, 3], "{format:?}");
+        }
     }
 
     #[test]

@@ -97,6 +97,11 @@ impl Check {
         }
     }
 
+    /// Whether the beginning was seen, or need not be seen again.
+    pub fn is_head_judged(&self) -> bool {
+        self.is_head_judged
+    }
+
     /// Looks at the next bytes of content that comes in order.
     ///
     /// # Errors
