@@ -86,6 +86,13 @@ impl Attempt<'_> {
         self.upload().take()
     }
 
+    /// The upload is what an earlier attempt might have left: it is looked again how much of it is there.
+    pub(super) fn look_again_at_upload(&self) {
+        let upload = self.take_upload();
+        let mut earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
+        *earlier = upload.map(|upload| upload.checkpoint);
+    }
+
     /// Notes a part that the bucket has, and how far the check of the content is.
     ///
     /// # Errors
@@ -175,11 +182,18 @@ impl Attempt<'_> {
         }
     }
 
-    /// Aborts an upload that was not completed. A failure is only logged: what led here is told.
+    /// Aborts an upload that was not completed, unless it may be another worker's by now, which goes on with it. A failure
+    /// is only logged: what led here is told.
     pub(super) async fn abandon_upload(&self) {
         let Some(upload) = self.take_upload() else {
             return;
         };
+        let asked = tokio::time::timeout(ABORT_TIMEOUT, self.ledger.is_held());
+        if !asked.await.unwrap_or(false) {
+            let key = upload.key;
+            tracing::debug!(job = %self.job.id, key, "an upload is left as it is: the lease is lost");
+            return;
+        }
         abort(
             &*self.engine.objects,
             &upload.key,

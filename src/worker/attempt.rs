@@ -340,7 +340,10 @@ impl Attempt {
         let _aside = is_carried.then(|| aside.step(*is_small));
         let record = self.record.take();
         let settled = settle(&self.worker, &self.hold, &outcome, record).await;
-        let is_lost = matches!(outcome.state(), State::Failed | State::Expired);
+        // As it was written: a fresh event may have made another attempt of it, which goes on with the upload.
+        let is_lost = settled
+            .as_ref()
+            .is_some_and(|record| matches!(record.state, State::Failed | State::Expired));
         if let Some(checkpoint) = self.job.checkpoint.as_ref().filter(|_| is_lost)
             && !self.hold.is_lost()
         {

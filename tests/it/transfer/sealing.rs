@@ -213,3 +213,20 @@ async fn f87_nothing_is_sealed_without_the_lease() {
         assert!(world.object(&job.key).await.is_none());
     }
 }
+
+// R16
+#[tokio::test]
+async fn f87_who_has_lost_the_lease_leaves_the_upload_to_its_new_holder() {
+    let world = World::new().await;
+    world.origin.serve("/file", mp4(12 * MIB), good());
+    world.store.script(Op::Part, Trouble::Denied, 50);
+    world.ledger.is_held.store(false, Ordering::SeqCst);
+    let job = world.job("/file", Format::Mp4);
+    world.carry(&job).await.unwrap_err();
+    assert_eq!(world.store.open_uploads().await.len(), 1);
+    // While it is ours, an upload without a part is nothing to go on with.
+    world.abandon(&job).await;
+    world.ledger.is_held.store(true, Ordering::SeqCst);
+    world.carry(&job).await.unwrap_err();
+    assert!(world.store.open_uploads().await.is_empty());
+}

@@ -1,13 +1,13 @@
 //! Fresh URLs: in two steps where the provider has it so, ahead of time, and in the middle of a queue.
 
-use recording_harvester::model::{Format, Kind, Lookup, Provider, State};
+use recording_harvester::model::{Artifact, Format, Kind, Lookup, Provider, State};
 use serde_json::json;
 
 use super::world::{self, World};
 use crate::harness::api::Answer;
 use crate::harness::daily::mp4;
 use crate::harness::origin::{Behaviour, Fault as OriginFault, Seen, TestOrigin};
-use crate::harness::s3::Op;
+use crate::harness::s3::{Fault, Kind as FaultKind, Op};
 
 fn lookup(call: &str, id: &str) -> Option<Lookup> {
     Some(Lookup {
@@ -332,4 +332,58 @@ async fn a_url_that_dies_half_way_is_replaced_and_its_transfer_goes_on_from_the_
     assert_eq!(made(Op::CreateUpload), FILES, "one upload each");
     assert_eq!(made(Op::Complete), FILES);
     assert_eq!(made(Op::UploadPart), FILES * SIZE.div_ceil(PART as usize));
+}
+
+/// The URL dies half-way, and the provider has sent its event again before that shows.
+// R16
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f79_a_fresh_event_that_comes_during_the_attempt_goes_on_with_what_that_has_carried() {
+    const SIZE: usize = 20 << 20;
+    const PART: u64 = 5 << 20;
+    let world = World::start().await;
+    let origin = TestOrigin::start().await;
+    let content = large_mp4(1, SIZE);
+    let dying = Behaviour {
+        valid_for_requests: Some(1),
+        ..Behaviour::fault(OriginFault::CutAfter(10 << 20))
+    };
+    origin.serve("/old.mp4", content.clone(), dying);
+    origin.serve("/fresh.mp4", content.clone(), Behaviour::default());
+    let video = |path: &str| Artifact {
+        identity: "the video".to_owned(),
+        ..world::artifact("recording.mp4", Kind::Video, Format::Mp4, &origin.url(path))
+    };
+    world.s3.fail(Fault {
+        op: Op::UploadPart,
+        after: 1,
+        times: 1,
+        kind: FaultKind::Held,
+    });
+    let jobs = world.record("again", vec![video("/old.mp4?sig=old")]).await;
+    let running = world.run(world.worker());
+    world.s3.wait_for(Op::UploadPart, 2).await;
+    world
+        .record_once_more("again", vec![video("/fresh.mp4?sig=new")])
+        .await;
+    world.s3.heal();
+    world.wait_for_seal().await;
+    running.stop().await;
+    let records = world.records(&jobs).await;
+    let video = records.iter().find(|r| r.kind == Kind::Video).unwrap();
+    assert_eq!(
+        (video.state, video.attempts),
+        (State::Archived, 2),
+        "{video:#?}"
+    );
+    let stored = world
+        .objects
+        .get(&video.key, 2 * SIZE as u64)
+        .await
+        .unwrap();
+    assert!(stored.unwrap().0 == content, "other bytes");
+    assert_eq!(world.s3.count(Op::CreateUpload), 1, "one upload");
+    assert_eq!(world.s3.count(Op::Abort), 0);
+    for seen in origin.requests("/fresh.mp4") {
+        assert!(start_of(&seen) >= PART, "{seen:?}");
+    }
 }

@@ -237,28 +237,19 @@ impl World {
         self.record_for(id, Provider::Hms, artifacts).await
     }
 
+    /// Records another event about the recording of [`World::record`].
+    pub async fn record_once_more(&self, id: &str, artifacts: Vec<Artifact>) -> Vec<JobId> {
+        let event = event(id, &format!("{id}-once-more"), Provider::Hms, artifacts);
+        self.store_event(event, Bytes::from_static(b"{}")).await
+    }
+
     pub async fn record_for(
         &self,
         id: &str,
         provider: Provider,
         artifacts: Vec<Artifact>,
     ) -> Vec<JobId> {
-        let event = Event {
-            provider,
-            event_id: Some(id.to_owned()),
-            event_type: Some("test".to_owned()),
-            dedupe_key: id.to_owned(),
-            class: EventClass::Artifacts,
-            event_time: None,
-            recording: Recording {
-                recording_id: Some(format!("recording-{id}")),
-                ..Recording::default()
-            },
-            artifacts,
-            failures: Vec::new(),
-            alert: None,
-            redacted: Some(json!({ "id": id }).to_string()),
-        };
+        let event = event(id, id, provider, artifacts);
         self.store_event(event, Bytes::from_static(b"{}")).await
     }
 
@@ -374,6 +365,26 @@ impl World {
 
     pub async fn wait_for_seal(&self) -> ProgressEvent {
         self.wait_for(|event| kind_of(event) == "sealed").await
+    }
+}
+
+/// An event about the recording `id`.
+fn event(id: &str, event_id: &str, provider: Provider, artifacts: Vec<Artifact>) -> Event {
+    Event {
+        provider,
+        event_id: Some(event_id.to_owned()),
+        event_type: Some("test".to_owned()),
+        dedupe_key: event_id.to_owned(),
+        class: EventClass::Artifacts,
+        event_time: None,
+        recording: Recording {
+            recording_id: Some(format!("recording-{id}")),
+            ..Recording::default()
+        },
+        artifacts,
+        failures: Vec::new(),
+        alert: None,
+        redacted: Some(json!({ "id": event_id }).to_string()),
     }
 }
 
