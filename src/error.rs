@@ -144,6 +144,7 @@ pub struct Error {
     transient: bool,
     retry_after: Option<Duration>,
     has_stale_url: bool,
+    has_refused_parts: bool,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -156,6 +157,7 @@ impl Error {
             transient: false,
             retry_after: None,
             has_stale_url: false,
+            has_refused_parts: false,
             source: None,
         }
     }
@@ -202,6 +204,13 @@ impl Error {
         self
     }
 
+    /// Notes that the object store does not take the parts of an upload for what was sent: its list tells more.
+    #[must_use]
+    pub fn with_refused_parts(mut self) -> Self {
+        self.has_refused_parts = true;
+        self
+    }
+
     /// What kind of failure it is.
     pub fn class(&self) -> Class {
         self.class
@@ -220,6 +229,11 @@ impl Error {
     /// Whether a fresh URL may cure it.
     pub fn has_stale_url(&self) -> bool {
         self.has_stale_url
+    }
+
+    /// Whether it is about the parts of an upload, which the object store has refused.
+    pub fn has_refused_parts(&self) -> bool {
+        self.has_refused_parts
     }
 
     /// The message followed by its causes, for a log line or a report.

@@ -45,6 +45,8 @@ pub(super) struct Attempt<'a> {
     pub(super) sealed: Mutex<Option<(String, Fingerprint)>>,
     /// Whether it was looked what is under the key since the content was last begun.
     is_looked: AtomicBool,
+    /// Whether an upload that the bucket would not complete was given up for a new one.
+    pub(super) has_given_up: AtomicBool,
     // Behind a lock only because cancellation drops `run` and then tidies up.
     pub(super) upload: Mutex<Option<OpenUpload>>,
 }
@@ -66,6 +68,7 @@ impl<'a> Attempt<'a> {
             earlier: Mutex::new(job.checkpoint.clone()),
             sealed: Mutex::new(sealed_earlier(job)),
             is_looked: AtomicBool::new(false),
+            has_given_up: AtomicBool::new(false),
             upload: Mutex::new(None),
         }
     }
@@ -92,13 +95,21 @@ impl<'a> Attempt<'a> {
             restarts += 1;
             match stop {
                 Stop::Fail(error) => return Err(error),
-                Stop::Restart { why, .. } if restarts > MAX_RESTARTS => return Err(why),
+                Stop::Restart { why, .. } | Stop::Resend(why) if restarts > MAX_RESTARTS => {
+                    return Err(why);
+                }
                 Stop::Restart { why, opened: again } => {
                     self.tell_restart(&why);
                     if again.is_none() {
                         wait_after(restarts).await;
                     }
                     opened = again;
+                }
+                Stop::Resend(why) => {
+                    tracing::warn!(job = %self.job.id, "{}", why.full_message());
+                    self.look_again_at_upload();
+                    wait_after(restarts).await;
+                    continue;
                 }
                 Stop::Taken => names.next()?,
             }
@@ -356,7 +367,7 @@ impl<'a> Attempt<'a> {
         reader.is_resumable() && !self.needs_order()
     }
 
-    fn remote<'u>(&'u self, url: &'u SignedUrl) -> Remote<'u> {
+    pub(super) fn remote<'u>(&'u self, url: &'u SignedUrl) -> Remote<'u> {
         Remote {
             source: &*self.engine.source,
             url,

@@ -455,6 +455,6 @@ fn is_of_the_origin(stop: &Stop) -> bool {
                 Denied | Expired | Gone | Unreachable | Throttled
             )
         }
-        Stop::Restart { .. } | Stop::Taken => false,
+        Stop::Restart { .. } | Stop::Resend(_) | Stop::Taken => false,
     }
 }

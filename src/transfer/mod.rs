@@ -30,6 +30,7 @@ pub mod plan;
 mod progress;
 mod ramp;
 mod reader;
+mod refused;
 mod resume;
 mod seal;
 mod slots;

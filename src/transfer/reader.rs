@@ -45,6 +45,8 @@ pub(super) enum Stop {
         /// The content from its first byte.
         opened: Option<Box<Opened>>,
     },
+    /// The bucket does not have all parts as they were sent: those are sent again, and the upload goes on.
+    Resend(Error),
     /// Somebody else's content is under the key.
     Taken,
 }
@@ -115,7 +117,7 @@ impl<'a> Reader<'a> {
 
     /// Opens the origin once more, for who holds memory already.
     pub(super) async fn open_again(remote: Remote<'a>) -> Result<Reader<'a>> {
-        let opened = in_time(remote.source.open(&remote.request(None, None))).await?;
+        let opened = remote.reopen().await?;
         Reader::open(remote, Some(Box::new(opened))).await
     }
 
@@ -343,6 +345,11 @@ impl<'a> Reader<'a> {
 }
 
 impl Remote<'_> {
+    /// The content from its first byte, opened once more.
+    pub(super) async fn reopen(&self) -> Result<Opened> {
+        in_time(self.source.open(&self.request(None, None))).await
+    }
+
     fn range_of(&self, version: &Version, start: u64, end: u64) -> OpenRequest {
         let is_to_end = version.length == Some(end);
         let range = ByteRange {

@@ -15,6 +15,7 @@ use super::names::Names;
 use super::open_upload::abort;
 use super::patience::{TRIES, wait_after};
 use super::reader::Stop;
+use super::refused::Remedy;
 use crate::error::{Class, Error, Result};
 use crate::model::Archived;
 use crate::model::job::{Fingerprint, FinishedPart};
@@ -167,15 +168,17 @@ impl Attempt<'_> {
         let objects = &self.engine.objects;
         self.expect(key, sealed);
         self.note_sealed(sealed.print.clone()).await?;
+        let mut parts = parts.to_vec();
         let mut tried = 0;
         let mut conflicts = 0;
+        let mut refusals = 0;
         loop {
             self.check_lease().await?;
             tried += 1;
             let (size_bytes, crc64nvme) = (sealed.size_bytes, sealed.crc64nvme);
             let condition = Some(&Condition::Absent);
             let end = objects
-                .complete(key, upload_id, parts, size_bytes, crc64nvme, condition)
+                .complete(key, upload_id, &parts, size_bytes, crc64nvme, condition)
                 .await;
             let answer = end.as_ref().ok().copied();
             conflicts += u32::from(answer == Some(WriteEnd::Conflict));
@@ -197,6 +200,15 @@ impl Attempt<'_> {
                 Ok(Found::Nothing) => {
                     self.check_usable(key, upload_id, answer, conflicts).await?;
                     missing(key)
+                }
+                Err(error) if error.has_refused_parts() => {
+                    match self.remedy((key, upload_id), &parts, &error).await? {
+                        Remedy::Parts(listed) => parts = listed,
+                        // The first one may have come before the bucket had taken note of all parts.
+                        Remedy::None if refusals == 0 => refusals += 1,
+                        Remedy::None => return Err(self.give_up_upload(key, error).await),
+                    }
+                    error
                 }
                 Err(error) => error,
             };

@@ -5,6 +5,7 @@ mod engine;
 mod hls;
 mod lanes;
 mod outage;
+mod refused;
 mod sealing;
 mod source;
 mod wire;

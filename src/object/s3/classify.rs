@@ -149,7 +149,9 @@ impl Refusal {
             text.push_str(": ");
             text.push_str(&printable(message));
         }
-        if self.has_run_out() {
+        if self.is("InvalidPart") {
+            Error::transient(Class::UploadFailed, text).with_refused_parts()
+        } else if self.has_run_out() {
             Error::transient(Class::UploadDenied, text).with_retry_after(self.retry_after)
         } else if self.is_denial() {
             Error::new(Class::UploadDenied, text).with_retry_after(self.retry_after)

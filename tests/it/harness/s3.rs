@@ -89,6 +89,11 @@ pub enum Kind {
     FlippedByte,
     /// The request goes through; the answer shows this CRC64NVME, or none.
     ShownCrc64(Option<&'static str>),
+    /// The request goes through; the answer shows this ETag.
+    ShownEtag(&'static str),
+    /// 400 InvalidPart for the first upload that is completed, whatever its parts: the store has lost its way in it.
+    /// Requests about other uploads go through.
+    BrokenUpload,
 }
 
 /// A scripted fault: lets `after` requests of the operation pass, then spoils `times` of them.
@@ -137,16 +142,23 @@ pub struct Seen {
 struct Script {
     faults: Vec<Fault>,
     seen: Vec<Seen>,
+    broken_upload: Option<String>,
     healings: watch::Sender<u32>,
 }
 
 impl Script {
     fn note(&mut self, seen: Seen) -> Option<Kind> {
         let op = seen.op;
+        let upload_id = seen.upload_id.clone().unwrap_or_default();
         self.seen.push(seen);
         let fault = self.faults.iter_mut().find(|f| f.op == op && f.times > 0)?;
         if fault.after > 0 {
             fault.after -= 1;
+            return None;
+        }
+        let is_met = fault.kind != Kind::BrokenUpload
+            || *self.broken_upload.get_or_insert(upload_id.clone()) == upload_id;
+        if !is_met {
             return None;
         }
         fault.times = fault.times.saturating_sub(1);
@@ -254,6 +266,11 @@ impl TestS3 {
         Arc::new(store.with_attempt_limit(limit))
     }
 
+    /// The same bucket past the proxy.
+    pub async fn behind(&self) -> S3Store {
+        direct_store(self.server()).await
+    }
+
     /// An object's bytes, read through the S3 API past the proxy.
     pub async fn object(&self, key: &str) -> Option<Vec<u8>> {
         let got = self.client().get_object().bucket(BUCKET).key(key).send();
@@ -285,8 +302,7 @@ impl TestS3 {
 
     /// Uploads that have not ended.
     pub async fn open_uploads(&self) -> Vec<ListedUpload> {
-        let store = direct_store(self.server()).await;
-        store.list_uploads("").await.unwrap()
+        self.behind().await.list_uploads("").await.unwrap()
     }
 
     /// The SDK's client, straight to the server: for what `ObjectStore` can't do.
@@ -424,6 +440,7 @@ async fn answer(
         Some(Kind::Conflict) => Ok(refusal(409, "ConditionalRequestConflict")),
         Some(Kind::Refused(code)) => Ok(refusal(400, code)),
         Some(Kind::NoSuchBucket) => Ok(refusal(404, "NoSuchBucket")),
+        Some(Kind::BrokenUpload) => Ok(refusal(400, "InvalidPart")),
         Some(Kind::BadDigest) => Ok(refusal(400, "BadDigest")),
         Some(Kind::ErrorIn200) => Ok(refusal(200, "InternalError")),
         Some(Kind::ResetBefore) => Err(io::ErrorKind::ConnectionReset.into()),
@@ -462,6 +479,12 @@ async fn answer(
                 let shown = HeaderValue::from_static(shown);
                 answer.headers_mut().insert(name, shown);
             }
+            Ok(answer)
+        }
+        Some(Kind::ShownEtag(shown)) => {
+            let mut answer = forward(request, backend).await?;
+            let shown = HeaderValue::from_static(shown);
+            answer.headers_mut().insert("etag", shown);
             Ok(answer)
         }
         Some(Kind::AbortedUpload) => {
