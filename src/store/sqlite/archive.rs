@@ -8,7 +8,7 @@ use sqlx::SqliteConnection;
 
 use super::durable::{Answer, BatchFailure};
 use super::lease::{Open, touch};
-use super::writer::{Outcome, Work, tell};
+use super::work::{Outcome, Work, tell};
 use super::{rows, shelf};
 use crate::error::Result;
 use crate::model::{Archived, JobId, Lease, Recording, RecordingId};

@@ -11,7 +11,8 @@ use tokio::task::JoinSet;
 
 use super::disk::Sync;
 use super::error;
-use super::writer::Work;
+use super::lost_write::LostWriteNote;
+use super::work::Work;
 use crate::error::{Class, Error, Result};
 use crate::store::Recorded;
 
@@ -85,13 +86,14 @@ pub(super) struct Durable {
 }
 
 impl Durable {
-    pub(super) fn new(syncs: Vec<Sync>) -> Durable {
+    /// `note` is left beside the database once the disk has lost a write.
+    pub(super) fn new(syncs: Vec<Sync>, note: LostWriteNote) -> Durable {
         let (give, free) = mpsc::channel(syncs.len().max(1));
         let durable = Durable {
             free,
             give,
             syncing: JoinSet::new(),
-            refusal: Refusal::default(),
+            refusal: Refusal(Arc::new((watch::Sender::default(), note))),
         };
         syncs.into_iter().for_each(|sync| durable.give_back(sync));
         durable
@@ -150,17 +152,21 @@ impl Durable {
 }
 
 /// Whether the disk has lost a write. Clones share it.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Refusal(Arc<watch::Sender<Option<BatchFailure>>>);
+#[derive(Clone, Debug)]
+pub(super) struct Refusal(Arc<(watch::Sender<Option<BatchFailure>>, LostWriteNote)>);
 
 impl Refusal {
     pub(super) fn get(&self) -> Option<BatchFailure> {
-        self.0.borrow().clone()
+        self.0.0.borrow().clone()
+    }
+
+    pub(super) fn is_set(&self) -> bool {
+        self.0.0.borrow().is_some()
     }
 
     /// Waits until it has; for ever when it never does.
     pub(super) async fn wait(&self) -> Error {
-        let mut failures = self.0.subscribe();
+        let mut failures = self.0.0.subscribe();
         let failure = match failures.wait_for(Option::is_some).await {
             Ok(failure) => failure.clone(),
             Err(_) => None,
@@ -173,9 +179,11 @@ impl Refusal {
     }
 
     fn set_if_final(&self, failure: &BatchFailure) {
-        let is_first = failure.is_final && self.0.borrow().is_none();
+        let (sender, note) = &*self.0;
+        let is_first = failure.is_final && sender.borrow().is_none();
         if is_first {
-            self.0.send_replace(Some(failure.clone()));
+            note.leave(&failure.message);
+            sender.send_replace(Some(failure.clone()));
         }
     }
 }

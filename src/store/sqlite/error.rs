@@ -35,6 +35,11 @@ pub(super) fn is_damage(cause: &sqlx::Error) -> bool {
     matches!(code(cause).map(primary), Some(CORRUPT | NOT_A_DATABASE))
 }
 
+/// Whether another process has the file.
+pub(super) fn is_busy(cause: &sqlx::Error) -> bool {
+    matches!(code(cause).map(primary), Some(BUSY))
+}
+
 /// Whether the machine could not make a write durable. The kernel may have dropped the pages and
 /// would call a second fsync a success, so that nothing may be acknowledged any more.
 pub(super) fn is_failed_sync(cause: &sqlx::Error) -> bool {

@@ -21,12 +21,16 @@ use archive::Settlement;
 use writer::Writer;
 
 mod archive;
+mod connection;
+#[cfg(test)]
+mod crash_images;
 mod disk;
 mod durable;
 mod error;
 mod gather;
 mod lease;
 mod lock;
+mod lost_write;
 mod open;
 mod operate;
 #[cfg(test)]
@@ -38,6 +42,7 @@ mod settle;
 mod shelf;
 mod wal;
 mod walk;
+mod work;
 mod writer;
 
 pub use lock::{Seat, WorkerLock};
@@ -79,14 +84,14 @@ impl SqliteStore {
 
     /// As [`open`](SqliteStore::open), with options.
     pub async fn open_with(path: &Path, options: &SqliteOptions) -> Result<SqliteStore> {
-        let syncs = disk::syncs(&open::beside(path, "-wal"), options.durability);
+        let syncs = || disk::syncs(path, options.durability);
         SqliteStore::open_synced_by(path, options, syncs).await
     }
 
     async fn open_synced_by(
         path: &Path,
         options: &SqliteOptions,
-        syncs: Vec<disk::Sync>,
+        syncs: impl FnOnce() -> std::io::Result<Vec<disk::Sync>>,
     ) -> Result<SqliteStore> {
         let (writer, readers) = open::open(path, options, syncs).await?;
         Ok(SqliteStore {

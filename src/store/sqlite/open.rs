@@ -11,6 +11,7 @@ use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, S
 use sqlx::{ConnectOptions as _, Connection as _, SqlSafeStr as _, SqliteConnection, SqlitePool};
 
 use super::disk::Sync;
+use super::lost_write::{LostWriteNote, copy_whole_wal};
 use super::writer::Writer;
 use super::{Durability, SqliteOptions};
 use super::{error, wal};
@@ -54,15 +55,16 @@ const MIGRATIONS: [(i64, &str, &str); 3] = [
 ];
 
 /// Makes the file if it is missing, checks it if it is there, and brings its schema up to date. Gives the one
-/// writer, whose commits `syncs` put on the disk, and the readers.
+/// writer, whose commits the `syncs` put on the disk that are made once the file is open, and the readers.
 pub(super) async fn open(
     path: &Path,
     options: &SqliteOptions,
-    syncs: Vec<Sync>,
+    syncs: impl FnOnce() -> std::io::Result<Vec<Sync>>,
 ) -> Result<(Writer, SqlitePool)> {
     create_private(path)?;
     check_header(path)?;
     let connect = connect_options(path, options);
+    copy_whole_wal(path, &connect).await?;
     let connect_writer = connect
         .clone()
         .pragma("cache_size", format!("-{WRITER_CACHE_KIB}"));
@@ -73,7 +75,11 @@ pub(super) async fn open(
     check_library(&mut writer).await?;
     check_owner(path, &mut writer).await?;
     migrate(path, &mut writer).await?;
-    let writer = Writer::start(writer, connect_writer, syncs);
+    let syncs = syncs().map_err(|cause| {
+        Error::internal(format!("open the store {}", path.display())).with_source(cause)
+    })?;
+    let note = LostWriteNote::beside(path);
+    let writer = Writer::start(writer, connect_writer, syncs, note);
     let readers = SqlitePoolOptions::new()
         .max_connections(READERS)
         .min_connections(0)
@@ -116,41 +122,63 @@ fn connect_options(path: &Path, options: &SqliteOptions) -> SqliteConnectOptions
 /// Bodies and URLs are in this file, so that only its owner may read it; SQLite gives `-wal` and
 /// `-shm` the file's own mode.
 fn create_private(path: &Path) -> Result<()> {
-    if let Some(parent) = path
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-    {
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(parent)
-            .map_err(|cause| {
-                Error::internal(format!("create the folder {}", parent.display()))
-                    .with_source(cause)
-            })?;
-    }
+    let folder = folder_of(path);
+    // The first that was there before holds the name of the first that is made.
+    let made = folder.ancestors().take_while(|above| !is_there(above));
+    let levels = made.count() + SYNCED_LEVELS;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|cause| {
+            Error::internal(format!("create the folder {}", folder.display())).with_source(cause)
+        })?;
     let made = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path);
     let created = match made {
-        Ok(_) => sync_folders(path),
+        Ok(_) => Ok(()),
         Err(cause) if cause.kind() == ErrorKind::AlreadyExists => Ok(()),
         Err(cause) => Err(cause),
     };
-    created.map_err(|cause| {
-        Error::internal(format!("create the store {}", path.display())).with_source(cause)
-    })
+    created
+        .and_then(|()| sync_folders(folder, levels))
+        .map_err(|cause| {
+            Error::internal(format!("create the store {}", path.display())).with_source(cause)
+        })
 }
 
-/// SQLite syncs what is in the file; that the file and its folder are there is ours to sync.
-fn sync_folders(path: &Path) -> std::io::Result<()> {
-    let folders = path.ancestors().skip(1).take(2);
-    for folder in folders.filter(|folder| !folder.as_os_str().is_empty()) {
-        File::open(folder)?.sync_all()?;
+/// How many folders above the file are synced at each start: whoever has made them may have died before it could.
+const SYNCED_LEVELS: usize = 2;
+
+/// SQLite syncs what is in the file; that the file and its folders are there is ours to sync.
+fn sync_folders(folder: &Path, levels: usize) -> std::io::Result<()> {
+    for (level, folder) in folder.ancestors().take(levels).enumerate() {
+        match File::open(named(folder)).and_then(|folder| folder.sync_all()) {
+            // One above ours that we may pass through but not read was made by somebody else.
+            Err(cause) if level > 0 && cause.kind() == ErrorKind::PermissionDenied => break,
+            synced => synced?,
+        }
     }
     Ok(())
+}
+
+/// The folder of a file: of a bare name, the present one.
+fn folder_of(path: &Path) -> &Path {
+    named(path.parent().unwrap_or(path))
+}
+
+fn named(folder: &Path) -> &Path {
+    match folder.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => folder,
+    }
+}
+
+fn is_there(folder: &Path) -> bool {
+    named(folder).exists()
 }
 
 /// What the first bytes tell, before SQLite touches the file: that it is a database, and whole.
@@ -205,7 +233,7 @@ async fn check_library(conn: &mut SqliteConnection) -> Result<()> {
 }
 
 /// Reads the schema, which finds most damage, and refuses another program's database.
-async fn check_owner(path: &Path, conn: &mut SqliteConnection) -> Result<()> {
+pub(super) async fn check_owner(path: &Path, conn: &mut SqliteConnection) -> Result<()> {
     let tables: Vec<String> =
         sqlx::query_scalar("SELECT name FROM sqlite_master WHERE type = 'table'")
             .fetch_all(&mut *conn)
@@ -244,7 +272,7 @@ async fn migrate(path: &Path, conn: &mut SqliteConnection) -> Result<()> {
     transaction.commit().await.map_err(failed)
 }
 
-fn cannot_open(path: &Path, cause: sqlx::Error) -> Error {
+pub(super) fn cannot_open(path: &Path, cause: sqlx::Error) -> Error {
     if error::is_damage(&cause) {
         return not_a_database(path).with_source(cause);
     }
@@ -256,4 +284,21 @@ fn not_a_database(path: &Path) -> Error {
         "open the store {}: it is damaged or not an SQLite database; restore it from a backup or move it away",
         path.display()
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// R22: the folder of `harvester-data/harvester.db` lies in the present one, whose name for it is synced too.
+    #[test]
+    fn the_folders_of_a_relative_path_end_in_the_present_one() {
+        let folders = |path: &'static str| {
+            let folders = folder_of(Path::new(path)).ancestors();
+            folders.map(named).collect::<Vec<_>>()
+        };
+        assert_eq!(folders("harvester.db"), [Path::new("."), Path::new(".")]);
+        let nested = [Path::new("data/state"), Path::new("data"), Path::new(".")];
+        assert_eq!(folders("data/state/harvester.db"), nested);
+    }
 }

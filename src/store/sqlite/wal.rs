@@ -72,9 +72,17 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Waits for a copy that goes on.
-    pub(super) async fn finish(mut self) {
-        while self.copying.join_next().await.is_some() {}
+    /// Waits for a copy that goes on. The error is a failed sync.
+    pub(super) async fn finish(mut self) -> Result<(), sqlx::Error> {
+        let mut failed = Ok(());
+        while let Some(copied) = self.copying.join_next().await {
+            if let Ok(Err(cause)) = copied
+                && error::is_failed_sync(&cause)
+            {
+                failed = Err(cause);
+            }
+        }
+        failed
     }
 }
 

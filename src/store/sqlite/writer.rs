@@ -13,15 +13,18 @@
 
 use futures::future::BoxFuture;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
+use sqlx::{Connection as _, SqliteConnection};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::archive::{Settlement, Settlements};
+use super::connection::{Kept, renew};
 use super::disk::Sync;
 use super::durable::{Answer, BatchFailure, Durable, Refusal, Waiting, gone};
 use super::gather::Gather;
+use super::lost_write::LostWriteNote;
 use super::wal::Checkpoints;
+use super::work::{Order, Outcome, Work};
 use super::{error, record};
 use crate::error::{Error, Result};
 use crate::store::{NewEvent, Recorded, Written};
@@ -46,68 +49,6 @@ impl Command {
     }
 }
 
-/// A command of any sort but an event.
-pub(super) trait Work: Send {
-    /// Does it; answers what came of it.
-    fn run<'c>(&'c mut self, conn: &'c mut SqliteConnection) -> BoxFuture<'c, Outcome>;
-    /// Tells the caller, once the transaction is committed or has failed.
-    fn answer(self: Box<Self>, failure: Option<&BatchFailure>);
-}
-
-/// What came of a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// It failed, and is to be rolled back.
-    Failed,
-    /// It is to be kept, whatever it is.
-    Kept,
-    /// It is to be kept, and has changed rows.
-    Changed,
-}
-
-struct Order<T, F> {
-    work: Option<F>,
-    result: Option<Result<T>>,
-    answer: Answer<T>,
-}
-
-impl<T, F> Work for Order<T, F>
-where
-    T: Send + 'static,
-    F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
-{
-    fn run<'c>(&'c mut self, conn: &'c mut SqliteConnection) -> BoxFuture<'c, Outcome> {
-        Box::pin(async move {
-            let Some(work) = self.work.take() else {
-                return Outcome::Failed;
-            };
-            let result = work(conn).await;
-            let outcome = match result {
-                Ok(_) => Outcome::Kept,
-                Err(_) => Outcome::Failed,
-            };
-            self.result = Some(result);
-            outcome
-        })
-    }
-
-    fn answer(self: Box<Self>, failure: Option<&BatchFailure>) {
-        tell(self.answer, self.result, failure);
-    }
-}
-
-/// Tells a caller what came of its part: its own error, that of the transaction, or its result.
-pub(super) fn tell<T>(answer: Answer<T>, own: Option<Result<T>>, failure: Option<&BatchFailure>) {
-    let result = match (own, failure) {
-        (Some(Err(own)), _) => Err(own),
-        (_, Some(failure)) => Err(failure.to_error()),
-        (Some(Ok(value)), None) => Ok(value),
-        (None, None) => Err(gone()),
-    };
-    // A caller that has gone away wants no answer.
-    let _ = answer.send(result);
-}
-
 /// The way to the writer task.
 #[derive(Debug)]
 pub(super) struct Writer {
@@ -123,10 +64,11 @@ impl Writer {
         conn: SqliteConnection,
         options: SqliteConnectOptions,
         syncs: Vec<Sync>,
+        note: LostWriteNote,
     ) -> Writer {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let mut task = JoinSet::new();
-        let durable = Durable::new(syncs);
+        let durable = Durable::new(syncs, note);
         let refusal = durable.refusal().clone();
         task.spawn(run(conn, options, receiver, durable));
         Writer {
@@ -165,11 +107,7 @@ impl Writer {
         F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let order = Order {
-            work: Some(work),
-            result: None,
-            answer,
-        };
+        let order = Order::new(work, answer);
         self.send(Command::Work(Box::new(order))).await?;
         answered.await.map_err(|_| gone())?
     }
@@ -187,11 +125,12 @@ impl Writer {
 }
 
 async fn run(
-    mut conn: SqliteConnection,
+    conn: SqliteConnection,
     options: SqliteConnectOptions,
     mut commands: mpsc::Receiver<Command>,
     mut durable: Durable,
 ) {
+    let mut conn = Kept::new(conn, durable.refusal().clone());
     let mut ids = record::Ids::default();
     // The first batch is synced whatever is in it, and with it the schema.
     let mut changes = -1;
@@ -208,8 +147,8 @@ async fn run(
         let (news, answers): (Vec<_>, Vec<_>) = events.into_iter().unzip();
         let written = match durable.refusal().get() {
             Some(failure) => Err(failure),
-            None => match renew(&mut conn, &options).await {
-                Ok(()) => write(&mut conn, &mut ids, news, &mut works).await,
+            None => match renew(conn.get(), &options).await {
+                Ok(()) => write(conn.get(), &mut ids, news, &mut works).await,
                 Err(cause) => Err(failed(cause)),
             }
             .map_err(BatchFailure::of),
@@ -238,17 +177,17 @@ async fn run(
                     durable.give_back(sync);
                     waiting.answer(Ok(done.recorded));
                 }
-                if let Err(cause) = checkpoints.after_commit(&mut conn).await {
+                if let Err(cause) = checkpoints.after_commit(conn.get()).await {
                     durable.refuse_if_final(&BatchFailure::of(failed(cause)));
                 }
             }
         }
     }
     durable.finish().await;
-    checkpoints.finish().await;
-    if let Err(cause) = conn.close().await {
-        tracing::warn!(%cause, "failed to close the store");
+    if let Err(cause) = checkpoints.finish().await {
+        durable.refuse_if_final(&BatchFailure::of(failed(cause)));
     }
+    conn.close().await;
 }
 
 /// Events are recorded together, and artifacts settled together.
@@ -266,26 +205,6 @@ fn split(batch: impl Iterator<Item = Command>) -> (Events, Vec<Box<dyn Work>>) {
         works.push(Box::new(settlements));
     }
     (events, works)
-}
-
-/// Replaces a connection that still counts a transaction as open. On a full disk SQLite rolls back by
-/// itself; sqlx's own rollback then fails, and it would refuse every transaction after that.
-async fn renew(
-    conn: &mut SqliteConnection,
-    options: &SqliteConnectOptions,
-) -> Result<(), sqlx::Error> {
-    if !conn.is_in_transaction() {
-        return Ok(());
-    }
-    // A rollback that succeeds may still be on its way to the connection's thread.
-    conn.ping().await?;
-    if conn.is_in_transaction() {
-        let broken = std::mem::replace(conn, options.connect().await?);
-        if let Err(cause) = broken.close().await {
-            tracing::debug!(%cause, "closed a connection that had failed");
-        }
-    }
-    Ok(())
 }
 
 /// A transaction that is committed.
@@ -375,7 +294,7 @@ mod tests {
 
     async fn store(folder: &Path, syncs: Vec<Sync>) -> SqliteStore {
         let path = folder.join("harvester.db");
-        SqliteStore::open_synced_by(&path, &SqliteOptions::default(), syncs)
+        SqliteStore::open_synced_by(&path, &SqliteOptions::default(), || Ok(syncs))
             .await
             .unwrap()
     }

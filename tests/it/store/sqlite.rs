@@ -502,3 +502,30 @@ async fn f68_the_writer_goes_on_after_sqlite_itself_rolled_a_transaction_back() 
     store.record(new("bad")).await.unwrap();
     store.close().await;
 }
+
+/// R19: what is committed to files that have lost their names is not acknowledged.
+#[tokio::test]
+async fn files_restored_under_a_running_store_end_its_acknowledgements_for_good() {
+    for suffix in ["", "-wal"] {
+        let backend = Sqlite::new();
+        let store = SqliteStore::open(&backend.path()).await.unwrap();
+        store
+            .record(event("before", "r1").received(0))
+            .await
+            .unwrap();
+        let there = format!("{}{suffix}", backend.path().display());
+        let backup = backend.path().with_file_name("backup");
+        std::fs::copy(&there, &backup).unwrap();
+        std::fs::rename(&backup, &there).unwrap();
+        for key in ["after", "again"] {
+            let error = store
+                .record(event(key, "r1").received(1))
+                .await
+                .unwrap_err();
+            let message = error.full_message();
+            assert!(message.contains("removed or replaced"), "{message}");
+            assert!(!error.is_transient());
+        }
+        assert!(!store.lost().await.is_transient());
+    }
+}
