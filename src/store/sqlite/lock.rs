@@ -22,7 +22,7 @@ pub(super) fn lock(path: &Path) -> Result<WorkerLock> {
     match file.try_lock() {
         Ok(()) => Ok(WorkerLock { _file: file }),
         Err(TryLockError::WouldBlock) => Err(Error::internal(format!(
-            "start a worker: another one runs on this store (it holds {}); stop it first, or use Postgres for several",
+            "start a worker: another one runs on this store (it holds {}), and one store has one worker; stop that one first, or give this one a `data_dir` of its own; `limits.transfers` lets one worker do more at once",
             path.display()
         ))),
         Err(TryLockError::Error(cause)) => Err(failed(cause)),
