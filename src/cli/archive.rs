@@ -28,6 +28,7 @@ use crate::config::Config;
 use crate::error::{Class, Error};
 use crate::ingest::adhoc::{self, AdhocUrl};
 use crate::model::{Event, EventClass, JobId, ProgressEvent, Provider, Record, State};
+use crate::report::printable::printable;
 use crate::report::terminal::Terminal;
 use crate::report::{board, failure};
 use crate::store::{Filter, JobStore, NewEvent, Recorded, Selection};
@@ -181,7 +182,7 @@ fn tell_of_losses(event: &Event, output: &mut Output) -> Result<bool> {
     }
     if event.class == EventClass::Unknown {
         let why = event.alert.as_deref().unwrap_or("its type is not known");
-        let why = board::printable(why);
+        let why = printable(why);
         errors.push(Error::invalid(format!(
             "understand the event: {why}; it is kept as it is"
         )));
@@ -190,7 +191,7 @@ fn tell_of_losses(event: &Event, output: &mut Output) -> Result<bool> {
         let kind = event.event_type.as_deref().unwrap_or("this type");
         output.note(&format!(
             "events of {} carry nothing to archive",
-            board::printable(kind)
+            printable(kind)
         ));
     }
     for error in &errors {
@@ -473,7 +474,6 @@ impl<'a> Screen<'a> {
     fn advise(&self, record: &Record, class: Class) {
         let action = record.action.as_deref().unwrap_or(class.action());
         let label = board::label(record);
-        self.output
-            .warn(&format!("{label}: {}", board::printable(action)));
+        self.output.warn(&format!("{label}: {}", printable(action)));
     }
 }

@@ -18,7 +18,8 @@ use super::{Context, archive, signals};
 use crate::config::Config;
 use crate::ingest::list::Window;
 use crate::model::{JobId, Layout};
-use crate::report::board::{self, Tone};
+use crate::report::board::Tone;
+use crate::report::printable::printable;
 use crate::store::JobStore;
 use crate::worker::walk::{Purpose, Sighting, Standing, Subject, Walked, Walker};
 
@@ -219,10 +220,9 @@ async fn walk(
     output: &mut Output,
     shutdown: &CancellationToken,
 ) -> Result<(Walked, Jobs)> {
-    let spinner = output.stderr.spinner(&format!(
-        "asking {} what exists",
-        board::printable(&subject.name)
-    ));
+    let spinner = output
+        .stderr
+        .spinner(&format!("asking {} what exists", printable(&subject.name)));
     let mut jobs = Jobs::default();
     let mut found = 0u64;
     let mut printed = Ok(());
@@ -285,22 +285,14 @@ fn tell(sighting: &Sighting, subject: &Subject, purpose: &Purpose, output: &mut 
         Standing::Failure => (Tone::Bad, "failed"),
     };
     let id = recording.identity().unwrap_or_default();
-    let mut line = format!(
-        "{word:<8} {}  {}",
-        time(event.event_time),
-        board::printable(id)
-    );
+    let mut line = format!("{word:<8} {}  {}", time(event.event_time), printable(id));
     if let Some(room) = &recording.room_name {
-        line.push_str(&format!("  {}", board::printable(room)));
+        line.push_str(&format!("  {}", printable(room)));
     }
-    let names: Vec<_> = event
-        .artifacts
-        .iter()
-        .map(|a| board::printable(&a.name))
-        .collect();
+    let names: Vec<_> = event.artifacts.iter().map(|a| printable(&a.name)).collect();
     line.push_str(&format!("  {}", names.join(", ")));
     for failure in &event.failures {
-        line.push_str(&format!("  {}", board::printable(&failure.message)));
+        line.push_str(&format!("  {}", printable(&failure.message)));
     }
     output.toned(tone, &line)
 }

@@ -5,8 +5,9 @@ use super::values::{self, Since};
 use super::{Context, wire};
 use crate::error::Class;
 use crate::model::{Record, State};
-use crate::report::board::{self, Tone, printable};
+use crate::report::board::{self, Tone};
 use crate::report::failure::{self, Group, ReportedLoss};
+use crate::report::printable::printable;
 use crate::store::{Filter, JobStore};
 
 /// Arguments of `failures`.

@@ -6,7 +6,8 @@ use super::output::{Output, Result};
 use super::values::{self, Since};
 use super::{Context, wire};
 use crate::model::{Provider, Record, State};
-use crate::report::board::{self, Tone, printable};
+use crate::report::board::{self, Tone};
+use crate::report::printable::printable;
 use crate::store::Filter;
 
 /// Arguments of `list`.

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::error::{Class, Error};
 use crate::report::board::Tone;
+use crate::report::printable::{printable, printable_lines, spelled_json};
 use crate::report::terminal::{Stderr, paint};
 
 /// Why a command ends with another exit code than 0.
@@ -75,11 +76,15 @@ impl Output {
         }
     }
 
-    /// A line of the result for a person.
+    /// A line of the result for a person, or several with their ends, without what a terminal would act on.
     ///
     /// # Errors
     /// When stdout can't be written. A reader that went away (`| head`) is none: the rest is dropped.
     pub fn line(&mut self, text: &str) -> Result {
+        self.write_line(&printable_lines(text))
+    }
+
+    fn write_line(&mut self, text: &str) -> Result {
         if self.is_closed {
             return Ok(());
         }
@@ -107,8 +112,8 @@ impl Output {
     /// # Errors
     /// As [`line`](Output::line).
     pub fn toned(&mut self, tone: Tone, text: &str) -> Result {
-        let line = paint(tone, text, self.is_colored);
-        self.line(&line)
+        let line = paint(tone, &printable(text), self.is_colored);
+        self.write_line(&line)
     }
 
     /// A result as JSON on a line of its own.
@@ -126,12 +131,12 @@ impl Output {
     pub fn json_lines(&mut self, values: &[impl Serialize]) -> Result {
         let lines = values
             .iter()
-            .map(serde_json::to_string)
+            .map(|value| serde_json::to_string(value).map(|json| spelled_json(&json)))
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| Error::internal("write JSON").with_source(error))?;
         match lines.is_empty() {
             true => Ok(()),
-            false => self.line(&lines.join("\n")),
+            false => self.write_line(&lines.join("\n")),
         }
     }
 
@@ -172,6 +177,23 @@ impl Output {
     pub fn error(&mut self, error: &Error) -> Result {
         self.tell(error.class(), FAILED_TO, &error.full_message(), None);
         Ok(())
+    }
+
+    /// Says how the command has to be written, in lines of our own. Answers with the exit code.
+    pub(super) fn misused(&mut self, text: &str) -> u8 {
+        let text = without_queries(text);
+        if self.is_json {
+            let error = serde_json::json!({
+                "error": {"class": Class::Invalid, "message": text, "action": null}
+            });
+            // What stdout does not take any more is still said on stderr.
+            let _ = self.json(&error);
+        }
+        for (number, line) in text.lines().enumerate() {
+            let intro = if number == 0 { "error: " } else { "" };
+            self.stderr.say(Tone::Bad, &format!("{intro}{line}"));
+        }
+        2
     }
 
     fn tell(&mut self, class: Class, intro: &str, message: &str, action: Option<&str>) {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::printable::printable;
 use crate::model::{JobId, ProgressEvent, Record, State};
 
 /// How a line is meant.
@@ -310,16 +311,6 @@ fn in_unit(count: u64, unit: usize) -> String {
     }
 }
 
-/// `text` without control characters, terminal escapes and marks that reorder a line: names and messages may
-/// come from guests.
-pub fn printable(text: &str) -> String {
-    let is_reordering = |c: char| matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    text.chars()
-        .map(|c| if matches!(c, '\n' | '\t') { ' ' } else { c })
-        .filter(|c| !c.is_control() && !is_reordering(*c))
-        .collect()
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use std::sync::Arc;
@@ -480,10 +471,5 @@ pub(crate) mod tests {
         }
         assert_eq!(bytes_of(1_572_864, 13_933_649), "1.5/13.3 MiB");
         assert_eq!(bytes_of(7, 974), "7/974 B");
-    }
-
-    #[test]
-    fn a_name_can_not_move_the_cursor_or_turn_the_line_around() {
-        assert_eq!(printable("a\u{1b}[2Jb\r\n\u{202e}c\u{9b}d"), "a[2Jb cd");
     }
 }

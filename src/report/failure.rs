@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::board::printable;
+use super::printable::printable;
 use crate::error::Class;
 use crate::model::Record;
 use crate::model::manifest::{ProviderFailureRecord, RecordingRecord};

@@ -3,5 +3,6 @@
 pub mod board;
 pub mod failure;
 pub mod metrics;
+pub mod printable;
 pub mod progress;
 pub mod terminal;

@@ -11,6 +11,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, P
 use jiff::{SignedDuration, Timestamp};
 
 use super::board::{self, Board, Change, Row, Tone};
+use super::printable::printable;
 use crate::model::{JobId, ProgressEvent, Record};
 
 /// More bars than this would scroll; the total still counts the rest.
@@ -42,14 +43,15 @@ impl Stderr {
         self.is_colored
     }
 
-    /// A line for a person, above the bars. That nobody reads it is no failure.
+    /// A line for a person, above the bars, without what a terminal would act on. That nobody reads it is no
+    /// failure.
     pub fn say(&self, tone: Tone, text: &str) {
         self.say_all(&self.line(tone, text));
     }
 
     /// What [`say`](Stderr::say) says.
     fn line(&self, tone: Tone, text: &str) -> String {
-        paint(tone, text, self.is_colored) + "\n"
+        paint(tone, &printable(text), self.is_colored) + "\n"
     }
 
     /// Lines, each with its end, in one write.
@@ -71,7 +73,7 @@ impl Stderr {
         }
         let bar = ProgressBar::new_spinner()
             .with_style(style("{spinner} {prefix}  {msg}"))
-            .with_prefix(text.to_owned());
+            .with_prefix(printable(text));
         let bar = self.bars.add(bar);
         bar.enable_steady_tick(std::time::Duration::from_millis(100));
         Spinner(Some(bar))
@@ -82,7 +84,7 @@ impl Spinner {
     /// How far it is.
     pub fn tell(&self, text: &str) {
         if let Some(bar) = &self.0 {
-            bar.set_message(text.to_owned());
+            bar.set_message(printable(text));
         }
     }
 

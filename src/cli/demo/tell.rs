@@ -11,8 +11,9 @@ use super::stage::Stage;
 use crate::cli::output::{Output, Result};
 use crate::cli::wire::Destination;
 use crate::model::{Kind, Record, State};
-use crate::report::board::{self, Tone, printable};
+use crate::report::board::{self, Tone};
 use crate::report::failure::{self, Group, ReportedLoss};
+use crate::report::printable::printable;
 
 pub(super) fn beginning(
     output: &Output,

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::error::Error;
-use crate::report::board::printable;
+use crate::report::printable::printable;
 
 /// A clock that is off by more can't be trusted with deadlines, and far more makes S3 refuse every request.
 const SKEW_MAX: SignedDuration = SignedDuration::from_secs(60);

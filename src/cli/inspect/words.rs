@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::report::board::{self, printable};
+use crate::report::board;
+use crate::report::printable::printable;
 
 /// The lines for a person. What is unknown is left out.
 pub(super) fn lines(description: &Value, now: Timestamp) -> Vec<String> {
