@@ -16,6 +16,7 @@ use crate::config::{self, Config, Layers};
 use crate::error::Error;
 use output::{Color, Failure, Output, Result};
 
+mod admin_token;
 mod archive;
 mod backfill;
 mod cancel;
@@ -141,7 +142,7 @@ fn explain(error: &clap::Error) -> ExitCode {
     let text = error.render().to_string();
     let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
     let mut output = Output::new(is_json, Color::Auto, false);
-    ExitCode::from(output.fail(&Failure::Usage(text.to_owned())))
+    ExitCode::from(output.misused(text))
 }
 
 fn dispatch(cli: Cli, output: &Output) -> Result {
@@ -151,8 +152,12 @@ fn dispatch(cli: Cli, output: &Output) -> Result {
         Command::Man => return completions::man(&mut output),
         _ => {}
     }
+    let config = load_config(&cli.global)?;
+    if let Some(file) = &config.implicit_file {
+        output.note(&format!("using {file}"));
+    }
     let context = Context {
-        config: load_config(&cli.global)?,
+        config,
         output,
         clock: Arc::new(SystemClock),
     };

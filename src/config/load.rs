@@ -5,11 +5,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
-use super::{Config, definition};
+use super::{Config, definition, implicit};
 use crate::error::{Error, Result};
-
-/// The file that is read when none is named, if it is there.
-const DEFAULT_FILE: &str = "harvester.toml";
 
 const ENVIRONMENT_PREFIX: &str = "HARVESTER_";
 
@@ -27,15 +24,23 @@ pub struct Layers {
 /// Reads, merges and checks the configuration.
 ///
 /// # Errors
-/// `invalid`, naming file, line and key, or the variable, or the flag. No error repeats a secret.
+/// `invalid`, naming file, line and key, or the variable, or the flag; or since `./harvester.toml`, which nobody named,
+/// may be somebody else's. No error repeats a secret.
 pub fn load(layers: &Layers) -> Result<Config> {
+    let mut implicit_file = None;
     let (mut table, folder) = match read_file(layers.file.as_deref())? {
         Some((path, text)) => {
+            if layers.file.is_none() {
+                implicit_file = Some(implicit::shown());
+            }
             let folder = path.parent().map(Path::to_owned).unwrap_or_default();
             (parse_file(&path, &text)?, folder)
         }
         None => (Table::new(), PathBuf::new()),
     };
+    if implicit_file.is_some() {
+        implicit::check_credentials(&table, layers)?;
+    }
     for (name, value) in &layers.environment {
         let Some(keys) = environment_keys(name) else {
             continue;
@@ -47,6 +52,7 @@ pub fn load(layers: &Layers) -> Result<Config> {
         overlay(&mut table, &format!("--set {key}"), &keys, value)?;
     }
     let mut config = read_table(table).map_err(Error::invalid)?;
+    config.implicit_file = implicit_file;
     for (name, source) in &mut config.sources {
         definition::resolve(name, source, &folder)?;
     }
@@ -55,10 +61,11 @@ pub fn load(layers: &Layers) -> Result<Config> {
 }
 
 fn read_file(named: Option<&Path>) -> Result<Option<(PathBuf, String)>> {
-    let path = named.unwrap_or(Path::new(DEFAULT_FILE));
+    let Some(path) = named else {
+        return implicit::read();
+    };
     match std::fs::read_to_string(path) {
         Ok(text) => Ok(Some((path.to_owned(), text))),
-        Err(error) if named.is_none() && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(error) => {
             let message = format!("read the configuration file {}", path.display());
             Err(Error::invalid(message).with_source(error))
@@ -101,7 +108,7 @@ fn plain(message: &str) -> String {
 ///
 /// Kubernetes gives every container variables about each service of its namespace, so a service called
 /// `harvester` makes `HARVESTER_PORT`, `HARVESTER_SERVICE_HOST` and the like: those are passed over.
-fn environment_keys(name: &str) -> Option<Vec<String>> {
+pub(super) fn environment_keys(name: &str) -> Option<Vec<String>> {
     let key = name.strip_prefix(ENVIRONMENT_PREFIX)?;
     let is_from_kubernetes =
         key == "PORT" || key.starts_with("PORT_") || key.starts_with("SERVICE_");

@@ -1,6 +1,7 @@
 //! The configuration: a TOML file, environment over it, flags over both; resolved once, at the edge.
 //!
-//! The file is the one that `--config` names, else `./harvester.toml` if it is there, else none.
+//! The file is the one that `--config` names, else `./harvester.toml` if it is there and nobody else can have written
+//! it, else none.
 //! Every key is also an environment variable `HARVESTER_SECTION__KEY`, such as
 //! `HARVESTER_ARCHIVE__BUCKET` or `HARVESTER_SOURCES__DAILY__API_KEY`; a list is then text with commas.
 //! Source names are compared without case and with `_` for `-`, so `HARVESTER_SOURCES__MY_DAILY__API_KEY`
@@ -18,6 +19,7 @@ use serde::Deserialize;
 use crate::model::Provider;
 
 mod definition;
+mod implicit;
 mod interval;
 mod lenient;
 mod load;
@@ -50,6 +52,9 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// The state.
     pub store: StoreConfig,
+    /// The file that was read without being named, as a person names it.
+    #[serde(skip)]
+    pub implicit_file: Option<String>,
 }
 
 impl Default for Config {
@@ -63,6 +68,7 @@ impl Default for Config {
             guard: GuardConfig::default(),
             limits: LimitsConfig::default(),
             store: StoreConfig::default(),
+            implicit_file: None,
         }
     }
 }
