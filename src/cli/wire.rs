@@ -23,8 +23,9 @@ use crate::report::metrics::Metrics;
 use crate::report::progress::Progress;
 use crate::schedule::retry::RetrySettings;
 use crate::source::Source;
-use crate::source::guard::{Guard, GuardSettings};
+use crate::source::guard::{Guard, GuardSettings, is_public};
 use crate::source::http::{HttpSettings, HttpSource};
+use crate::source::own_store::OwnStore;
 use crate::store::JobStore;
 use crate::store::sqlite::{Seat, SqliteStore};
 use crate::transfer::hls::{HlsKeys, HlsSettings};
@@ -38,6 +39,9 @@ const EMBEDDED_BUCKET: &str = "archive";
 
 /// Events that a slow watcher may be behind before it loses some.
 const PROGRESS_CAPACITY: usize = 1024;
+
+/// How long the name of the archive's endpoint may take to resolve at the start.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An upload slower than this has failed: a part of 5 MiB then takes almost three minutes.
 const SLOWEST_UPLOAD_BYTES_PER_SECOND: u64 = 32 * 1024;
@@ -71,6 +75,7 @@ pub struct Destination {
     /// For a person: what it is and how to look into it.
     pub description: String,
     embedded: Option<EmbeddedS3>,
+    own_store: Option<OwnStore>,
 }
 
 /// Whose embedded server to use.
@@ -213,7 +218,10 @@ impl House {
     ) -> Result<Arc<dyn Source>> {
         let mut listeners = listeners.to_vec();
         listeners.extend(destination.embedded.as_ref().map(EmbeddedS3::address));
-        let guard = House::guard(&self.config, &listeners);
+        let mut guard = House::guard(&self.config, &listeners);
+        if let Some(store) = &destination.own_store {
+            guard = guard.with_own_store(store.clone());
+        }
         let settings = HttpSettings {
             per_host: self.config.limits.per_host,
             clock: Arc::clone(&self.clock),
@@ -347,6 +355,10 @@ impl Places<'_> {
             objects: Arc::new(store),
             description,
             embedded: None,
+            own_store: match &archive.endpoint {
+                Some(endpoint) => own_store(endpoint, bucket).await,
+                None => None,
+            },
         })
     }
 
@@ -362,6 +374,7 @@ impl Places<'_> {
                 objects: Arc::new(objects),
                 description: describe_embedded(&root, &format!("http://{listen}")),
                 embedded: None,
+                own_store: None,
             });
         }
         let settings = EmbeddedSettings {
@@ -382,6 +395,7 @@ impl Places<'_> {
             objects: Arc::new(S3Store::connect(settings).await?),
             description: describe_embedded(&root, &server.endpoint()),
             embedded: Some(server),
+            own_store: None,
         })
     }
 
@@ -495,6 +509,22 @@ pub(super) async fn existing_store(context: &Context) -> Result<Option<Arc<dyn J
         return Ok(None);
     }
     Ok(Some(Arc::new(SqliteStore::open(&path).await?)))
+}
+
+/// The configured store, as the guard knows it. One whose name can't be resolved now is refused by its name.
+async fn own_store(endpoint: &str, bucket: &str) -> Option<OwnStore> {
+    let endpoint = url::Url::parse(endpoint).ok()?;
+    let found = async {
+        let found = tokio::task::spawn_blocking({
+            let endpoint = endpoint.clone();
+            move || endpoint.socket_addrs(|| None)
+        });
+        found.await.ok()?.ok()
+    };
+    let found = tokio::time::timeout(RESOLVE_TIMEOUT, found).await;
+    let found = found.ok().flatten().unwrap_or_default();
+    let found: Vec<_> = found.iter().map(SocketAddr::ip).collect();
+    Some(OwnStore::new(&endpoint, bucket, &found, is_public))
 }
 
 fn upload_options(archive: &ArchiveConfig) -> UploadOptions {

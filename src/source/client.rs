@@ -130,7 +130,7 @@ impl GuardedResolver {
         for address in &found {
             let verdict = self.guard.judge_address(address.ip()).and_then(|()| {
                 if self.is_wary && self.guard.is_own_address(address.ip()) {
-                    Err("the harvester's own listener")
+                    Err("where the harvester or its object store listens")
                 } else {
                     Ok(())
                 }
@@ -204,7 +204,7 @@ mod tests {
         );
         assert_eq!(
             resolve(&both, true).await.unwrap_err(),
-            "localhost resolves to the harvester's own listener"
+            "localhost resolves to where the harvester or its object store listens"
         );
     }
 }

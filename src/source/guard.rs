@@ -11,7 +11,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnet::IpNet;
 use url::{Host, Url};
 
+use super::own_store::OwnStore;
 use crate::error::{Class, Error, Result};
+use crate::signed_url;
 
 /// What the operator allows beyond the public internet over https.
 #[derive(Clone, Debug, Default)]
@@ -20,7 +22,7 @@ pub struct GuardSettings {
     pub allow_networks: Vec<IpNet>,
     /// Whether plain http is allowed.
     pub allow_http: bool,
-    /// Our own listeners: never an origin, also where loopback is allowed.
+    /// Our own listeners and object store: never an origin, also where loopback is allowed.
     pub forbidden: Vec<SocketAddr>,
 }
 
@@ -28,12 +30,24 @@ pub struct GuardSettings {
 #[derive(Clone, Debug, Default)]
 pub struct Guard {
     settings: GuardSettings,
+    own_store: Option<OwnStore>,
 }
 
 impl Guard {
     /// A guard with these exceptions.
     pub fn new(settings: GuardSettings) -> Guard {
-        Guard { settings }
+        Guard {
+            settings,
+            own_store: None,
+        }
+    }
+
+    /// Also refuses our own object store, by its names and, where only our network reaches it, by its addresses.
+    #[must_use]
+    pub fn with_own_store(mut self, store: OwnStore) -> Guard {
+        self.settings.forbidden.extend(store.addresses());
+        self.own_store = Some(store);
+        self
     }
 
     /// The URL `url`, if it may be asked. `allow_hosts` (`example.com`, `*.example.com`) narrows the hosts;
@@ -70,6 +84,13 @@ impl Guard {
                 "host {host} is not among the source's allow_hosts"
             )));
         }
+        signed_url::check_place(&parsed)
+            .map_err(|why| refused(format!("the URL can't be asked: {why}")))?;
+        if let Some(store) = &self.own_store
+            && store.is_named_by(&parsed)
+        {
+            return Err(refused(format!("{host} is the archive's own object store")));
+        }
         let port = parsed.port_or_known_default().unwrap_or_default();
         let address = match host {
             Host::Ipv4(v4) => IpAddr::V4(v4),
@@ -81,7 +102,7 @@ impl Guard {
             .map_err(|reason| refused(format!("{host} is {reason}")))?;
         if self.is_own_listener(address, port) {
             return Err(refused(format!(
-                "{host}:{port} is the harvester's own listener"
+                "{host}:{port} is the harvester's own listener or object store"
             )));
         }
         Ok(parsed)
@@ -132,6 +153,14 @@ impl Guard {
     }
 }
 
+/// Whether everybody can reach `address`.
+pub fn is_public(address: IpAddr) -> bool {
+    match plain(address) {
+        IpAddr::V4(v4) => judge_v4(v4).is_ok(),
+        IpAddr::V6(v6) => judge_v6(v6).is_ok(),
+    }
+}
+
 /// Whether what listens at `listener` may be reached through `address`. A listener on all interfaces
 /// may have any address that is not public.
 fn answers(listener: SocketAddr, address: IpAddr) -> bool {
@@ -140,11 +169,7 @@ fn answers(listener: SocketAddr, address: IpAddr) -> bool {
     if address == ours || address.is_unspecified() {
         return true;
     }
-    ours.is_unspecified()
-        && match address {
-            IpAddr::V4(v4) => judge_v4(v4).is_err(),
-            IpAddr::V6(v6) => judge_v6(v6).is_err(),
-        }
+    ours.is_unspecified() && !is_public(address)
 }
 
 fn refused(reason: impl Into<String>) -> Error {
@@ -348,6 +373,9 @@ mod tests {
             ("https://example.com\\@127.0.0.1/a", "rewritten"),
             ("https://", "can't be read"),
             ("recording.mp4", "can't be read"),
+            // D8
+            ("https://example.com:0/a", "port is 0"),
+            ("https://8.8.8.8:0/a", "port is 0"),
         ] {
             let said = verdict(&strict(), url);
             assert!(said.contains(reason), "{url}: {said}");

@@ -18,6 +18,7 @@ pub mod client;
 pub mod guard;
 pub mod hls;
 pub mod http;
+pub mod own_store;
 pub mod zip;
 
 /// What to open.

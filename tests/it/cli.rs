@@ -2,6 +2,8 @@
 
 mod custom;
 mod journey;
+mod own_store;
+mod trust;
 
 use std::net::TcpListener;
 use std::path::Path;
