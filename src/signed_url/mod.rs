@@ -20,13 +20,15 @@ pub struct SignedUrl {
 }
 
 /// A header that a URL needs to be opened, such as a token that came with it. It is sent to the hosts that it is
-/// meant for and to no other, wherever a redirect leads; it is never shown.
+/// meant for, over the scheme and to the port of the URL that it came with, and to no other, wherever a redirect
+/// leads; it is never shown.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct UrlHeader {
     /// The header's name.
     pub name: String,
     value: String,
-    /// Who may see it: `host`, or `*.domain` for every host below one.
+    /// Who may see it: `host`, or `*.domain` for every host below one. Over plain http it is sent only where the
+    /// entry begins with `http://`.
     pub hosts: Vec<String>,
 }
 
@@ -45,11 +47,17 @@ impl UrlHeader {
         &self.value
     }
 
-    fn is_for(&self, host: &str) -> bool {
+    fn is_for(&self, scheme: &str, host: &str) -> bool {
         let host = host.trim_end_matches('.');
-        self.hosts
-            .iter()
-            .any(|allowed| match allowed.strip_prefix("*.") {
+        self.hosts.iter().any(|entry| {
+            let (allowed_scheme, allowed) = match entry.strip_prefix(PLAIN_HTTP) {
+                Some(allowed) => ("http", allowed),
+                None => ("https", entry.as_str()),
+            };
+            if scheme != allowed_scheme {
+                return false;
+            }
+            match allowed.strip_prefix("*.") {
                 Some(domain) => host
                     .len()
                     .checked_sub(domain.len() + 1)
@@ -58,9 +66,13 @@ impl UrlHeader {
                     .and_then(|end| end.strip_prefix('.'))
                     .is_some_and(|end| end.eq_ignore_ascii_case(domain)),
                 None => host.eq_ignore_ascii_case(allowed),
-            })
+            }
+        })
     }
 }
+
+/// What a host's entry begins with where a header may go out in clear.
+pub const PLAIN_HTTP: &str = "http://";
 
 impl fmt::Debug for UrlHeader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -89,9 +101,15 @@ impl SignedUrl {
         self.header.as_deref()
     }
 
-    /// The header to send to `host`: none to a host that it is not meant for.
-    pub fn header_for(&self, host: &str) -> Option<&UrlHeader> {
-        self.header().filter(|header| header.is_for(host))
+    /// The header to send with a request for `target`: none to a host that it is not meant for, and none over
+    /// another scheme or to another port than this URL's own.
+    pub fn header_for(&self, target: &Url) -> Option<&UrlHeader> {
+        let header = self.header()?;
+        let own = Url::parse(&self.url).ok()?;
+        let is_same_way = own.scheme() == target.scheme()
+            && own.port_or_known_default() == target.port_or_known_default();
+        let host = target.host_str()?;
+        (is_same_way && header.is_for(target.scheme(), host)).then_some(header)
     }
 
     /// Keeps `url` as it is, if it can be fetched at all: absolute, http or https, with a host.
@@ -154,8 +172,31 @@ fn check_usable(url: &str) -> Result<(), &'static str> {
         return Err("it names no host");
     }
     let parsed = Url::parse(url).map_err(|_| "it is not a valid URL")?;
-    if parsed.host_str().is_none_or(str::is_empty) {
+    check_place(&parsed)
+}
+
+/// Whether two names of hosts are the same to DNS.
+pub fn same_host(one: &str, other: &str) -> bool {
+    let plain = |host: &str| host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    plain(one) == plain(other)
+}
+
+/// Whether there can be a server where `url` says: its host has a length that DNS allows (253 bytes, 63 a label), and
+/// its port is not 0.
+///
+/// # Errors
+/// Why not, free of secrets; fits after "since".
+pub fn check_place(url: &Url) -> Result<(), &'static str> {
+    let host = url.host_str().filter(|host| !host.is_empty());
+    let Some(host) = host else {
         return Err("it names no host");
+    };
+    let name = host.strip_suffix('.').unwrap_or(host);
+    if name.len() > 253 || name.split('.').any(|label| label.len() > 63) {
+        return Err("its host is longer than a name of DNS can be");
+    }
+    if url.port() == Some(0) {
+        return Err("its port is 0");
     }
     Ok(())
 }
@@ -199,6 +240,30 @@ mod tests {
         }
     }
 
+    // D8
+    #[test]
+    fn a_place_where_no_server_can_be_is_not_usable() {
+        let label = "a".repeat(63);
+        let longest = [label.as_str(); 4].join(".");
+        let (longest, too_long) = (&longest[..253], &longest[..254]);
+        for url in [
+            format!("https://{label}.example/x"),
+            format!("https://{longest}/x"),
+            format!("https://{longest}./x"),
+        ] {
+            assert_eq!(SignedUrl::usable(&url).err(), None, "{url}");
+        }
+        for url in [
+            format!("https://{label}a.example/x"),
+            format!("https://example.{label}a/x"),
+            format!("https://{too_long}/x"),
+            "https://example.com:0/x".to_owned(),
+            "http://127.0.0.1:00/x".to_owned(),
+        ] {
+            assert!(SignedUrl::usable(&url).is_err(), "{url}");
+        }
+    }
+
     #[test]
     fn what_is_kept_is_what_came_byte_for_byte() {
         let raw = "https://host/a%2fb/../c?x=%7E&X-Amz-Signature=0f&&y";
@@ -229,22 +294,36 @@ mod tests {
     #[test]
     fn a_header_is_for_its_hosts_only_and_never_shown() {
         let hosts = vec!["zoom.us".to_owned(), "*.zoom.us".to_owned()];
-        let url = SignedUrl::new("https://a.zoom.us/f");
-        let url = url.with_header(UrlHeader::new("authorization", "Bearer SECRET", hosts));
-        for (host, is_for) in [
-            ("zoom.us", true),
-            ("ZOOM.us.", true),
-            ("a.b.zoom.us", true),
-            ("evilzoom.us", false),
-            (".zoom.us", false),
-            ("zoom.us.evil.example", false),
-            ("us", false),
-            ("", false),
-            ("\u{fc}\u{fc}.us", false),
+        let header = UrlHeader::new("authorization", "Bearer SECRET", hosts);
+        let url = SignedUrl::new("https://a.zoom.us/f").with_header(header.clone());
+        let is_sent =
+            |url: &SignedUrl, target: &str| url.header_for(&Url::parse(target).unwrap()).is_some();
+        for (target, is_for) in [
+            ("https://zoom.us/", true),
+            ("https://ZOOM.us./x", true),
+            ("https://a.b.zoom.us:443/", true),
+            ("https://evilzoom.us/", false),
+            ("https://zoom.us.evil.example/", false),
+            ("https://us/", false),
+            ("https://\u{fc}\u{fc}.us/", false),
+            // S19: the same host by another way.
+            ("http://a.zoom.us/f", false),
+            ("http://a.zoom.us:443/f", false),
+            ("https://a.zoom.us:8443/f", false),
         ] {
-            assert_eq!(url.header_for(host).is_some(), is_for, "{host}");
+            assert_eq!(is_sent(&url, target), is_for, "{target}");
         }
         assert!(!format!("{url:?} {:?} {url}", url.header()).contains("SECRET"));
+        // A URL that itself is plain http does not carry it in clear, unless the operator wrote so.
+        let plain = SignedUrl::new("http://zoom.us/f").with_header(header);
+        assert!(!is_sent(&plain, "http://zoom.us/f"));
+        let hosts = vec!["http://zoom.us".to_owned()];
+        let plain = SignedUrl::new("http://zoom.us/f").with_header(UrlHeader::new(
+            "authorization",
+            "Bearer SECRET",
+            hosts,
+        ));
+        assert!(is_sent(&plain, "http://zoom.us/f"));
     }
 
     #[test]

@@ -346,8 +346,8 @@ fn asking(url: &Url, request: &OpenRequest) -> Result<Request<Empty<Bytes>>> {
     headers.insert(USER_AGENT, HeaderValue::from_static(http1::USER_AGENT));
     headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
     headers.insert(ACCEPT_ENCODING, client::IDENTITY);
-    // Looked up for this host: a redirect elsewhere goes without.
-    if let Some(own) = url.host_str().and_then(|host| request.url.header_for(host)) {
+    // Looked up for this hop: a redirect elsewhere goes without.
+    if let Some(own) = request.url.header_for(url) {
         let name =
             HeaderName::try_from(&*own.name).map_err(|error| unsendable().with_source(error))?;
         headers.insert(name, header_value(&own.name, own.expose())?);

@@ -484,6 +484,29 @@ fn a_success_without_any_url_asks_the_api() {
     assert!(event.alert.is_some());
 }
 
+// D8
+#[test]
+fn a_daily_body_of_type_and_payload_alone_is_recognised() {
+    for (kind, payload) in [
+        ("recording.ready-to-download", json!({"recording_id": "r"})),
+        ("recording.error", json!({"room_name": "r"})),
+        ("transcript.ready-to-download", json!({})),
+        ("meeting.ended", json!({})),
+    ] {
+        let body = json!({"type": kind, "payload": payload}).to_string();
+        let found = recording_harvester::ingest::recognise(body.as_bytes());
+        assert_eq!(found, Some(Provider::Daily), "{body}");
+    }
+    for body in [
+        json!({"type": "something.else", "payload": {}}),
+        json!({"type": "recording.ready-to-download", "payload": []}),
+        json!({"type": "recording.ready-to-download"}),
+    ] {
+        let found = recording_harvester::ingest::recognise(body.to_string().as_bytes());
+        assert_eq!(found, None, "{body}");
+    }
+}
+
 #[test]
 fn doubled_keys_and_other_oddities_of_json_are_forgiven() {
     let doubled = r#"{"version":"1.1.0","type":"transcript.ready-to-download","id":"x",

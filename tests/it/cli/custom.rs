@@ -32,7 +32,7 @@ fn configure(folder: &Path) -> std::path::PathBuf {
         let text = std::fs::read_to_string(format!("deploy/sources/{name}.toml")).unwrap();
         let text = text.replace(
             r#"hosts = ["zoom.us", "*.zoom.us"]"#,
-            r#"hosts = ["127.0.0.1"]"#,
+            r#"hosts = ["http://127.0.0.1"]"#,
         );
         std::fs::write(folder.join(format!("sources/{name}.toml")), text).unwrap();
     }

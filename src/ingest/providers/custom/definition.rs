@@ -15,6 +15,7 @@ use super::signing::{EncodingName, SchemeName, SignatureTable};
 use super::template::Template;
 use crate::ingest::signature::{Encoding, KeyForm, Scheme};
 use crate::model::{Format, Kind, Provider};
+use crate::signed_url::PLAIN_HTTP;
 
 /// A provider as the configuration defines it; checked as a whole when it is read.
 #[derive(Clone, Debug, Deserialize)]
@@ -286,12 +287,13 @@ impl ArtifactTable {
             return Err("header.value may hold paths such as {$.token}".to_owned());
         }
         let is_host = |host: &String| {
+            let host = host.strip_prefix(PLAIN_HTTP).unwrap_or(host);
             let plain = host.strip_prefix("*.").unwrap_or(host);
             !plain.is_empty() && !plain.contains(['*', '/', ':', '@', '?'])
         };
         if header.hosts.is_empty() || !header.hosts.iter().all(is_host) {
             return Err(
-                "header.hosts must name who may see the header: `host`, or `*.` and a domain"
+                "header.hosts must name who may see the header: `host`, or `*.` and a domain (over plain http: `http://` and that)"
                     .to_owned(),
             );
         }
