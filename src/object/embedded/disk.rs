@@ -81,13 +81,13 @@ pub(super) struct Disk {
 impl Disk {
     /// Opens the folder, finishes what a crash interrupted, and reads the index.
     pub(super) fn open(root: &Path) -> io::Result<Disk> {
-        create_private(root)?;
+        files::create_folders(root)?;
         let root = root.canonicalize()?;
         let lock = File::create(root.join(".lock"))?;
         lock.try_lock().map_err(io::Error::from)?;
         files::remove_folder(&root.join(".tmp"))?;
         for folder in [".tmp", ".staged", ".meta"] {
-            fs::create_dir_all(root.join(folder))?;
+            files::create_folders(root.join(folder))?;
         }
         let disk = Disk {
             index: RwLock::default(),
@@ -125,8 +125,8 @@ impl Disk {
     /// Makes a bucket; says whether it is new.
     pub(super) fn create_bucket(&self, bucket: &str) -> io::Result<bool> {
         let _commit = self.committing();
-        fs::create_dir_all(self.root.join(bucket))?;
-        fs::create_dir_all(self.root.join(".meta").join(bucket))?;
+        files::create_folders(self.root.join(bucket))?;
+        files::create_folders(self.root.join(".meta").join(bucket))?;
         files::sync_folder(&self.root)?;
         let mut index = self.write();
         let is_new = !index.contains_key(bucket);
@@ -250,7 +250,7 @@ impl Disk {
     fn choose_path(&self, bucket: &str, key: &str) -> io::Result<PathBuf> {
         if let Some(placed) = self.read().get(bucket).and_then(|keys| keys.get(key)) {
             let folder = self.root.join(bucket).join(&placed.path);
-            fs::create_dir_all(folder.parent().unwrap_or(&self.root))?;
+            files::create_folders(folder.parent().unwrap_or(&self.root))?;
             return Ok(placed.path.clone());
         }
         let home = self.root.join(bucket);
@@ -258,7 +258,7 @@ impl Disk {
             let target = home.join(&plain);
             let has_folder = target
                 .parent()
-                .is_some_and(|p| fs::create_dir_all(p).is_ok());
+                .is_some_and(|p| files::create_folders(p).is_ok());
             // Something is there that is not this key: another key's folder, or another spelling.
             let is_taken = target.symlink_metadata().is_ok();
             if has_folder && !is_taken {
@@ -266,7 +266,7 @@ impl Disk {
             }
         }
         let odd = names::odd_path(key);
-        fs::create_dir_all(home.join(&odd).parent().unwrap_or(&home))?;
+        files::create_folders(home.join(&odd).parent().unwrap_or(&home))?;
         Ok(odd)
     }
 
@@ -312,7 +312,7 @@ impl Disk {
         let staged = self.root.join(".staged").join(&entry.staged);
         let target = self.root.join(bucket).join(&entry.path);
         let file = if staged.exists() {
-            fs::create_dir_all(target.parent().unwrap_or(&self.root))?;
+            files::create_folders(target.parent().unwrap_or(&self.root))?;
             self.settle(bucket, &entry, &staged)
         } else {
             target
@@ -377,16 +377,4 @@ fn folder_names(root: &Path) -> io::Result<Vec<String>> {
         }
     }
     Ok(names)
-}
-
-/// Recordings are private: the folder, where we make it, is its owner's alone.
-fn create_private(root: &Path) -> io::Result<()> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt as _;
-        builder.mode(0o700);
-    }
-    builder.create(root)
 }

@@ -8,16 +8,22 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tempfile::NamedTempFile;
 
-/// A file in `folder` that removes itself unless it is persisted. Readable as the umask says, since people
-/// are meant to open the archive's files.
+/// A file in `folder` that removes itself unless it is persisted. Its mode is 0600: recordings are private also
+/// where the folder was made by somebody else and is open.
 pub(super) fn temporary(folder: &Path) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
+    NamedTempFile::new_in(folder)
+}
+
+/// Makes `folder` and those above it that are missing. Recordings are private: what we make is its owner's alone.
+pub(super) fn create_folders(folder: impl AsRef<Path>) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
     #[cfg(unix)]
     {
-        use std::os::unix::fs::PermissionsExt as _;
-        builder.permissions(fs::Permissions::from_mode(0o666));
+        use std::os::unix::fs::DirBuilderExt as _;
+        builder.mode(0o700);
     }
-    builder.tempfile_in(folder)
+    builder.create(folder)
 }
 
 /// Writes `document` as `folder/name`: after a crash the old or the new one is there.

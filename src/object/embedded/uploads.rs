@@ -80,7 +80,7 @@ impl Uploads {
     /// Reads what an earlier process left; a folder without a note never became an upload.
     pub(super) fn open(root: &Path, scratch: PathBuf) -> io::Result<Uploads> {
         let folder = root.join(".uploads");
-        fs::create_dir_all(&folder)?;
+        files::create_folders(&folder)?;
         let mut open = BTreeMap::new();
         for entry in fs::read_dir(&folder)? {
             let path = entry?.path();

@@ -75,11 +75,12 @@ pub(super) fn io_error(error: io::Error) -> S3Error {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
     );
     if !is_full {
+        tracing::error!(%error, "the embedded S3 server failed to use its disk");
         return S3Error::with_source(S3ErrorCode::InternalError, Box::new(error));
     }
     let mut refusal = S3Error::with_message(
         S3ErrorCode::Custom("XMinioStorageFull".into()),
-        "The disk has reached its limit.",
+        "the disk of the embedded S3 server is full: make room, what waits then goes on",
     );
     refusal.set_status_code(StatusCode::INSUFFICIENT_STORAGE);
     refusal
