@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod cli;
+mod deploy;
 mod harness;
 mod house;
 mod ingest;
