@@ -7,10 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use secrecy::SecretString;
 use tokio::net::TcpListener;
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
+use super::admin_token::AdminToken;
 use super::output::{Failure, Output, Result};
 use super::wire::{Destination, Embedded, House};
 use super::{Context, senders, signals};
@@ -80,13 +82,16 @@ async fn serve(role: Role, context: Context, shutdown: CancellationToken) -> Res
         true => Some(house.destination(Embedded::Own).await?),
         false => None,
     };
+    // Its file is there as long as the worker is, and before anybody hears of it.
+    let own_token = listeners.own_token(&house.config);
     announce(&listeners, destination.as_ref(), &mut output)?;
     let is_ready = Arc::new(AtomicBool::new(true));
     let mut tasks = JoinSet::new();
     if let Some(destination) = &destination {
         start_worker(&house, destination, &listeners, &shutdown, &mut tasks)?;
     }
-    listeners.serve(&house, &is_ready, &shutdown, &mut tasks);
+    let secret = own_token.as_ref().map(AdminToken::secret);
+    listeners.serve(&house, secret, &is_ready, &shutdown, &mut tasks);
     let store = Arc::clone(&house.store);
     // Only a new start helps then, so this one has to end.
     let lost = async move { Err(store.lost().await) };
@@ -148,9 +153,26 @@ impl Listeners {
         public.into_iter().chain([self.admin_address]).collect()
     }
 
+    /// The token for whoever may read our files; `None` where others reach the listener, who know the configured one.
+    fn own_token(&self, config: &Config) -> Option<AdminToken> {
+        if !self.admin_address.ip().is_loopback() {
+            return None;
+        }
+        let made = AdminToken::make(&config.data_dir, self.admin_address);
+        made.inspect_err(|error| {
+            let cause = tracing::field::display(error);
+            tracing::warn!(
+                cause,
+                "no token for `watch` and the API can be kept in data_dir: set admin.token"
+            );
+        })
+        .ok()
+    }
+
     fn serve(
         self,
         house: &House,
+        own_token: Option<SecretString>,
         is_ready: &Arc<AtomicBool>,
         shutdown: &CancellationToken,
         tasks: &mut JoinSet<Result<(), Error>>,
@@ -161,6 +183,7 @@ impl Listeners {
             metrics: Arc::clone(&house.metrics),
             clock: Arc::clone(&house.clock),
             token: house.config.admin.token.clone(),
+            own_token,
             address: self.admin_address,
             ready: Arc::clone(is_ready),
             bell: Arc::clone(&house.bell),

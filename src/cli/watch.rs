@@ -8,9 +8,9 @@ use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
 use super::output::{Failure, Output, Result};
-use super::{Context, signals};
+use super::{Context, admin_token, signals};
 use crate::clock::SharedClock;
-use crate::config::AdminConfig;
+use crate::config::Config;
 use crate::error::{Class, Error};
 use crate::model::ProgressEvent;
 use crate::report::terminal::Terminal;
@@ -46,7 +46,7 @@ pub(super) async fn watch(_args: WatchArgs, context: Context) -> Result {
         output: &mut output,
         clock,
     };
-    let followed = follow(&client, &config.admin, &mut screen, &shutdown);
+    let followed = follow(&client, &config, &mut screen, &shutdown);
     let ended = signals::heeding(&signals_output, &shutdown, followed).await?;
     // Totals of nothing would stand above the reason.
     if ended.is_ok() {
@@ -59,7 +59,7 @@ pub(super) async fn watch(_args: WatchArgs, context: Context) -> Result {
 /// connection has to work: later the worker may just be starting again.
 async fn follow(
     client: &reqwest::Client,
-    admin: &AdminConfig,
+    config: &Config,
     screen: &mut Screen<'_>,
     shutdown: &CancellationToken,
 ) -> Result {
@@ -68,8 +68,8 @@ async fn follow(
     let mut wait = FIRST_WAIT;
     loop {
         let attempt = async {
-            let response = connect(client, admin).await?;
-            let address = admin.listen;
+            let response = connect(client, config).await?;
+            let address = config.admin.listen;
             screen
                 .output
                 .note(&format!("watching the worker at {address}"));
@@ -101,12 +101,15 @@ async fn follow(
     }
 }
 
-async fn connect(client: &reqwest::Client, admin: &AdminConfig) -> Result<reqwest::Response> {
-    let address = admin.listen;
+async fn connect(client: &reqwest::Client, config: &Config) -> Result<reqwest::Response> {
+    let address = config.admin.listen;
     let mut request = client
         .get(format!("http://{}/api/v1/progress", reachable(address)))
         .header(crate::server::admin::API_HEADER, "1");
-    if let Some(token) = &admin.token {
+    // Each time anew: the worker may have been started again. The configured token, which is kept, is shown only to
+    // workers whose files we can't read.
+    let own = admin_token::read(&config.data_dir, address);
+    if let Some(token) = own.as_ref().or(config.admin.token.as_ref()) {
         request = request.bearer_auth(token.expose_secret());
     }
     let response = request.send().await.map_err(|error| {
@@ -122,7 +125,10 @@ async fn connect(client: &reqwest::Client, admin: &AdminConfig) -> Result<reqwes
         200 => Ok(response),
         401 | 403 => Err(Error::new(
             Class::Denied,
-            format!("watch the worker at {address}: it refuses our admin.token"),
+            format!(
+                "watch the worker at {address}: it refuses our token (run this as the worker's user with its \
+                 data_dir, or set admin.token for both)"
+            ),
         )
         .into()),
         503 => Err(Error::transient(

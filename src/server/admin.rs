@@ -3,8 +3,9 @@
 //! Loopback is no authentication: any page in a browser on this machine can post to it, and a name
 //! that is made to point here later reaches it too (DNS rebinding). So each request has to name this
 //! listener in `Host`, come from no other `Origin`, and on `/api/*` carry a header that no page can send
-//! across origins without asking first. A token is required as well when one is set, and one has to be set
-//! when others can reach the address.
+//! across origins without asking first. Other users of the machine reach it as well, so the API asks for a token
+//! there, too: the configured one, or one that the worker makes at each start for whoever may read its files. One has
+//! to be configured when others can reach the address.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -44,8 +45,10 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     /// What time it is.
     pub clock: SharedClock,
-    /// Bearer token; required when `address` is not loopback.
+    /// Bearer token of the configuration; required when `address` is not loopback.
     pub token: Option<SecretString>,
+    /// Bearer token of this start: as good as the configured one, and required by the API without one.
+    pub own_token: Option<SecretString>,
     /// Where it really listens (the port that was given, not 0).
     pub address: SocketAddr,
     /// Whether this process wants traffic: set after the start, cleared when a shutdown begins.
@@ -73,8 +76,13 @@ impl Admin {
 
 /// The routes of the operator's listener.
 pub fn router(admin: Arc<Admin>) -> Router {
-    let operator = Router::new()
+    let scraped = Router::new()
         .route("/metrics", get(render_metrics))
+        .layer(from_fn_with_state(
+            Arc::clone(&admin),
+            require_configured_token,
+        ));
+    let operator = Router::new()
         .nest("/api/v1", api::router(&admin))
         .fallback(not_found)
         .layer(from_fn_with_state(Arc::clone(&admin), require_token));
@@ -82,6 +90,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/", get(front_page))
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
+        .merge(scraped)
         .merge(operator)
         .layer(from_fn_with_state(Arc::clone(&admin), require_own_origin))
         .layer(from_fn(add_strict_headers))
@@ -130,29 +139,50 @@ async fn require_token(
     request: Request,
     next: Next,
 ) -> Result<Response, Refusal> {
-    if is_authorized(&admin, request.headers()) {
+    let is_required = admin.token.is_some() || admin.own_token.is_some();
+    authorize(&admin, is_required, request, next).await
+}
+
+/// For counts, which name nobody: whoever collects them on this machine needs no token unless one is configured.
+async fn require_configured_token(
+    State(admin): State<Arc<Admin>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    authorize(&admin, admin.token.is_some(), request, next).await
+}
+
+async fn authorize(
+    admin: &Admin,
+    is_required: bool,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    let is_open = !is_required && admin.address.ip().is_loopback();
+    if is_open || is_authorized(admin, request.headers()) {
         return Ok(next.run(request).await);
     }
     Err(Refusal::new(
         StatusCode::UNAUTHORIZED,
         Class::Denied,
-        "the bearer token of `admin.token` is needed",
+        "the bearer token of `admin.token` or of the file admin-PORT.token in `data_dir` is needed",
     ))
 }
 
 fn is_authorized(admin: &Admin, headers: &HeaderMap) -> bool {
-    let Some(token) = &admin.token else {
-        return admin.address.ip().is_loopback();
-    };
     let presented = headers
         .get(header::AUTHORIZATION)
         .map(HeaderValue::as_bytes)
         .and_then(|value| value.split_at_checked("Bearer ".len()))
         .filter(|(scheme, _)| scheme.eq_ignore_ascii_case(b"Bearer "))
         .map(|(_, token)| token);
-    presented.is_some_and(|presented| {
-        signature::is_shared_secret(presented, std::slice::from_ref(token))
-    })
+    let tokens: Vec<_> = admin
+        .token
+        .iter()
+        .chain(&admin.own_token)
+        .cloned()
+        .collect();
+    presented.is_some_and(|presented| signature::is_shared_secret(presented, &tokens))
 }
 
 async fn require_own_origin(

@@ -129,7 +129,9 @@ async fn whatever_is_posted_gets_its_answer_and_what_is_taken_is_kept() {
 
     let client = local_client(Some(PATIENCE)).unwrap();
     let events = client.get(format!("http://{}/api/v1/events", running.admin));
-    let events = events.header("X-Harvester", "1").send().await.unwrap();
+    let token = running.admin_token(&config);
+    let events = events.header("X-Harvester", "1").bearer_auth(token);
+    let events = events.send().await.unwrap();
     let events: Value = serde_json::from_str(&events.text().await.unwrap()).unwrap();
     assert_eq!(
         events["events"].as_array().unwrap().len(),

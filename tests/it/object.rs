@@ -6,3 +6,4 @@ mod embedded;
 mod faults;
 mod moto;
 mod options;
+mod private;

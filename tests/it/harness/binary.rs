@@ -126,6 +126,12 @@ impl Running {
         format!("http://{}/webhooks/{source}", self.webhooks)
     }
 
+    /// The token of its API, which it keeps beside its state.
+    pub fn admin_token(&self, config: &Path) -> String {
+        let name = format!("data/admin-{}.token", self.admin.port());
+        std::fs::read_to_string(config.with_file_name(name)).unwrap()
+    }
+
     /// SIGKILL: nothing in the process runs after it.
     pub async fn kill(mut self) {
         self.child.start_kill().unwrap();

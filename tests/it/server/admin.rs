@@ -26,6 +26,11 @@ struct Desk {
 
 impl Desk {
     async fn start(token: Option<&str>) -> Desk {
+        Desk::start_with(token, None).await
+    }
+
+    /// With a token of this start besides.
+    async fn start_with(token: Option<&str>, own_token: Option<&str>) -> Desk {
         let world = World::start().await;
         let progress = Progress::new(64);
         let emit = progress.emit();
@@ -43,6 +48,7 @@ impl Desk {
                 metrics: Arc::clone(&world.metrics),
                 clock: ManualClock::at("2026-03-02T10:40:00Z".parse().unwrap()),
                 token: token.map(Into::into),
+                own_token: own_token.map(Into::into),
                 address,
                 ready: Arc::clone(&ready),
                 bell: Arc::clone(&bell),
@@ -178,6 +184,34 @@ async fn t24_with_a_token_every_route_but_the_probes_needs_it() {
     assert_eq!(desk.send("GET", "/metrics", &headers, "").await.status, 200);
     for path in ["/healthz", "/readyz", "/"] {
         assert_eq!(desk.send("GET", path, &[], "").await.status, 200, "{path}");
+    }
+}
+
+// S19
+#[tokio::test]
+async fn on_loopback_other_users_need_the_token_of_this_start() {
+    let desk = Desk::start_with(None, Some(TOKEN)).await;
+    for (method, path) in API.into_iter().chain([("GET", "/nowhere")]) {
+        let answer = desk.send(method, path, &[("x-harvester", "1")], "{}").await;
+        assert_eq!(answer.status, 401, "{method} {path}");
+    }
+    let right = format!("Bearer {TOKEN}");
+    let headers = [("x-harvester", "1"), ("authorization", right.as_str())];
+    let answer = desk.send("GET", "/api/v1/artifacts", &headers, "").await;
+    assert_eq!(answer.status, 200);
+    // Counts and probes name nobody.
+    for path in ["/healthz", "/readyz", "/", "/metrics"] {
+        assert_eq!(desk.send("GET", path, &[], "").await.status, 200, "{path}");
+    }
+
+    let desk = Desk::start_with(Some("configured"), Some(TOKEN)).await;
+    for (token, status) in [("configured", 200), (TOKEN, 200), ("other", 401)] {
+        let token = format!("Bearer {token}");
+        let headers = [("x-harvester", "1"), ("authorization", token.as_str())];
+        for path in ["/api/v1/artifacts", "/metrics"] {
+            let answer = desk.send("GET", path, &headers, "").await;
+            assert_eq!(answer.status, status, "{path}");
+        }
     }
 }
 
