@@ -83,7 +83,7 @@ impl Disk {
     pub(super) fn open(root: &Path) -> io::Result<Disk> {
         files::create_folders(root)?;
         let root = root.canonicalize()?;
-        let lock = File::create(root.join(".lock"))?;
+        let lock = files::create_private(&root.join(".lock"))?;
         lock.try_lock().map_err(io::Error::from)?;
         files::remove_folder(&root.join(".tmp"))?;
         for folder in [".tmp", ".staged", ".meta"] {

@@ -26,6 +26,18 @@ pub(super) fn create_folders(folder: impl AsRef<Path>) -> io::Result<()> {
     builder.create(folder)
 }
 
+/// Makes the file, or empties it, for its owner alone.
+pub(super) fn create_private(path: &Path) -> io::Result<File> {
+    let mut options = fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt as _;
+        options.mode(0o600);
+    }
+    options.open(path)
+}
+
 /// Writes `document` as `folder/name`: after a crash the old or the new one is there.
 pub(super) fn write_document(
     scratch: &Path,

@@ -413,7 +413,7 @@ async fn a_header_of_a_url_is_sent_to_its_hosts_and_never_across_a_redirect_to_o
     let header = UrlHeader::new(
         "authorization",
         "Bearer canary",
-        vec!["127.0.0.1".to_owned()],
+        vec!["http://127.0.0.1".to_owned()],
     );
     let asked = OpenRequest {
         url: SignedUrl::new(origin.url("/a")).with_header(header),
