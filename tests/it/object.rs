@@ -4,6 +4,7 @@
 mod contract;
 mod embedded;
 mod faults;
+mod journey;
 mod moto;
 mod options;
 mod private;
