@@ -145,6 +145,7 @@ pub struct Error {
     retry_after: Option<Duration>,
     has_stale_url: bool,
     has_refused_parts: bool,
+    is_held_back: bool,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
@@ -158,6 +159,7 @@ impl Error {
             retry_after: None,
             has_stale_url: false,
             has_refused_parts: false,
+            is_held_back: false,
             source: None,
         }
     }
@@ -211,6 +213,15 @@ impl Error {
         self
     }
 
+    /// Notes that we ourselves, by a limit of the configuration, hold back what failed: nobody refused it, so that no
+    /// attempt is counted.
+    #[must_use]
+    pub fn held_back(mut self, wait: Duration) -> Self {
+        self.is_held_back = true;
+        self.retry_after = Some(wait);
+        self
+    }
+
     /// What kind of failure it is.
     pub fn class(&self) -> Class {
         self.class
@@ -234,6 +245,11 @@ impl Error {
     /// Whether it is about the parts of an upload, which the object store has refused.
     pub fn has_refused_parts(&self) -> bool {
         self.has_refused_parts
+    }
+
+    /// Whether we ourselves hold it back.
+    pub fn is_held_back(&self) -> bool {
+        self.is_held_back
     }
 
     /// The message followed by its causes, for a log line or a report.

@@ -31,6 +31,7 @@ pub(super) fn webhook_sources(
     let mut sources = HashMap::new();
     for (name, (provider, source)) in config.resolved_sources() {
         let check = check(&name, provider, &source, is_loopback)?;
+        let event_rate = source.event_rate;
         let key_url = check.key_url().map(str::to_owned);
         let mut source = WebhookSource::new(source.adapter(provider), check);
         if let Some(url) = key_url {
@@ -39,6 +40,9 @@ pub(super) fn webhook_sources(
                 None => Arc::clone(fetch.insert(key_fetcher(config, clock)?)),
             };
             source = source.with_keys(Arc::new(KeyRing::new(url, fetch)));
+        }
+        if let Some(per_second) = event_rate {
+            source = source.with_event_rate(per_second);
         }
         sources.insert(name, source);
     }

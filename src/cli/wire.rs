@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::Context;
 use crate::clock::SharedClock;
-use crate::config::{ArchiveConfig, Config, HlsKeysConfig};
+use crate::config::{ArchiveConfig, Config, HlsKeysConfig, LimitsConfig};
 use crate::error::{Class, Error, Result};
 use crate::model::api::Credentials;
 use crate::model::progress::Emit;
@@ -26,6 +26,7 @@ use crate::source::Source;
 use crate::source::guard::{Guard, GuardSettings, is_public};
 use crate::source::http::{HttpSettings, HttpSource};
 use crate::source::own_store::OwnStore;
+use crate::source::throttle::{RateWindow, ThrottleSettings};
 use crate::store::JobStore;
 use crate::store::sqlite::{Seat, SqliteStore};
 use crate::transfer::hls::{HlsKeys, HlsSettings};
@@ -224,6 +225,7 @@ impl House {
         }
         let settings = HttpSettings {
             per_host: self.config.limits.per_host,
+            throttle: throttle(&self.config.limits),
             clock: Arc::clone(&self.clock),
             ..HttpSettings::default()
         };
@@ -509,6 +511,20 @@ pub(super) async fn existing_store(context: &Context) -> Result<Option<Arc<dyn J
         return Ok(None);
     }
     Ok(Some(Arc::new(SqliteStore::open(&path).await?)))
+}
+
+fn throttle(limits: &LimitsConfig) -> ThrottleSettings {
+    let windows = limits.bandwidth.0.iter();
+    ThrottleSettings {
+        windows: windows
+            .map(|window| RateWindow {
+                from_minute: window.from_minute,
+                to_minute: window.to_minute,
+                bytes_per_second: window.rate.0,
+            })
+            .collect(),
+        max_per_day: limits.max_per_day.map(|size| size.0),
+    }
 }
 
 /// The configured store, as the guard knows it. One whose name can't be resolved now is refused by its name.

@@ -18,6 +18,7 @@ use serde::Deserialize;
 
 use crate::model::Provider;
 
+mod bandwidth;
 mod definition;
 mod implicit;
 mod interval;
@@ -26,6 +27,7 @@ mod load;
 mod size;
 mod validate;
 
+pub use bandwidth::{Bandwidth, BandwidthWindow};
 pub use definition::DefinitionSetting;
 pub use interval::Interval;
 pub use load::{Layers, load};
@@ -221,6 +223,9 @@ pub struct SourceConfig {
     /// Calls of its API in a second, at most; else ten.
     #[serde(deserialize_with = "lenient::optional_number")]
     pub api_rate: Option<u32>,
+    /// Deliveries of a second that are taken in on average, a minute's worth at once; else a thousand.
+    #[serde(deserialize_with = "lenient::optional_number")]
+    pub event_rate: Option<u32>,
     /// How often the provider is asked what exists, such as `15m`; without it, never.
     pub reconcile: Option<Interval>,
     /// Whether a webhook that the provider has switched off (Daily) may be switched on again.
@@ -284,6 +289,10 @@ pub struct LimitsConfig {
     pub memory: ByteSize,
     /// A larger object is refused.
     pub max_object: ByteSize,
+    /// Bytes a second for all downloads together, or by time of day; without it, as fast as they come.
+    pub bandwidth: Bandwidth,
+    /// Bytes that are downloaded in a day (UTC); more waits for the next one. Without it, any number.
+    pub max_per_day: Option<ByteSize>,
 }
 
 impl Default for LimitsConfig {
@@ -297,6 +306,8 @@ impl Default for LimitsConfig {
             surge: 32,
             memory: ByteSize(256 << 20),
             max_object: ByteSize(64 << 30),
+            bandwidth: Bandwidth::default(),
+            max_per_day: None,
         }
     }
 }

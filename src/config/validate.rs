@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use secrecy::ExposeSecret;
 
+use super::bandwidth::MIN_BANDWIDTH;
 use super::{ArchiveConfig, Config, SourceConfig, definition, load};
 use crate::error::{Error, Result};
 use crate::ingest::list;
@@ -88,6 +89,16 @@ impl Config {
         }
         if self.limits.memory.0 < MIN_MEMORY_BYTES {
             return refuse("limits.memory must be at least 16 MiB, two parts");
+        }
+        let rates = self.limits.bandwidth.0.iter();
+        if rates
+            .into_iter()
+            .any(|window| window.rate.0 < MIN_BANDWIDTH)
+        {
+            return refuse("limits.bandwidth must be at least 64 KiB a second");
+        }
+        if self.limits.max_per_day.is_some_and(|size| size.0 == 0) {
+            return refuse("limits.max_per_day is 0: leave it out for no limit");
         }
         if !(1..=MAX_OBJECT_BYTES).contains(&self.limits.max_object.0) {
             return refuse(
@@ -241,6 +252,14 @@ fn validate_source(name: &str, source: &SourceConfig) -> Result<()> {
             "sources.{name}.api_rate must be from 1 to 10000 calls a second"
         ));
     }
+    if source
+        .event_rate
+        .is_some_and(|rate| !(1..=100_000).contains(&rate))
+    {
+        return refuse(format!(
+            "sources.{name}.event_rate must be from 1 to 100000 deliveries a second"
+        ));
+    }
     let has_list = provider.is_none_or(|provider| !list::lists(provider).is_empty());
     if source.reconcile.is_some() && !has_list {
         return refuse(format!(
@@ -344,6 +363,12 @@ mod tests {
         check("listen = \"127.0.0.1:8081\"", "listen and admin.listen");
         check("[limits]\nmemory = \"1 MiB\"", "limits.memory");
         check("[limits]\nlanes = 0", "limits.lanes");
+        check("[limits]\nbandwidth = \"1 KiB\"", "limits.bandwidth");
+        check("[limits]\nmax_per_day = 0", "limits.max_per_day");
+        check(
+            "[sources.daily]\nevent_rate = 0",
+            "sources.daily.event_rate",
+        );
         check("[archive]\ntags = [\"team\"]", "archive.tags");
         check("[archive]\ntags = [\"a=b\"]", "archive.bucket");
         check("[archive]\ndisposition = \"no\"", "archive.disposition");

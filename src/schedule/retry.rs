@@ -88,6 +88,9 @@ pub enum Decision {
 
 /// Decides what `error` leads to.
 pub fn decide(error: &Error, attempt: &Attempt, settings: &RetrySettings) -> Decision {
+    if error.is_held_back() {
+        return Decision::Settle(held_back(error, attempt, settings));
+    }
     match error.class() {
         Class::UploadDenied => Decision::PauseDestination {
             until: pause_until(attempt.now, settings),
@@ -166,6 +169,24 @@ fn beyond_the_deadline(
     }
 }
 
+/// A limit of our own costs no attempt. It is looked at again now and then, since the configuration may change, and once
+/// more just before the URL's end.
+fn held_back(error: &Error, attempt: &Attempt, settings: &RetrySettings) -> Outcome {
+    let wait = error.retry_after().unwrap_or(settings.max_delay);
+    let at = later(attempt.now, wait.min(settings.max_delay));
+    let end = attempt.deadline.at.filter(|_| !attempt.can_remint);
+    let edge = end.map(|end| end.saturating_sub(LAST_TRY).unwrap_or(end));
+    if end.is_some() && edge.is_some_and(|edge| attempt.now >= edge) {
+        return expired(error, attempt);
+    }
+    Outcome::Retry {
+        at: edge.map_or(at, |edge| at.min(edge)),
+        class: error.class(),
+        message: error.full_message(),
+        is_counted: false,
+    }
+}
+
 fn again(error: &Error, at: Timestamp) -> Outcome {
     Outcome::Retry {
         at,
@@ -224,6 +245,30 @@ mod tests {
     use crate::model::DeadlineFrom;
 
     const NOW: i64 = 1_000_000;
+
+    // S19
+    #[test]
+    fn what_we_hold_back_ourselves_costs_no_attempt() {
+        let error = Error::transient(Class::Throttled, "x").held_back(Duration::from_secs(7_200));
+        let settings = RetrySettings::default();
+        let decided = |deadline| decide(&error, &attempt(12, deadline), &settings);
+        let retry = |at| {
+            Decision::Settle(Outcome::Retry {
+                at: second(NOW + at),
+                class: Class::Throttled,
+                message: "x".to_owned(),
+                is_counted: false,
+            })
+        };
+        assert_eq!(decided(Deadline::NONE), retry(300));
+        let last_try = LAST_TRY.as_secs();
+        assert_eq!(decided(deadline_in(100 + last_try)), retry(100));
+        let ended = decided(deadline_in(0));
+        assert!(
+            matches!(ended, Decision::Settle(Outcome::Expired { .. })),
+            "{ended:?}"
+        );
+    }
 
     fn second(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()

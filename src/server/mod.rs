@@ -12,6 +12,7 @@ mod api;
 mod body;
 mod health;
 mod live;
+mod rate;
 mod refusal;
 mod rejection;
 mod streak;

@@ -21,6 +21,8 @@ pub(super) enum Rejection {
     Cut,
     Unparseable(Error),
     Overloaded,
+    /// The source sends more than it may.
+    TooMany,
     NotStored(Error),
 }
 
@@ -36,6 +38,7 @@ impl Rejection {
             Rejection::Cut => "cut",
             Rejection::Unparseable(_) => "unparseable",
             Rejection::Overloaded => "overloaded",
+            Rejection::TooMany => "too_many",
             Rejection::NotStored(_) => "not_stored",
         }
     }
@@ -47,9 +50,10 @@ impl Rejection {
             Rejection::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Rejection::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Rejection::Cut | Rejection::Unparseable(_) => StatusCode::BAD_REQUEST,
-            Rejection::NoKey | Rejection::Overloaded | Rejection::NotStored(_) => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Rejection::NoKey
+            | Rejection::Overloaded
+            | Rejection::TooMany
+            | Rejection::NotStored(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -62,9 +66,10 @@ impl Rejection {
             Rejection::TooSlow => "the body took too long\n",
             Rejection::Cut => "the body was cut short\n",
             Rejection::Unparseable(_) => "the body is not a JSON object\n",
-            Rejection::NoKey | Rejection::Overloaded | Rejection::NotStored(_) => {
-                "the event can't be stored now, send it again\n"
-            }
+            Rejection::NoKey
+            | Rejection::Overloaded
+            | Rejection::TooMany
+            | Rejection::NotStored(_) => "the event can't be stored now, send it again\n",
         }
     }
 
@@ -84,6 +89,9 @@ impl Rejection {
             }
             Rejection::Unparseable(_) => "check that it is the provider who posts to this source",
             Rejection::Overloaded => "give the receiver more room, or run several",
+            Rejection::TooMany => {
+                "raise the source's event_rate, if it is the provider who sends so many"
+            }
             Rejection::NotStored(_) => {
                 "check the store: `harvester doctor` says what is wrong with it"
             }
@@ -99,7 +107,7 @@ impl Rejection {
             Rejection::Unparseable(error) => {
                 tracing::info!(source = name, reason, error = %error.full_message(), "webhook refused");
             }
-            Rejection::Overloaded | Rejection::NoKey => {
+            Rejection::Overloaded | Rejection::TooMany | Rejection::NoKey => {
                 tracing::warn!(source = name, reason, "webhook refused")
             }
             _ => tracing::info!(source = name, reason, "webhook refused"),

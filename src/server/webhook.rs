@@ -24,6 +24,7 @@ use super::body::{BODY_UNITS, check_announced_size, read_body};
 use super::health::healthz;
 use super::keys::{KeyRing, Renewal};
 use super::listen::Peer;
+use super::rate::{DEFAULT_EVENT_RATE, EventRate};
 use super::rejection::Rejection;
 use super::streak::{self, Streak};
 use crate::clock::SharedClock;
@@ -60,6 +61,7 @@ pub struct WebhookSource {
     check: Check,
     keys: Option<Arc<KeyRing>>,
     streak: Arc<Streak>,
+    rate: Arc<EventRate>,
 }
 
 impl WebhookSource {
@@ -70,7 +72,15 @@ impl WebhookSource {
             check,
             keys: None,
             streak: Arc::default(),
+            rate: Arc::new(EventRate::new(DEFAULT_EVENT_RATE)),
         }
+    }
+
+    /// Takes in so many deliveries of a second on average, and a minute's worth at once.
+    #[must_use]
+    pub fn with_event_rate(mut self, per_second: u32) -> WebhookSource {
+        self.rate = Arc::new(EventRate::new(per_second));
+        self
     }
 
     /// With `keys` to check signatures with, where the check asks for fetched ones
@@ -249,6 +259,10 @@ async fn take(
         }
         Err(rejection) => return Err(rejection),
     };
+    // Only what proves its sender counts: nobody else can use up what the provider may send.
+    if unproven.is_none() && !source.rate.take(Instant::now()) {
+        return Err(Rejection::TooMany);
+    }
     // An id that nobody has signed can be changed by whoever sends a delivery again.
     let id_header = match signed_id {
         Some(id) => Some(id.to_owned()),

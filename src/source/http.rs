@@ -28,6 +28,7 @@ use super::answer;
 use super::body::{self, Hold, Pace};
 use super::client::{self, AddressRefused, OriginClient};
 use super::guard::Guard;
+use super::throttle::{Throttle, ThrottleSettings, throttled};
 use super::{OpenRequest, Opened, Source};
 use crate::clock::{SharedClock, SystemClock};
 use crate::error::{Class, Error, Result};
@@ -65,6 +66,8 @@ pub struct HttpSettings {
     pub min_rate: u64,
     /// How long a whole API call may take.
     pub api_timeout: Duration,
+    /// What all downloads together may take.
+    pub throttle: ThrottleSettings,
     /// What time it is, for a Retry-After that is a date.
     pub clock: SharedClock,
 }
@@ -79,6 +82,7 @@ impl Default for HttpSettings {
             // 64 kbit/s is the slowest line that a recording may come over.
             min_rate: 1024,
             api_timeout: Duration::from_secs(30),
+            throttle: ThrottleSettings::default(),
             clock: Arc::new(SystemClock),
         }
     }
@@ -95,6 +99,7 @@ enum Queue {
 pub struct HttpSource {
     guard: Arc<Guard>,
     settings: HttpSettings,
+    throttle: Option<Arc<Throttle>>,
     origins: OriginClient,
     /// These two are seldom needed.
     wary_origins: OnceLock<OriginClient>,
@@ -114,6 +119,7 @@ impl HttpSource {
             wary_origins: OnceLock::new(),
             apis: OnceLock::new(),
             hosts: Mutex::new(HashMap::new()),
+            throttle: Throttle::new(&settings.throttle, &settings.clock),
             guard,
             settings,
         })
@@ -136,6 +142,9 @@ impl HttpSource {
     /// Opens what the last hop answers; `None` when there is no permit for one of the hosts and it is not
     /// to be waited for.
     async fn follow(&self, request: &OpenRequest, queue: Queue) -> Result<Option<Opened>> {
+        if let Some(throttle) = &self.throttle {
+            throttle.admit()?;
+        }
         let mut url = request.url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let Some((at, response, permit)) = self.get(&url, request, queue).await? else {
@@ -283,7 +292,11 @@ impl HttpSource {
             content_type: header(headers, CONTENT_TYPE).map(str::to_owned),
             body: {
                 let bytes = response.into_body().into_data_stream();
-                body::watch(bytes, body_length, pace, hold, permit)
+                let body = body::watch(bytes, body_length, pace, hold, permit);
+                match &self.throttle {
+                    Some(throttle) => throttled(body, Arc::clone(throttle)),
+                    None => body,
+                }
             },
         })
     }

@@ -19,6 +19,7 @@ pub mod guard;
 pub mod hls;
 pub mod http;
 pub mod own_store;
+pub mod throttle;
 pub mod zip;
 
 /// What to open.

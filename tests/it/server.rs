@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 mod admin;
 mod intake;
 mod listener;
+mod rate;
 mod trust;
 
 /// Longer than anything here takes; a test that waits for it has failed.
