@@ -10,6 +10,9 @@ use crate::report::failure::{self, Group, ReportedLoss};
 use crate::report::printable::printable;
 use crate::store::{Filter, JobStore};
 
+/// Recordings without a manifest that are told at most: they have one cause, mostly.
+const MANIFESTS: u32 = 1000;
+
 /// Arguments of `failures`.
 #[derive(clap::Args, Debug)]
 pub(super) struct FailuresArgs {
@@ -20,8 +23,9 @@ pub(super) struct FailuresArgs {
 
 pub(super) async fn failures(args: FailuresArgs, mut context: Context) -> Result {
     let since = args.since.map(|since| since.from(context.clock.now()));
+    let now = context.clock.now();
     let groups = match wire::existing_store(&context).await? {
-        Some(store) => read(store.as_ref(), since).await?,
+        Some(store) => read(store.as_ref(), since, now).await?,
         None => Vec::new(),
     };
     if context.output.is_json {
@@ -37,7 +41,11 @@ pub(super) async fn failures(args: FailuresArgs, mut context: Context) -> Result
         .try_for_each(|group| tell(group, &mut context.output))
 }
 
-async fn read(store: &dyn JobStore, since: Option<jiff::Timestamp>) -> Result<Vec<Group>> {
+async fn read(
+    store: &dyn JobStore,
+    since: Option<jiff::Timestamp>,
+    now: jiff::Timestamp,
+) -> Result<Vec<Group>> {
     let filter = Filter {
         states: vec![State::Failed, State::Expired, State::Pending],
         since,
@@ -50,7 +58,8 @@ async fn read(store: &dyn JobStore, since: Option<jiff::Timestamp>) -> Result<Ve
         failure: loss.failure,
         recording: loss.recording,
     });
-    Ok(failure::group(records, losses.collect()))
+    let manifests = store.overdue_manifests(now, MANIFESTS).await?;
+    Ok(failure::group(records, losses.collect(), manifests))
 }
 
 /// A pending job is no loss, unless it waits for a bucket that refuses: only a person can change that.
@@ -76,6 +85,15 @@ fn tell(group: &Group, output: &mut Output) -> Result {
         let message = failure::words(loss.failure.code.as_deref(), &loss.failure.message);
         let id = loss.recording.id;
         output.line(&format!("  recording {id}  {name}  {message}"))?;
+    }
+    for manifest in &group.manifests {
+        let name = printable(&manifest.recording.source);
+        let message = printable(&manifest.message);
+        let id = manifest.recording.id;
+        let since = manifest.failing_since;
+        output.line(&format!(
+            "  recording {id}  {name}  no manifest since {since:.0}: {message}"
+        ))?;
     }
     Ok(())
 }

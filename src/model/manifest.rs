@@ -186,6 +186,19 @@ pub struct ProviderFailureRecord {
     pub at: Timestamp,
 }
 
+/// A complete recording whose manifest can't be written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverdueManifest {
+    /// The recording.
+    pub recording: RecordingRecord,
+    /// The class of the last failure.
+    pub class: Class,
+    /// The last failure.
+    pub message: String,
+    /// When it failed first.
+    pub failing_since: Timestamp,
+}
+
 /// `report.json`: what is missing and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {

@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::printable::printable;
 use crate::error::Class;
 use crate::model::Record;
-use crate::model::manifest::{ProviderFailureRecord, RecordingRecord};
+use crate::model::manifest::{OverdueManifest, ProviderFailureRecord, RecordingRecord};
 
 /// A loss that a provider reported, with the recording that suffered it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -30,6 +30,8 @@ pub struct Group {
     pub artifacts: Vec<Record>,
     /// Losses that providers reported.
     pub provider_failures: Vec<ReportedLoss>,
+    /// Recordings whose manifest can't be written.
+    pub manifests: Vec<OverdueManifest>,
 }
 
 /// A provider's loss in its own words, safe to print; a code that is all it says is said once.
@@ -42,7 +44,11 @@ pub fn words(code: Option<&str>, message: &str) -> String {
 
 /// Groups by class and action, the largest group first; within one, the order is kept.
 /// A cancelled job without a class is not a failure and is left out.
-pub fn group(records: Vec<Record>, losses: Vec<ReportedLoss>) -> Vec<Group> {
+pub fn group(
+    records: Vec<Record>,
+    losses: Vec<ReportedLoss>,
+    manifests: Vec<OverdueManifest>,
+) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for record in records {
         let Some(class) = record.class else { continue };
@@ -56,8 +62,14 @@ pub fn group(records: Vec<Record>, losses: Vec<ReportedLoss>) -> Vec<Group> {
         let group = group_of(&mut groups, class, action);
         group.provider_failures.push(loss);
     }
+    for manifest in manifests {
+        let class = manifest.class;
+        let action = class.action().to_owned();
+        let group = group_of(&mut groups, class, action);
+        group.manifests.push(manifest);
+    }
     for group in &mut groups {
-        group.count = group.artifacts.len() + group.provider_failures.len();
+        group.count = group.artifacts.len() + group.provider_failures.len() + group.manifests.len();
     }
     groups.sort_by_key(|group| (std::cmp::Reverse(group.count), group.class));
     groups
@@ -72,6 +84,7 @@ fn group_of(groups: &mut Vec<Group>, class: Class, action: String) -> &mut Group
             count: 0,
             artifacts: Vec::new(),
             provider_failures: Vec::new(),
+            manifests: Vec::new(),
         });
         groups.len() - 1
     });
@@ -136,6 +149,7 @@ mod tests {
                 lost(Class::Expired, None),
             ],
             vec![reported()],
+            Vec::new(),
         );
         let told: Vec<_> = groups
             .iter()
@@ -154,6 +168,6 @@ mod tests {
 
     #[test]
     fn what_an_operator_cancelled_is_no_failure() {
-        assert!(group(vec![record("a.mp4")], Vec::new()).is_empty());
+        assert!(group(vec![record("a.mp4")], Vec::new(), Vec::new()).is_empty());
     }
 }

@@ -89,6 +89,7 @@ pub struct Metrics {
     artifacts_archived: Family<SourceKind, Counter>,
     artifacts_failed: Family<SourceClass, Counter>,
     least_slack_seconds: Gauge<f64, AtomicU64>,
+    manifests_overdue: Gauge,
     bytes_downloaded: Counter,
     bytes_uploaded: Counter,
     transfers_active: Gauge,
@@ -116,6 +117,7 @@ impl Metrics {
             artifacts_archived: Family::default(),
             artifacts_failed: Family::default(),
             least_slack_seconds: Gauge::default(),
+            manifests_overdue: Gauge::default(),
             bytes_downloaded: Counter::default(),
             bytes_uploaded: Counter::default(),
             transfers_active: Gauge::default(),
@@ -166,6 +168,11 @@ impl Metrics {
             "least_slack_seconds",
             "The smallest time left to begin an open job in time; NaN without one",
             metrics.least_slack_seconds.clone(),
+        );
+        metrics.registry.register(
+            "manifests_overdue",
+            "Complete recordings whose manifest could not be written for an hour",
+            metrics.manifests_overdue.clone(),
         );
         metrics.registry.register(
             "bytes_downloaded",
@@ -333,6 +340,12 @@ impl Metrics {
         let mut text = String::new();
         encode(&mut text, &self.registry).expect("writing to a String cannot fail");
         text
+    }
+
+    /// So many complete recordings could not be given their manifest for an hour.
+    pub fn manifests_overdue(&self, count: usize) {
+        self.manifests_overdue
+            .set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     fn started(&self, record: &Record) {

@@ -105,6 +105,9 @@ async fn not_found() -> Refusal {
     Refusal::not_found("no such page")
 }
 
+/// Recordings whose manifest is overdue that the metrics count at most.
+const OVERDUE_COUNTED: u32 = 10_000;
+
 /// Ready is: started, not shutting down, and the store answers.
 async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
     if !admin.ready.load(Ordering::Acquire) {
@@ -126,6 +129,9 @@ async fn render_metrics(State(admin): State<Arc<Admin>>) -> Result<Response, Ref
     let least_slack_seconds = stats
         .least_latest_start
         .map(|start| start.duration_since(now).as_secs_f64());
+    let overdue = admin.store.overdue_manifests(now, OVERDUE_COUNTED);
+    let overdue = within_time(overdue).await?.len();
+    admin.metrics.manifests_overdue(overdue);
     let text = admin.metrics.render(&stats.jobs, least_slack_seconds);
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }

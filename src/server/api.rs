@@ -18,7 +18,7 @@ use super::admin::{self, Admin};
 use super::live;
 use super::refusal::{Refusal, read_json, within_time};
 use crate::error::Class;
-use crate::model::manifest::{ProviderFailureRecord, RecordingRecord};
+use crate::model::manifest::{OverdueManifest, ProviderFailureRecord, RecordingRecord};
 use crate::model::{Provider, Record, RecordingId, State as JobState};
 use crate::store::{EventRecord, Filter, ProviderLoss, Selection};
 
@@ -143,6 +143,8 @@ async fn artifacts(
 struct Failures {
     failures: Vec<Record>,
     provider_failures: Vec<ProviderLoss>,
+    /// Complete recordings whose manifest could not be written for an hour.
+    manifests: Vec<OverdueManifest>,
     next: Option<Uuid>,
 }
 
@@ -175,9 +177,18 @@ async fn failures(
             .is_none_or(|provider| loss.recording.provider == provider)
     });
     provider_failures.truncate(wanted.limit());
+    let limit = u32::try_from(wanted.limit()).unwrap_or(u32::MAX);
+    let manifests = admin.store.overdue_manifests(admin.clock.now(), limit);
+    let mut manifests = within_time(manifests).await?;
+    manifests.retain(|manifest| {
+        filter
+            .provider
+            .is_none_or(|provider| manifest.recording.provider == provider)
+    });
     Ok(Json(Failures {
         failures,
         provider_failures,
+        manifests,
         next,
     }))
 }

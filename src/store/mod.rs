@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use crate::error::{Class, Result};
-use crate::model::manifest::RecordingContents;
+use crate::model::manifest::{OverdueManifest, RecordingContents};
 use crate::model::{
     Artifact, Checkpoint, Deadline, Event, EventClass, EventId, Folder, Format, Job, JobId, Kind,
     Layout, Lease, Origin, Outcome, Provider, Record, RecordingId, State, key,
@@ -53,9 +53,12 @@ pub trait JobStore: Send + Sync + 'static {
     /// ones first among equals, then oldest). Due is: `pending` with `next_attempt_at` not after now,
     /// or `running` with a lease that has run out. Counts the attempt and gives a new fencing token.
     /// A job that was leased 20 times in a row without a word from its worker becomes `failed` (`internal`) instead.
-    /// An event that is an artifact itself ([`Origin::Event`]) comes as its text, or as
-    /// unusable if that can not be had.
+    /// A job whose row can't be read (a newer harvester wrote it, or it is damaged) becomes `failed` (`internal`) too,
+    /// and the others are leased.
     async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>>;
+
+    /// The body, byte for byte, of the event that announced `job` last: what [`Origin::Event`] stands for.
+    async fn announcing_event(&self, job: JobId) -> Result<Option<bytes::Bytes>>;
 
     /// Extends leases to `until`; answers with the jobs whose lease is lost (stale or cancelled).
     async fn heartbeat(&self, leases: &[Lease], until: Timestamp) -> Result<Vec<JobId>>;
@@ -87,10 +90,31 @@ pub trait JobStore: Send + Sync + 'static {
     async fn pause(&self, until: Timestamp, class: Class, message: &str) -> Result<u64>;
 
     /// Recordings whose jobs have all settled and that have changed since their manifest was
-    /// written; at most `limit`.
+    /// written, those that wait for another try among them; at most `limit`.
     async fn unsealed(&self, limit: u32) -> Result<Vec<RecordingId>>;
 
-    /// All that manifest and report of a recording are made from.
+    /// Those of `recordings` that are [`unsealed`](JobStore::unsealed).
+    async fn unsealed_of(&self, recordings: &[RecordingId]) -> Result<Vec<RecordingId>>;
+
+    /// The [`unsealed`](JobStore::unsealed) recordings whose manifest is to be written now; at most `limit`. Those that have
+    /// never failed come first.
+    async fn sealable(&self, now: Timestamp, limit: u32) -> Result<Vec<Sealable>>;
+
+    /// Notes that the manifest of `recording` could not be written, and that it is not tried again before `until`.
+    async fn put_off_seal(
+        &self,
+        recording: RecordingId,
+        class: Class,
+        message: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<()>;
+
+    /// Complete recordings whose manifest could not be written for an hour or longer, at most `limit`.
+    async fn overdue_manifests(&self, now: Timestamp, limit: u32) -> Result<Vec<OverdueManifest>>;
+
+    /// All that manifest and report of a recording are made from. Of a row that can't be read whole, what can be is told
+    /// (kind `other`, format `bin`), so that no manifest gets shorter by it; an error when one can't be read at all.
     async fn contents(&self, recording: RecordingId) -> Result<Option<RecordingContents>>;
 
     /// Notes that manifest and report of `generation` are in the bucket under these ETags. If the recording has
@@ -109,7 +133,7 @@ pub trait JobStore: Send + Sync + 'static {
     /// When the next pending job is due or the next lease runs out; `None` when there is nothing to wait for.
     async fn next_due(&self) -> Result<Option<Timestamp>>;
 
-    /// Records that match, oldest first.
+    /// Records that match, oldest first. Of a row that can't be read whole, what can be is told.
     async fn list(&self, filter: &Filter) -> Result<Vec<Record>>;
 
     /// Provider failures that match and that nothing has cured, oldest first.
@@ -288,6 +312,15 @@ pub enum Written {
     Yes,
     /// The lease is not the current one: nothing was written.
     Stale,
+}
+
+/// A recording whose manifest is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sealable {
+    /// The recording.
+    pub id: RecordingId,
+    /// How often in a row its manifest could not be written.
+    pub failures: u32,
 }
 
 /// A job that may have begun a multipart upload.

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::Claimed;
 use super::stored::{count, damaged, id, instant, json, named, to_origin};
-use crate::error::{Class, Result};
+use crate::error::{Class, Error, Result};
 use crate::model::{
     Checkpoint, Deadline, DeadlineFrom, Format, Job, Kind, Lease, Lookup, Provider, Record,
     Recording, State,
@@ -65,6 +65,49 @@ pub(super) fn record(text: &str) -> Result<Record> {
     read(text)?.into_record()
 }
 
+/// As [`record`]; of one that can't be read whole (a newer harvester wrote it), what can be. People must hear of it, and
+/// a manifest must not lose what is archived.
+pub(super) fn record_or_rest(text: &str) -> Result<Record> {
+    record(text).or_else(|error| rest(text, &error).ok_or(error))
+}
+
+fn rest(text: &str, why: &Error) -> Option<Record> {
+    let columns = read(text).ok()?;
+    let state = State::parse(columns.state)?;
+    let is_lost = matches!(state, State::Failed | State::Expired);
+    let class = columns.class.and_then(Class::parse);
+    let class = class.or(is_lost.then_some(Class::Internal));
+    let message = match state {
+        State::Archived => None,
+        _ => columns.message.or_else(|| Some(why.full_message())),
+    };
+    let at = |millis: Option<i64>| millis.and_then(|millis| instant(millis).ok());
+    Some(Record {
+        id: id(columns.id).ok()?,
+        recording_id: id(columns.recording_id).ok()?,
+        provider: Provider::named(columns.provider)?,
+        source: columns.source,
+        name: columns.name,
+        kind: Kind::parse(columns.kind).unwrap_or(Kind::Other),
+        format: Format::parse(columns.format).unwrap_or(Format::Bin),
+        state,
+        class,
+        message,
+        action: class.map(|class| class.action().to_owned()),
+        key: columns.key,
+        size_bytes: columns.size_bytes.or(columns.announced_size).map(count),
+        crc64nvme: columns.crc64nvme,
+        sha256: columns.sha256,
+        etag: columns.etag,
+        version_id: columns.version_id,
+        deadline: at(columns.deadline),
+        deadline_from: DeadlineFrom::parse(columns.deadline_from).unwrap_or(DeadlineFrom::None),
+        attempts: u32::try_from(columns.attempts).unwrap_or(u32::MAX),
+        bytes_done: count(columns.bytes_done),
+        archived_at: at(columns.archived_at),
+    })
+}
+
 /// A job that has just been leased, from its record and what its worker needs besides.
 pub(super) fn claimed(record: &str, work: &str) -> Result<Claimed> {
     let columns = read(record)?;
@@ -102,10 +145,10 @@ pub(super) fn claimed(record: &str, work: &str) -> Result<Claimed> {
         key: record.key.clone(),
         attempts: record.attempts,
         first_attempt_at: instant(work.first_attempt_at)?,
+        // One that can't be read costs no more than to begin anew.
         checkpoint: work
             .checkpoint
-            .map(|text| json::<Checkpoint>("a checkpoint", &text))
-            .transpose()?,
+            .and_then(|text| json::<Checkpoint>("a checkpoint", &text).ok()),
     };
     let lease = Lease {
         job: job.id,
@@ -118,7 +161,7 @@ fn read(text: &str) -> Result<RecordColumns<'_>> {
     serde_json::from_str(text).map_err(unreadable)
 }
 
-fn unreadable(error: serde_json::Error) -> crate::error::Error {
+fn unreadable(error: serde_json::Error) -> Error {
     damaged(format!("a job: {error}"))
 }
 

@@ -241,7 +241,7 @@ pub(super) const LEASE_JOBS: &str = concat!(
         unsettled_leases = unsettled_leases + 1, changed_at = $2
      WHERE id IN (SELECT value FROM json_each($1)) AND +is_small = $5 AND +unsettled_leases < $6
      AND (+state = 'pending' AND +next_attempt_at <= $2 OR +state = 'running' AND +lease_until <= $2)
-     RETURNING (SELECT ",
+     RETURNING jobs.id AS id, (SELECT ",
     record_json!(),
     " FROM recordings r WHERE r.id = jobs.recording_id) AS record, (SELECT ",
     work_json!(),
@@ -293,6 +293,12 @@ UPDATE jobs SET state = $2, class = $3, message = $4,
     lease_until = NULL, leased_by = NULL, unsettled_leases = 0, changed_at = $5
 WHERE id = $1";
 
+/// Ends a job whose row can't be read.
+pub(super) const GIVE_UP_UNREADABLE: &str = "
+UPDATE jobs SET state = 'failed', class = 'internal', message = $2,
+    lease_until = NULL, leased_by = NULL, unsettled_leases = 0, has_fresh_origin = 0, changed_at = $3
+WHERE id = $1 AND state IN ('pending', 'running') RETURNING recording_id";
+
 pub(super) const DELETE_JOB: &str = "DELETE FROM jobs WHERE id = $1";
 
 pub(super) const REORIGIN: &str = "
@@ -325,11 +331,39 @@ SELECT id, recording_id, state FROM jobs WHERE id IN (SELECT value FROM json_eac
     OR recording_id IN (SELECT value FROM json_each($1)) ORDER BY id";
 
 pub(super) const UNSEALED: &str = "
-SELECT id FROM recordings WHERE open_jobs = 0 AND generation > sealed_generation ORDER BY id LIMIT $1";
+SELECT id FROM recordings WHERE open_jobs = 0 AND generation > sealed_generation ORDER BY next_seal_at, id LIMIT $1";
+
+/// Those of the recordings `$1` that are complete and not sealed.
+pub(super) const UNSEALED_OF: &str = "
+SELECT id FROM recordings
+WHERE id IN (SELECT value FROM json_each($1)) AND +open_jobs = 0 AND generation > sealed_generation ORDER BY id";
+
+/// Complete recordings whose manifest is due at `$1`. One that would be due after `$2`, which is later than any wait that is
+/// ever written, was put off by a clock that has been set back since.
+pub(super) const SEALABLE: &str = "
+SELECT * FROM (
+    SELECT id, seal_failures FROM recordings
+    WHERE open_jobs = 0 AND generation > sealed_generation AND next_seal_at <= $1 ORDER BY next_seal_at, id LIMIT $3)
+UNION ALL SELECT * FROM (
+    SELECT id, seal_failures FROM recordings
+    WHERE open_jobs = 0 AND generation > sealed_generation AND next_seal_at > $2 ORDER BY next_seal_at, id LIMIT $3)";
+
+/// The manifest of `$1` could not be written at `$2`, and is not tried again before `$3`.
+pub(super) const PUT_OFF_SEAL: &str = "
+UPDATE recordings SET next_seal_at = $3, seal_failures = seal_failures + 1,
+    seal_failing_since = coalesce(seal_failing_since, $2), seal_class = $4, seal_message = $5
+WHERE id = $1";
+
+/// Complete recordings whose manifest could not be written since `$1` or longer.
+pub(super) const OVERDUE_MANIFESTS: &str = "
+SELECT * FROM recordings
+WHERE seal_failing_since <= $1 AND open_jobs = 0 AND generation > sealed_generation
+ORDER BY seal_failing_since, id LIMIT $2";
 
 /// A generation that is older than one already sealed is no news.
 pub(super) const SEALED: &str = "
-UPDATE recordings SET sealed_generation = $2, manifest_etag = $3, report_etag = $4
+UPDATE recordings SET sealed_generation = $2, manifest_etag = $3, report_etag = $4,
+    next_seal_at = 0, seal_failures = 0, seal_failing_since = NULL, seal_class = NULL, seal_message = NULL
 WHERE id = $1 AND $2 <= generation AND $2 >= sealed_generation";
 
 pub(super) const EVENTS_OF_RECORDING: &str =

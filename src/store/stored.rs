@@ -14,6 +14,10 @@ use crate::error::{Class, Error, Result};
 use crate::model::{Lookup, Origin};
 use crate::signed_url::{SignedUrl, UrlHeader};
 
+/// The version of all names and forms that rows are written in: states, kinds, formats, classes, origins. It grows when one is added,
+/// so that an older harvester, which can't read it, refuses the store instead of giving up its jobs.
+pub(super) const VOCABULARY: i64 = 1;
+
 /// An instant as milliseconds since 1970.
 pub(super) fn millis(at: Timestamp) -> i64 {
     at.as_millisecond()
@@ -160,6 +164,30 @@ pub(super) fn to_raw(encoding: &str, text: String) -> Result<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// A name that is added here needs a new version: see [`VOCABULARY`].
+    #[test]
+    fn the_vocabulary_is_that_of_its_version() {
+        use crate::model::{Format, Kind, State};
+        let names = [
+            State::ALL
+                .iter()
+                .map(|name| name.as_str())
+                .collect::<Vec<_>>(),
+            Kind::ALL.iter().map(|name| name.as_str()).collect(),
+            Format::ALL.iter().map(|name| name.as_str()).collect(),
+            Class::ALL.iter().map(|name| name.as_str()).collect(),
+        ]
+        .map(|names| names.join(" "));
+        let known = [
+            "pending running archived expired failed cancelled",
+            "video audio transcript summary chat hls thumbnail event other",
+            "mp4 m4a webm m3u8 zip tar vtt srt txt json jsonl csv png jpg wav mp3 flac ogg bin",
+            "provider_failed expired denied gone refused corrupt unreachable throttled upload_denied \
+             upload_failed partial invalid internal",
+        ];
+        assert_eq!((VOCABULARY, names), (1, known.map(str::to_owned)));
+    }
 
     #[test]
     fn origins_read_back() {

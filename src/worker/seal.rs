@@ -16,10 +16,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use crc_fast::{CrcAlgorithm, checksum};
 use futures::stream::{self, Stream, StreamExt as _};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
@@ -52,16 +51,15 @@ const LISTED_BYTES: usize = 1024;
 /// Seals whatever is complete, at the start (a crash may have come in between), whenever `settled`
 /// rings, and a last time after `stop`.
 pub(super) async fn keep(worker: Worker, settled: Arc<Notify>, stop: CancellationToken) {
-    let mut waiting = HashMap::new();
     loop {
-        pass(&worker, &mut waiting).await;
+        pass(&worker).await;
         tokio::select! {
             () = stop.cancelled() => break,
             () = settled.notified() => {}
             () = tokio::time::sleep(worker.settings.poll) => {}
         }
     }
-    pass(&worker, &mut waiting).await;
+    pass(&worker).await;
 }
 
 /// Seals those of the recordings `worked_on` that are complete, and those of `own` that an earlier
@@ -71,14 +69,15 @@ pub(super) async fn these(
     worked_on: BTreeSet<RecordingId>,
     own: BTreeSet<RecordingId>,
 ) {
-    let left = worker.store.unsealed(BATCH).await.unwrap_or_else(|error| {
+    let own: Vec<_> = own.into_iter().collect();
+    let left = worker.store.unsealed_of(&own).await;
+    let left = left.unwrap_or_else(|error| {
         tracing::warn!(
             "failed to find complete recordings: {}",
             error.full_message()
         );
         Vec::new()
     });
-    let left = left.into_iter().filter(|recording| own.contains(recording));
     let recordings: BTreeSet<_> = worked_on.into_iter().chain(left).collect();
     let mut sealing = pin!(sealing(worker, recordings));
     while let Some((recording, sealed)) = sealing.next().await {
@@ -88,15 +87,9 @@ pub(super) async fn these(
     }
 }
 
-/// A recording that could not be sealed, and when to try it again.
-struct Waiting {
-    failures: u32,
-    until: Instant,
-}
-
-async fn pass(worker: &Worker, waiting: &mut HashMap<RecordingId, Waiting>) {
-    let unsealed = match worker.store.unsealed(BATCH).await {
-        Ok(unsealed) => unsealed,
+async fn pass(worker: &Worker) {
+    let due = match worker.store.sealable(worker.clock.now(), BATCH).await {
+        Ok(due) => due,
         Err(error) => {
             tracing::warn!(
                 "failed to find complete recordings: {}",
@@ -105,27 +98,39 @@ async fn pass(worker: &Worker, waiting: &mut HashMap<RecordingId, Waiting>) {
             return;
         }
     };
-    waiting.retain(|recording, _| unsealed.contains(recording));
-    let now = Instant::now();
-    let due: Vec<_> = unsealed
-        .into_iter()
-        .filter(|recording| waiting.get(recording).is_none_or(|one| one.until <= now))
-        .collect();
-    let mut sealing = pin!(sealing(worker, due));
+    let failures: HashMap<_, _> = due.iter().map(|one| (one.id, one.failures)).collect();
+    let mut sealing = pin!(sealing(worker, due.into_iter().map(|one| one.id)));
     while let Some((recording, sealed)) = sealing.next().await {
-        let Err(error) = sealed else {
-            waiting.remove(&recording);
-            continue;
-        };
-        complain(recording, &error);
-        let failures = waiting
-            .get(&recording)
-            .map_or(0, |earlier| earlier.failures)
-            .saturating_add(1);
-        let delay = DELAY.saturating_mul(1 << failures.min(16)).min(MAX_DELAY);
-        let until = Instant::now() + delay;
-        waiting.insert(recording, Waiting { failures, until });
+        if let Err(error) = sealed {
+            complain(recording, &error);
+            let failures = failures.get(&recording).copied().unwrap_or(0);
+            put_off(worker, recording, failures, &error).await;
+        }
     }
+}
+
+/// Lets a recording wait that has failed `failures` times before. The wait stands in the store, so that those that wait do not
+/// stand before those that are due.
+async fn put_off(worker: &Worker, recording: RecordingId, failures: u32, error: &Error) {
+    let now = worker.clock.now();
+    let wait = SignedDuration::try_from(delay_after(failures)).unwrap_or(SignedDuration::ZERO);
+    let until = now.saturating_add(wait).unwrap_or(Timestamp::MAX);
+    let message = error.full_message();
+    let noted = worker
+        .store
+        .put_off_seal(recording, error.class(), &message, now, until)
+        .await;
+    if let Err(error) = noted {
+        let why = error.full_message();
+        tracing::warn!(%recording, "failed to note that its manifest waits: {why}");
+    }
+}
+
+/// The wait after one more failure than `failures`.
+fn delay_after(failures: u32) -> Duration {
+    DELAY
+        .saturating_mul(1 << failures.saturating_add(1).min(16))
+        .min(MAX_DELAY)
 }
 
 /// Seals `recordings`, several at once, and tells of each when it has ended.

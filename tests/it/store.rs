@@ -5,10 +5,12 @@ mod cures;
 mod fresh;
 mod intake;
 mod leases;
+mod migration;
 mod operator;
 mod random;
 mod sealing;
 mod sqlite;
+mod unreadable;
 mod walks;
 
 use std::sync::Arc;

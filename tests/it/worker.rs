@@ -2,6 +2,7 @@
 //! that misbehave on script.
 
 mod fresh;
+mod stuck;
 mod world;
 
 use std::sync::Arc;

@@ -78,7 +78,7 @@ fn losses(seen: &Seen) -> Vec<Group> {
         failure: loss.failure,
         recording: loss.recording,
     });
-    failure::group(records, losses.collect())
+    failure::group(records, losses.collect(), Vec::new())
 }
 
 fn lost(output: &mut Output, group: &Group) -> Result {

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use futures::future::BoxFuture;
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
 
 use super::durable::{Answer, BatchFailure};
 use super::lease::{Open, touch};
@@ -146,25 +147,44 @@ async fn withdraw_cured(
         return Ok(());
     }
     for row in rows::fetch_all(conn, sql::LOSSES_TO_CURE, &cured_by).await? {
-        let here: RecordingId = rows::id(&row, "cured_by")?;
-        let of: RecordingId = rows::id(&row, "recording_id")?;
-        let loss = shelf::loss(&row)?;
-        let is_elsewhere = of != here;
-        if is_elsewhere {
-            let here = facts_of(conn, here).await?;
-            if !cure::is_about(&rows::facts(&row)?, loss.at, &here) {
+        let is_cured = match is_cured(conn, &row, saved).await {
+            Ok(is_cured) => is_cured,
+            // What is archived is archived, whatever can't be read of a loss.
+            Err(error) if !error.is_transient() => {
+                tracing::warn!("passed over a loss: failed to {}", error.full_message());
                 continue;
             }
-        }
-        let saved = saved.get(&here).map_or(&[][..], Vec::as_slice);
-        if saved.iter().any(|saved| cure::cures(saved, &loss)) {
+            Err(error) => return Err(error),
+        };
+        if is_cured {
+            let of: RecordingId = rows::id(&row, "recording_id")?;
             shelf::withdraw(conn, rows::id(&row, "id")?, now).await?;
-            if is_elsewhere {
+            if of != rows::id(&row, "cured_by")? {
                 touch(conn, of, Open::AsMany).await?;
             }
         }
     }
     Ok(())
+}
+
+/// Whether something that was saved withdraws the loss of this row of [`sql::LOSSES_TO_CURE`].
+async fn is_cured(
+    conn: &mut SqliteConnection,
+    row: &SqliteRow,
+    saved: &BTreeMap<RecordingId, Vec<Saved>>,
+) -> Result<bool> {
+    let here: RecordingId = rows::id(row, "cured_by")?;
+    let of: RecordingId = rows::id(row, "recording_id")?;
+    let _: uuid::Uuid = rows::id(row, "id")?;
+    let loss = shelf::loss(row)?;
+    if of != here {
+        let here = facts_of(conn, here).await?;
+        if !cure::is_about(&rows::facts(row)?, loss.at, &here) {
+            return Ok(false);
+        }
+    }
+    let saved = saved.get(&here).map_or(&[][..], Vec::as_slice);
+    Ok(saved.iter().any(|saved| cure::cures(saved, &loss)))
 }
 
 async fn facts_of(conn: &mut SqliteConnection, recording: RecordingId) -> Result<Recording> {

@@ -77,10 +77,13 @@ async fn candidates(
         query = query.bind(to_json(only)?);
     }
     let found = rows::all(conn, query).await?;
-    let mut candidates = found
-        .iter()
-        .map(Candidate::of)
-        .collect::<Result<Vec<_>>>()?;
+    let mut candidates = Vec::with_capacity(found.len());
+    for row in &found {
+        match Candidate::of(row) {
+            Ok(candidate) => candidates.push(candidate),
+            Err(error) => give_up_unreadable(conn, row, &error, claim.now).await?,
+        }
+    }
     candidates.sort_by_key(|candidate| candidate.order);
     candidates.truncate(limit);
     Ok(candidates)
@@ -111,10 +114,13 @@ async fn lease(conn: &mut SqliteConnection, jobs: &[JobId], claim: &Claim) -> Re
         .bind(i64::from(claim.is_small))
         .bind(MAX_UNSETTLED_LEASES);
     let leased = rows::all(conn, query).await?;
-    let mut claimed = leased
-        .iter()
-        .map(rows::claimed)
-        .collect::<Result<Vec<_>>>()?;
+    let mut claimed = Vec::with_capacity(leased.len());
+    for row in &leased {
+        match rows::claimed(row) {
+            Ok(one) => claimed.push(one),
+            Err(error) => give_up_unreadable(conn, row, &error, claim.now).await?,
+        }
+    }
     claimed.sort_by_key(|claimed| {
         let job = &claimed.job;
         let latest_start = job.deadline.latest_start(job.size_bytes);
@@ -141,6 +147,33 @@ async fn give_up_deadly(
     )
     .await?;
     touch(conn, candidate.recording_id, Open::OneLess).await
+}
+
+/// Ends a job whose row can't be read, so that it does not stand before those that can: a newer harvester wrote it, or it is
+/// damaged.
+async fn give_up_unreadable(
+    conn: &mut SqliteConnection,
+    row: &SqliteRow,
+    why: &Error,
+    now: Timestamp,
+) -> Result<()> {
+    let id: &str = rows::get(row, "id")?;
+    tracing::warn!(job = id, "gave a job up: failed to {}", why.full_message());
+    let message = format!(
+        "{}; a newer harvester may have written it, which can retry it",
+        why.full_message()
+    );
+    let query = sqlx::query(sql::GIVE_UP_UNREADABLE)
+        .bind(id)
+        .bind(clean(&message))
+        .bind(millis(now));
+    let Some(given_up) = rows::optional(conn, query).await? else {
+        return Ok(());
+    };
+    let recording: &str = rows::get(&given_up, "recording_id")?;
+    let query = sqlx::query(sql::TOUCH_RECORDING).bind(recording).bind(-1);
+    rows::execute(conn, query).await?;
+    Ok(())
 }
 
 /// Extends leases; answers with those that are lost.

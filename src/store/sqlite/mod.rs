@@ -9,14 +9,11 @@ use sqlx::SqlitePool;
 
 use super::{
     Claim, Claimed, EventRecord, Filter, JobStore, KnownArtifact, NewEvent, ProviderLoss, Recorded,
-    Selection, Stats, UploadOwner, WalkTurn, Written, sql,
+    Sealable, Selection, Stats, UploadOwner, WalkTurn, Written, sql,
 };
 use crate::error::{Class, Error, Result};
-use crate::model::manifest::RecordingContents;
-use crate::model::{
-    Artifact, Checkpoint, EventId, JobId, Lease, Origin, Outcome, Record, RecordingId,
-};
-use crate::signed_url::redact_body;
+use crate::model::manifest::{OverdueManifest, RecordingContents};
+use crate::model::{Artifact, Checkpoint, EventId, JobId, Lease, Outcome, Record, RecordingId};
 use archive::Settlement;
 use writer::Writer;
 
@@ -38,6 +35,7 @@ mod plans;
 mod read;
 mod record;
 mod rows;
+mod seal;
 mod settle;
 mod shelf;
 mod wal;
@@ -129,21 +127,6 @@ impl SqliteStore {
         Ok(freed)
     }
 
-    /// The event that announced `job`, as it is archived. One that can't be had is that job's trouble alone.
-    async fn announcing_event(&self, job: JobId) -> Origin {
-        let lost = |why| Origin::Unusable(Class::Internal, format!("its event {why}"));
-        let raw = match read::announcing_event(&self.readers, job).await {
-            Ok(Some(raw)) => raw,
-            Ok(None) => return lost("is not in the store any more".to_owned()),
-            Err(error) => return lost(format!("can't be read: {}", error.full_message())),
-        };
-        // Of a large body that takes longer than anyone should wait for this thread.
-        match tokio::task::spawn_blocking(move || redact_body(&raw)).await {
-            Ok(Some(text)) => Origin::Inline(text),
-            Ok(None) | Err(_) => lost("is not JSON".to_owned()),
-        }
-    }
-
     fn seats(&self) -> PathBuf {
         open::beside(&self.path, ".seats")
     }
@@ -173,16 +156,13 @@ impl JobStore for SqliteStore {
     }
 
     async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>> {
-        let mut claimed = self
-            .writer
+        self.writer
             .write(move |conn| Box::pin(lease::claim(conn, claim)))
-            .await?;
-        for claimed in &mut claimed {
-            if claimed.job.origin == Origin::Event {
-                claimed.job.origin = self.announcing_event(claimed.job.id).await;
-            }
-        }
-        Ok(claimed)
+            .await
+    }
+
+    async fn announcing_event(&self, job: JobId) -> Result<Option<Bytes>> {
+        read::announcing_event(&self.readers, job).await
     }
 
     async fn heartbeat(&self, leases: &[Lease], until: Timestamp) -> Result<Vec<JobId>> {
@@ -250,7 +230,37 @@ impl JobStore for SqliteStore {
     }
 
     async fn unsealed(&self, limit: u32) -> Result<Vec<RecordingId>> {
-        read::unsealed(&self.readers, limit).await
+        seal::unsealed(&self.readers, limit).await
+    }
+
+    async fn unsealed_of(&self, recordings: &[RecordingId]) -> Result<Vec<RecordingId>> {
+        seal::unsealed_of(&self.readers, recordings).await
+    }
+
+    async fn sealable(&self, now: Timestamp, limit: u32) -> Result<Vec<Sealable>> {
+        seal::sealable(&self.readers, now, limit).await
+    }
+
+    async fn put_off_seal(
+        &self,
+        recording: RecordingId,
+        class: Class,
+        message: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<()> {
+        let message = message.to_owned();
+        self.writer
+            .write(move |conn| {
+                Box::pin(async move {
+                    seal::put_off(conn, recording, class, &message, now, until).await
+                })
+            })
+            .await
+    }
+
+    async fn overdue_manifests(&self, now: Timestamp, limit: u32) -> Result<Vec<OverdueManifest>> {
+        seal::overdue(&self.readers, now, limit).await
     }
 
     async fn contents(&self, recording: RecordingId) -> Result<Option<RecordingContents>> {

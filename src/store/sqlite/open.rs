@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use sqlx::migrate::{MigrateError, Migration, MigrationType, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions as _, Connection as _, SqlSafeStr as _, SqliteConnection, SqlitePool};
+use sqlx::{
+    AssertSqlSafe, ConnectOptions as _, Connection as _, SqlSafeStr as _, SqliteConnection,
+    SqlitePool,
+};
 
 use super::disk::Sync;
 use super::lost_write::{LostWriteNote, copy_whole_wal};
@@ -16,6 +19,7 @@ use super::writer::Writer;
 use super::{Durability, SqliteOptions};
 use super::{error, wal};
 use crate::error::{Error, Result};
+use crate::store::stored::VOCABULARY;
 
 /// Older libraries can corrupt a WAL database under two writers
 /// (<https://sqlite.org/wal.html#walresetbug>).
@@ -36,7 +40,7 @@ const WRITER_CACHE_KIB: u32 = 16 * 1024;
 
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-const MIGRATIONS: [(i64, &str, &str); 3] = [
+const MIGRATIONS: [(i64, &str, &str); 4] = [
     (
         1,
         "events recordings jobs",
@@ -51,6 +55,11 @@ const MIGRATIONS: [(i64, &str, &str); 3] = [
         6,
         "indexes",
         include_str!("../migrations/sqlite/0006_indexes.sql"),
+    ),
+    (
+        8,
+        "sealing waits",
+        include_str!("../migrations/sqlite/0008_sealing_waits.sql"),
     ),
 ];
 
@@ -269,7 +278,27 @@ async fn migrate(path: &Path, conn: &mut SqliteConnection) -> Result<()> {
             cause => Error::internal(format!("bring the store {} up to date", path.display()))
                 .with_source(cause),
         })?;
+    note_vocabulary(path, &mut transaction).await?;
     transaction.commit().await.map_err(failed)
+}
+
+/// Refuses a store whose rows may hold names that this harvester does not know, and notes which ones it may write itself.
+async fn note_vocabulary(path: &Path, conn: &mut SqliteConnection) -> Result<()> {
+    let failed = |cause| cannot_open(path, cause);
+    let query = sqlx::query_scalar("PRAGMA user_version");
+    let written: i64 = query.fetch_one(&mut *conn).await.map_err(failed)?;
+    if written > VOCABULARY {
+        return Err(Error::internal(format!(
+            "open the store {}: a newer harvester has written to it (vocabulary {written}, this one knows up to \
+             {VOCABULARY}); use a newer harvester",
+            path.display()
+        )));
+    }
+    if written < VOCABULARY {
+        let statement = AssertSqlSafe(format!("PRAGMA user_version = {VOCABULARY}"));
+        sqlx::query(statement).execute(conn).await.map_err(failed)?;
+    }
+    Ok(())
 }
 
 pub(super) fn cannot_open(path: &Path, cause: sqlx::Error) -> Error {

@@ -28,6 +28,9 @@ async fn frequent_statements_neither_scan_nor_sort() {
         (sql::PAUSE, "jobs_due"),
         (sql::LEAST_LATEST_START, "jobs_to_claim"),
         (sql::UNSEALED, "recordings_unsealed"),
+        (sql::SEALABLE, "recordings_unsealed"),
+        (sql::UNSEALED_OF, "sqlite_autoindex_recordings_1"),
+        (sql::OVERDUE_MANIFESTS, "recordings_seal_failing"),
         (sql::RECEIPTS, "sqlite_autoindex_events_2"),
         (sql::RECORDINGS_BY_KEY, "sqlite_autoindex_recordings_2"),
         (sql::SESSION_DATES, "recordings_by_session"),
@@ -69,6 +72,7 @@ async fn frequent_statements_neither_scan_nor_sort() {
     for statement in [
         sql::DUE,
         sql::UNSEALED,
+        sql::SEALABLE,
         sql::NEXT_DUE,
         sql::LEAST_LATEST_START,
     ] {

@@ -9,14 +9,8 @@ use crate::error::Result;
 use crate::model::manifest::{RecordingContents, event_name};
 use crate::model::{EventClass, EventId, JobId, Provider, Record, RecordingId, State};
 use crate::store::UploadOwner;
-use crate::store::stored::{count, first_id, instant, millis, to_json};
+use crate::store::stored::{count, damaged, first_id, instant, millis, to_json};
 use crate::store::{EventRecord, Filter, ProviderLoss, Stats, sql};
-
-pub(super) async fn unsealed(pool: &SqlitePool, limit: u32) -> Result<Vec<RecordingId>> {
-    let query = sqlx::query(sql::UNSEALED).bind(i64::from(limit));
-    let found = rows::all(&mut *reader(pool).await?, query).await?;
-    found.iter().map(|row| rows::id(row, "id")).collect()
-}
 
 /// Under which names leases are held.
 pub(super) async fn lease_holders(pool: &SqlitePool) -> Result<Vec<String>> {
@@ -49,7 +43,13 @@ async fn contents_in(
     let Some(row) = rows::optional(conn, of(sql::RECORDING_BY_ID)).await? else {
         return Ok(None);
     };
-    let artifacts = rows::records(conn, of(sql::JOBS_OF_RECORDING)).await?;
+    let (artifacts, unreadable) = rows::records(conn, of(sql::JOBS_OF_RECORDING)).await?;
+    if unreadable > 0 {
+        // Whatever is left out here would vanish from the manifest.
+        return Err(damaged(format!(
+            "{unreadable} artifacts of recording {recording} can't be read at all"
+        )));
+    }
     let failures = rows::all(conn, of(sql::FAILURES_OF_RECORDING)).await?;
     let mut event_ids = Vec::new();
     for event in rows::all(conn, of(sql::EVENTS_OF_RECORDING)).await? {
@@ -103,7 +103,8 @@ pub(super) async fn list(pool: &SqlitePool, filter: &Filter) -> Result<Vec<Recor
     if !filter.ids.is_empty() {
         query = query.bind(to_json(&filter.ids)?);
     }
-    rows::records(&mut *reader(pool).await?, query).await
+    let (records, _) = rows::records(&mut *reader(pool).await?, query).await?;
+    Ok(records)
 }
 
 pub(super) async fn provider_failures(
@@ -112,15 +113,12 @@ pub(super) async fn provider_failures(
 ) -> Result<Vec<ProviderLoss>> {
     let query = sqlx::query(sql::FAILURES).bind(since.map(millis));
     let found = rows::all(&mut *reader(pool).await?, query).await?;
-    found
-        .iter()
-        .map(|row| {
-            Ok(ProviderLoss {
-                failure: rows::failure_record(row)?,
-                recording: rows::recording_record(row)?,
-            })
+    Ok(rows::readable(&found, |row| {
+        Ok(ProviderLoss {
+            failure: rows::failure_record(row)?,
+            recording: rows::recording_record(row)?,
         })
-        .collect()
+    }))
 }
 
 pub(super) async fn events(
@@ -132,22 +130,19 @@ pub(super) async fn events(
         .bind(since.map(first_id).unwrap_or_default())
         .bind(i64::from(limit));
     let found = rows::all(&mut *reader(pool).await?, query).await?;
-    found
-        .iter()
-        .map(|row| {
-            Ok(EventRecord {
-                id: rows::id(row, "id")?,
-                source: rows::get(row, "source")?,
-                provider: rows::named(row, "provider", Provider::named)?,
-                event_id: rows::get(row, "event_id")?,
-                event_type: rows::get(row, "event_type")?,
-                class: rows::named(row, "class", EventClass::parse)?,
-                alert: rows::get(row, "alert")?,
-                received_at: rows::time(row, "received_at")?,
-                recording_id: rows::optional_id(row, "recording_id")?,
-            })
+    Ok(rows::readable(&found, |row| {
+        Ok(EventRecord {
+            id: rows::id(row, "id")?,
+            source: rows::get(row, "source")?,
+            provider: rows::named(row, "provider", Provider::named)?,
+            event_id: rows::get(row, "event_id")?,
+            event_type: rows::get(row, "event_type")?,
+            class: rows::named(row, "class", EventClass::parse)?,
+            alert: rows::get(row, "alert")?,
+            received_at: rows::time(row, "received_at")?,
+            recording_id: rows::optional_id(row, "recording_id")?,
         })
-        .collect()
+    }))
 }
 
 pub(super) async fn raw_event(pool: &SqlitePool, event: EventId) -> Result<Option<Bytes>> {
@@ -185,7 +180,7 @@ pub(super) async fn stats(pool: &SqlitePool) -> Result<Stats> {
     })
 }
 
-async fn reader(pool: &SqlitePool) -> Result<sqlx::pool::PoolConnection<sqlx::Sqlite>> {
+pub(super) async fn reader(pool: &SqlitePool) -> Result<sqlx::pool::PoolConnection<sqlx::Sqlite>> {
     pool.acquire()
         .await
         .map_err(|cause| error::from("read the store", cause))

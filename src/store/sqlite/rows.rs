@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::error;
 use crate::error::{Class, Result};
 use crate::model::manifest::{ProviderFailureRecord, Record, RecordingRecord};
-use crate::model::{Checkpoint, EventId, JobId, Provider, Recording, RecordingId, State};
+use crate::model::{Checkpoint, EventId, JobId, Kind, Provider, Recording, RecordingId, State};
 use crate::store::stored::{self, damaged, json, to_json};
 use crate::store::{Claimed, UploadOwner, records};
 
@@ -248,17 +248,6 @@ pub(super) fn named<T>(
     stored::named(column, get(row, column)?, parse)
 }
 
-/// A value of a closed set or nothing.
-pub(super) fn optional_named<T>(
-    row: &SqliteRow,
-    column: &'static str,
-    parse: impl Fn(&str) -> Option<T>,
-) -> Result<Option<T>> {
-    get::<Option<&str>>(row, column)?
-        .map(|name| stored::named(column, name, parse))
-        .transpose()
-}
-
 /// What the provider told of a recording.
 pub(super) fn facts(row: &SqliteRow) -> Result<Recording> {
     Ok(Recording {
@@ -292,7 +281,7 @@ pub(super) fn recording_record(row: &SqliteRow) -> Result<RecordingRecord> {
 /// A provider failure as people see it.
 pub(super) fn failure_record(row: &SqliteRow) -> Result<ProviderFailureRecord> {
     Ok(ProviderFailureRecord {
-        class: named(row, "class", Class::parse)?,
+        class: Class::parse(get(row, "class")?).unwrap_or(Class::ProviderFailed),
         code: get(row, "code")?,
         message: get(row, "message")?,
         event_id: get(row, "event_name")?,
@@ -300,26 +289,49 @@ pub(super) fn failure_record(row: &SqliteRow) -> Result<ProviderFailureRecord> {
     })
 }
 
-/// The jobs of a query as people see them, each read while SQLite looks for the next ones.
+/// The jobs of a query as people see them, each read while SQLite looks for the next ones; and how many can't be read at
+/// all. One row must not hide the others.
 pub(super) async fn records(
     conn: &mut SqliteConnection,
     query: Statement<'_>,
-) -> Result<Vec<Record>> {
+) -> Result<(Vec<Record>, usize)> {
     let mut rows = query.fetch(conn);
-    let mut records = Vec::new();
+    let (mut records, mut unreadable) = (Vec::new(), 0);
     while let Some(row) = rows
         .try_next()
         .await
         .map_err(|cause| error::from("read the store", cause))?
     {
-        records.push(record(&row)?);
+        match record(&row) {
+            Ok(record) => records.push(record),
+            Err(error) => {
+                unreadable += 1;
+                complain(&error);
+            }
+        }
     }
-    Ok(records)
+    Ok((records, unreadable))
 }
 
-/// A job with its recording as people see it.
+/// What is in those of `found` that can be read.
+pub(super) fn readable<T>(found: &[SqliteRow], read: impl Fn(&SqliteRow) -> Result<T>) -> Vec<T> {
+    let read = found.iter().map(read);
+    read.filter_map(|row| row.inspect_err(complain).ok())
+        .collect()
+}
+
+fn complain(error: &crate::error::Error) {
+    tracing::warn!("left a row out: failed to {}", error.full_message());
+}
+
+/// A job with its recording as people see it; of one that can't be read whole, what can be.
 pub(super) fn record(row: &SqliteRow) -> Result<Record> {
-    records::record(get(row, "record")?)
+    records::record_or_rest(get(row, "record")?)
+}
+
+/// What an artifact is. A kind that only a newer harvester knows is something else.
+pub(super) fn kind(row: &SqliteRow) -> Result<Kind> {
+    Ok(Kind::parse(get(row, "kind")?).unwrap_or(Kind::Other))
 }
 
 /// A job that has just been leased.
@@ -334,9 +346,8 @@ pub(super) fn raw(row: &SqliteRow) -> Result<Bytes> {
 
 pub(super) fn upload_owner(row: &SqliteRow) -> Result<UploadOwner> {
     let checkpoint: Option<&str> = get(row, "checkpoint")?;
-    let checkpoint = checkpoint
-        .map(|text| json::<Checkpoint>("a checkpoint", text))
-        .transpose()?;
+    // Without it the key tells whose an upload is.
+    let checkpoint = checkpoint.and_then(|text| json::<Checkpoint>("a checkpoint", text).ok());
     Ok(UploadOwner {
         job: id(row, "id")?,
         key: get(row, "key")?,

@@ -162,7 +162,10 @@ pub(super) async fn withdraw(
 pub(super) fn loss(row: &SqliteRow) -> Result<Loss> {
     Ok(Loss {
         event: rows::id(row, "event_id")?,
-        kind: rows::optional_named(row, "kind", Kind::parse)?,
+        kind: match rows::get::<Option<&str>>(row, "kind")? {
+            Some(_) => Some(rows::kind(row)?),
+            None => None,
+        },
         at: rows::time(row, "at")?,
     })
 }
@@ -171,7 +174,7 @@ pub(super) fn loss(row: &SqliteRow) -> Result<Loss> {
 pub(super) fn saved(row: &SqliteRow) -> Result<Saved> {
     Ok(Saved {
         announced_by: rows::optional_id::<EventId>(row, "announced_by")?,
-        kind: rows::named(row, "kind", Kind::parse)?,
+        kind: rows::kind(row)?,
         is_inline: rows::get::<String>(row, "origin_kind")? == "inline",
     })
 }

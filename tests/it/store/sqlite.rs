@@ -221,35 +221,28 @@ async fn checks_refuse_impossible_rows() {
 }
 
 #[tokio::test]
-async fn an_event_that_can_not_be_archived_holds_up_no_other_job() {
+async fn the_event_that_announced_a_job_is_read_when_it_is_wanted() {
     let backend = Sqlite::new();
     let store = SqliteStore::open(&backend.path()).await.unwrap();
-    for (event_id, recording) in [("gone", "r1"), ("damaged", "r2"), ("whole", "r3")] {
+    for (event_id, recording) in [("gone", "r1"), ("whole", "r2")] {
         let new = event(event_id, recording).with(video(recording, Some(60)));
         store.record(new.received(0)).await.unwrap();
     }
     let mut conn = raw(&backend.path()).await;
-    for statement in [
-        "DELETE FROM events WHERE dedupe_key = 'gone'",
-        "UPDATE events SET raw = '{' WHERE dedupe_key = 'damaged'",
-    ] {
-        run(&mut conn, statement).await.unwrap();
-    }
+    run(&mut conn, "DELETE FROM events WHERE dedupe_key = 'gone'")
+        .await
+        .unwrap();
     let claimed = store.claim(claim_at(1, true, 9)).await.unwrap();
-    let origin_of = |name: &str| {
-        let mut jobs = claimed.iter().map(|claimed| &claimed.job);
-        jobs.find(|job| job.name == name).unwrap().origin.clone()
-    };
-    for (name, why) in [
-        ("event-gone.json", "its event is not in the store any more"),
-        ("event-damaged.json", "its event is not JSON"),
+    for (name, body) in [
+        ("event-gone.json", None),
+        ("event-whole.json", Some("{\"id\":\"whole\"}")),
     ] {
-        let unusable = Origin::Unusable(Class::Internal, why.to_owned());
-        assert_eq!(origin_of(name), unusable, "{name}");
+        let mut jobs = claimed.iter().map(|claimed| &claimed.job);
+        let job = jobs.find(|job| job.name == name).unwrap();
+        assert_eq!(job.origin, Origin::Event);
+        let read = store.announcing_event(job.id).await.unwrap();
+        assert_eq!(read.as_deref(), body.map(str::as_bytes));
     }
-    let whole = origin_of("event-whole.json");
-    assert!(matches!(whole, Origin::Inline(_)), "{whole:?}");
-    assert_eq!(store.claim(claim_at(1, false, 9)).await.unwrap().len(), 3);
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use recording_harvester::clock::{Clock as _, SystemClock};
 use recording_harvester::ingest;
 use recording_harvester::model::api::Credentials;
 use recording_harvester::model::{
-    Artifact, Deadline, DeadlineFrom, Event, EventClass, Format, JobId, Kind, Layout, Lookup,
-    Origin, ProgressEvent, Provider, Record, Recording, key,
+    Archived, Artifact, Deadline, DeadlineFrom, Event, EventClass, Format, JobId, Kind, Layout,
+    Lookup, Origin, Outcome, ProgressEvent, Provider, Record, Recording, key,
 };
 use recording_harvester::object::ObjectStore;
 use recording_harvester::object::s3::{S3Settings, S3Store};
@@ -20,7 +20,7 @@ use recording_harvester::source::Source;
 use recording_harvester::source::guard::{Guard, GuardSettings};
 use recording_harvester::source::http::{HttpSettings, HttpSource};
 use recording_harvester::store::sqlite::SqliteStore;
-use recording_harvester::store::{Filter, JobStore, NewEvent};
+use recording_harvester::store::{Claim, Filter, JobStore, NewEvent, Written};
 use recording_harvester::transfer::{Engine, TransferSettings};
 use recording_harvester::worker::{OnRemint, SourceAccess, Worker, WorkerSettings};
 use serde_json::json;
@@ -253,6 +253,15 @@ impl World {
         self.store_event(event, Bytes::from_static(b"{}")).await
     }
 
+    /// Records an event whose own text is made from what was sent when it is carried.
+    pub async fn record_as_sent(&self, id: &str) -> Vec<JobId> {
+        let event = Event {
+            redacted: None,
+            ..event(id, id, Provider::Hms, Vec::new())
+        };
+        self.store_event(event, Bytes::from_static(b"{}")).await
+    }
+
     async fn store_event(&self, event: Event, raw: Bytes) -> Vec<JobId> {
         let source = match event.provider {
             Provider::Daily => DAILY_SOURCE,
@@ -296,6 +305,42 @@ impl World {
         let path = self.access_link_path();
         self.api.script(&path, [self.access_link()]);
         self.api.script("/t.vtt", [Answer::file(TRANSCRIPT)]);
+    }
+
+    /// Changes the store's file behind its back.
+    pub async fn change_store(&self, statement: &'static str) {
+        let path = self._folder.path().join("harvester.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new()
+            .filename(path)
+            .foreign_keys(false);
+        let mut conn = sqlx::ConnectOptions::connect(&options).await.unwrap();
+        sqlx::query(statement).execute(&mut conn).await.unwrap();
+        sqlx::Connection::close(conn).await.unwrap();
+    }
+
+    /// Settles all small jobs as archived, though nothing is in the bucket.
+    pub async fn archive_without_a_worker(&self) {
+        let now = SystemClock.now();
+        let claim = Claim {
+            worker: "nobody".to_owned(),
+            is_small: true,
+            limit: 10_000,
+            now,
+            lease_until: now + jiff::SignedDuration::from_mins(1),
+            only: None,
+        };
+        for claimed in self.store.claim(claim).await.unwrap() {
+            let outcome = Outcome::Archived(Archived {
+                key: claimed.job.key.clone(),
+                size_bytes: 1,
+                crc64nvme: "AAAAAAAAAAA=".to_owned(),
+                sha256: None,
+                etag: None,
+                version_id: None,
+            });
+            let settled = self.store.settle(&claimed.lease, &outcome, now).await;
+            assert_eq!(settled.unwrap(), Written::Yes);
+        }
     }
 
     pub async fn records(&self, jobs: &[JobId]) -> Vec<Record> {
