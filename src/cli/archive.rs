@@ -22,12 +22,13 @@ use super::input::{self, Input};
 use super::inspect::{self, Sender};
 use super::output::{Failure, Output, Result};
 use super::wire::{Destination, Embedded, House};
-use super::{Context, signals};
+use super::{Context, learn, signals};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::error::{Class, Error};
 use crate::ingest::adhoc::{self, AdhocUrl};
 use crate::model::{Event, EventClass, JobId, ProgressEvent, Provider, Record, State};
+use crate::object::probe_key;
 use crate::report::printable::printable;
 use crate::report::terminal::Terminal;
 use crate::report::{board, failure};
@@ -246,7 +247,9 @@ pub(super) async fn work_on(
         None => records,
         Some(destination) => {
             house.check_options(&destination).await?;
-            let records = run(house, &destination, records, &mut screen, shutdown).await;
+            let key = probe_key(&house.config.archive.prefix);
+            let work = run(house, &destination, records, &mut screen, shutdown);
+            let records = learn::beside(Arc::clone(&destination.objects), key, work).await;
             destination.close().await;
             records?
         }

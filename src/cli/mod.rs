@@ -26,6 +26,7 @@ mod doctor;
 mod failures;
 mod input;
 mod inspect;
+mod learn;
 mod list;
 mod logging;
 pub mod output;

@@ -15,10 +15,11 @@ use tokio_util::sync::CancellationToken;
 use super::admin_token::AdminToken;
 use super::output::{Failure, Output, Result};
 use super::wire::{Destination, Embedded, House};
-use super::{Context, senders, signals};
+use super::{Context, learn, senders, signals};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::error::Error;
+use crate::object::probe_key;
 use crate::server::admin::{self, Admin};
 use crate::server::listen::{self, HttpLimits};
 use crate::server::webhook::{
@@ -89,6 +90,11 @@ async fn serve(role: Role, context: Context, shutdown: CancellationToken) -> Res
     let mut tasks = JoinSet::new();
     if let Some(destination) = &destination {
         start_worker(&house, destination, &listeners, &shutdown, &mut tasks)?;
+        tasks.spawn(learn::keep_trying(
+            Arc::clone(&destination.objects),
+            probe_key(&house.config.archive.prefix),
+            shutdown.clone(),
+        ));
     }
     let secret = own_token.as_ref().map(AdminToken::secret);
     listeners.serve(&house, secret, &is_ready, &shutdown, &mut tasks);

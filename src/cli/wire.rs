@@ -17,7 +17,7 @@ use crate::model::api::Credentials;
 use crate::model::progress::Emit;
 use crate::model::{Layout, key};
 use crate::object::ObjectStore;
-use crate::object::embedded::{self, EmbeddedS3, EmbeddedSettings};
+use crate::object::embedded::{self, Abilities, EmbeddedS3, EmbeddedSettings};
 use crate::object::s3::{Retention, S3Settings, S3Store, UploadOptions};
 use crate::report::metrics::Metrics;
 use crate::report::progress::Progress;
@@ -383,6 +383,10 @@ impl Places<'_> {
             root: root.clone(),
             listen,
             bucket: EMBEDDED_BUCKET.to_owned(),
+            abilities: Abilities {
+                checksums: self.config.archive.embedded_checksums,
+                ..Abilities::default()
+            },
         };
         let server = EmbeddedS3::start(settings, Arc::clone(self.clock))
             .await

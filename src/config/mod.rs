@@ -164,6 +164,9 @@ pub struct ArchiveConfig {
     pub sha256: bool,
     /// Where the embedded S3 server listens.
     pub embedded_listen: SocketAddr,
+    /// Whether the embedded S3 server knows checksums; without them it stands for a store that does less.
+    #[serde(deserialize_with = "lenient::boolean")]
+    pub embedded_checksums: bool,
 }
 
 impl Default for ArchiveConfig {
@@ -183,6 +186,7 @@ impl Default for ArchiveConfig {
             lock_days: 0,
             sha256: false,
             embedded_listen: SocketAddr::from(([127, 0, 0, 1], 8082)),
+            embedded_checksums: true,
         }
     }
 }

@@ -148,10 +148,20 @@ pub struct Job {
     pub key: String,
     /// Attempts so far, this one included.
     pub attempts: u32,
+    /// The fencing token of the present lease: 1 when nobody has ever held one before. It never goes back, other than
+    /// the attempts.
+    pub lease_token: i64,
     /// When its first attempt (of this round) began: bounds the retries by time.
     pub first_attempt_at: Timestamp,
     /// What an earlier attempt left in the bucket.
     pub checkpoint: Option<Checkpoint>,
+}
+
+impl Job {
+    /// Whether nobody has worked on it before, so that nothing of it can be in the bucket.
+    pub fn is_untouched(&self) -> bool {
+        self.lease_token <= 1 && self.attempts <= 1 && self.checkpoint.is_none()
+    }
 }
 
 /// Proof that a worker holds the current attempt of a job. Every write about the job takes it;

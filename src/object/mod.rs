@@ -9,9 +9,16 @@ use bytes::Bytes;
 use crate::error::Result;
 use crate::model::job::FinishedPart;
 
+mod capability;
 pub(crate) mod crc64nvme;
 pub mod embedded;
+pub mod owned;
 pub mod s3;
+
+pub use capability::{
+    CHECKSUM_WARNING, CONDITIONS_WARNING, Capabilities, ChecksumSupport, ConditionSupport,
+    WRONG_CHECKSUM_WARNING, probe_key,
+};
 
 /// The bytes of one part or small object, in the buffers that they were read into.
 #[derive(Clone, Debug, Default)]
@@ -200,6 +207,16 @@ pub trait ObjectStore: Send + Sync + 'static {
 
     /// DeleteObject; an object that does not exist is fine.
     async fn delete(&self, key: &str) -> Result<()>;
+
+    /// What the store is known to do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Finds out what the store can do, with a few requests for a small object under `probe_key` (and under a name that
+    /// begins like it), which is removed again where that is allowed. What a user should know is logged, once.
+    ///
+    /// # Errors
+    /// When the bucket does not answer, or does not let an object be written. It is known as much as before then.
+    async fn probe(&self, probe_key: &str) -> Result<Capabilities>;
 
     /// What time it is at the store, from the `Date` of its answer about `missing_key`, under which nothing is; `None`
     /// when it does not tell.

@@ -144,6 +144,7 @@ pub(super) fn claimed(record: &str, work: &str) -> Result<Claimed> {
         size_bytes: announced_size,
         key: record.key.clone(),
         attempts: record.attempts,
+        lease_token: work.lease_token,
         first_attempt_at: instant(work.first_attempt_at)?,
         // One that can't be read costs no more than to begin anew.
         checkpoint: work

@@ -18,14 +18,15 @@ use super::plan::Plan;
 use super::progress::Progress;
 use super::reader::{Reader, Remote, Stop};
 use super::resume::Earlier;
-use super::seal::{Known, Sealed};
+use super::seal::Sealed;
 use super::upload::Uploads;
-use super::{Engine, JOB_METADATA_KEY, Ledger};
+use super::{Engine, Ledger};
 use crate::error::{Class, Error, Result};
 use crate::model::job::Fingerprint;
 use crate::model::progress::Emit;
 use crate::model::{Archived, Checkpoint, Format, Job, Origin};
 use crate::object::Attributes;
+use crate::object::owned::Owner;
 use crate::signed_url::SignedUrl;
 use crate::source::Opened;
 
@@ -36,6 +37,8 @@ const MAX_RESTARTS: u32 = 3;
 pub(super) struct Attempt<'a> {
     pub(super) engine: &'a Engine,
     pub(super) job: &'a Job,
+    /// Whose the object is.
+    pub(super) owner: Owner,
     pub(super) ledger: &'a dyn Ledger,
     pub(super) progress: Progress<'a>,
     allow_hosts: &'a [String],
@@ -44,7 +47,7 @@ pub(super) struct Attempt<'a> {
     /// What was, or was about to be, put under a key.
     pub(super) sealed: Mutex<Option<(String, Fingerprint)>>,
     /// Whether it was looked what is under the key since the content was last begun.
-    is_looked: AtomicBool,
+    pub(super) is_looked: AtomicBool,
     /// Whether an upload that the bucket would not complete was given up for a new one.
     pub(super) has_given_up: AtomicBool,
     // Behind a lock only because cancellation drops `run` and then tidies up.
@@ -62,6 +65,10 @@ impl<'a> Attempt<'a> {
         Attempt {
             engine,
             job,
+            owner: match &engine.stored_as {
+                Some(stored_as) => stored_as.1.clone(),
+                None => Owner::of_job(job),
+            },
             ledger,
             progress: Progress::new(job.id, emit),
             allow_hosts,
@@ -78,12 +85,11 @@ impl<'a> Attempt<'a> {
         let mut names = Names::of(&self.job.key);
         let mut opened = None;
         let mut restarts = 0;
-        // Nothing of ours can be there yet, so that the origin comes first, and a small object's own write tells
-        // whether something else is.
-        let is_fresh = self.job.attempts <= 1 && self.job.checkpoint.is_none();
         loop {
             self.is_looked.store(false, Ordering::Relaxed);
-            if (!is_fresh || restarts > 0)
+            // Where nothing of ours can be yet, the origin comes first, and a small object's own write tells whether
+            // something else is there.
+            if (!self.job.is_untouched() || restarts > 0)
                 && let Some(archived) = self.find_free_or_ours(&mut names).await?
             {
                 return Ok(self.told(archived));
@@ -94,7 +100,7 @@ impl<'a> Attempt<'a> {
             };
             restarts += 1;
             match stop {
-                Stop::Fail(error) => return Err(error),
+                Stop::Fail(error) => return self.look_before_loss(&mut names, error).await,
                 Stop::Restart { why, .. } | Stop::Resend(why) if restarts > MAX_RESTARTS => {
                     return Err(why);
                 }
@@ -114,40 +120,6 @@ impl<'a> Attempt<'a> {
                 Stop::Taken => names.next()?,
             }
             self.abandon_upload().await;
-        }
-    }
-
-    /// Goes to the first name that nobody else has. `Some` when our own object is there already: an
-    /// earlier attempt was killed between sealing and settling.
-    async fn find_free_or_ours(&self, names: &mut Names) -> Result<Option<Archived>> {
-        self.is_looked.store(true, Ordering::Relaxed);
-        loop {
-            let key = names.key();
-            let Some(info) = self.engine.objects.head(&key).await? else {
-                return Ok(None);
-            };
-            match self.recognise(&key, &info) {
-                Known::Whole(sealed) => return Ok(Some(sealed.archived(&key, info))),
-                // It is carried again, and found equal or not when it is put.
-                Known::Perhaps => return Ok(None),
-                Known::Other => names.next()?,
-            }
-        }
-    }
-
-    /// As [`Attempt::find_free_or_ours`], unless it was looked already; while the origin is held open.
-    async fn look_before_upload(&self, names: &mut Names) -> Result<Option<Archived>> {
-        if self.is_looked.load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        let patience = self.patience();
-        let mut tries = patience.tries();
-        loop {
-            match self.find_free_or_ours(names).await {
-                Err(error) if tries.wait_after(&error).await => {}
-                Err(error) => return Err(error),
-                Ok(found) => return Ok(found),
-            }
         }
     }
 
@@ -405,21 +377,12 @@ impl<'a> Attempt<'a> {
 
     /// What the object is stored with.
     pub(super) fn attributes(&self) -> Attributes {
-        if let Some(attributes) = &self.engine.attributes {
-            return Attributes::clone(attributes);
+        if let Some(stored_as) = &self.engine.stored_as {
+            return stored_as.0.clone();
         }
-        let source = self.job.source.chars().filter(char::is_ascii_graphic);
-        let metadata = [
-            (JOB_METADATA_KEY, self.job.id.to_string()),
-            ("harvester-provider", self.job.provider.to_string()),
-            ("harvester-source", source.collect()),
-        ];
         Attributes {
             content_type: self.job.format.content_type().to_owned(),
-            metadata: metadata
-                .into_iter()
-                .map(|(key, value)| (key.to_owned(), value))
-                .collect(),
+            metadata: self.owner.metadata(),
             disposition: self.disposition(),
             is_rewritten: false,
         }
@@ -431,7 +394,7 @@ impl<'a> Attempt<'a> {
         Some(format!("{kind}; filename=\"{}\"", self.job.name))
     }
 
-    fn told(&self, archived: Archived) -> Archived {
+    pub(super) fn told(&self, archived: Archived) -> Archived {
         let size = archived.size_bytes;
         self.progress.tell_now(size, Some(size));
         archived

@@ -21,11 +21,13 @@ mod fill;
 pub mod hls;
 mod judge;
 mod lanes;
+mod look;
 mod memory;
 mod names;
 mod open_upload;
 mod part;
 mod patience;
+mod place;
 pub mod plan;
 mod progress;
 mod ramp;
@@ -50,15 +52,14 @@ use crate::clock::{SharedClock, SystemClock};
 use crate::error::{Class, Error, Result};
 use crate::model::progress::Emit;
 use crate::model::{Archived, Checkpoint, Format, Job, Kind, Origin};
+pub use crate::object::owned::JOB_METADATA_KEY;
+use crate::object::owned::Owner;
 use crate::object::{Attributes, ObjectStore};
 use crate::signed_url::SignedUrl;
 use crate::source::Source;
 use attempt::Attempt;
 use budget::Budget;
 use hls::HlsSettings;
-
-/// The metadata key (`x-amz-meta-harvester-job`) under which an object carries our job id.
-pub const JOB_METADATA_KEY: &str = "harvester-job";
 
 /// The smallest part but the last that S3 takes.
 const MIN_PART_BYTES: u64 = 5 * 1024 * 1024;
@@ -132,8 +133,8 @@ pub struct Engine {
     objects: Arc<dyn ObjectStore>,
     settings: TransferSettings,
     budget: Budget,
-    // What an object is stored with, when not what its job says.
-    attributes: Option<Arc<Attributes>>,
+    // What an object is stored with and whose it is, when not what its job says.
+    stored_as: Option<Arc<(Attributes, Owner)>>,
     clock: SharedClock,
     lanes: Arc<Semaphore>,
     surge: Arc<Semaphore>,
@@ -153,7 +154,7 @@ impl Engine {
             source,
             objects,
             budget: Budget::new(memory_bytes),
-            attributes: None,
+            stored_as: None,
             clock: Arc::new(SystemClock),
             lanes: Arc::new(Semaphore::new(settings.all_lanes as usize)),
             surge: Arc::new(Semaphore::new(settings.surge as usize)),
@@ -243,10 +244,10 @@ impl Engine {
         }
     }
 
-    /// The same engine, whose objects are stored with `attributes`.
-    fn dressed(&self, attributes: Attributes) -> Engine {
+    /// The same engine, whose objects are `owner`'s and are stored with `attributes`.
+    fn storing_as(&self, attributes: Attributes, owner: Owner) -> Engine {
         Engine {
-            attributes: Some(Arc::new(attributes)),
+            stored_as: Some(Arc::new((attributes, owner))),
             ..self.clone()
         }
     }

@@ -65,6 +65,15 @@ impl Patience {
         }
     }
 
+    /// A few tries and no more, whatever is lost: for what is one of many.
+    pub(super) fn unheld(self) -> Patience {
+        Patience {
+            ordinary: Duration::ZERO,
+            held: Duration::ZERO,
+            ..self
+        }
+    }
+
     /// Begins to try.
     pub(super) fn tries(&self) -> Tries<'_> {
         Tries {

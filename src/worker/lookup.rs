@@ -198,6 +198,7 @@ mod tests {
             size_bytes: None,
             key: "key".to_owned(),
             attempts: 1,
+            lease_token: 1,
             first_attempt_at: Timestamp::UNIX_EPOCH,
             checkpoint: None,
         }

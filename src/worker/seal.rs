@@ -24,13 +24,12 @@ use tokio_util::sync::CancellationToken;
 use super::Worker;
 use crate::error::{Class, Error, Result};
 use crate::model::artifact::free_name;
+use crate::model::job::Fingerprint;
 use crate::model::manifest::{RecordingContents, Report, Resource};
 use crate::model::{Format, JobId, Kind, ProgressEvent, Record, RecordingId, State};
-use crate::object::{Attributes, Condition, Payload, WriteEnd};
+use crate::object::owned::{OwnedObject, Owner, Ownership, UnderKey, put_owned, replacing};
+use crate::object::{Attributes, Condition, Payload};
 use crate::transfer::hls;
-
-/// The metadata key (`x-amz-meta-harvester-recording`) under which a document carries the recording's id.
-pub(super) const RECORDING_METADATA_KEY: &str = "harvester-recording";
 
 /// Recordings that are sealed in one pass.
 const BATCH: u32 = 256;
@@ -390,46 +389,52 @@ impl Sealer<'_> {
         let Some(object) = self.worker.objects.head(key).await? else {
             return Ok(There::Nothing);
         };
-        if object.metadata(RECORDING_METADATA_KEY) != Some(self.recording.to_string().as_str()) {
+        if self.owner().ownership(&object) != Ownership::Ours {
             return Ok(There::Another);
         }
-        object.etag.map(There::Ours).ok_or_else(|| {
-            Error::new(
-                Class::UploadFailed,
-                format!("replace {key}: the object store tells no ETag of it"),
-            )
-        })
+        match replacing(key, &object)? {
+            Condition::Matches(etag) => Ok(There::Ours(etag)),
+            Condition::Absent => Ok(There::Nothing),
+        }
     }
 
-    /// Writes and confirms; `None` when something else is there now.
+    fn owner(&self) -> Owner {
+        Owner::of_recording(self.recording)
+    }
+
+    /// Writes and confirms that the new document is there; `None` when something else is there now.
     async fn put(&self, key: &str, body: Vec<u8>, condition: &Condition) -> Result<Option<String>> {
-        let size_bytes = body.len() as u64;
         let payload = Payload {
-            size_bytes,
+            size_bytes: body.len() as u64,
             crc64nvme: checksum(CrcAlgorithm::Crc64Nvme, &body),
             chunks: Arc::new(vec![Bytes::from(body)]),
         };
-        let attributes = Attributes {
+        let (owner, expected) = (self.owner(), Fingerprint::of(&payload));
+        let mut attributes = Attributes {
             content_type: Format::Json.content_type().to_owned(),
-            metadata: vec![(
-                RECORDING_METADATA_KEY.to_owned(),
-                self.recording.to_string(),
-            )],
+            metadata: owner.metadata(),
             is_rewritten: true,
             ..Attributes::default()
         };
-        let objects = &self.worker.objects;
-        match objects
-            .put(key, &payload, &attributes, Some(condition))
-            .await?
-        {
-            WriteEnd::Done => {}
-            WriteEnd::Taken | WriteEnd::Unclear | WriteEnd::Conflict => return Ok(None),
-        }
-        // A 200 is no proof; what the store tells afterwards is.
-        match self.look(key).await? {
-            There::Ours(etag) => Ok(Some(etag)),
-            There::Nothing | There::Another => Ok(None),
-        }
+        expected.add_to(&mut attributes);
+        let object = OwnedObject {
+            key,
+            owner: &owner,
+            expected: &expected,
+            condition,
+        };
+        let written = put_owned(&*self.worker.objects, object, &payload, &attributes).await?;
+        let archived = match (written.found, written.answer) {
+            (UnderKey::Whole(archived), _) => archived,
+            // The earlier one is still there, since this was not written.
+            (UnderKey::Wrong(_) | UnderKey::Others, Err(error)) => return Err(error),
+            _ => return Ok(None),
+        };
+        archived.etag.map(Some).ok_or_else(|| {
+            Error::new(
+                Class::UploadFailed,
+                format!("note {key}: the object store tells no ETag of it"),
+            )
+        })
     }
 }

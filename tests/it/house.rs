@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use recording_harvester::config::{self, Layers};
+use recording_harvester::object::{CHECKSUM_WARNING, CONDITIONS_WARNING, WRONG_CHECKSUM_WARNING};
 
 /// Known to everybody.
 const BASE: &[&str] = &["model", "error", "clock", "signed_url", "tls", "http1"];
@@ -146,6 +147,15 @@ fn the_example_and_the_readme_tell_every_key() {
                 "the README lacks {name}"
             );
         }
+    }
+}
+
+/// N11: what a store lacks is told in the same words wherever it is told.
+#[test]
+fn the_readme_says_what_run_and_doctor_warn_of() {
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    for warning in [CONDITIONS_WARNING, CHECKSUM_WARNING, WRONG_CHECKSUM_WARNING] {
+        assert!(readme.contains(warning), "the README lacks: {warning}");
     }
 }
 

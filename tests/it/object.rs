@@ -8,3 +8,4 @@ mod journey;
 mod moto;
 mod options;
 mod private;
+mod probe;

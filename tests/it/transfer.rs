@@ -8,6 +8,7 @@ mod outage;
 mod refused;
 mod sealing;
 mod source;
+mod stores;
 mod wire;
 mod world;
 

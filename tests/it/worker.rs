@@ -2,6 +2,7 @@
 //! that misbehave on script.
 
 mod fresh;
+mod stores;
 mod stuck;
 mod world;
 

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tracing::instrument::WithSubscriber as _;
+use tracing::subscriber::NoSubscriber;
 use uuid::Uuid;
 
 use super::super::wire::{Embedded, Places};
@@ -10,7 +12,10 @@ use super::checkup::Checkup;
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::error::Error;
-use crate::object::{Attributes, Condition, ObjectStore, Payload, WriteEnd, encode_crc64nvme};
+use crate::object::{
+    Attributes, CHECKSUM_WARNING, CONDITIONS_WARNING, Capabilities, ChecksumSupport, Condition,
+    ObjectStore, Payload, WRONG_CHECKSUM_WARNING, WriteEnd, probe_key,
+};
 use crate::transfer::digest::PartDigest;
 
 const CONTENT: &[u8] = b"harvester doctor was here and should have removed this\n";
@@ -35,6 +40,7 @@ pub(super) async fn examine(config: &Config, clock: &SharedClock, checkup: &mut 
     let slash = if prefix.is_empty() { "" } else { "/" };
     let probe = Probe {
         objects: Arc::clone(&destination.objects),
+        try_key: probe_key(prefix),
         key: format!(
             "{prefix}{slash}.harvester-doctor-{}",
             Uuid::from_u128(fastrand::u128(..))
@@ -51,20 +57,27 @@ pub(super) async fn examine(config: &Config, clock: &SharedClock, checkup: &mut 
         ),
         Err(error) => checkup.fault("bucket", &error, REACH_FIX),
     }
-    probe.examine(checkup).await;
+    // What the store logs of itself is told here in lines of its own.
+    probe
+        .examine(checkup)
+        .with_subscriber(NoSubscriber::default())
+        .await;
     destination.close().await;
 }
 
 struct Probe {
     objects: Arc<dyn ObjectStore>,
     key: String,
+    /// Where it is tried what the store can do, as at every start.
+    try_key: String,
 }
 
 impl Probe {
     async fn examine(&self, checkup: &mut Checkup) {
         if self.put(checkup).await {
-            self.checksum(checkup).await;
-            self.condition(checkup).await;
+            if self.look(checkup).await {
+                self.capabilities(checkup).await;
+            }
             self.remove(&self.key, checkup).await;
         }
         if self.multipart(checkup).await {
@@ -90,8 +103,8 @@ impl Probe {
         }
     }
 
-    /// The store tells the checksum, and refuses content that does not have it.
-    async fn checksum(&self, checkup: &mut Checkup) {
+    /// Whether what was written is there.
+    async fn look(&self, checkup: &mut Checkup) -> bool {
         let expected = payload(CONTENT);
         let info = match self.objects.head(&self.key).await {
             Ok(Some(info)) => info,
@@ -102,11 +115,11 @@ impl Probe {
                     message,
                     "archiving needs a store that reads its own writes",
                 );
-                return;
+                return false;
             }
             Err(error) => {
                 checkup.fault("bucket.head", &error, RIGHTS_FIX);
-                return;
+                return false;
             }
         };
         if info.size_bytes != expected.size_bytes {
@@ -119,9 +132,35 @@ impl Probe {
                 message,
                 "use another store: this one does not keep what it is given",
             );
-            return;
+            return false;
         }
         checkup.good("bucket.head", "objects can be looked at");
+        true
+    }
+
+    /// What the store can do beyond keeping objects, as every start finds it out.
+    async fn capabilities(&self, checkup: &mut Checkup) {
+        let capabilities = match self.objects.probe(&self.try_key).await {
+            Ok(capabilities) => capabilities,
+            Err(error) => {
+                checkup.fault("bucket.condition", &error, RIGHTS_FIX);
+                return;
+            }
+        };
+        self.checksum(capabilities, checkup).await;
+        match capabilities.warnings().contains(&CONDITIONS_WARNING) {
+            true => checkup.warn(
+                "bucket.condition",
+                CONDITIONS_WARNING,
+                "use a store or version with conditional writes, or give the harvester a prefix of its own",
+            ),
+            false => checkup.good("bucket.condition", "nothing is overwritten (If-None-Match)"),
+        }
+    }
+
+    /// Whether the store tells the checksum, and refuses content that does not have it.
+    async fn checksum(&self, capabilities: Capabilities, checkup: &mut Checkup) {
+        let expected = payload(CONTENT);
         let wrong = Payload {
             crc64nvme: !expected.crc64nvme,
             ..expected.clone()
@@ -131,33 +170,22 @@ impl Probe {
         if !is_checked {
             let _ = self.objects.delete(&key).await;
         }
-        let is_told = info.crc64nvme == Some(encode_crc64nvme(expected.crc64nvme));
-        match (is_checked, is_told) {
-            (true, true) => checkup.good("bucket.checksum", "CRC64NVME is checked and told"),
-            (true, false) => checkup.warn(
-                "bucket.checksum",
-                "CRC64NVME is checked and not told afterwards",
-                "what is archived is confirmed by its size only; a newer version of the store may tell it",
-            ),
+        const NEWER: &str = "a newer version of the store may tell it";
+        match (is_checked, capabilities.checksum) {
             (false, _) => checkup.warn(
                 "bucket.checksum",
                 "content with a wrong CRC64NVME is taken",
                 "damage on the way would not be noticed by this store; a newer version may check it",
             ),
-        }
-    }
-
-    async fn condition(&self, checkup: &mut Checkup) {
-        match self.write(&payload(CONTENT), &self.key).await {
-            Ok(WriteEnd::Taken) => {
-                checkup.good("bucket.condition", "nothing is overwritten (If-None-Match)");
+            (true, ChecksumSupport::Untold) => {
+                checkup.warn("bucket.checksum", CHECKSUM_WARNING, NEWER);
             }
-            Ok(_) => checkup.bad(
-                "bucket.condition",
-                "the store ignores If-None-Match: an object that was there was overwritten",
-                "use a store or version with conditional writes, or give the harvester a prefix of its own",
-            ),
-            Err(error) => checkup.fault("bucket.condition", &error, RIGHTS_FIX),
+            (true, ChecksumSupport::Wrong) => {
+                checkup.warn("bucket.checksum", WRONG_CHECKSUM_WARNING, NEWER);
+            }
+            (true, ChecksumSupport::Told | ChecksumSupport::Unknown) => {
+                checkup.good("bucket.checksum", "CRC64NVME is checked and told");
+            }
         }
     }
 
@@ -208,7 +236,12 @@ impl Probe {
         let there = self.objects.head(&key).await.ok().flatten();
         match (&completed, &there) {
             (Ok(WriteEnd::Done), Some(_)) => {
-                checkup.good("bucket.complete", "uploads are completed with If-None-Match and CRC64NVME");
+                let capabilities = self.objects.capabilities();
+                let message = match capabilities.warnings().is_empty() {
+                    true => "uploads are completed with If-None-Match and CRC64NVME",
+                    false => "uploads are completed",
+                };
+                checkup.good("bucket.complete", message);
             }
             (Ok(end), _) => checkup.bad(
                 "bucket.complete",
@@ -242,7 +275,7 @@ impl Probe {
         completed
     }
 
-    /// Archiving deletes nothing, so that this right is not needed.
+    /// Archiving deletes no recording, so that this right is not needed.
     async fn remove(&self, key: &str, checkup: &mut Checkup) {
         if let Err(error) = self.objects.delete(key).await {
             checkup.warn(

@@ -5,6 +5,7 @@
 //! them lies in hidden folders beside. ETags are opaque (CRC64NVME and a number, never an MD5), as they are
 //! on S3 itself for encrypted objects.
 
+mod abilities;
 mod checksum;
 mod complete;
 mod conditions;
@@ -31,6 +32,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
+pub use self::abilities::{Abilities, WriteConditionSupport};
 use self::service::Service;
 use super::s3::StaticCredentials;
 use crate::clock::SharedClock;
@@ -54,6 +56,8 @@ pub struct EmbeddedSettings {
     pub listen: SocketAddr,
     /// A bucket that is there from the start.
     pub bucket: String,
+    /// What it does beyond keeping bytes; all of it by default.
+    pub abilities: Abilities,
 }
 
 /// A running server. Dropping it stops it without waiting; [`stop`](EmbeddedS3::stop) waits.
@@ -162,12 +166,8 @@ async fn open_patiently(
 ) -> Result<(Service, StaticCredentials)> {
     let folder = settings.root.display();
     for _ in 0..LOCK_ATTEMPTS {
-        let (root, bucket, clock) = (
-            settings.root.clone(),
-            settings.bucket.clone(),
-            clock.clone(),
-        );
-        let opening = tokio::task::spawn_blocking(move || open(root, &bucket, clock));
+        let (settings, clock) = (settings.clone(), clock.clone());
+        let opening = tokio::task::spawn_blocking(move || open(settings, clock));
         let opened = opening.await.map_err(|error| {
             Error::internal("open the embedded object store").with_source(error)
         })?;
@@ -187,11 +187,10 @@ async fn open_patiently(
 }
 
 fn open(
-    root: PathBuf,
-    bucket: &str,
+    settings: EmbeddedSettings,
     clock: SharedClock,
 ) -> io::Result<(Service, StaticCredentials)> {
-    let service = Service::open(root, bucket, clock)?;
+    let service = Service::open(settings, clock)?;
     let credentials = credentials::load_or_create(service.disk.root())?;
     Ok((service, credentials))
 }

@@ -10,7 +10,7 @@ use md5::{Digest as _, Md5};
 
 use super::S3Store;
 use crate::error::{Error, Result};
-use crate::object::{Payload, encode_crc64nvme};
+use crate::object::{ChecksumSupport, Payload, encode_crc64nvme};
 
 /// The header of a CRC64NVME, in a request and in its answer.
 pub(super) const CRC64NVME: &str = "x-amz-checksum-crc64nvme";
@@ -49,10 +49,7 @@ impl S3Store {
     /// The store has taken without CRC64NVME what it had refused with it.
     pub(super) fn note_no_crc64nvme(&self) {
         if self.is_crc64nvme_known.set(false).is_ok() {
-            tracing::warn!(
-                bucket = self.bucket,
-                "the object store does not know CRC64NVME: it checks each part by Content-MD5, and nothing checks the whole"
-            );
+            self.note(|known| known.checksum = ChecksumSupport::Untold);
         }
     }
 

@@ -1,48 +1,70 @@
 //! Writes that may happen only under a condition, and how they end when they do not simply succeed.
 
-use std::sync::atomic::Ordering;
-
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use super::S3Store;
 use super::classify::{Call, Refusal, failure};
 use crate::error::{Error, Result};
-use crate::object::{Condition, WriteEnd};
+use crate::object::{Capabilities, Condition, ConditionSupport, PutEnd, WriteEnd};
 
 impl S3Store {
-    /// Writes under a condition, also where the store does not know conditions: then it is looked first
-    /// whether something is there. Two writers at the same instant could both find nothing; the keys of
-    /// different jobs differ, so it would take a stranger.
-    pub(super) async fn under_condition<W, F, T>(
+    /// Writes under a condition, also where the store refuses or ignores conditions, and before it is known whether it
+    /// does: then it is looked first what is under the key. Two writers at the same instant could both find nothing;
+    /// the keys of different jobs differ, so it would take a stranger.
+    pub(super) async fn under_condition<W, F>(
         &self,
         key: &str,
         condition: Option<&Condition>,
         write: W,
-    ) -> Result<T>
+    ) -> Result<PutEnd>
     where
         W: Fn(Option<Condition>) -> F,
-        F: Future<Output = Result<T, Failed>>,
-        T: From<WriteEnd>,
+        F: Future<Output = Result<PutEnd, Failed>>,
     {
-        let is_absent = condition == Some(&Condition::Absent);
-        if !is_absent || !self.lacks_conditions.load(Ordering::Relaxed) {
-            match write(condition.cloned()).await {
-                Err(failed) if is_absent && failed.may_lack_headers => {}
-                end => return end.map_err(|failed| failed.error),
-            }
-        }
-        if self.head_object(key).await?.is_some() {
+        let plain = |ended: Result<PutEnd, Failed>| ended.map_err(|failed| failed.error);
+        let Some(condition) = condition else {
+            return plain(write(None).await);
+        };
+        let support = self.learned.get().of(condition);
+        if support != ConditionSupport::Kept && !self.holds(key, condition).await? {
             return Ok(WriteEnd::Taken.into());
         }
-        let end = write(None).await.map_err(|failed| failed.error)?;
-        if !self.lacks_conditions.swap(true, Ordering::Relaxed) {
-            tracing::warn!(
-                bucket = self.bucket,
-                "the object store does not know If-None-Match: it is looked before each write instead"
-            );
+        if support != ConditionSupport::Refused {
+            match write(Some(condition.clone())).await {
+                // One that was seen to keep them is not doubted for one refusal, which may have had another reason.
+                Err(failed) if failed.may_lack_headers && support != ConditionSupport::Kept => {}
+                ended => {
+                    let is_refusal = matches!(&ended, Ok(put) if put.end == WriteEnd::Taken);
+                    if is_refusal && support == ConditionSupport::Unknown {
+                        self.note(|known| *known.of_mut(condition) = ConditionSupport::Kept);
+                    }
+                    return plain(ended);
+                }
+            }
         }
+        let end = plain(write(None).await)?;
+        self.note(|known| *known.of_mut(condition) = ConditionSupport::Refused);
         Ok(end)
+    }
+
+    /// Whether the condition holds at this moment.
+    async fn holds(&self, key: &str, condition: &Condition) -> Result<bool> {
+        let there = self.head_object(key).await?;
+        Ok(match (condition, there) {
+            (Condition::Absent, there) => there.is_none(),
+            (Condition::Matches(_), None) => false,
+            (Condition::Matches(etag), Some(there)) => there
+                .etag
+                .is_some_and(|found| found == etag.trim_matches('"')),
+        })
+    }
+
+    /// Notes what the store was seen to do, and says what a user should know of it.
+    pub(super) fn note(&self, change: impl FnOnce(&mut Capabilities)) {
+        for warning in self.learned.note(change) {
+            tracing::warn!(bucket = self.bucket, "{warning}");
+        }
     }
 }
 

@@ -12,10 +12,10 @@ mod condition;
 mod connect;
 mod direct;
 mod options;
+mod probe;
 mod read;
 mod write;
 
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -27,9 +27,10 @@ use secrecy::SecretString;
 use self::classify::Call;
 use self::direct::{Answer, Direct, Left};
 pub use self::options::{Retention, UploadOptions};
+use super::capability::LearnedCapabilities;
 use super::{
-    Attributes, Condition, ListedPart, ListedUpload, ObjectInfo, ObjectStore, Payload, PutEnd,
-    WriteEnd,
+    Attributes, Capabilities, Condition, ListedPart, ListedUpload, ObjectInfo, ObjectStore,
+    Payload, PutEnd, WriteEnd,
 };
 use crate::clock::{SharedClock, SystemClock};
 use crate::error::Result;
@@ -77,9 +78,11 @@ pub struct S3Store {
     attempt_limit: Duration,
     options: UploadOptions,
     clock: SharedClock,
-    /// Whether it was seen that the store does not know `If-None-Match` on writes.
-    lacks_conditions: Arc<AtomicBool>,
-    /// Whether it knows CRC64NVME, once that was seen.
+    /// What it was seen to do.
+    learned: Arc<LearnedCapabilities>,
+    /// One probe at a time.
+    probing: Arc<tokio::sync::Mutex<()>>,
+    /// Whether it takes CRC64NVME, once that was seen.
     is_crc64nvme_known: Arc<OnceLock<bool>>,
 }
 
@@ -106,7 +109,8 @@ impl S3Store {
             attempt_limit: DEFAULT_ATTEMPT_LIMIT,
             options: UploadOptions::default(),
             clock: Arc::new(SystemClock),
-            lacks_conditions: Arc::default(),
+            learned: Arc::default(),
+            probing: Arc::default(),
             is_crc64nvme_known: Arc::default(),
         })
     }
@@ -213,10 +217,11 @@ impl ObjectStore for S3Store {
         };
         let write = move |condition: Option<Condition>| async move {
             let condition = condition.as_ref();
-            self.complete_multipart_upload(key, upload_id, parts, whole, condition)
-                .await
+            let ended = self.complete_multipart_upload(key, upload_id, parts, whole, condition);
+            ended.await.map(PutEnd::from)
         };
-        self.under_condition(key, condition, write).await
+        let ended = self.under_condition(key, condition, write).await?;
+        Ok(ended.end)
     }
 
     async fn abort(&self, key: &str, upload_id: &str) -> Result<()> {
@@ -228,7 +233,8 @@ impl ObjectStore for S3Store {
     }
 
     async fn get(&self, key: &str, max_bytes: u64) -> Result<Option<(Bytes, ObjectInfo)>> {
-        self.get_object(key, max_bytes).await
+        let is_checked = self.learned.get().believes_checksums();
+        self.get_object(key, max_bytes, is_checked).await
     }
 
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<ListedUpload>> {
@@ -242,6 +248,14 @@ impl ObjectStore for S3Store {
 
     async fn delete(&self, key: &str) -> Result<()> {
         self.delete_object(key).await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.learned.get()
+    }
+
+    async fn probe(&self, probe_key: &str) -> Result<Capabilities> {
+        self.probe_capabilities(probe_key).await
     }
 
     async fn server_time(&self, missing_key: &str) -> Result<Option<jiff::Timestamp>> {

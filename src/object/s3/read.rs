@@ -1,5 +1,6 @@
 //! The calls that only look.
 
+use aws_sdk_s3::config::ResponseChecksumValidation;
 use aws_sdk_s3::types::ChecksumMode;
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
@@ -87,19 +88,25 @@ impl S3Store {
         Ok(date.and_then(|text| Some(jiff::fmt::rfc2822::parse(text).ok()?.timestamp())))
     }
 
+    /// `is_checked`: whether content that has not the checksum that the store tells is an error.
     pub(super) async fn get_object(
         &self,
         key: &str,
         max_bytes: u64,
+        is_checked: bool,
     ) -> Result<Option<(Bytes, ObjectInfo)>> {
+        let mut config = within(self.limit_for(0));
+        if !is_checked {
+            config = config.response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+        }
         let sent = self
             .client
             .get_object()
             .bucket(&self.bucket)
             .key(key)
-            .checksum_mode(ChecksumMode::Enabled)
+            .set_checksum_mode(is_checked.then_some(ChecksumMode::Enabled))
             .customize()
-            .config_override(within(self.limit_for(0)))
+            .config_override(config)
             .send()
             .await;
         let mut object = match sent {

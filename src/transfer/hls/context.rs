@@ -14,16 +14,14 @@ use super::piece::{Landed, Piece};
 use super::token::Token;
 use crate::error::{Class, Error, Result};
 use crate::model::key::short_hash;
-use crate::model::{Archived, Job, JobId};
-use crate::object::{Attributes, ObjectInfo};
+use crate::model::{Job, JobId};
+use crate::object::Attributes;
+use crate::object::owned::{Owner, UnderKey, find_owned};
 use crate::signed_url::SignedUrl;
 use crate::source::hls::{Role, media_type, resource_name};
 use crate::source::{OpenRequest, Opened};
+use crate::transfer::Engine;
 use crate::transfer::budget::{Budget, Share};
-use crate::transfer::{Engine, JOB_METADATA_KEY};
-
-/// The metadata key of a hash of the URL that a piece came from.
-const ORIGIN_METADATA_KEY: &str = "harvester-origin";
 
 /// Memory that the pieces of one ladder may take.
 const LADDER_BYTES: u64 = 64 * 1024 * 1024;
@@ -33,13 +31,6 @@ const LADDER_TEXT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// Bytes of URLs that one ladder may hold at once.
 const LADDER_URL_BYTES: u64 = 64 * 1024 * 1024;
-
-/// What is under a key.
-pub(super) enum Found {
-    Ours(Archived),
-    Others,
-    Nothing,
-}
 
 /// One attempt at one ladder.
 pub(super) struct Context {
@@ -89,7 +80,7 @@ impl Context {
             folder: folder_of(entry_key),
             settings: settings.copied().unwrap_or_default(),
             memory: Budget::new(memory_bytes),
-            is_resumed: AtomicBool::new(job.attempts > 1),
+            is_resumed: AtomicBool::new(!job.is_untouched()),
             bytes: AtomicU64::new(0),
             promised_bytes: AtomicU64::new(0),
             stop: CancellationToken::new(),
@@ -318,7 +309,7 @@ impl Context {
             return Ok(());
         };
         let found = self.find(&piece.key, Some(&piece.origin())).await?;
-        if matches!(found, Found::Ours(_)) {
+        if !matches!(found, UnderKey::Nothing | UnderKey::Others) {
             self.is_resumed.store(true, Ordering::Relaxed);
         }
         Ok(())
@@ -339,49 +330,22 @@ impl Context {
         self.is_resumed.load(Ordering::Relaxed)
     }
 
-    /// Looks at what is under `key`. With `origin` it is ours only if it came from there.
-    pub(super) async fn find(&self, key: &str, origin: Option<&str>) -> Result<Found> {
-        let Some(info) = self.engine.objects.head(key).await? else {
-            return Ok(Found::Nothing);
-        };
-        Ok(self.judge(key, info, origin))
+    /// Whose the pieces and documents are. With `origin` only what came from there.
+    pub(super) fn owner(&self, origin: Option<&str>) -> Owner {
+        Owner::of_job(&self.job).from_origin(origin.map(origin_hash))
     }
 
-    fn judge(&self, key: &str, info: ObjectInfo, origin: Option<&str>) -> Found {
-        let is_job = info.metadata(JOB_METADATA_KEY) == Some(self.job.id.to_string().as_str());
-        let is_origin = origin.is_none_or(|origin| {
-            info.metadata(ORIGIN_METADATA_KEY) == Some(origin_hash(origin).as_str())
-        });
-        match info.crc64nvme {
-            Some(crc64nvme) if is_job && is_origin => Found::Ours(Archived {
-                key: key.to_owned(),
-                size_bytes: info.size_bytes,
-                crc64nvme,
-                sha256: None,
-                etag: info.etag,
-                version_id: info.version_id,
-            }),
-            _ => Found::Others,
-        }
+    /// Looks at what is under `key`, which has to tell itself what it should be. With `origin` it is ours only if it
+    /// came from there.
+    pub(super) async fn find(&self, key: &str, origin: Option<&str>) -> Result<UnderKey> {
+        find_owned(&*self.engine.objects, key, &self.owner(origin), None).await
     }
 
     /// What an object is stored with.
     pub(super) fn attributes(&self, key: &str, origin: Option<&str>) -> Attributes {
-        let source = self.job.source.chars().filter(char::is_ascii_graphic);
-        let mut metadata = vec![
-            (JOB_METADATA_KEY.to_owned(), self.job.id.to_string()),
-            (
-                "harvester-provider".to_owned(),
-                self.job.provider.to_string(),
-            ),
-            ("harvester-source".to_owned(), source.collect()),
-        ];
-        if let Some(origin) = origin {
-            metadata.push((ORIGIN_METADATA_KEY.to_owned(), origin_hash(origin)));
-        }
         Attributes {
             content_type: media_type(key).to_owned(),
-            metadata,
+            metadata: self.owner(origin).metadata(),
             // A file of a playlist is shown by a player, never saved by a browser under its own name.
             disposition: None,
             is_rewritten: false,

@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::context::{Context, Found};
+use super::Carried;
+use super::context::Context;
 use super::ladder::{Ladder, Sheet};
 use super::piece::Landed;
 use super::plan::Loss;
-use super::put::{payload_of, put_once, put_over};
+use super::put::{payload_of, put_document, put_over};
 use super::rewrite::Rewriter;
 use super::transcript;
-use super::{Carried, RESOURCES_METADATA_KEY};
-use crate::error::{Error, Result};
+use crate::error::{Class, Error, Result};
 use crate::model::manifest::Resource;
 use crate::model::{Archived, JobId};
-use crate::object::{Condition, Payload};
+use crate::object::Payload;
+use crate::object::owned::{RESOURCES_METADATA_KEY, UnderKey};
 use crate::source::hls::{Kind, Role};
-use crate::transfer::patience::{TRIES, wait_after};
 
 const JSON: Option<&str> = Some("application/json");
 
@@ -139,8 +139,8 @@ impl<'a> Documents<'a> {
         let partial = self.ladder.sheets().map(|sheet| partial_key(&sheet.key));
         for key in partial.chain([self.list_key("missing.json")]) {
             let ended = match self.context.find(&key, None).await {
-                Ok(Found::Ours(_)) => self.context.engine.objects.delete(&key).await,
-                Ok(Found::Others | Found::Nothing) => Ok(()),
+                Ok(UnderKey::Others | UnderKey::Nothing) => Ok(()),
+                Ok(_) => self.context.engine.objects.delete(&key).await,
                 Err(error) => Err(error),
             };
             if let Err(error) = ended {
@@ -155,15 +155,13 @@ impl<'a> Documents<'a> {
         let mut attributes = self.context.attributes(key, None);
         let list = (RESOURCES_METADATA_KEY.to_owned(), list_key.to_owned());
         attributes.metadata.push(list);
-        let mut tried = 0;
-        loop {
-            tried += 1;
-            let absent = Condition::Absent;
-            match put_once(self.context, key, &payload, &attributes, &absent).await {
-                Err(error) if error.is_transient() && tried < TRIES => wait_after(tried).await,
-                ended => return ended,
-            }
-        }
+        let put = put_document(self.context, key, &payload, attributes).await?;
+        put.ok_or_else(|| {
+            Error::transient(
+                Class::UploadFailed,
+                format!("put {key}: somebody else's object has just taken the name"),
+            )
+        })
     }
 }
 

@@ -14,13 +14,14 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::cipher::ciphers_of;
-use super::context::{Context, Found};
+use super::context::Context;
 use super::ladder::{Sheet, fetch};
 use super::piece::Piece;
 use super::plan::{self, Loss, MAX_PIECES, Wants};
 use super::token::Token;
 use super::{HlsKeys, LANES, is_ours_to_tell};
 use crate::error::{Class, Error, Result};
+use crate::object::owned::UnderKey;
 use crate::source::hls::{Follower, Playlist, Reference, Role, Segment, Variables, resource_name};
 
 /// The target duration of a playlist that tells none.
@@ -113,7 +114,8 @@ async fn was_seen_before(context: &Context, sheet: &Sheet) -> Result<bool> {
     let url = &playlist.references[like.reference].url;
     let name = resource_name(&Role::Segment(before), 0, url, like.map.is_some());
     let key = format!("{}/{}/{name}", context.folder, sheet.folder);
-    Ok(matches!(context.find(&key, None).await?, Found::Ours(_)))
+    let found = context.find(&key, None).await?;
+    Ok(!matches!(found, UnderKey::Nothing | UnderKey::Others))
 }
 
 /// Reads again and again; gives why there was no end, if there was none.

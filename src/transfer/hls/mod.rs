@@ -34,15 +34,16 @@ use tokio::task::JoinSet;
 use super::names::Names;
 use super::progress::Progress;
 use super::verify::is_playlist;
-use super::{Engine, JOB_METADATA_KEY, Ledger};
+use super::{Engine, Ledger};
 use crate::error::{Class, Error, Result};
 use crate::model::manifest::Resource;
 use crate::model::progress::Emit;
 use crate::model::{Archived, Format, Job, JobId, Kind};
 use crate::object::ObjectStore;
+use crate::object::owned::{Owner, Ownership, RESOURCES_METADATA_KEY, UnderKey};
 use crate::signed_url::SignedUrl;
 use cipher::Decryption;
-use context::{Context, Found};
+use context::Context;
 use documents::{Documents, ResourceList};
 use ladder::Ladder;
 use piece::{Landed, Piece};
@@ -106,9 +107,6 @@ pub fn entries_of(folder: &str) -> [String; 3] {
     context::entries_of(folder)
 }
 
-/// Where the list of a ladder's resources is: metadata of its entry playlist.
-pub const RESOURCES_METADATA_KEY: &str = "harvester-resources";
-
 /// The files of the archived recording of `job`, whose entry playlist is under `key`; none where no list of
 /// ours is named there.
 ///
@@ -128,7 +126,7 @@ pub async fn resources(objects: &dyn ObjectStore, job: JobId, key: &str) -> Resu
     let Some((bytes, info)) = objects.get(&list_key, MAX_LIST_BYTES).await? else {
         return Ok(Vec::new());
     };
-    if info.metadata(JOB_METADATA_KEY) != Some(job.to_string().as_str()) {
+    if Owner::of_job_id(job).ownership(&info) != Ownership::Ours {
         return Ok(Vec::new());
     }
     let list: ResourceList = serde_json::from_slice(&bytes).map_err(|error| {
@@ -153,12 +151,12 @@ pub(super) async fn carry(
     loop {
         let context = Arc::new(Context::new(engine, job, allow_hosts, &names.key()));
         match context.find(&names.key(), None).await? {
-            Found::Ours(archived) => return Ok(archived),
-            Found::Others => {
+            UnderKey::Whole(archived) => return Ok(archived),
+            UnderKey::Others => {
                 names.next()?;
                 continue;
             }
-            Found::Nothing => {}
+            UnderKey::Nothing | UnderKey::Wrong(_) | UnderKey::Unproven(_) => {}
         }
         let progress = Progress::new(job.id, emit);
         let carried = carry_to(&context, url, ledger, &progress).await;

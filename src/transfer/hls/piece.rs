@@ -12,13 +12,14 @@ use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::cipher::Cipher;
-use super::context::{Context, Found};
+use super::context::Context;
 use super::decrypt::{self, Deciphering, Secret};
 use super::put::put;
 use super::token::Token;
 use crate::error::{Class, Error, Result};
 use crate::model::{Archived, Checkpoint, Format, Job, Origin, ProgressEvent};
 use crate::object::Payload;
+use crate::object::owned::UnderKey;
 use crate::signed_url::SignedUrl;
 use crate::source::Opened;
 use crate::source::hls::Role;
@@ -94,12 +95,13 @@ impl Piece {
         if context.is_resumed() {
             loop {
                 match context.find(&names.key(), Some(&self.origin())).await? {
-                    Found::Ours(archived) => {
+                    UnderKey::Whole(archived) => {
                         context.promise(archived.size_bytes)?;
                         return Ok(archived.into());
                     }
-                    Found::Others => names.next()?,
-                    Found::Nothing => break,
+                    UnderKey::Others => names.next()?,
+                    // What is ours and not known to be whole is found equal or replaced when it is put.
+                    UnderKey::Nothing | UnderKey::Wrong(_) | UnderKey::Unproven(_) => break,
                 }
             }
         }
@@ -285,7 +287,8 @@ impl Piece {
         let attributes = context.attributes(&key, Some(&self.origin()));
         let promised = told.unwrap_or(0);
         context.promise(promised)?;
-        let mut engine = context.engine.dressed(attributes);
+        let owner = context.owner(Some(&self.origin()));
+        let mut engine = context.engine.storing_as(attributes, owner);
         engine.settings.max_object_bytes = context.room() + promised;
         if let Some(secret) = secret {
             let source = engine.source.clone();

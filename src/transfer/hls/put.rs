@@ -2,58 +2,35 @@
 
 use std::sync::Arc;
 
-use super::context::{Context, Found};
+use super::context::Context;
 use super::piece::Landed;
 use crate::error::{Class, Error, Result};
 use crate::model::Archived;
-use crate::object::{Attributes, Condition, Payload, encode_crc64nvme};
+use crate::model::job::Fingerprint;
+use crate::object::owned::{OwnedObject, OwnedWrite, UnderKey, find_owned, put_owned, replacing};
+use crate::object::{Attributes, Condition, Payload};
 use crate::transfer::digest::PartDigest;
 use crate::transfer::names::Names;
-use crate::transfer::patience::{TRIES, wait_after};
+use crate::transfer::patience::{Patience, TRIES, wait_after};
+use crate::transfer::place::Placing;
 
-/// Puts `payload` under the first name that is free or has it already.
+/// Puts `payload` under the first name that is free or ours.
 pub(super) async fn put(
     context: &Context,
     names: &mut Names,
     payload: &Payload,
     origin: Option<&str>,
 ) -> Result<Landed> {
-    let crc64nvme = encode_crc64nvme(payload.crc64nvme);
-    let objects = &context.engine.objects;
-    let mut tried = 0;
-    loop {
-        tried += 1;
-        let key = names.key();
-        let attributes = context.attributes(&key, origin);
-        let put = objects
-            .put(&key, payload, &attributes, Some(&Condition::Absent))
-            .await;
-        let put = match put {
-            Err(error) if !error.is_transient() => return Err(error),
-            put => put,
-        };
-        let is_same = |there: &Archived| {
-            there.size_bytes == payload.size_bytes && there.crc64nvme == crc64nvme
-        };
-        let failure = match (context.find(&key, origin).await, put) {
-            (Ok(Found::Ours(there)), _) if is_same(&there) => return Ok(there.into()),
-            (Ok(Found::Nothing), Ok(_)) => Error::transient(
-                Class::UploadFailed,
-                format!("{key} is not in the bucket after it was written"),
-            ),
-            (Ok(Found::Nothing) | Err(_), Err(error)) | (Err(error), Ok(_)) => error,
-            // Another's, or an earlier content of the same place.
-            (Ok(Found::Others | Found::Ours(_)), _) => {
-                names.next()?;
-                tried = 0;
-                continue;
-            }
-        };
-        if !failure.is_transient() || tried >= TRIES {
-            return Err(failure);
-        }
-        wait_after(tried).await;
-    }
+    let placing = Placing {
+        engine: &context.engine,
+        owner: &context.owner(origin),
+        attributes: context.attributes(&names.key(), origin),
+        payload,
+        expected: &Fingerprint::of(payload),
+        ledger: None,
+        patience: Patience::new(&context.engine, context.job.deadline).unheld(),
+    };
+    placing.put(names).await.map(Landed::from)
 }
 
 /// Puts a document over an earlier one of ours, else under the first free name from `key` on: unlike a piece, it
@@ -65,54 +42,76 @@ pub(super) async fn put_over(
     content_type: Option<&str>,
 ) -> Result<Landed> {
     let mut names = Names::of(key);
-    let mut tried = 0;
     loop {
-        tried += 1;
         let key = names.key();
-        let condition = match context.find(&key, None).await? {
-            Found::Nothing => Condition::Absent,
-            Found::Others => {
-                names.next()?;
-                continue;
-            }
-            Found::Ours(there) if is_same(&there, payload) => return Ok(there.into()),
-            Found::Ours(there) => Condition::Matches(there.etag.unwrap_or_default()),
-        };
         let mut attributes = context.attributes(&key, None);
         if let Some(content_type) = content_type {
             attributes.content_type = content_type.to_owned();
         }
-        let ended = put_once(context, &key, payload, &attributes, &condition).await;
-        match ended {
-            Err(error) if error.is_transient() && tried < TRIES => wait_after(tried).await,
-            ended => return ended.map(Landed::from),
+        match put_document(context, &key, payload, attributes).await? {
+            Some(archived) => return Ok(archived.into()),
+            None => names.next()?,
         }
     }
 }
 
-/// Puts `payload` under `key` and looks whether it is there.
-pub(super) async fn put_once(
+/// Puts a document over an earlier one of ours; `None` when somebody else's has the name.
+pub(super) async fn put_document(
     context: &Context,
     key: &str,
     payload: &Payload,
-    attributes: &Attributes,
-    condition: &Condition,
-) -> Result<Archived> {
-    let objects = &context.engine.objects;
-    let ended = objects.put(key, payload, attributes, Some(condition)).await;
-    match context.find(key, None).await {
-        Ok(Found::Ours(there)) if is_same(&there, payload) => Ok(there),
-        _ => Err(ended.err().unwrap_or_else(|| {
-            Error::transient(
-                Class::UploadFailed,
-                format!("{key} is not in the bucket, or not as it was written"),
-            )
-        })),
+    mut attributes: Attributes,
+) -> Result<Option<Archived>> {
+    let objects = &*context.engine.objects;
+    let owner = context.owner(None);
+    let expected = Fingerprint::of(payload);
+    expected.add_to(&mut attributes);
+    let look = || find_owned(objects, key, &owner, Some(&expected));
+    let mut found = look().await?;
+    let mut tried = 0;
+    loop {
+        let condition = match found {
+            UnderKey::Whole(archived) => return Ok(Some(archived)),
+            UnderKey::Others => return Ok(None),
+            UnderKey::Nothing => Condition::Absent,
+            UnderKey::Wrong(info) | UnderKey::Unproven(info) => replacing(key, &info)?,
+        };
+        tried += 1;
+        let object = OwnedObject {
+            key,
+            owner: &owner,
+            expected: &expected,
+            condition: &condition,
+        };
+        let (failure, there) = match put_owned(objects, object, payload, &attributes).await {
+            Ok(OwnedWrite {
+                found: there @ (UnderKey::Whole(_) | UnderKey::Others),
+                ..
+            }) => {
+                found = there;
+                continue;
+            }
+            Ok(OwnedWrite { answer, found }) => {
+                (answer.err().unwrap_or_else(|| not_there(key)), Some(found))
+            }
+            Err(error) => (error, None),
+        };
+        if !failure.is_transient() || tried >= TRIES {
+            return Err(failure);
+        }
+        wait_after(tried).await;
+        found = match there {
+            Some(there) => there,
+            None => look().await?,
+        };
     }
 }
 
-fn is_same(there: &Archived, payload: &Payload) -> bool {
-    there.size_bytes == payload.size_bytes && there.crc64nvme == encode_crc64nvme(payload.crc64nvme)
+fn not_there(key: &str) -> Error {
+    Error::transient(
+        Class::UploadFailed,
+        format!("{key} is not in the bucket, or not as it was written"),
+    )
 }
 
 /// A payload of bytes that are here.

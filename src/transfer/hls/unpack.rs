@@ -7,14 +7,17 @@ use std::sync::Arc;
 
 use futures::StreamExt;
 
-use super::context::{Context, Found};
+use super::context::Context;
 use super::documents::list_of;
 use super::piece::Landed;
 use super::put::{payload_of, put};
 use super::token::Token;
 use crate::error::{Class, Error, Result};
-use crate::model::job::FinishedPart;
+use crate::model::job::{Fingerprint, FinishedPart};
 use crate::model::{Archived, Job};
+use crate::object::owned::{
+    OwnedObject, UnderKey, UploadEnd, complete_owned, missing, replacing, wrong,
+};
 use crate::object::{Condition, encode_crc64nvme};
 use crate::signed_url::SignedUrl;
 use crate::source::zip::{Event, ZipWalk};
@@ -23,6 +26,7 @@ use crate::transfer::budget::Share;
 use crate::transfer::digest::ObjectDigest;
 use crate::transfer::names::Names;
 use crate::transfer::part::PartBuilder;
+use crate::transfer::patience::{TRIES, wait_after};
 
 /// The longest path of an entry: with its folder it fits into a key.
 const MAX_PATH_BYTES: usize = 400;
@@ -47,7 +51,7 @@ pub(in crate::transfer) async fn unpack(
 ) -> Result<()> {
     let context = Context::new(engine, job, allow_hosts, &zip.key);
     let list_key = format!("{}/resources.json", context.folder);
-    if matches!(context.find(&list_key, None).await?, Found::Ours(_)) {
+    if let UnderKey::Whole(_) = context.find(&list_key, None).await? {
         return Ok(());
     }
     let mut unpacking = Unpacking {
@@ -234,32 +238,49 @@ impl Entry {
         if self.part.size_bytes() > 0 {
             self.send_part(context, origin).await?;
         }
-        let objects = &context.engine.objects;
+        let objects = &*context.engine.objects;
         let upload_id = self.upload_id.clone().unwrap_or_default();
-        let (size_bytes, crc64nvme) = (self.digest.size_bytes(), self.digest.crc64nvme());
-        let ended = objects
-            .complete(
-                &self.key,
-                &upload_id,
-                &self.parts,
-                size_bytes,
-                crc64nvme,
-                Some(&Condition::Absent),
-            )
-            .await;
-        match context.find(&self.key, Some(origin)).await? {
-            Found::Ours(there)
-                if there.size_bytes == size_bytes
-                    && there.crc64nvme == encode_crc64nvme(crc64nvme) =>
-            {
-                Ok(there.into())
+        let expected = Fingerprint {
+            size_bytes: self.digest.size_bytes(),
+            crc64nvme: encode_crc64nvme(self.digest.crc64nvme()),
+            sha256: None,
+        };
+        let owner = context.owner(Some(origin));
+        let mut condition = Condition::Absent;
+        let mut tried = 0;
+        loop {
+            tried += 1;
+            let object = OwnedObject {
+                key: &self.key,
+                owner: &owner,
+                expected: &expected,
+                condition: &condition,
+            };
+            let upload = UploadEnd {
+                upload_id: &upload_id,
+                parts: &self.parts,
+                crc64nvme: self.digest.crc64nvme(),
+            };
+            let ended = complete_owned(objects, object, upload).await;
+            let failure = match ended.map(|written| written.found) {
+                Ok(UnderKey::Whole(archived)) => return Ok(archived.into()),
+                Ok(UnderKey::Others) => {
+                    return Err(Error::new(
+                        Class::UploadFailed,
+                        format!("somebody else's object has the name of {}", self.key),
+                    ));
+                }
+                Ok(UnderKey::Wrong(info)) => {
+                    condition = replacing(&self.key, &info)?;
+                    wrong(&self.key, &info, &expected, false)
+                }
+                Ok(UnderKey::Nothing | UnderKey::Unproven(_)) => missing(&self.key),
+                Err(error) => error,
+            };
+            if !failure.is_transient() || tried >= TRIES {
+                return Err(failure);
             }
-            _ => Err(ended.err().unwrap_or_else(|| {
-                Error::transient(
-                    Class::UploadFailed,
-                    format!("{} is not in the bucket as it was written", self.key),
-                )
-            })),
+            wait_after(tried).await;
         }
     }
 }

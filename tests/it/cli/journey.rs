@@ -9,7 +9,7 @@ use recording_harvester::cli::demo::events;
 use recording_harvester::cli::demo::media::Library;
 use recording_harvester::cli::demo::origin::{Origin, OriginSettings, Pace};
 use recording_harvester::clock::{Clock, SystemClock};
-use recording_harvester::object::embedded::{EmbeddedS3, EmbeddedSettings};
+use recording_harvester::object::embedded::{Abilities, EmbeddedS3, EmbeddedSettings};
 use rustix::process::{Pid, Signal, kill_process};
 use secrecy::ExposeSecret;
 use serde_json::Value;
@@ -329,6 +329,7 @@ async fn a_bucket_that_is_not_there_is_told_and_webhooks_are_still_taken() {
         root: world.path().join("elsewhere"),
         listen: ([127, 0, 0, 1], 0).into(),
         bucket: "archive".to_owned(),
+        abilities: Abilities::default(),
     };
     let server = EmbeddedS3::start(settings, Arc::new(SystemClock))
         .await

@@ -5,6 +5,7 @@ pub mod binary;
 pub mod daily;
 pub mod origin;
 pub mod s3;
+pub mod stores;
 
 /// Says loudly that a test is left out because `missing` is not on this machine. Where everything has to be
 /// there (`REQUIRE_TEST_TOOLS=all`, as in CI), that fails instead.

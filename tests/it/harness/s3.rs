@@ -10,6 +10,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use super::stores::StoreKind;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, ResponseChecksumValidation};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -18,7 +19,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use recording_harvester::clock::SystemClock;
-use recording_harvester::object::embedded::{EmbeddedS3, EmbeddedSettings};
+use recording_harvester::object::embedded::{Abilities, EmbeddedS3, EmbeddedSettings};
 use recording_harvester::object::s3::{S3Settings, S3Store, StaticCredentials};
 use recording_harvester::object::{ListedUpload, ObjectStore, Payload};
 use secrecy::ExposeSecret as _;
@@ -178,8 +179,13 @@ pub struct TestS3 {
 impl TestS3 {
     /// An empty bucket.
     pub async fn start() -> TestS3 {
+        TestS3::of_kind(StoreKind::Full).await
+    }
+
+    /// An empty bucket of a store of this kind.
+    pub async fn of_kind(kind: StoreKind) -> TestS3 {
         let folder = tempfile::tempdir().unwrap();
-        let server = start_embedded(folder.path()).await;
+        let server = start_server(folder.path(), kind.abilities()).await;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let script: Arc<Mutex<Script>> = Arc::default();
@@ -331,10 +337,15 @@ fn names_crc64(headers: &http::HeaderMap) -> bool {
 
 /// A server without a proxy in `root`.
 pub async fn start_embedded(root: &Path) -> EmbeddedS3 {
+    start_server(root, Abilities::default()).await
+}
+
+async fn start_server(root: &Path, abilities: Abilities) -> EmbeddedS3 {
     let settings = EmbeddedSettings {
         root: root.to_owned(),
         listen: "127.0.0.1:0".parse().unwrap(),
         bucket: BUCKET.to_owned(),
+        abilities,
     };
     EmbeddedS3::start(settings, Arc::new(SystemClock))
         .await

@@ -9,7 +9,7 @@ use aws_sdk_s3::types::{
 use futures::StreamExt as _;
 use recording_harvester::clock::SystemClock;
 use recording_harvester::error::Class;
-use recording_harvester::object::embedded::{EmbeddedS3, EmbeddedSettings};
+use recording_harvester::object::embedded::{Abilities, EmbeddedS3, EmbeddedSettings};
 use recording_harvester::object::s3::S3Store;
 use recording_harvester::object::{Attributes, Condition, ObjectStore, WriteEnd};
 use secrecy::ExposeSecret as _;
@@ -216,6 +216,7 @@ async fn a_second_server_in_the_same_folder_refuses_to_start() {
         root: s3.root().to_owned(),
         listen: "127.0.0.1:0".parse().unwrap(),
         bucket: BUCKET.to_owned(),
+        abilities: Abilities::default(),
     };
     let error = EmbeddedS3::start(settings, Arc::new(SystemClock))
         .await
@@ -234,6 +235,7 @@ async fn it_listens_on_loopback_only() {
         root: folder.path().to_owned(),
         listen: "0.0.0.0:0".parse().unwrap(),
         bucket: BUCKET.to_owned(),
+        abilities: Abilities::default(),
     };
     let error = EmbeddedS3::start(settings, Arc::new(SystemClock))
         .await

@@ -246,6 +246,7 @@ async fn f60_a_bucket_that_refuses_is_denied_at_every_call() {
 async fn every_key_and_attribute_is_signed_right_at_the_first_send() {
     let s3 = TestS3::start().await;
     let store = s3.store().await;
+    store.probe(".harvester-probe").await.unwrap();
     let keys = [
         "plain/recording.mp4",
         "two words/a+b=c&d.txt",

@@ -23,10 +23,12 @@ use super::world::{World, job, small_parts};
 use crate::harness::origin::{Behaviour, TestOrigin};
 
 /// The folder of the recording in the archive.
-const FOLDER: &str = "100ms/2026/03/02/s/r";
+pub const FOLDER: &str = "100ms/2026/03/02/s/r";
+
+pub use zip::{zip_fixture, zip_job};
 
 /// A job for the playlist under `target` (path and query) of the origin.
-fn hls_job(origin: &TestOrigin, target: &str) -> Job {
+pub fn hls_job(origin: &TestOrigin, target: &str) -> Job {
     let url = SignedUrl::new(origin.url(target));
     Job {
         key: format!("{FOLDER}/hls/master.m3u8"),
@@ -55,7 +57,7 @@ fn serve_fixture(origin: &TestOrigin, name: &str) {
 }
 
 /// Serves each (path, content).
-fn serve_all(origin: &TestOrigin, pages: &[(&str, &str)]) {
+pub fn serve_all(origin: &TestOrigin, pages: &[(&str, &str)]) {
     for (path, content) in pages {
         origin.serve(path, *content, Behaviour::default());
     }
@@ -70,7 +72,7 @@ fn with_hls(hls: HlsSettings) -> TransferSettings {
 }
 
 /// The list of files beside the entry playlist.
-async fn list(world: &World, name: &str) -> Value {
+pub async fn list(world: &World, name: &str) -> Value {
     let key = format!("{FOLDER}/hls/{name}");
     let (bytes, _) = world
         .object(&key)
@@ -79,7 +81,7 @@ async fn list(world: &World, name: &str) -> Value {
     serde_json::from_slice(&bytes).unwrap()
 }
 
-fn keys_of(list: &Value) -> Vec<String> {
+pub fn keys_of(list: &Value) -> Vec<String> {
     let resources = list["resources"].as_array().unwrap();
     let keys = resources
         .iter()
@@ -87,7 +89,7 @@ fn keys_of(list: &Value) -> Vec<String> {
     keys.collect()
 }
 
-async fn text(world: &World, key: &str) -> String {
+pub async fn text(world: &World, key: &str) -> String {
     let key = format!("{FOLDER}/{key}");
     let (bytes, _) = world
         .object(&key)

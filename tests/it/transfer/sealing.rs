@@ -5,10 +5,12 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 use recording_harvester::error::Class;
 use recording_harvester::model::{Deadline, DeadlineFrom, Format, Job};
+use recording_harvester::object::s3::S3Store;
 use recording_harvester::transfer::TransferSettings;
 
 use super::world::{MIB, Op, Trouble, World, mp4, small_parts};
 use crate::harness::origin::Behaviour;
+use crate::harness::s3::{Fault, Kind as FaultKind, Op as S3Op, TestS3};
 
 fn good() -> Behaviour {
     Behaviour::default()
@@ -150,10 +152,8 @@ async fn f59_an_object_of_ours_that_is_not_what_was_sent_is_never_called_archive
             world.put_wrong(&job).await;
             job.checkpoint = checkpoint;
             let archived = world.carry(&job).await.unwrap();
-            let second = job.key.replace("recording.mp4", "recording-2.mp4");
-            assert_eq!(archived.key, second, "{op:?}");
-            assert!(world.object(&second).await.unwrap().0 == mp4(size));
-            world.delete(&second).await;
+            assert_eq!(archived.key, job.key, "{op:?}: it is replaced");
+            assert!(world.object(&job.key).await.unwrap().0 == mp4(size));
         }
     }
 }
@@ -229,4 +229,76 @@ async fn f87_who_has_lost_the_lease_leaves_the_upload_to_its_new_holder() {
     world.ledger.is_held.store(true, Ordering::SeqCst);
     world.carry(&job).await.unwrap_err();
     assert!(world.store.open_uploads().await.is_empty());
+}
+
+// D10
+#[tokio::test]
+async fn what_a_store_shows_with_a_wrong_checksum_is_replaced_and_not_copied() {
+    for (op, size) in [(Op::Put, 90_000), (Op::Complete, 7 * MIB)] {
+        let world = World::new().await;
+        world.origin.serve("/file", mp4(size), good());
+        let mut job = world.job("/file", Format::Mp4);
+        let mut last = String::new();
+        for _ in 0..3 {
+            world.store.script(Op::Head, Trouble::Damages, 50);
+            let error = world.carry(&job).await.unwrap_err();
+            assert_eq!(
+                (error.class(), error.is_transient()),
+                (Class::UploadFailed, true)
+            );
+            last = error.full_message();
+            world.store.forget_script();
+            job.checkpoint = world.ledger.last.lock().unwrap().clone();
+            job.lease_token += 1;
+            job.attempts += 1;
+        }
+        assert!(last.contains("not to be believed"), "{op:?}: {last}");
+        let second = job.key.replace("recording.mp4", "recording-2.mp4");
+        assert!(world.object(&second).await.is_none(), "{op:?}: no copies");
+        // The store is mended.
+        let archived = world.carry(&job).await.unwrap();
+        assert_eq!(archived.key, job.key);
+    }
+}
+
+// D10: the content that comes back is right, so what is wrong is what the store says of it.
+#[tokio::test]
+async fn a_store_whose_checksums_are_wrong_is_found_out_by_reading_back() {
+    for size in [90_000, 7 * MIB] {
+        let s3 = TestS3::start().await;
+        let bogus = FaultKind::ShownCrc64(Some("AAAAAAAAAAE="));
+        for op in [S3Op::HeadObject, S3Op::GetObject, S3Op::PutObject] {
+            s3.fail(Fault::always(op, bogus));
+        }
+        let world = World::new()
+            .await
+            .archiving_in(S3Store::connect(s3.settings()).await.unwrap());
+        world.origin.serve("/file", mp4(size), good());
+        let mut job = world.job("/file", Format::Mp4);
+        let mut tried = 0;
+        let archived = loop {
+            tried += 1;
+            match world.carry(&job).await {
+                Ok(archived) => break archived,
+                Err(error) if tried < 3 => assert!(error.is_transient(), "{error}"),
+                Err(error) => panic!("{}", error.full_message()),
+            }
+            job.checkpoint = world.ledger.last.lock().unwrap().clone();
+            job.lease_token += 1;
+        };
+        assert_eq!((&archived.key, archived.size_bytes), (&job.key, size));
+        assert!(s3.object(&job.key).await.unwrap() == mp4(size));
+    }
+}
+
+// R5: the second transfer of one lease, after a fresh URL.
+#[tokio::test]
+async fn before_a_dead_url_is_a_loss_it_is_looked_once() {
+    let world = World::new().await;
+    world.origin.serve("/file", mp4(90_000), good());
+    let job = world.job("/file", Format::Mp4);
+    world.carry(&job).await.unwrap();
+    world.origin.serve("/file", "", Behaviour::status(403));
+    let archived = world.carry(&job).await.unwrap();
+    assert_eq!((&archived.key, archived.size_bytes), (&job.key, 90_000));
 }

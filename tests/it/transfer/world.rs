@@ -17,8 +17,8 @@ use recording_harvester::model::{
 use recording_harvester::object::embedded::{EmbeddedS3, EmbeddedSettings};
 use recording_harvester::object::s3::{S3Settings, S3Store};
 use recording_harvester::object::{
-    Attributes, Condition, ListedPart, ListedUpload, ObjectInfo, ObjectStore, Payload, PutEnd,
-    WriteEnd,
+    Attributes, Capabilities, Condition, ListedPart, ListedUpload, ObjectInfo, ObjectStore,
+    Payload, PutEnd, WriteEnd,
 };
 use recording_harvester::signed_url::SignedUrl;
 use recording_harvester::source::http::HttpSource;
@@ -29,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use super::{loopback_source, single_file_source};
 use crate::harness::origin::TestOrigin;
 use crate::harness::s3::payload;
+use crate::harness::stores::StoreKind;
 
 pub const MIB: u64 = 1024 * 1024;
 
@@ -68,12 +69,22 @@ impl World {
     }
 
     pub async fn with(settings: TransferSettings) -> World {
+        World::over_store(StoreKind::Full, settings).await
+    }
+
+    /// A world whose object store is of this kind.
+    pub async fn on(kind: StoreKind) -> World {
+        World::over_store(kind, small_parts()).await
+    }
+
+    async fn over_store(kind: StoreKind, settings: TransferSettings) -> World {
         let folder = tempfile::tempdir().unwrap();
         let s3 = EmbeddedS3::start(
             EmbeddedSettings {
                 root: folder.path().to_owned(),
                 listen: "127.0.0.1:0".parse().unwrap(),
                 bucket: "archive".to_owned(),
+                abilities: kind.abilities(),
             },
             Arc::new(SystemClock),
         )
@@ -104,6 +115,16 @@ impl World {
             _s3: s3,
             _folder: folder,
         }
+    }
+
+    /// The same world, which archives in another bucket.
+    pub fn archiving_in(mut self, store: S3Store) -> World {
+        self.store = Arc::new(Scripted {
+            store,
+            script: Mutex::new(Vec::new()),
+        });
+        self.set(small_parts());
+        self
     }
 
     /// The same world, with one connection to a host at a time.
@@ -261,6 +282,7 @@ pub fn job(origin: Origin, format: Format) -> Job {
         size_bytes: None,
         key: format!("100ms/2026/03/02/s/r/recording.{}", format.extension()),
         attempts: 1,
+        lease_token: 1,
         first_attempt_at: "2026-03-02T10:00:00Z".parse().unwrap(),
         checkpoint: None,
     }
@@ -316,6 +338,8 @@ impl Ledger for TestLedger {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     Put,
+    /// Of what has this name.
+    PutOf(&'static str),
     Part,
     Complete,
     /// Of an object that is there.
@@ -339,6 +363,8 @@ pub enum Trouble {
     Conflict,
     /// Not done; acknowledged all the same. A HEAD tells a byte too many.
     Lies,
+    /// A HEAD tells another checksum.
+    Damages,
     /// Somebody else's object appears under the key just before.
     Overtaken,
     /// The upload vanishes just before.
@@ -377,6 +403,16 @@ impl Scripted {
 
     pub async fn open_uploads(&self) -> Vec<ListedUpload> {
         self.store.list_uploads("").await.unwrap()
+    }
+
+    fn next_put(&self, key: &str) -> Option<Trouble> {
+        let mut script = self.script.lock().unwrap();
+        let at = script.iter().position(|(scripted, _)| match scripted {
+            Op::Put => true,
+            Op::PutOf(name) => key.rsplit('/').next() == Some(*name),
+            _ => false,
+        })?;
+        Some(script.remove(at).1)
     }
 
     fn next(&self, op: Op) -> Option<Trouble> {
@@ -419,7 +455,7 @@ impl Scripted {
                 assert_eq!(write.await?, WriteEnd::Done);
                 Ok(WriteEnd::Unclear)
             }
-            Some(Trouble::Lies) => Ok(WriteEnd::Done),
+            Some(Trouble::Lies | Trouble::Damages) => Ok(WriteEnd::Done),
             Some(Trouble::Overtaken) => {
                 self.put_other(key).await;
                 write.await
@@ -447,7 +483,7 @@ impl ObjectStore for Scripted {
         condition: Option<&Condition>,
     ) -> Result<PutEnd> {
         let write = self.store.put(key, payload, attributes, condition);
-        let end = self.write(self.next(Op::Put), key, None, write).await?;
+        let end = self.write(self.next_put(key), key, None, write).await?;
         Ok(end.into())
     }
 
@@ -499,10 +535,16 @@ impl ObjectStore for Scripted {
 
     async fn head(&self, key: &str) -> Result<Option<ObjectInfo>> {
         let mut info = self.store.head(key).await?;
-        if let Some(info) = &mut info
-            && self.next(Op::Head).is_some()
-        {
-            info.size_bytes += 1;
+        if let Some(info) = &mut info {
+            match self.next(Op::Head) {
+                None => {}
+                Some(Trouble::Fails) => {
+                    let lost = Error::transient(Class::UploadFailed, "scripted: no answer");
+                    return Err(lost);
+                }
+                Some(Trouble::Damages) => info.crc64nvme = Some("AAAAAAAAAAE=".to_owned()),
+                Some(_) => info.size_bytes += 1,
+            }
         }
         Ok(info)
     }
@@ -517,5 +559,13 @@ impl ObjectStore for Scripted {
 
     async fn check_bucket(&self) -> Result<()> {
         self.store.check_bucket().await
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.store.capabilities()
+    }
+
+    async fn probe(&self, probe_key: &str) -> Result<Capabilities> {
+        self.store.probe(probe_key).await
     }
 }

@@ -30,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::harness::api::{Answer, TestApi};
 use crate::harness::s3::{self, BUCKET, Fault, Op, TestS3};
+use crate::harness::stores::StoreKind;
 
 pub const TRANSCRIPT: &str = "WEBVTT\n\n00:00.000 --> 00:01.000\nhello\n";
 
@@ -88,20 +89,25 @@ impl Running {
 
 impl World {
     pub async fn start() -> World {
-        World::archiving_in(BUCKET).await
+        World::on(StoreKind::Full).await
+    }
+
+    /// A world whose object store is of this kind.
+    pub async fn on(kind: StoreKind) -> World {
+        World::archiving_in(BUCKET, kind).await
     }
 
     /// All that a worker needs but the bucket that it archives in.
     pub async fn without_bucket() -> World {
-        World::archiving_in(MISSING_BUCKET).await
+        World::archiving_in(MISSING_BUCKET, StoreKind::Full).await
     }
 
-    async fn archiving_in(bucket: &str) -> World {
+    async fn archiving_in(bucket: &str, kind: StoreKind) -> World {
         let folder = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&folder.path().join("harvester.db"))
             .await
             .unwrap();
-        let s3 = TestS3::start().await;
+        let s3 = TestS3::of_kind(kind).await;
         let settings = S3Settings {
             bucket: bucket.to_owned(),
             ..s3.settings()

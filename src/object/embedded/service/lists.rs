@@ -106,14 +106,31 @@ impl Service {
             parts: Some(
                 parts
                     .into_iter()
-                    .map(|part| listed_part(part, algorithm))
+                    .map(|part| self.listed_part(part, algorithm))
                     .collect(),
             ),
-            checksum_algorithm: Some(ChecksumAlgorithm::from_static(algorithm.as_str())),
+            checksum_algorithm: self
+                .abilities
+                .checksums
+                .then(|| ChecksumAlgorithm::from_static(algorithm.as_str())),
             checksum_type: Some(checksum_type(upload.meta.is_composite)),
             storage_class: Some(StorageClass::from_static(StorageClass::STANDARD)),
             ..ListPartsOutput::default()
         })
+    }
+
+    fn listed_part(&self, part: &PartMeta, algorithm: Algorithm) -> Part {
+        let mut checksums = part.checksums.clone();
+        checksums.retain(|kept, _| *kept == algorithm);
+        with_checksums!(
+            &self.abilities.told(&checksums),
+            Part {
+                part_number: i32::try_from(part.number).ok(),
+                size: Some(size(part.size_bytes)),
+                e_tag: Some(strong(&part.etag)),
+                last_modified: Some(timestamp(part.last_modified)),
+            }
+        )
     }
 
     /// Sorted by key, then by the time of their beginning, which their ids follow.
@@ -218,18 +235,4 @@ fn listed_object(object: &ObjectMeta, encode: fn(&str) -> String) -> Object {
         )),
         ..Object::default()
     }
-}
-
-fn listed_part(part: &PartMeta, algorithm: Algorithm) -> Part {
-    let mut checksums = part.checksums.clone();
-    checksums.retain(|kept, _| *kept == algorithm);
-    with_checksums!(
-        &checksums,
-        Part {
-            part_number: i32::try_from(part.number).ok(),
-            size: Some(size(part.size_bytes)),
-            e_tag: Some(strong(&part.etag)),
-            last_modified: Some(timestamp(part.last_modified)),
-        }
-    )
 }

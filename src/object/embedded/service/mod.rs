@@ -7,7 +7,6 @@ mod objects;
 mod parts;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -16,6 +15,8 @@ use jiff::Timestamp;
 use s3s::dto::*;
 use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
+use super::EmbeddedSettings;
+use super::abilities::Abilities;
 use super::checksum::{Algorithm, Checksums, Expected};
 use super::disk::Disk;
 use super::names;
@@ -31,18 +32,20 @@ pub(super) struct Service {
     pub(super) disk: Arc<Disk>,
     pub(super) uploads: Arc<Uploads>,
     pub(super) clock: SharedClock,
+    pub(super) abilities: Abilities,
 }
 
 impl Service {
-    /// Opens what is under `root` and makes sure that `bucket` is there.
-    pub(super) fn open(root: PathBuf, bucket: &str, clock: SharedClock) -> io::Result<Service> {
-        let disk = Disk::open(&root)?;
+    /// Opens what is under the root and makes sure that the bucket is there.
+    pub(super) fn open(settings: EmbeddedSettings, clock: SharedClock) -> io::Result<Service> {
+        let disk = Disk::open(&settings.root)?;
         let uploads = Uploads::open(disk.root(), disk.scratch())?;
-        disk.create_bucket(bucket)?;
+        disk.create_bucket(&settings.bucket)?;
         Ok(Service {
             disk: Arc::new(disk),
             uploads: Arc::new(uploads),
             clock,
+            abilities: settings.abilities,
         })
     }
 
@@ -213,8 +216,12 @@ fn kept(computed: &Checksums, used: Option<&Algorithm>) -> Checksums {
 impl S3 for Service {
     async fn put_object(
         &self,
-        request: S3Request<PutObjectInput>,
+        mut request: S3Request<PutObjectInput>,
     ) -> S3Result<S3Response<PutObjectOutput>> {
+        self.abilities.check_headers(&request.headers)?;
+        let input = &mut request.input;
+        self.abilities
+            .take_conditions(&mut input.if_none_match, &mut input.if_match)?;
         self.do_put_object(request).await.map(S3Response::new)
     }
 
@@ -256,6 +263,7 @@ impl S3 for Service {
         &self,
         request: S3Request<CreateMultipartUploadInput>,
     ) -> S3Result<S3Response<CreateMultipartUploadOutput>> {
+        self.abilities.check_headers(&request.headers)?;
         self.do_create_upload(request.input)
             .await
             .map(S3Response::new)
@@ -265,13 +273,18 @@ impl S3 for Service {
         &self,
         request: S3Request<UploadPartInput>,
     ) -> S3Result<S3Response<UploadPartOutput>> {
+        self.abilities.check_headers(&request.headers)?;
         self.do_upload_part(request).await.map(S3Response::new)
     }
 
     async fn complete_multipart_upload(
         &self,
-        request: S3Request<CompleteMultipartUploadInput>,
+        mut request: S3Request<CompleteMultipartUploadInput>,
     ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
+        self.abilities.check_headers(&request.headers)?;
+        let input = &mut request.input;
+        self.abilities
+            .take_conditions(&mut input.if_none_match, &mut input.if_match)?;
         self.do_complete_upload(request.input)
             .await
             .map(S3Response::new)

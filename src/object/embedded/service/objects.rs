@@ -75,7 +75,7 @@ impl Service {
             move |service: &Service| service.disk.commit(&bucket, content, object, &conditions);
         let object = self.blocking(commit).await?;
         Ok(with_checksums!(
-            &object.checksums,
+            &self.abilities.told(&object.checksums),
             PutObjectOutput {
                 e_tag: Some(strong(&object.etag)),
                 checksum_type: Some(checksum_type(false)),
@@ -120,7 +120,7 @@ impl Service {
         let (checksums, checksum_type) = shown_checksums(&object, mode.as_ref());
         let description = object.description.clone();
         Ok(with_checksums!(
-            &checksums,
+            &self.abilities.told(&checksums),
             HeadObjectOutput {
                 accept_ranges: Some("bytes".to_owned()),
                 cache_control: description.cache_control,
@@ -159,7 +159,7 @@ impl Service {
         let (checksums, checksum_type) = shown_checksums(&object, mode.as_ref());
         let description = object.description.clone();
         Ok(with_checksums!(
-            &checksums,
+            &self.abilities.told(&checksums),
             GetObjectOutput {
                 accept_ranges: Some("bytes".to_owned()),
                 body: Some(content(file, &span)?),

@@ -108,7 +108,7 @@ impl Service {
         self.blocking(move |service| service.uploads.put_part(&upload.id, content, part))
             .await?;
         Ok(with_checksums!(
-            &shown,
+            &self.abilities.told(&shown),
             UploadPartOutput {
                 e_tag: Some(etag),
                 ..UploadPartOutput::default()
@@ -126,7 +126,7 @@ impl Service {
             .blocking(move |service| service.complete(input))
             .await?;
         Ok(with_checksums!(
-            &object.checksums,
+            &self.abilities.told(&object.checksums),
             CompleteMultipartUploadOutput {
                 location: Some(format!("/{bucket}/{key}")),
                 bucket: Some(bucket),

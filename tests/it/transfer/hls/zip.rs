@@ -8,7 +8,7 @@ use super::super::world::World;
 use super::{FOLDER, hls_job, keys_of, list};
 use crate::harness::origin::Behaviour;
 
-fn zip_job(world: &World) -> Job {
+pub fn zip_job(world: &World) -> Job {
     Job {
         key: format!("{FOLDER}/hls.zip"),
         kind: Kind::Hls,
@@ -17,7 +17,7 @@ fn zip_job(world: &World) -> Job {
     }
 }
 
-fn zip_fixture() -> Vec<u8> {
+pub fn zip_fixture() -> Vec<u8> {
     std::fs::read(super::fixtures().join("../media/hls.zip")).unwrap()
 }
 

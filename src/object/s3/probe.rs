@@ -1,0 +1,148 @@
+//! What the store can do, tried on a small object of our own (faults.md, 63).
+//!
+//! The object's name is always the same: where it may not be removed, one is left and not one for each start. The
+//! probe of another worker may remove it at any moment, so what looks as if a condition was ignored is tried once more
+//! under a name that nobody else has.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use crc_fast::{CrcAlgorithm, checksum};
+use uuid::Uuid;
+
+use super::S3Store;
+use super::condition::Failed;
+use crate::error::{Class, Error, Result};
+use crate::object::{
+    Attributes, Capabilities, ChecksumSupport, Condition, ConditionSupport, ObjectInfo, Payload,
+    PutEnd, WriteEnd, decode_crc64nvme,
+};
+
+/// What it says in it, for a person who finds it.
+const CONTENT: &[u8] =
+    b"recording-harvester tries here what this object store can do. It may be deleted.\n";
+
+/// An ETag that no object has.
+const NO_ETAG: &str = "00000000000000000000000000000000";
+
+/// A probe that an earlier version left may be larger, but not much.
+const MAX_BYTES: u64 = 4096;
+
+impl S3Store {
+    pub(super) async fn probe_capabilities(&self, key: &str) -> Result<Capabilities> {
+        let _turn = self.probing.lock().await;
+        let mut seen = self.probe_under(key).await?;
+        if seen.if_none_match == ConditionSupport::Ignored {
+            let own = format!("{key}-{}", Uuid::now_v7());
+            seen = self.probe_under(&own).await?;
+        }
+        self.note(|known| *known = seen);
+        Ok(seen)
+    }
+
+    async fn probe_under(&self, key: &str) -> Result<Capabilities> {
+        let absent = self.try_condition(key, &Condition::Absent).await;
+        let (first, is_written) = match absent? {
+            ConditionSupport::Refused => {
+                let put = self.put_object(key, &payload(), &attributes(), None).await;
+                let _: PutEnd = put.map_err(|failed| failed.error)?;
+                (ConditionSupport::Refused, true)
+            }
+            // One is left from before.
+            ConditionSupport::Kept => (ConditionSupport::Kept, false),
+            _ => (ConditionSupport::Unknown, true),
+        };
+        let seen = self.look_around(key, first).await;
+        // Archiving itself deletes nothing, so that this may not be allowed.
+        if let Err(error) = self.delete_object(key).await {
+            tracing::debug!(key, is_written, cause = %error.full_message(), "the probe is left");
+        }
+        seen
+    }
+
+    /// What the store can do, now that there is an object under `key`.
+    async fn look_around(&self, key: &str, first: ConditionSupport) -> Result<Capabilities> {
+        let if_none_match = match first {
+            ConditionSupport::Unknown => self.try_condition(key, &Condition::Absent).await?,
+            known => known,
+        };
+        let other = Condition::Matches(NO_ETAG.to_owned());
+        // A policy may forbid what has no `If-None-Match`: then nothing is known.
+        let if_match = self.try_condition(key, &other).await.unwrap_or_default();
+        let Some(info) = self.head_object(key).await? else {
+            return Err(Error::transient(
+                Class::UploadFailed,
+                format!("look at {key}, which was just written: it is not there"),
+            ));
+        };
+        Ok(Capabilities {
+            if_none_match,
+            if_match,
+            checksum: self.try_checksum(key, &info).await?,
+        })
+    }
+
+    /// Writes under a condition that does not hold once the object is there.
+    async fn try_condition(&self, key: &str, condition: &Condition) -> Result<ConditionSupport> {
+        let put = self
+            .put_object(key, &payload(), &attributes(), Some(condition))
+            .await;
+        match put {
+            Ok(PutEnd {
+                end: WriteEnd::Done,
+                ..
+            }) => Ok(ConditionSupport::Ignored),
+            Ok(PutEnd {
+                end: WriteEnd::Taken | WriteEnd::Conflict,
+                ..
+            }) => Ok(ConditionSupport::Kept),
+            Ok(PutEnd {
+                end: WriteEnd::Unclear,
+                ..
+            }) => Ok(ConditionSupport::Unknown),
+            Err(Failed {
+                may_lack_headers: true,
+                ..
+            }) => Ok(ConditionSupport::Refused),
+            Err(failed) => Err(failed.error),
+        }
+    }
+
+    /// Compares the checksum that the store tells with that of the content that it gives back.
+    async fn try_checksum(&self, key: &str, info: &ObjectInfo) -> Result<ChecksumSupport> {
+        let Some(told) = &info.crc64nvme else {
+            return Ok(ChecksumSupport::Untold);
+        };
+        let told = decode_crc64nvme(told);
+        if told == Some(payload().crc64nvme) {
+            return Ok(ChecksumSupport::Told);
+        }
+        Ok(match self.get_object(key, MAX_BYTES, false).await? {
+            Some((content, _)) if told == Some(crc64nvme(&content)) => ChecksumSupport::Told,
+            Some((content, _)) if content == CONTENT => ChecksumSupport::Wrong,
+            // Damage, or another worker's doing: no word about the checksums.
+            _ => ChecksumSupport::Unknown,
+        })
+    }
+}
+
+fn payload() -> Payload {
+    Payload {
+        chunks: Arc::new(vec![Bytes::from_static(CONTENT)]),
+        size_bytes: CONTENT.len() as u64,
+        crc64nvme: crc64nvme(CONTENT),
+    }
+}
+
+fn crc64nvme(content: &[u8]) -> u64 {
+    checksum(CrcAlgorithm::Crc64Nvme, content)
+}
+
+/// Nothing may lock it, or put it where it must be thawed.
+fn attributes() -> Attributes {
+    Attributes {
+        content_type: "text/plain".to_owned(),
+        is_rewritten: true,
+        ..Attributes::default()
+    }
+}

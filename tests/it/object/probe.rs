@@ -1,0 +1,134 @@
+//! What a store can do is tried once, cheaply, and nothing is left of that (faults.md, 63).
+
+use recording_harvester::object::{
+    Attributes, CHECKSUM_WARNING, CONDITIONS_WARNING, Capabilities, ChecksumSupport, Condition,
+    ConditionSupport, WriteEnd,
+};
+
+use crate::harness::s3::{Fault, Kind, Op, TestS3, payload};
+use crate::harness::stores::on_every_store;
+
+const KEY: &str = "meetings/.harvester-probe";
+
+fn expected(kind: crate::harness::stores::StoreKind) -> Capabilities {
+    use crate::harness::stores::StoreKind::*;
+    let conditions = match kind {
+        Full | NoChecksums => ConditionSupport::Kept,
+        NoConditions | Neither => ConditionSupport::Refused,
+        IgnoresConditions | IgnoresConditionsNoChecksums => ConditionSupport::Ignored,
+    };
+    Capabilities {
+        if_none_match: conditions,
+        if_match: conditions,
+        checksum: match kind.abilities().checksums {
+            true => ChecksumSupport::Told,
+            false => ChecksumSupport::Untold,
+        },
+    }
+}
+
+on_every_store! {
+    async fn a_probe_tells_what_the_store_can_do_and_leaves_nothing(kind: StoreKind) {
+        let s3 = TestS3::of_kind(kind).await;
+        let store = s3.store().await;
+        assert!(!store.capabilities().are_known());
+        assert_eq!(store.probe(KEY).await.unwrap(), expected(kind));
+        assert_eq!(store.capabilities(), expected(kind));
+        assert!(s3.keys().await.is_empty());
+        assert!(s3.requests().len() <= 20, "it is cheap: {}", s3.requests().len());
+        let warnings = store.capabilities().warnings();
+        assert_eq!(warnings.contains(&CONDITIONS_WARNING), !matches!(kind, StoreKind::Full | StoreKind::NoChecksums));
+        assert_eq!(warnings.contains(&CHECKSUM_WARNING), !kind.abilities().checksums);
+    }
+
+    // R6, R17: whether it was probed or not.
+    async fn no_write_under_a_condition_goes_over_what_is_there(kind: StoreKind) {
+        let s3 = TestS3::of_kind(kind).await;
+        for is_probed in [false, true] {
+            let store = s3.store().await;
+            if is_probed {
+                store.probe(KEY).await.unwrap();
+            }
+            let put = async |content: &[u8], condition| {
+                let payload = payload(content);
+                let attributes = Attributes::default();
+                let put = store.put("k", &payload, &attributes, condition).await;
+                put.unwrap()
+            };
+            assert_eq!(put(b"one", None).await, WriteEnd::Done);
+            assert_eq!(put(b"two", Some(&Condition::Absent)).await, WriteEnd::Taken);
+            let other = Condition::Matches("something".to_owned());
+            assert_eq!(put(b"two", Some(&other)).await, WriteEnd::Taken);
+            assert_eq!(s3.object("k").await.unwrap(), b"one");
+            let etag = store.head("k").await.unwrap().unwrap().etag.unwrap();
+            let matches = Condition::Matches(etag);
+            assert_eq!(put(b"three", Some(&matches)).await, WriteEnd::Done);
+            assert_eq!(put(b"four", Some(&matches)).await, WriteEnd::Taken);
+            assert_eq!(s3.object("k").await.unwrap(), b"three");
+            store.delete("k").await.unwrap();
+            assert_eq!(put(b"five", Some(&matches)).await, WriteEnd::Taken, "nothing is there");
+            assert_eq!(put(b"six", Some(&Condition::Absent)).await, WriteEnd::Done);
+        }
+    }
+}
+
+#[tokio::test]
+async fn where_the_probe_may_not_be_removed_one_is_left_and_no_more() {
+    let s3 = TestS3::start().await;
+    s3.fail(Fault::always(Op::DeleteObject, Kind::AccessDenied));
+    let full = expected(crate::harness::stores::StoreKind::Full);
+    for _ in 0..3 {
+        let store = s3.store().await;
+        assert_eq!(store.probe(KEY).await.unwrap(), full);
+        assert_eq!(s3.keys().await, [KEY]);
+    }
+}
+
+#[tokio::test]
+async fn a_bucket_that_is_down_is_probed_when_it_is_back() {
+    let s3 = TestS3::start().await;
+    let store = s3.store().await;
+    s3.fail(Fault::always(Op::PutObject, Kind::AccessDenied));
+    store.probe(KEY).await.unwrap_err();
+    assert!(!store.capabilities().are_known());
+    s3.heal();
+    store.probe(KEY).await.unwrap();
+    assert!(store.capabilities().are_known());
+}
+
+#[tokio::test]
+async fn probes_of_several_workers_do_not_mislead_each_other() {
+    let s3 = TestS3::start().await;
+    let full = expected(crate::harness::stores::StoreKind::Full);
+    for _ in 0..10 {
+        let stores = [s3.store().await, s3.store().await, s3.store().await];
+        let probes = stores.iter().map(|store| store.probe(KEY));
+        for probed in futures::future::join_all(probes).await {
+            // It may find its object removed, and tries again later. It never takes that for a condition ignored.
+            assert!(
+                probed.is_err() || probed.as_ref().unwrap() == &full,
+                "{probed:?}"
+            );
+        }
+    }
+}
+
+// D10
+#[tokio::test]
+async fn checksums_that_are_not_those_of_the_content_are_not_believed() {
+    let s3 = TestS3::start().await;
+    let store = s3.store().await;
+    let bogus = Kind::ShownCrc64(Some("AAAAAAAAAAE="));
+    s3.fail(Fault::always(Op::HeadObject, bogus));
+    s3.fail(Fault::always(Op::GetObject, bogus));
+    let seen = store.probe(KEY).await.unwrap();
+    assert_eq!(seen.checksum, ChecksumSupport::Wrong);
+    assert!(!seen.believes_checksums());
+    // What is read is not refused for it either.
+    let document = payload(b"a document");
+    let attributes = Attributes::default();
+    let end = store.put("d", &document, &attributes, None).await;
+    assert_eq!(end.unwrap(), WriteEnd::Done);
+    let (content, _) = store.get("d", 100).await.unwrap().unwrap();
+    assert_eq!(&content[..], b"a document");
+}
