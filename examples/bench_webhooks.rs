@@ -200,7 +200,7 @@ fn intake(store: Arc<dyn JobStore>) -> anyhow::Result<Arc<Intake>> {
         clock: Arc::new(SystemClock),
         bell: Arc::new(Notify::new()),
         metrics: Arc::new(Metrics::new("bench")),
-        body_limit_bytes: webhook::BODY_LIMIT_BYTES,
+        trusted_proxies: Vec::new(),
         body_timeout: webhook::BODY_TIMEOUT,
         commit_timeout: webhook::COMMIT_TIMEOUT,
     }))

@@ -22,6 +22,7 @@ mod backfill;
 mod cancel;
 mod completions;
 pub mod demo;
+mod descriptors;
 mod doctor;
 mod failures;
 mod input;

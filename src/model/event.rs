@@ -109,7 +109,6 @@ pub struct Event {
     pub failures: Vec<ProviderFailure>,
     /// For a known type that can't be read: why, so that the operator hears of it.
     pub alert: Option<String>,
-    /// The event as JSON without secrets, where more than [`redact_body`](crate::signed_url::redact_body) of its body
-    /// has to go, or where nobody sent a body.
+    /// The event as JSON without secrets, where nobody sent a body.
     pub redacted: Option<String>,
 }

@@ -63,9 +63,12 @@ impl Admin {
     /// Whether such an address may be served.
     ///
     /// # Errors
-    /// `invalid`, naming the setting: others can reach the address and no token is set.
+    /// `invalid`, naming the setting: others can reach the address and no token is set, or it can be guessed.
     pub fn check(address: SocketAddr, token: Option<&SecretString>) -> Result<()> {
-        if address.ip().is_loopback() || token.is_some() {
+        if let Some(token) = token {
+            return signature::check_secret("admin.token", token);
+        }
+        if address.ip().is_loopback() {
             return Ok(());
         }
         Err(Error::invalid(format!(
@@ -370,6 +373,7 @@ mod tests {
         assert!(check("[::1]:8081", None));
         assert!(!check("0.0.0.0:8081", None));
         assert!(!check("192.0.2.7:8081", None));
-        assert!(check("0.0.0.0:8081", Some("t")));
+        assert!(check("0.0.0.0:8081", Some("sixteen-bytes-ok")));
+        assert!(!check("0.0.0.0:8081", Some("t")));
     }
 }

@@ -1,9 +1,10 @@
-//! The accept loop: HTTP/1.1 connections with limits on time, size and number.
+//! The accept loop: HTTP/1.1 connections with limits on time, size and number (see `connections`).
 //!
 //! `axum::serve` has no time limit for a header, an idle connection or a reader that stops reading,
 //! and a half-sent header blocks its graceful shutdown. This loop has them all, and a shutdown ends
 //! within its grace period whatever the other sides do.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -12,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::Request;
+use axum::http::{Request, Response};
 use futures::future::poll_fn;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -20,12 +21,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::Sleep;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+pub use super::connections::HttpLimits;
+use super::connections::{Activity, ConnectionPlace, Connections};
 use crate::error::{Error, Result};
 
 /// The first wait after a failed accept, doubled up to [`ACCEPT_PAUSE_MAX`]. Without a wait, running
@@ -41,34 +43,6 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Whose connection a request came on: an extension of every request.
 #[derive(Clone, Copy, Debug)]
 pub struct Peer(pub SocketAddr);
-
-/// What one listener grants to the other side.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HttpLimits {
-    /// For a whole request header, counted from the end of the request before: so it is also how long a
-    /// connection may be idle.
-    pub header_timeout: Duration,
-    /// How long the other side may leave an answer unread.
-    pub write_timeout: Duration,
-    /// Bytes of a request header.
-    pub max_header_bytes: usize,
-    /// Connections at once; more wait in the kernel's queue until one ends.
-    pub max_connections: usize,
-    /// How long a shutdown waits for requests that are being answered.
-    pub grace: Duration,
-}
-
-impl Default for HttpLimits {
-    fn default() -> Self {
-        HttpLimits {
-            header_timeout: Duration::from_secs(30),
-            write_timeout: Duration::from_secs(20),
-            max_header_bytes: 32 * 1024,
-            max_connections: 1024,
-            grace: Duration::from_secs(10),
-        }
-    }
-}
 
 /// Listens on `address`. `setting` is the configuration's name for it, for the error.
 ///
@@ -102,7 +76,7 @@ pub async fn serve(
     limits: HttpLimits,
     shutdown: CancellationToken,
 ) -> Result<()> {
-    let room = Arc::new(Semaphore::new(limits.max_connections));
+    let places = Connections::new(limits.clone());
     let mut connections = JoinSet::new();
     let mut pause = ACCEPT_PAUSE;
     loop {
@@ -113,18 +87,25 @@ pub async fn serve(
                 note_panic(ended);
                 continue;
             }
-            accepted = accept(&listener, &room) => accepted,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer, permit)) => {
+            Ok((stream, peer)) => {
                 pause = ACCEPT_PAUSE;
+                let place = tokio::select! {
+                    () = shutdown.cancelled() => break,
+                    place = places.admit(peer.ip()) => place,
+                };
+                let Some(place) = place else { continue };
                 let router = router.clone();
-                let connection =
-                    serve_connection(stream, peer, router, limits.clone(), shutdown.clone());
-                connections.spawn(async move {
-                    connection.await;
-                    drop(permit);
-                });
+                let peer = Peer(peer);
+                connections.spawn(serve_connection(
+                    stream,
+                    (peer, place),
+                    router,
+                    limits.clone(),
+                    shutdown.clone(),
+                ));
             }
             Err(error) if is_only_that_connection(&error) => {}
             Err(error) => {
@@ -153,19 +134,6 @@ pub async fn serve(
     Ok(())
 }
 
-/// Room first, then the connection: one that would have to wait stays in the kernel's queue.
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-) -> io::Result<(TcpStream, Peer, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(room)
-        .acquire_owned()
-        .await
-        .map_err(io::Error::other)?;
-    let (stream, peer) = listener.accept().await?;
-    Ok((stream, Peer(peer), permit))
-}
-
 fn is_only_that_connection(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -185,7 +153,7 @@ fn note_panic(ended: std::result::Result<(), JoinError>) {
 
 async fn serve_connection(
     stream: TcpStream,
-    peer: Peer,
+    (peer, place): (Peer, ConnectionPlace),
     router: Router,
     limits: HttpLimits,
     shutdown: CancellationToken,
@@ -194,18 +162,29 @@ async fn serve_connection(
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "can't set TCP_NODELAY");
     }
-    let stream = ImpatientWriter::new(stream, limits.write_timeout);
+    let activity = Arc::clone(&place.activity);
+    let serving = Arc::clone(&activity);
+    let stream = ImpatientWriter::new(stream, limits.write_timeout, Arc::clone(&activity));
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
-        Box::pin(router.clone().oneshot(request))
+        let answering = serving.answering();
+        let answer = router.clone().oneshot(request);
+        // Boxed: hyper's connection wants a future that can be moved.
+        Box::pin(async move {
+            let answer: Response<_> = answer.await?;
+            Ok::<_, Infallible>(answer.map(|body| answering.over(body)))
+        })
     });
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.header_timeout)
+        // The times above are kept below; this one is for what they do not see.
+        .header_read_timeout(limits.header_timeout + limits.idle_timeout)
         .max_buf_size(limits.max_header_bytes)
         .serve_connection(TokioIo::new(stream), service);
     let ended = tokio::select! {
         ended = poll_fn(|cx| connection.poll_without_shutdown(cx)) => ended,
+        () = place.closed.cancelled() => return,
+        () = activity.overdue() => return,
         () = shutdown.cancelled() => {
             Pin::new(&mut connection).graceful_shutdown();
             poll_fn(|cx| connection.poll_without_shutdown(cx)).await
@@ -217,6 +196,7 @@ async fn serve_connection(
     let stream = connection.into_parts().io.into_inner();
     tokio::select! {
         () = linger(stream) => {}
+        () = place.closed.cancelled() => {}
         () = shutdown.cancelled() => {}
     }
 }
@@ -239,14 +219,16 @@ struct ImpatientWriter {
     stream: TcpStream,
     patience: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
+    activity: Arc<Activity>,
 }
 
 impl ImpatientWriter {
-    fn new(stream: TcpStream, patience: Duration) -> Self {
+    fn new(stream: TcpStream, patience: Duration, activity: Arc<Activity>) -> Self {
         ImpatientWriter {
             stream,
             patience,
             stalled: None,
+            activity,
         }
     }
 
@@ -257,8 +239,10 @@ impl ImpatientWriter {
     ) -> Poll<io::Result<usize>> {
         if written.is_ready() {
             self.stalled = None;
+            self.activity.has_written(false);
             return written;
         }
+        self.activity.has_written(true);
         let patience = self.patience;
         let stalled = self
             .stalled
@@ -277,7 +261,12 @@ impl AsyncRead for ImpatientWriter {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.activity.has_read();
+        }
+        read
     }
 }
 

@@ -10,9 +10,12 @@ pub mod webhook;
 
 mod api;
 mod body;
+mod connections;
 mod health;
 mod live;
 mod rate;
 mod refusal;
 mod rejection;
+mod source;
 mod streak;
+mod told;

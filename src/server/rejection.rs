@@ -1,8 +1,12 @@
 //! Why a webhook is not answered with 200: the status, the words, the label and the log line.
 
+use std::net::SocketAddr;
+
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use tokio::time::Instant;
 
+use super::told::Seldom;
 use crate::error::Error;
 use crate::ingest::signature::Refusal;
 
@@ -13,17 +17,33 @@ const RETRY_AFTER: &str = "5";
 #[derive(Debug)]
 pub(super) enum Rejection {
     UnknownSource,
+    UnknownPath,
     Unauthorized(Refusal),
     /// The provider's public key can't be had at the moment.
     NoKey,
-    TooLarge,
+    TooLarge {
+        limit_bytes: usize,
+        announced: Option<u64>,
+    },
     TooSlow,
     Cut,
     Unparseable(Error),
+    /// It is nested too deep, or its tree would take too much memory.
+    TooComplex(Error),
     Overloaded,
     /// The source sends more than it may.
     TooMany,
     NotStored(Error),
+}
+
+/// Whose delivery was refused.
+pub(super) struct RefusedWebhook<'a> {
+    /// The source's name.
+    pub(super) source: &'a str,
+    pub(super) peer: Option<SocketAddr>,
+    /// Headers of which one or all have to prove the sender.
+    pub(super) expected: String,
+    pub(super) told: &'a Seldom,
 }
 
 impl Rejection {
@@ -31,12 +51,14 @@ impl Rejection {
     pub(super) fn reason(&self) -> &'static str {
         match self {
             Rejection::UnknownSource => "unknown_source",
+            Rejection::UnknownPath => "unknown_path",
             Rejection::Unauthorized(refusal) => refusal.as_str(),
             Rejection::NoKey => "no_public_key",
-            Rejection::TooLarge => "too_large",
+            Rejection::TooLarge { .. } => "too_large",
             Rejection::TooSlow => "too_slow",
             Rejection::Cut => "cut",
             Rejection::Unparseable(_) => "unparseable",
+            Rejection::TooComplex(_) => "too_complex",
             Rejection::Overloaded => "overloaded",
             Rejection::TooMany => "too_many",
             Rejection::NotStored(_) => "not_stored",
@@ -45,11 +67,13 @@ impl Rejection {
 
     fn status(&self) -> StatusCode {
         match self {
-            Rejection::UnknownSource => StatusCode::NOT_FOUND,
+            Rejection::UnknownSource | Rejection::UnknownPath => StatusCode::NOT_FOUND,
             Rejection::Unauthorized(_) => StatusCode::UNAUTHORIZED,
-            Rejection::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Rejection::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Rejection::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Rejection::Cut | Rejection::Unparseable(_) => StatusCode::BAD_REQUEST,
+            Rejection::Cut | Rejection::Unparseable(_) | Rejection::TooComplex(_) => {
+                StatusCode::BAD_REQUEST
+            }
             Rejection::NoKey
             | Rejection::Overloaded
             | Rejection::TooMany
@@ -61,11 +85,13 @@ impl Rejection {
     fn words(&self) -> &'static str {
         match self {
             Rejection::UnknownSource => "no such source\n",
+            Rejection::UnknownPath => "no such page\n",
             Rejection::Unauthorized(_) => "not authorized\n",
-            Rejection::TooLarge => "the body is too large\n",
+            Rejection::TooLarge { .. } => "the body is too large\n",
             Rejection::TooSlow => "the body took too long\n",
             Rejection::Cut => "the body was cut short\n",
             Rejection::Unparseable(_) => "the body is not a JSON object\n",
+            Rejection::TooComplex(_) => "the body is nested too deep, or of too many parts\n",
             Rejection::NoKey
             | Rejection::Overloaded
             | Rejection::TooMany
@@ -76,19 +102,26 @@ impl Rejection {
     /// What an operator can do about it, where it happens again and again.
     pub(super) fn advice(&self) -> &'static str {
         match self {
-            Rejection::UnknownSource => "set up a source of that name",
-            Rejection::Unauthorized(_) => {
-                "set the source's secrets (or public_key) to what the provider signs with"
+            Rejection::UnknownSource | Rejection::UnknownPath => {
+                "set up a source of that name, or correct the address at the provider"
             }
+            Rejection::Unauthorized(refusal) => refusal.advice(),
             Rejection::NoKey => {
                 "let the harvester reach the provider's well-known address, or set public_key to the key itself"
             }
-            Rejection::TooLarge => "look at what is sent: no provider's event is that large",
+            Rejection::TooLarge { .. } => {
+                "if these are the provider's own events, raise the source's max_body"
+            }
             Rejection::TooSlow | Rejection::Cut => {
                 "check the network and the proxy before the listener"
             }
             Rejection::Unparseable(_) => "check that it is the provider who posts to this source",
-            Rejection::Overloaded => "give the receiver more room, or run several",
+            Rejection::TooComplex(_) => {
+                "look at what is sent; if these are the provider's own events, raise the source's max_body"
+            }
+            Rejection::Overloaded => {
+                "look who holds the listener's memory (many or slow large bodies), or run several receivers"
+            }
             Rejection::TooMany => {
                 "raise the source's event_rate, if it is the provider who sends so many"
             }
@@ -98,19 +131,55 @@ impl Rejection {
         }
     }
 
-    pub(super) fn log(&self, name: &str) {
+    /// Tells the operator; what anyone could cause again and again, seldom.
+    pub(super) fn log(&self, refused: &RefusedWebhook<'_>) {
+        let RefusedWebhook {
+            source,
+            peer,
+            expected,
+            told,
+        } = refused;
         let reason = self.reason();
+        let peer = peer.map(tracing::field::display);
+        if let Rejection::NotStored(error) = self {
+            tracing::error!(source, reason, error = %error.full_message(), "an event was not stored, its sender was told to try again");
+            return;
+        }
+        let Some(more) = told.turn(Instant::now()) else {
+            tracing::debug!(source, peer, reason, "webhook refused");
+            return;
+        };
+        let advice = self.advice();
         match self {
-            Rejection::NotStored(error) => {
-                tracing::error!(source = name, reason, error = %error.full_message(), "an event was not stored, its sender was told to try again");
+            Rejection::TooLarge {
+                limit_bytes,
+                announced,
+            } => {
+                tracing::error!(
+                    source,
+                    peer,
+                    limit_bytes,
+                    announced,
+                    more,
+                    advice,
+                    "an event was refused with 413: it is larger than the source's max_body, and is lost"
+                );
             }
-            Rejection::Unparseable(error) => {
-                tracing::info!(source = name, reason, error = %error.full_message(), "webhook refused");
+            Rejection::Unauthorized(_) => {
+                tracing::warn!(
+                    source,
+                    peer,
+                    reason,
+                    expected,
+                    more,
+                    advice,
+                    "webhook refused with 401"
+                );
             }
-            Rejection::Overloaded | Rejection::TooMany | Rejection::NoKey => {
-                tracing::warn!(source = name, reason, "webhook refused")
+            Rejection::Unparseable(error) | Rejection::TooComplex(error) => {
+                tracing::warn!(source, peer, reason, error = %error.full_message(), more, advice, "webhook refused");
             }
-            _ => tracing::info!(source = name, reason, "webhook refused"),
+            _ => tracing::warn!(source, peer, reason, more, advice, "webhook refused"),
         }
     }
 }

@@ -2,51 +2,58 @@
 //!
 //! 200 says that the event is committed, or that there is nothing in it to commit; it never says less.
 //! Everything that can be refused cheaply is refused first: the source, the announced size, the
-//! secret, and only then is a body read and parsed. What can't be stored is 503, so that the
+//! secret, and only then is a body read; it is weighed before it is parsed. What can't be stored is 503, so that the
 //! provider sends it again (several take a 4xx, 429 included, as the end of the matter).
 
 use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, Version, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use bytes::Bytes;
+use ipnet::IpNet;
 use jiff::Timestamp;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
-use super::body::{BODY_UNITS, check_announced_size, read_body};
+use super::body::{BodyLimits, BodyMemory, BodyPool, check_announced_size, read_body};
+use super::connections::network_of;
 use super::health::healthz;
-use super::keys::{KeyRing, Renewal};
 use super::listen::Peer;
-use super::rate::{DEFAULT_EVENT_RATE, EventRate};
-use super::rejection::Rejection;
-use super::streak::{self, Streak};
+use super::rejection::{RefusedWebhook, Rejection};
+pub use super::source::{WebhookSource, usual_body_limit_bytes};
+use super::streak;
+use super::told::Seldom;
 use crate::clock::SharedClock;
 use crate::error::{Error, Result};
-use crate::ingest::signature::{Check, Claim, Presented, Proof, Refusal};
+use crate::ingest::signature::{Presented, Refusal};
 use crate::ingest::{Adapter, Delivery, Reply};
-use crate::model::{Event, EventClass, Layout, Provider};
+use crate::model::json_weight::JSON_TREE_MAX_BYTES;
+use crate::model::{Event, EventClass, JsonWeight, Layout};
 use crate::report::metrics::{Metrics, UNKNOWN_SOURCE};
 use crate::store::{JobStore, NewEvent, Recorded};
 
-/// The largest body by default. Inline transcripts of MeetingBaaS come with a time for every word:
-/// some 100 bytes each, so this is a meeting of about four hours.
-pub const BODY_LIMIT_BYTES: usize = 4 * 1024 * 1024;
-
-/// For a whole body, by default.
-pub const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// For a body, by default; a longer one has as much more as it takes at the slowest rate that is borne.
+pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// For a commit, by default: below the patience of the providers (MeetingBaaS waits 10 s).
 pub const COMMIT_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Longer bodies are parsed off the runtime's own threads: megabytes of JSON take tens of milliseconds.
-const LONG_BODY_BYTES: usize = 128 * 1024;
+/// Events whose trees are larger are parsed off the runtime's own threads, and only as many at once as
+/// [`JSON_TREE_MAX_BYTES`] holds: thousands of values take milliseconds.
+const LARGE_TREE_BYTES: usize = 1 << 20;
+
+/// For room to parse a large event.
+const PARSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Trees of large events are counted in units of so many bytes.
+const TREE_UNIT_BYTES: usize = 1024;
 
 /// An endpoint check is a few bytes; only that much is read of a request that carries no valid secret.
 const HANDSHAKE_LIMIT_BYTES: usize = 256;
@@ -54,73 +61,8 @@ const HANDSHAKE_LIMIT_BYTES: usize = 256;
 /// An id header that is longer is no id.
 const ID_HEADER_LIMIT_BYTES: usize = 256;
 
-/// A configured source, as the listener has to know it.
-#[derive(Clone, Debug)]
-pub struct WebhookSource {
-    adapter: Adapter,
-    check: Check,
-    keys: Option<Arc<KeyRing>>,
-    streak: Arc<Streak>,
-    rate: Arc<EventRate>,
-}
-
-impl WebhookSource {
-    /// A source whose deliveries `check` has to let in and `adapter` reads.
-    pub fn new(adapter: Adapter, check: Check) -> WebhookSource {
-        WebhookSource {
-            adapter,
-            check,
-            keys: None,
-            streak: Arc::default(),
-            rate: Arc::new(EventRate::new(DEFAULT_EVENT_RATE)),
-        }
-    }
-
-    /// Takes in so many deliveries of a second on average, and a minute's worth at once.
-    #[must_use]
-    pub fn with_event_rate(mut self, per_second: u32) -> WebhookSource {
-        self.rate = Arc::new(EventRate::new(per_second));
-        self
-    }
-
-    /// With `keys` to check signatures with, where the check asks for fetched ones
-    /// ([`Check::key_url`]).
-    #[must_use]
-    pub fn with_keys(mut self, keys: Arc<KeyRing>) -> WebhookSource {
-        self.keys = Some(keys);
-        self
-    }
-
-    /// Daily checks a new endpoint before anyone can know its secret, and gives up the endpoint
-    /// unless it gets its 200.
-    fn has_unsigned_handshake(&self) -> bool {
-        self.adapter.provider() == Provider::Daily
-    }
-
-    /// Whether the body proves what the headers claim. A wrong signature may be one of a key that the
-    /// provider has just changed, so the key is fetched anew first, now and then.
-    async fn prove<'a>(
-        &'a self,
-        claim: &Claim<'a>,
-        body: &[u8],
-        now: Timestamp,
-    ) -> Result<Proof<'a>, Rejection> {
-        let Some(ring) = &self.keys else {
-            return claim.finish(body, &[]).map_err(Rejection::Unauthorized);
-        };
-        let keys = ring.current(now).await.ok_or(Rejection::NoKey)?;
-        match claim.finish(body, &keys) {
-            Err(Refusal::Wrong) => {}
-            decided => return decided.map_err(Rejection::Unauthorized),
-        }
-        match ring.renewed(&keys, now).await {
-            Renewal::Fresh(keys) => claim.finish(body, &keys).map_err(Rejection::Unauthorized),
-            Renewal::Same => Err(Rejection::Unauthorized(Refusal::Wrong)),
-            // It may be signed with a key that we can't see: a 401 would be the end of it at some providers.
-            Renewal::Failed => Err(Rejection::NoKey),
-        }
-    }
-}
+/// A path that is longer is not told whole.
+const SHOWN_PATH_CHARS: usize = 100;
 
 /// Everything that taking in events needs.
 pub struct Intake {
@@ -130,15 +72,15 @@ pub struct Intake {
     pub layout: Layout,
     /// By the name in the URL.
     pub sources: HashMap<String, WebhookSource>,
+    /// Proxies before the listener: their addresses tell no sender from another.
+    pub trusted_proxies: Vec<IpNet>,
     /// What time it is.
     pub clock: SharedClock,
     /// Rung when new jobs were recorded.
     pub bell: Arc<Notify>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// The largest body; see [`BODY_LIMIT_BYTES`].
-    pub body_limit_bytes: usize,
-    /// For a whole body; see [`BODY_TIMEOUT`].
+    /// For a body; see [`BODY_TIMEOUT`].
     pub body_timeout: Duration,
     /// For a commit; see [`COMMIT_TIMEOUT`].
     pub commit_timeout: Duration,
@@ -147,20 +89,32 @@ pub struct Intake {
 #[derive(Clone)]
 struct Shared {
     intake: Arc<Intake>,
-    bodies: Arc<Semaphore>,
+    bodies: Arc<BodyPool>,
+    trees: Arc<Semaphore>,
+    told: Arc<Seldom>,
 }
 
 /// The routes of the public listener.
 pub fn router(intake: Arc<Intake>) -> Router {
+    let largest = intake
+        .sources
+        .values()
+        .map(|source| source.body_limit_bytes);
+    let limits = BodyLimits::default().at_least(largest.max().unwrap_or(0));
     let shared = Shared {
         intake,
-        bodies: Arc::new(Semaphore::new(BODY_UNITS)),
+        bodies: BodyPool::new(limits),
+        trees: Arc::new(Semaphore::new(JSON_TREE_MAX_BYTES / TREE_UNIT_BYTES)),
+        told: Arc::default(),
     };
+    // MeetingBaaS's callbacks may be configured as PUT.
+    let webhook = post(receive).put(receive);
     Router::new()
-        // MeetingBaaS's callbacks may be configured as PUT.
-        .route("/webhooks/{source}", post(receive).put(receive))
-        .with_state(shared)
+        .route("/webhooks/{source}", webhook.clone())
+        .route("/webhooks/{source}/", webhook)
         .route("/healthz", get(healthz))
+        .fallback(nowhere)
+        .with_state(shared)
 }
 
 async fn receive(
@@ -173,12 +127,12 @@ async fn receive(
     let known = name
         .ok()
         .and_then(|Path(name)| shared.intake.sources.get_key_value(&name));
-    let answer = match known {
-        None => Err(Rejection::UnknownSource),
-        Some((name, source)) => take(&shared, name, source, request).await,
+    let Some((name, source)) = known else {
+        return tell_stray(&shared, &request, Rejection::UnknownSource);
     };
+    let peer = peer(&request);
+    let answer = take(&shared, name, source, request).await;
     metrics.webhook_answered(began.elapsed());
-    let name = known.map_or(UNKNOWN_SOURCE, |(name, _)| name);
     match answer {
         Ok(taken) => {
             metrics.event_received(name, taken.class);
@@ -186,15 +140,62 @@ async fn receive(
         }
         Err(rejection) => {
             metrics.webhook_rejected(name, rejection.reason());
-            rejection.log(name);
+            rejection.log(&RefusedWebhook {
+                source: name,
+                peer,
+                expected: source.check.expected(),
+                told: &source.told,
+            });
             // A provider that counts failures counts all of them, whatever the status.
-            if let Some((_, source)) = known {
-                let provider = source.adapter.provider();
-                streak::refused(&source.streak, name, provider, &rejection, metrics);
-            }
+            let provider = source.adapter.provider();
+            streak::refused(&source.streak, name, provider, &rejection, metrics);
             rejection.into_response()
         }
     }
+}
+
+/// Everything that is no page of this listener. A webhook that goes there has the wrong address.
+async fn nowhere(State(shared): State<Shared>, request: Request) -> Response {
+    if matches!(*request.method(), Method::POST | Method::PUT) {
+        return tell_stray(&shared, &request, Rejection::UnknownPath);
+    }
+    Rejection::UnknownPath.into_response()
+}
+
+/// Tells of a webhook for which there is no source.
+fn tell_stray(shared: &Shared, request: &Request, rejection: Rejection) -> Response {
+    let reason = rejection.reason();
+    shared
+        .intake
+        .metrics
+        .webhook_rejected(UNKNOWN_SOURCE, reason);
+    if let Some(more) = shared.told.turn(Instant::now()) {
+        let path: String = request
+            .uri()
+            .path()
+            .chars()
+            .take(SHOWN_PATH_CHARS)
+            .collect();
+        let peer = peer(request).map(tracing::field::display);
+        let mut known: Vec<_> = shared.intake.sources.keys().map(String::as_str).collect();
+        known.sort_unstable();
+        let (known, advice) = (known.join(", "), rejection.advice());
+        // The path came from outside: `?` escapes what a terminal would obey.
+        tracing::warn!(
+            reason,
+            path = ?path,
+            peer,
+            known,
+            more,
+            advice,
+            "a webhook came to an address that is none of ours: they are /webhooks/ and a source's name"
+        );
+    }
+    rejection.into_response()
+}
+
+fn peer(request: &Request) -> Option<SocketAddr> {
+    request.extensions().get::<Peer>().map(|peer| peer.0)
 }
 
 /// A delivery that was accepted, and what it is answered with.
@@ -221,32 +222,37 @@ async fn take(
     request: Request,
 ) -> Result<Taken, Rejection> {
     let intake = &shared.intake;
+    let peer = peer(&request).map(|peer| peer.ip());
     let (head, body) = request.into_parts();
-    check_announced_size(&head.headers, intake.body_limit_bytes)?;
+    check_announced_size(&head.headers, source.body_limit_bytes)?;
+    // A proxy that adds nothing is known by what it speaks: nginx's own default, and nobody else's today.
+    if source.check.is_local() && head.version == Version::HTTP_10 {
+        return Err(Rejection::Unauthorized(Refusal::Proxied));
+    }
     let received_at = intake.clock.now();
     let headers: Vec<_> = plain(&head.headers).collect();
     let claim = source.check.begin(&Presented {
         headers: &headers,
-        peer: head.extensions.get::<Peer>().map(|peer| peer.0.ip()),
+        peer,
         now: received_at,
     });
-    let limit_bytes = match &claim {
-        Ok(_) => intake.body_limit_bytes,
-        Err(_) if source.has_unsigned_handshake() => HANDSHAKE_LIMIT_BYTES,
+    let (limit_bytes, is_proven) = match &claim {
+        Ok(claim) => (source.body_limit_bytes, claim.is_proven()),
+        Err(_) if source.has_unsigned_handshake() => (HANDSHAKE_LIMIT_BYTES, false),
         Err(refusal) => return Err(Rejection::Unauthorized(*refusal)),
     };
-    let read = read_body(body, limit_bytes, &shared.bodies);
-    let read = match tokio::time::timeout(intake.body_timeout, read).await {
-        Ok(read) => read,
-        Err(_) => Err(Rejection::TooSlow),
-    };
+    let sender = peer.and_then(|peer| intake.sender(peer));
+    let memory = shared
+        .bodies
+        .begin(sender, name, is_proven, Instant::now())?;
+    let read = read_body(body, limit_bytes, intake.body_timeout, &memory).await;
     // Every failed check looks the same from outside: without a proof there is no other answer.
-    let ((raw, _memory), proof) = match (read, &claim) {
-        (Ok(read), Ok(claim)) => {
-            let proof = source.prove(claim, &read.0, received_at).await;
-            (read, proof)
+    let (raw, proof) = match (read, &claim) {
+        (Ok(raw), Ok(claim)) => {
+            let proof = source.prove(claim, &raw, received_at).await;
+            (raw, proof)
         }
-        (Ok(read), Err(refusal)) => (read, Err(Rejection::Unauthorized(*refusal))),
+        (Ok(raw), Err(refusal)) => (raw, Err(Rejection::Unauthorized(*refusal))),
         (Err(rejection), Ok(_)) => return Err(rejection),
         (Err(_), Err(refusal)) => return Err(Rejection::Unauthorized(*refusal)),
     };
@@ -259,6 +265,9 @@ async fn take(
         }
         Err(rejection) => return Err(rejection),
     };
+    if unproven.is_none() && !source.check.is_open() {
+        memory.prove();
+    }
     // Only what proves its sender counts: nobody else can use up what the provider may send.
     if unproven.is_none() && !source.rate.take(Instant::now()) {
         return Err(Rejection::TooMany);
@@ -269,7 +278,7 @@ async fn take(
         None => id_header(&source.adapter, &head.headers),
     };
     let event = match (
-        understand(&source.adapter, raw.clone(), id_header, received_at).await,
+        understand(shared, source, raw.clone(), id_header, received_at).await,
         unproven,
     ) {
         (Ok(event), None) => event,
@@ -284,9 +293,16 @@ async fn take(
             reply: source.adapter.reply(&raw, secret),
         });
     }
-    let class = commit(intake, name, event, raw, received_at).await?;
+    let class = commit(intake, name, event, (raw, memory), received_at).await?;
     streak::accepted(&source.streak, name, &intake.metrics);
     Ok(Taken { class, reply: None })
+}
+
+impl Intake {
+    /// Whose share of the memory a delivery from `peer` takes; `None` where everybody's come from there.
+    fn sender(&self, peer: IpAddr) -> Option<IpAddr> {
+        network_of(peer, &self.trusted_proxies)
+    }
 }
 
 fn plain(headers: &HeaderMap) -> impl Iterator<Item = (&str, &[u8])> {
@@ -304,26 +320,45 @@ fn id_header(adapter: &Adapter, headers: &HeaderMap) -> Option<String> {
         .map(str::to_owned)
 }
 
+/// Weighs the body, then parses it. What is large waits for its room, and for a thread of its own.
 async fn understand(
-    adapter: &Adapter,
+    shared: &Shared,
+    source: &WebhookSource,
     raw: Bytes,
     id_header: Option<String>,
     received_at: Timestamp,
 ) -> Result<Event, Rejection> {
-    let is_long = raw.len() > LONG_BODY_BYTES;
-    let adapter = adapter.clone();
+    let weight = JsonWeight::of(&raw);
+    weight
+        .check(source.tree_max_bytes())
+        .map_err(Rejection::TooComplex)?;
+    let source = source.clone();
     let parse = move || {
+        source.check_account(&raw)?;
         let delivery = Delivery {
             body: &raw,
             id_header: id_header.as_deref(),
             received_at,
         };
-        adapter.parse(&delivery).map_err(Rejection::Unparseable)
+        source
+            .adapter
+            .parse(&delivery)
+            .map_err(Rejection::Unparseable)
     };
-    if !is_long {
+    if weight.tree_bytes <= LARGE_TREE_BYTES {
         return parse();
     }
-    match tokio::task::spawn_blocking(parse).await {
+    let units = weight.tree_bytes.div_ceil(TREE_UNIT_BYTES);
+    let units = u32::try_from(units).map_err(|_| Rejection::Overloaded)?;
+    let room = Arc::clone(&shared.trees).acquire_many_owned(units);
+    let Ok(Ok(room)) = tokio::time::timeout(PARSE_TIMEOUT, room).await else {
+        return Err(Rejection::Overloaded);
+    };
+    let parsed = tokio::task::spawn_blocking(move || {
+        let _room = room;
+        parse()
+    });
+    match parsed.await {
         Ok(event) => event,
         Err(error) => Err(Rejection::NotStored(
             Error::internal("read a long event").with_source(error),
@@ -335,13 +370,16 @@ async fn commit(
     intake: &Intake,
     name: &str,
     event: Event,
-    raw: Bytes,
+    (raw, memory): (Bytes, BodyMemory),
     received_at: Timestamp,
 ) -> Result<EventClass, Rejection> {
     let class = event.class;
     let event_type = event.event_type.clone();
     let alert = event.alert.clone();
     let new = NewEvent::new(name, event, raw, &intake.layout, received_at);
+    // Whoever waits for the answer may give up sooner than the store does.
+    memory.hold(new.size_bytes(), Instant::now())?;
+    let new = new.holding(memory);
     let recorded = tokio::time::timeout(intake.commit_timeout, intake.store.record(new))
         .await
         .unwrap_or_else(|_| {

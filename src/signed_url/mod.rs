@@ -5,11 +5,13 @@ use std::fmt;
 
 use url::Url;
 
+mod document;
 pub mod redact;
 mod schemes;
 pub mod signature;
 
-pub use redact::{redact_body, redact_json, redact_urls};
+pub use document::{redact_body, write_redacted};
+pub use redact::{redact_json, redact_urls};
 pub use signature::{Scheme, Signature, read_signature, url_deadline};
 
 /// A URL exactly as it was received. It is sent byte for byte, and shown without its query.

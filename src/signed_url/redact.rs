@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 /// Stands where a secret was.
-const REMOVED: &str = "[removed]";
+pub(super) const REMOVED: &str = "[removed]";
 
 /// Words that give a signed query away where no scheme marks it as a URL (a host without a scheme,
 /// a query that a space has cut off, a URL that is percent-encoded as a whole).
@@ -64,15 +64,6 @@ fn may_hold_secret(text: &str) -> bool {
     text.bytes().any(|b| matches!(b, b':' | b'=' | b'%'))
         || text.as_bytes().windows(2).any(is_x_dash)
         || text.contains("eyJ")
-}
-
-/// The JSON in `body` as pretty text, redacted: safe to show and archive. `None` when it is not JSON. A byte order mark
-/// before it is passed over, of doubled keys the last counts.
-pub fn redact_body(body: &[u8]) -> Option<String> {
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    let mut value = serde_json::from_slice(body).ok()?;
-    redact_json(&mut value);
-    serde_json::to_string_pretty(&value).ok()
 }
 
 /// Redacts every string of `value`, names of fields included, and drops the values of fields that are

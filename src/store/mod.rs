@@ -11,7 +11,9 @@
 //! *Time.* `now` is always an argument; the store has no clock.
 //! *Missing.* A job, recording or event that is not there is an empty answer, not an error.
 
+use std::any::Any;
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -184,6 +186,9 @@ pub struct NewEvent {
     pub folder: Folder,
     /// When it came in.
     pub received_at: Timestamp,
+    /// The memory that is counted for it, held until the event is dropped: that is, until it is written, however long
+    /// the disk takes and whoever still waits for it.
+    memory: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 impl fmt::Debug for NewEvent {
@@ -237,7 +242,25 @@ impl NewEvent {
             recording_key,
             folder,
             received_at,
+            memory: None,
         }
+    }
+
+    /// With the memory that is counted for it.
+    #[must_use]
+    pub fn holding(mut self, memory: impl Any + Send + Sync) -> NewEvent {
+        self.memory = Some(Arc::new(memory));
+        self
+    }
+
+    /// Bytes of it that are in memory, as far as senders choose them.
+    pub fn size_bytes(&self) -> usize {
+        let content = |artifact: &Artifact| match &artifact.origin {
+            Origin::Inline(text) => text.len(),
+            _ => 0,
+        };
+        let files: usize = self.event.artifacts.iter().map(content).sum();
+        self.raw.len() + files + self.event.redacted.as_ref().map_or(0, String::len)
     }
 }
 
@@ -251,10 +274,7 @@ fn event_artifact(event: &Event) -> Artifact {
         name: format!("event-{id}.json"),
         kind: Kind::Event,
         format: Format::Json,
-        origin: match &event.redacted {
-            Some(text) => Origin::Inline(text.clone()),
-            None => Origin::Event,
-        },
+        origin: Origin::Event,
         remint: None,
         deadline: Deadline::NONE,
         size_bytes: None,

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::aside::Aside;
+use super::document::event_document;
 use super::lease::{Hold, LeaseLedger, persist};
 use super::settle::{self, Facts, again, settle, tell};
 use super::{Worker, lookup};
@@ -17,7 +18,6 @@ use crate::model::{
 };
 use crate::schedule;
 use crate::schedule::retry::{self, Decision};
-use crate::signed_url::redact_body;
 use crate::store::Written;
 
 /// How long a fresh URL is waited for while the old one is near its end but alive.
@@ -118,9 +118,6 @@ impl Attempt {
     }
 
     async fn work(&mut self, record: Record) -> Result<Fruit, Failure> {
-        if self.job.origin == Origin::Event {
-            self.job.origin = self.event_text().await.map_err(Failure::of)?;
-        }
         match &self.job.origin {
             Origin::Unusable(class, message) => {
                 Err(Failure::of(Error::new(*class, message.clone())))
@@ -137,27 +134,6 @@ impl Attempt {
                 self.carry().await.map(Fruit::Archived)
             }
         }
-    }
-
-    /// The event that announced the job, as it is archived. That it can't be read now does not mean that it is lost.
-    async fn event_text(&self) -> Result<Origin> {
-        let lost = |why: &str| Origin::Unusable(Class::Internal, format!("its event {why}"));
-        let raw = match self.worker.store.announcing_event(self.job.id).await {
-            Ok(Some(raw)) => raw,
-            Ok(None) => return Ok(lost("is not in the store any more")),
-            Err(error) if error.is_transient() => {
-                let what = format!("read the event of {}", self.job.name);
-                return Err(Error::transient(Class::Internal, what).with_source(error));
-            }
-            Err(error) => return Ok(lost(&format!("can't be read: {}", error.full_message()))),
-        };
-        // Of a large body that takes longer than anyone should wait for this thread.
-        Ok(
-            match tokio::task::spawn_blocking(move || redact_body(&raw)).await {
-                Ok(Some(text)) => Origin::Inline(text),
-                Ok(None) | Err(_) => lost("is not JSON"),
-            },
-        )
     }
 
     /// Carries the file. A fresh URL is asked for at most once instead of one that is dead, and at most once more ahead
@@ -208,6 +184,11 @@ impl Attempt {
     }
 
     async fn carry_once(&mut self) -> Result<Archived> {
+        let mut _room = None;
+        if self.job.origin == Origin::Event {
+            let (text, room) = event_document(&self.worker, &self.job).await?;
+            (self.job.origin, _room) = (Origin::Inline(text), room);
+        }
         let ledger = LeaseLedger::new(&self.worker, &self.hold, self.job.checkpoint.clone());
         let access = self.worker.access.get(&self.job.source);
         let allow_hosts = access.map_or(&[][..], |access| &access.allow_hosts);

@@ -27,6 +27,7 @@ use crate::transfer::Engine;
 mod aside;
 mod attempt;
 mod destination;
+mod document;
 mod lease;
 mod lookup;
 mod pace;
@@ -38,6 +39,7 @@ mod sweep;
 mod waiting;
 pub mod walk;
 
+pub use document::EventDocuments;
 pub use pace::{ApiPace, PaceSettings};
 
 /// How a worker works.
@@ -72,6 +74,8 @@ pub struct SourceAccess {
     pub pace: Arc<ApiPace>,
     /// Who counts its fresh URLs.
     pub on_remint: OnRemint,
+    /// What its events are as files.
+    pub documents: EventDocuments,
 }
 
 /// Hears of each fresh URL that was asked for: whether there was one.

@@ -8,6 +8,7 @@ mod harness;
 mod house;
 mod ingest;
 mod kill;
+mod memory;
 mod object;
 mod reconcile;
 mod secrets;

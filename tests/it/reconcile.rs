@@ -33,8 +33,12 @@ impl World {
         let folder = tempfile::tempdir().unwrap();
         let daily = TestDaily::start().await;
         let s3 = TestS3::start().await;
+        let proof = match source_more.contains("secrets") {
+            true => "",
+            false => "insecure = true\n",
+        };
         let more = format!(
-            "[sources.daily]\napi_key = \"{KEY}\"\nbase_url = \"{}\"\napi_rate = 10000\n{source_more}\n",
+            "[sources.daily]\n{proof}api_key = \"{KEY}\"\nbase_url = \"{}\"\napi_rate = 10000\n{source_more}\n",
             daily.base_url()
         );
         let config = binary::configure(folder.path(), &more);

@@ -14,7 +14,7 @@ use crate::cli::senders;
 use crate::cli::wire::{Destination, House};
 use crate::error::Error;
 use crate::server::listen::{self, HttpLimits};
-use crate::server::webhook::{self, BODY_LIMIT_BYTES, BODY_TIMEOUT, COMMIT_TIMEOUT, Intake};
+use crate::server::webhook::{self, BODY_TIMEOUT, COMMIT_TIMEOUT, Intake};
 use crate::source::client;
 
 /// For the last transfers, which have all ended before.
@@ -123,7 +123,7 @@ impl Stage {
 }
 
 fn intake(house: &House) -> Result<Intake> {
-    let sources = senders::webhook_sources(&house.config, &house.clock, true)?;
+    let sources = senders::webhook_sources(&house.config, &house.clock)?;
     Ok(Intake {
         store: house.store.clone(),
         layout: house.layout.clone(),
@@ -131,7 +131,7 @@ fn intake(house: &House) -> Result<Intake> {
         clock: house.clock.clone(),
         bell: house.bell.clone(),
         metrics: house.metrics.clone(),
-        body_limit_bytes: BODY_LIMIT_BYTES,
+        trusted_proxies: Vec::new(),
         body_timeout: BODY_TIMEOUT,
         commit_timeout: COMMIT_TIMEOUT,
     })

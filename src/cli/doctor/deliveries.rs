@@ -17,12 +17,12 @@ pub(super) async fn examine(context: &Context, checkup: &mut Checkup) {
         let fix = "correct it; `harvester run` does not start before";
         checkup.fault("admin", &error, fix);
     }
-    let is_loopback = config.listen.ip().is_loopback();
+    let may_be_open = senders::may_be_open(config);
     let mut sources: Vec<_> = config.resolved_sources().into_iter().collect();
     sources.sort_by(|one, other| one.0.cmp(&other.0));
     let mut checks = Vec::new();
     for (name, (provider, source)) in sources {
-        match senders::check(&name, provider, &source, is_loopback) {
+        match senders::check(&name, provider, &source, may_be_open) {
             Ok(check) => checks.push((name, provider, source, check)),
             Err(error) => {
                 is_sound = false;
@@ -46,7 +46,7 @@ fn configuration(config: &Config, checkup: &mut Checkup) {
     match config.sources.len() {
         0 => checkup.warn(
             "configuration",
-            "it is sound; no source is set, so that every provider's events are taken without a secret",
+            "it is sound; no source is set, so that programs on this machine can post every provider's events without a secret",
             "add [sources.NAME] with secrets and api_key for each provider that you use",
         ),
         count => checkup.good(

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::error::{Class, Error, Result};
 use crate::model::api::{ApiRequest, ApiResponse, Credentials, Method};
-use crate::model::{Lookup, Provider};
+use crate::model::{JsonWeight, Lookup, Provider};
 
 /// A GET of `path` under the provider's address, or under the one that the source is set to.
 ///
@@ -138,6 +138,9 @@ pub(super) fn read_answer(provider: Provider, response: &ApiResponse) -> Result<
         }
         _ => return Err(Error::invalid(says("does not take our request"))),
     }
+    JsonWeight::of(&response.body)
+        .check(usize::MAX)
+        .map_err(|error| Error::invalid(says(&format!("answers with too much, {error}"))))?;
     let answer: Value = serde_json::from_slice(&response.body)
         .map_err(|_| Error::invalid(says("answers with something that is not JSON")))?;
     if !answer.is_object() {

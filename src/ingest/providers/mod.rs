@@ -6,7 +6,7 @@ use serde_json::Value;
 use super::Delivery;
 use crate::error::{Error, Result};
 use crate::model::api::{ApiRequest, ApiResponse, Credentials};
-use crate::model::{Artifact, Event, Format, Kind, Lookup, Provider, Recording};
+use crate::model::{Artifact, Event, Format, JsonWeight, Kind, Lookup, Provider, Recording};
 
 mod api;
 pub mod custom;
@@ -159,6 +159,9 @@ pub(super) fn remint_match<'a>(
 /// The JSON object in `body`. Of doubled keys the last counts.
 fn read_object(body: &[u8]) -> Result<Value> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    JsonWeight::of(body)
+        .check(usize::MAX)
+        .map_err(|error| Error::invalid(format!("the event is not taken: {error}")))?;
     let value: Value = serde_json::from_slice(body).map_err(|error| {
         Error::invalid(format!(
             "the event is not JSON, or nested too deep (line {}, column {})",

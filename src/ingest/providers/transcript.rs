@@ -3,6 +3,8 @@
 //! Words are `{word, start, end}` in MeetingBaaS's events and `{text, start_time, end_time}` in its API;
 //! times are seconds.
 
+use std::rc::Rc;
+
 use serde_json::Value;
 
 use super::fields::Fields;
@@ -14,6 +16,14 @@ const CUE_MAX_CHARS: usize = 84;
 
 /// A cue is closed when it would last longer than this.
 const CUE_MAX_SECONDS: f64 = 7.0;
+
+/// A speaker's name is repeated with each cue: a longer one is cut.
+const SPEAKER_MAX_CHARS: usize = 200;
+
+/// Subtitles are shorter than the words with their times that they are made of. Some that would be longer than so many
+/// times their JSON (and a little) are not made: the JSON holds all that they would.
+const VTT_GROWTH_MAX: usize = 2;
+const VTT_GROWTH_BYTES: usize = 64 * 1024;
 
 /// A pause as long as this starts a new cue.
 const PAUSE_SECONDS: f64 = 2.0;
@@ -38,21 +48,25 @@ fn put_each(transcript: Option<&Value>, mut put: impl FnMut(String, File)) {
     else {
         return;
     };
-    if let Ok(json) = serde_json::to_string_pretty(items) {
-        let file = File::new("transcript.json", Kind::Transcript, Format::Json);
-        put(json, file);
-    }
+    let Ok(json) = serde_json::to_string(items) else {
+        return;
+    };
+    let vtt_max_bytes = json.len() * VTT_GROWTH_MAX + VTT_GROWTH_BYTES;
+    put(
+        json,
+        File::new("transcript.json", Kind::Transcript, Format::Json),
+    );
     let cues = cues(items);
-    if !cues.is_empty() {
+    if let Some(vtt) = write_vtt(&cues, vtt_max_bytes) {
         let file = File::new("transcript.vtt", Kind::Transcript, Format::Vtt);
-        put(write_vtt(&cues), file);
+        put(vtt, file);
     }
 }
 
 /// What one speaker says without a pause.
 #[derive(Clone, Debug, PartialEq)]
 struct Cue {
-    speaker: Option<String>,
+    speaker: Option<Rc<str>>,
     start: f64,
     end: f64,
     text: String,
@@ -62,6 +76,8 @@ fn cues(items: &[Value]) -> Vec<Cue> {
     let mut cues = Vec::new();
     for item in items.iter().map(Fields::of) {
         let speaker = item.value("speaker").and_then(spoken);
+        let speaker = speaker.map(|name| name.chars().take(SPEAKER_MAX_CHARS).collect::<String>());
+        let speaker: Option<Rc<str>> = speaker.map(Rc::from);
         let words: Vec<Cue> = item
             .list("words")
             .filter_map(|word| piece(word, &speaker))
@@ -79,7 +95,7 @@ fn cues(items: &[Value]) -> Vec<Cue> {
 }
 
 /// A word (or an item without words) as a cue of its own.
-fn piece(word: Fields, speaker: &Option<String>) -> Option<Cue> {
+fn piece(word: Fields, speaker: &Option<Rc<str>>) -> Option<Cue> {
     let text = ["word", "text"]
         .iter()
         .find_map(|name| spoken(word.value(name)?))?;
@@ -134,7 +150,11 @@ fn fits(cue: &Cue, word: &Cue) -> bool {
         && word.start - cue.end < PAUSE_SECONDS
 }
 
-fn write_vtt(cues: &[Cue]) -> String {
+/// The subtitles; `None` when there are none, or they would be longer than `max_bytes`.
+fn write_vtt(cues: &[Cue], max_bytes: usize) -> Option<String> {
+    if cues.is_empty() {
+        return None;
+    }
     let mut vtt = String::from("WEBVTT\n");
     for cue in cues {
         let start = millis(cue.start);
@@ -146,8 +166,11 @@ fn write_vtt(cues: &[Cue]) -> String {
             None => text,
         };
         vtt.push_str(&format!("\n{} --> {}\n{line}\n", clock(start), clock(end)));
+        if vtt.len() > max_bytes {
+            return None;
+        }
     }
-    vtt
+    Some(vtt)
 }
 
 fn millis(seconds: f64) -> u64 {
@@ -223,6 +246,18 @@ mod tests {
         assert!(starts.len() > 8);
         assert!(starts.is_sorted(), "{text}");
         assert!(text.lines().all(|line| line.len() < 120));
+    }
+
+    // S1: the name of a speaker stands in each cue.
+    #[test]
+    fn a_transcript_can_not_grow_by_the_name_of_its_speaker() {
+        let words: Vec<_> = (0..20_000)
+            .map(|n| json!({"word": "a", "start": n * 10}))
+            .collect();
+        let long = "n".repeat(100_000);
+        assert_eq!(vtt(json!([{"speaker": long, "words": words}])), None);
+        let text = vtt(json!([{"speaker": long, "words": [{"word": "a", "start": 1}]}])).unwrap();
+        assert!(text.len() < 300, "{} bytes", text.len());
     }
 
     #[test]

@@ -172,6 +172,11 @@ impl HmacScheme {
         Ok(self)
     }
 
+    /// The header that carries the signature.
+    pub(super) fn header(&self) -> &str {
+        &self.header
+    }
+
     /// The header whose value the signature covers as the message's id.
     pub fn id_header(&self) -> Option<&str> {
         self.id_header.as_deref()

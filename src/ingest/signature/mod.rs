@@ -11,18 +11,25 @@ use ipnet::IpNet;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
+mod account;
 mod form;
 mod hmac;
 mod jwt;
+mod open;
 mod rsa;
 mod rules;
 mod shared;
+mod strength;
 
+pub use account::{accounts_in, own_account};
 pub use hmac::{Encoding, HmacScheme, KeyForm, hmac_key};
 pub use jwt::JwtScheme;
 pub use rsa::{PublicKey, read_key_answer, read_pem, well_known_keys};
 pub use rules::{Scheme, Trust, custom_check, provider_check};
 pub use shared::is_shared_secret;
+pub use strength::{SECRET_MIN_BYTES, check_secret};
+
+use open::Openness;
 
 /// How far a signed time may be from ours, unless a definition says otherwise.
 pub const TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
@@ -74,17 +81,26 @@ pub enum Refusal {
     Wrong,
     /// The connection comes from an address that is not on the source's list.
     Sender,
+    /// A source that is open to this machine alone: it came through a proxy, or under another name.
+    Proxied,
+    /// A source that is open: a page in a browser sent it.
+    Browser,
+    /// The signature is good, but the event is about another customer of the provider.
+    Account,
 }
 
 impl Refusal {
     /// Every reason.
-    pub const ALL: [Refusal; 6] = [
+    pub const ALL: [Refusal; 9] = [
         Refusal::Missing,
         Refusal::Twice,
         Refusal::Malformed,
         Refusal::Stale,
         Refusal::Wrong,
         Refusal::Sender,
+        Refusal::Proxied,
+        Refusal::Browser,
+        Refusal::Account,
     ];
 
     /// The label in the metrics.
@@ -96,6 +112,35 @@ impl Refusal {
             Refusal::Stale => "signature_stale",
             Refusal::Wrong => "signature_wrong",
             Refusal::Sender => "sender",
+            Refusal::Proxied => "proxied",
+            Refusal::Browser => "browser",
+            Refusal::Account => "account",
+        }
+    }
+
+    /// What an operator can do about it, where the sender is the provider.
+    pub fn advice(self) -> &'static str {
+        match self {
+            Refusal::Missing => {
+                "let the provider send the expected header (it may be off, or a proxy may drop it), and post to the right source"
+            }
+            Refusal::Twice => "look for a proxy that adds the header once more",
+            Refusal::Malformed | Refusal::Wrong => {
+                "set the source's secrets (or public_key) to what the provider signs with"
+            }
+            Refusal::Stale => "let NTP set this machine's clock",
+            Refusal::Sender => {
+                "add the address to the source's allow_senders, if it is the provider's or the proxy's"
+            }
+            Refusal::Proxied => {
+                "configure the source with secrets: without any, events are taken from programs of this machine alone, not through a proxy"
+            }
+            Refusal::Browser => {
+                "no provider posts from a browser: use curl to try it, or configure the source with secrets"
+            }
+            Refusal::Account => {
+                "set the source's account to your organization's id at the provider, if the event is yours"
+            }
         }
     }
 }
@@ -103,11 +148,13 @@ impl Refusal {
 /// How the deliveries of one source are checked.
 #[derive(Clone, Debug, Default)]
 pub struct Check {
-    ways: Vec<Way>,
+    /// All of these must hold, each by any of its ways. Without any, the source is open.
+    demands: Vec<Vec<Way>>,
+    open: Openness,
     senders: Vec<IpNet>,
 }
 
-/// One way for a sender to prove who it is; any of a source's ways will do.
+/// One way for a sender to prove who it is.
 #[derive(Clone, Debug)]
 enum Way {
     Shared {
@@ -131,13 +178,12 @@ enum RsaKeys {
 /// A delivery whose headers may prove it, once its body is there.
 #[derive(Debug)]
 pub struct Claim<'a> {
-    claims: Vec<Evidence<'a>>,
+    /// All of these must hold, each by any of its proofs.
+    demands: Vec<Vec<Evidence<'a>>>,
 }
 
 #[derive(Debug)]
 enum Evidence<'a> {
-    /// Everyone is let in.
-    Open,
     /// A shared secret: the body proves nothing more.
     Proven(&'a SecretString),
     Hmac(hmac::Evidence<'a>),
@@ -149,7 +195,7 @@ enum Evidence<'a> {
 }
 
 /// Proof that a delivery comes from its provider.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Proof<'a> {
     /// The secret that it was proven with, where there is one: what a handshake's answer is made with.
     pub secret: Option<&'a SecretString>,
@@ -158,19 +204,37 @@ pub struct Proof<'a> {
 }
 
 impl Check {
-    /// Lets everyone in.
+    /// Lets the programs of this machine in.
     pub fn open() -> Check {
         Check::default()
     }
 
-    /// Whether everyone is let in, or everyone at an allowed address.
+    /// Whether nothing proves the sender.
     pub fn is_open(&self) -> bool {
-        self.ways.is_empty()
+        self.demands.is_empty()
+    }
+
+    /// Whether nothing proves the sender, and programs of this machine alone are taken for one.
+    pub fn is_local(&self) -> bool {
+        self.is_open() && self.open == Openness::Local
+    }
+
+    /// The headers that prove the sender, for a person.
+    pub fn expected(&self) -> String {
+        if self.is_open() {
+            return "none".to_owned();
+        }
+        let demand = |ways: &Vec<Way>| {
+            let headers: Vec<_> = ways.iter().flat_map(Way::headers).collect();
+            headers.join(" or ")
+        };
+        let demands: Vec<_> = self.demands.iter().map(demand).collect();
+        demands.join(" and ")
     }
 
     /// Where the provider shows its public key, when deliveries are checked with a fetched one.
     pub fn key_url(&self) -> Option<&str> {
-        self.ways.iter().find_map(|way| match way {
+        self.demands.iter().flatten().find_map(|way| match way {
             Way::Rsa {
                 keys: RsaKeys::Fetched(url),
                 ..
@@ -187,23 +251,14 @@ impl Check {
         if !self.is_sender_allowed(presented.peer) {
             return Err(Refusal::Sender);
         }
-        if self.ways.is_empty() {
-            return Ok(Claim {
-                claims: vec![Evidence::Open],
-            });
+        if self.is_open() {
+            self.open.check(presented)?;
         }
-        let mut claims = Vec::new();
-        let mut reason = Refusal::Missing;
-        for way in &self.ways {
-            match way.begin(presented) {
-                Ok(evidence) => claims.push(evidence),
-                Err(refusal) => reason = reason.max(refusal),
-            }
-        }
-        if claims.is_empty() {
-            return Err(reason);
-        }
-        Ok(Claim { claims })
+        let demands = self.demands.iter();
+        let demands = demands.map(|ways| begin_any(ways, presented));
+        Ok(Claim {
+            demands: demands.collect::<Result<_, _>>()?,
+        })
     }
 
     fn is_sender_allowed(&self, peer: Option<IpAddr>) -> bool {
@@ -213,7 +268,33 @@ impl Check {
     }
 }
 
+/// What those of `ways` came to whose headers may be good.
+fn begin_any<'a>(ways: &'a [Way], presented: &Presented<'a>) -> Result<Vec<Evidence<'a>>, Refusal> {
+    let mut claims = Vec::new();
+    let mut reason = Refusal::Missing;
+    for way in ways {
+        match way.begin(presented) {
+            Ok(evidence) => claims.push(evidence),
+            Err(refusal) => reason = reason.max(refusal),
+        }
+    }
+    match claims.is_empty() {
+        true => Err(reason),
+        false => Ok(claims),
+    }
+}
+
 impl Way {
+    /// The headers that carry the proof.
+    fn headers(&self) -> Vec<&str> {
+        match self {
+            Way::Shared { headers, .. } => headers.iter().map(String::as_str).collect(),
+            Way::Hmac(scheme, _) => vec![scheme.header()],
+            Way::Jwt(scheme, _) => vec![scheme.header.as_str()],
+            Way::Rsa { header, .. } => vec![*header],
+        }
+    }
+
     fn begin<'a>(&'a self, presented: &Presented<'a>) -> Result<Evidence<'a>, Refusal> {
         match self {
             Way::Shared { headers, secrets } => {
@@ -233,33 +314,53 @@ impl Way {
 }
 
 impl<'a> Claim<'a> {
+    /// Whether a secret in the headers proves the sender already.
+    pub fn is_proven(&self) -> bool {
+        let mut claims = self.demands.iter().flatten();
+        claims.any(|claim| matches!(claim, Evidence::Proven(_)))
+    }
+
     /// Looks at the raw body. `fetched` are the public keys that the provider shows, where
     /// [`Check::key_url`] names a place for them.
     ///
     /// # Errors
     /// The reason, when nothing proves the body.
     pub fn finish(&self, body: &[u8], fetched: &[PublicKey]) -> Result<Proof<'a>, Refusal> {
-        let mut reason = Refusal::Missing;
-        for claim in &self.claims {
-            match claim.finish(body, fetched) {
-                Ok(secret) => {
-                    return Ok(Proof {
-                        secret,
-                        id: claim.id(),
-                    });
-                }
-                Err(refusal) => reason = reason.max(refusal),
-            }
+        let mut proof = Proof::default();
+        for claims in &self.demands {
+            let one = finish_any(claims, body, fetched)?;
+            proof.secret = proof.secret.or(one.secret);
+            proof.id = proof.id.or(one.id);
         }
-        Err(reason)
+        Ok(proof)
     }
+}
+
+fn finish_any<'a>(
+    claims: &[Evidence<'a>],
+    body: &[u8],
+    fetched: &[PublicKey],
+) -> Result<Proof<'a>, Refusal> {
+    let mut reason = Refusal::Missing;
+    for claim in claims {
+        match claim.finish(body, fetched) {
+            Ok(secret) => {
+                return Ok(Proof {
+                    secret,
+                    id: claim.id(),
+                });
+            }
+            Err(refusal) => reason = reason.max(refusal),
+        }
+    }
+    Err(reason)
 }
 
 impl<'a> Evidence<'a> {
     fn id(&self) -> Option<&'a str> {
         match self {
             Evidence::Hmac(evidence) => evidence.id(),
-            Evidence::Open | Evidence::Proven(_) | Evidence::Jwt(_) | Evidence::Rsa { .. } => None,
+            Evidence::Proven(_) | Evidence::Jwt(_) | Evidence::Rsa { .. } => None,
         }
     }
 
@@ -269,7 +370,6 @@ impl<'a> Evidence<'a> {
         fetched: &[PublicKey],
     ) -> Result<Option<&'a SecretString>, Refusal> {
         match self {
-            Evidence::Open => Ok(None),
             Evidence::Proven(secret) => Ok(Some(secret)),
             Evidence::Hmac(evidence) => evidence.finish(body).map(Some),
             Evidence::Jwt(evidence) => evidence.finish(body).map(Some),

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::Refusal;
 use crate::error::{Error, Result};
-use crate::model::Provider;
+use crate::model::{JsonWeight, Provider};
 
 /// The longest signature: RSA with 8,192 bits.
 const SIGNATURE_MAX_BYTES: usize = 1024;
@@ -110,6 +110,7 @@ fn checked(der: Vec<u8>) -> Result<PublicKey> {
 /// # Errors
 /// `invalid` for anything else.
 pub fn read_key_answer(body: &[u8]) -> Result<Vec<PublicKey>> {
+    JsonWeight::of(body).check(usize::MAX)?;
     let answer: Value = serde_json::from_slice(body)
         .map_err(|_| Error::invalid("the answer with the public key is not JSON"))?;
     let pem = [&answer["data"]["publicKey"], &answer["publicKey"]]

@@ -1,9 +1,10 @@
-//! Which check a source gets: from its provider, its settings and who can reach the listener.
+//! Which check a source gets: from its provider and its settings.
 
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
 use super::hmac::Key;
+use super::open::Openness;
 use super::{Check, HmacScheme, JwtScheme, KeyForm, RsaKeys, Way, rsa};
 use crate::error::{Error, Result};
 use crate::model::Provider;
@@ -16,13 +17,16 @@ const WELL_KNOWN: &str = "well-known";
 pub struct Trust {
     /// Secrets, any of which will do; several for rotation.
     pub secrets: Vec<SecretString>,
-    /// The header that carries the secret itself, when the provider does not sign or is not to be asked to.
+    /// The header that carries the secret itself, when the provider does not sign or is not to be asked to; beside a
+    /// public key both have to hold.
     pub header: Option<String>,
     /// The provider's public key: PEM, `well-known`, or the address of an answer that holds it.
     pub public_key: Option<String>,
     /// Addresses that deliveries may come from; empty means any.
     pub allow_senders: Vec<IpNet>,
-    /// Whether a listener that others can reach may let everyone in.
+    /// The accounts at the provider whose events are ours, where it signs everybody's with one key.
+    pub account: Vec<String>,
+    /// Whether everyone may be let in.
     pub insecure: bool,
 }
 
@@ -41,34 +45,46 @@ pub enum Scheme {
     Jwt(JwtScheme),
 }
 
-/// The check of a built-in provider's source called `name`.
+/// The check of a built-in provider's source called `name`. `may_be_open` says that without any secret the programs of
+/// this machine are let in: nothing was configured, and nobody else reaches the listener.
 ///
 /// # Errors
 /// `invalid`, naming the setting: a secret that is not written as the provider writes it, secrets without a
-/// header where the provider has none of its own, or nothing to check with on a listener that others can
-/// reach.
+/// header where the provider has none of its own, a key of the provider without the account that it is to be about, or
+/// nothing to check with.
 pub fn provider_check(
     name: &str,
     provider: Provider,
     trust: &Trust,
-    is_loopback: bool,
+    may_be_open: bool,
 ) -> Result<Check> {
-    let ways = match (&trust.header, &trust.public_key) {
-        (Some(_), Some(_)) => {
-            return Err(Error::invalid(format!(
-                "check deliveries: set sources.{name}.public_key or sources.{name}.header, not both"
-            )));
-        }
-        (Some(header), None) => shared(vec![header.clone()], trust.secrets.clone()),
-        (None, Some(key)) => vec![public_key(name, provider, key)?],
-        (None, None) => own_ways(
+    let demands = match (&trust.header, &trust.public_key) {
+        (None, None) => vec![own_ways(
             name,
             provider,
             &trust.secrets,
-            needs_check(trust, is_loopback),
-        )?,
+            needs_check(trust, may_be_open),
+        )?],
+        (header, key) => {
+            let mut demands = Vec::new();
+            if let Some(header) = header {
+                demands.push(shared(vec![header.clone()], trust.secrets.clone()));
+            }
+            if let Some(key) = key {
+                demands.push(vec![public_key(name, provider, key)?]);
+            }
+            demands
+        }
     };
-    finish(name, ways, trust, is_loopback)
+    let check = finish(name, demands, trust, may_be_open)?;
+    // A secret in a header proves the account as well.
+    let has_secret = trust.header.is_some() && !trust.secrets.is_empty();
+    if check.key_url().is_some() && trust.account.is_empty() && !has_secret {
+        return Err(Error::invalid(format!(
+            "check deliveries of {provider}: it signs the events of all its customers with one key; set sources.{name}.account to your organization's id (or sources.{name}.header to a header with a secret as well)"
+        )));
+    }
+    Ok(check)
 }
 
 /// The check of a user-defined source called `name`.
@@ -79,7 +95,7 @@ pub fn custom_check(
     name: &str,
     scheme: &Scheme,
     trust: &Trust,
-    is_loopback: bool,
+    may_be_open: bool,
 ) -> Result<Check> {
     if trust.public_key.is_some() {
         return Err(Error::invalid(format!(
@@ -104,21 +120,31 @@ pub fn custom_check(
             vec![Way::Jwt(scheme.clone(), keys(name, secrets, KeyForm::Raw)?)]
         }
     };
-    finish(name, ways, trust, is_loopback)
+    finish(name, vec![ways], trust, may_be_open)
 }
 
-fn needs_check(trust: &Trust, is_loopback: bool) -> bool {
-    !is_loopback && !trust.insecure
+fn needs_check(trust: &Trust, may_be_open: bool) -> bool {
+    !may_be_open && !trust.insecure
 }
 
-fn finish(name: &str, ways: Vec<Way>, trust: &Trust, is_loopback: bool) -> Result<Check> {
-    if ways.is_empty() && needs_check(trust, is_loopback) {
+fn finish(
+    name: &str,
+    mut demands: Vec<Vec<Way>>,
+    trust: &Trust,
+    may_be_open: bool,
+) -> Result<Check> {
+    demands.retain(|ways| !ways.is_empty());
+    if demands.is_empty() && needs_check(trust, may_be_open) {
         return Err(Error::invalid(format!(
-            "listen on a public address: set sources.{name}.secrets, or anyone can post events to it (sources.{name}.insecure = true allows that)"
+            "check deliveries: nothing proves who sends them; set sources.{name}.secrets, or sources.{name}.insecure = true to take events from everybody"
         )));
     }
     Ok(Check {
-        ways,
+        demands,
+        open: match trust.insecure {
+            true => Openness::Everybody,
+            false => Openness::Local,
+        },
         senders: trust.allow_senders.clone(),
     })
 }

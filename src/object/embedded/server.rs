@@ -21,8 +21,18 @@ use super::drain;
 /// A request's head has to come within this; a kept-alive connection may be silent as long.
 const HEAD_LIMIT: Duration = Duration::from_secs(60);
 
-/// Connections at once.
+/// Connections at once, where the process has descriptors for more than eight times as many.
 const CONNECTIONS_MAX: usize = 512;
+const CONNECTIONS_SHARE: u64 = 8;
+
+fn connections_max() -> usize {
+    let descriptors = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let most = descriptors.map(|given| usize::try_from(given / CONNECTIONS_SHARE));
+    match most {
+        Some(Ok(most)) => most.clamp(1, CONNECTIONS_MAX),
+        _ => CONNECTIONS_MAX,
+    }
+}
 
 /// What waits before the next accept when the process has no descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -34,7 +44,7 @@ pub(super) async fn serve(
     tasks: TaskTracker,
     shutdown: CancellationToken,
 ) {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let slots = Arc::new(Semaphore::new(connections_max()));
     loop {
         let accept = async {
             let slot = Arc::clone(&slots).acquire_owned().await;

@@ -94,7 +94,7 @@ async fn attempt(
 fn chunk_length(news: &[NewEvent]) -> usize {
     let mut bytes = 0;
     let fitting = news.iter().take_while(|new| {
-        bytes += new.raw.len() + new.event.redacted.as_ref().map_or(0, String::len);
+        bytes += new.size_bytes();
         bytes <= CHUNK_BYTES
     });
     fitting.count().max(1)

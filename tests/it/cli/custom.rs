@@ -388,10 +388,13 @@ async fn a_public_key_is_fetched_through_the_guard() {
     let answer = json!({"success": true, "data": {"publicKey": pem}}).to_string();
     origin.serve("/keys", answer, Behaviour::default());
     let folder = tempfile::tempdir().unwrap();
-    let sources = format!("[sources.dyte]\npublic_key = \"{}\"\n", origin.url("/keys"));
+    let sources = format!(
+        "[sources.dyte]\naccount = [\"org\"]\npublic_key = \"{}\"\n",
+        origin.url("/keys")
+    );
     let config = binary::configure(folder.path(), &sources);
     let running = Running::start(&config, &[]).await;
-    let body = r#"{"event":"meeting.started","meeting":{"id":"m1"}}"#;
+    let body = r#"{"event":"meeting.started","meeting":{"id":"m1","organizedBy":{"id":"org"}}}"#;
     let mut signature = vec![0; key.public_modulus_len()];
     let random = SystemRandom::new();
     key.sign(&RSA_PKCS1_SHA256, &random, body.as_bytes(), &mut signature)

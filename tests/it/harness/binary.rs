@@ -44,13 +44,32 @@ allow_networks = ["127.0.0.0/8"]
 
 /// The program with this configuration; what it says on stderr is added to `folder/log`.
 pub fn harvester(config: &Path, arguments: &[&str]) -> Command {
+    let command = Command::new(assert_cmd::cargo::cargo_bin!("harvester"));
+    prepared(command, config, arguments)
+}
+
+/// The same with so many file descriptors and not one more.
+pub fn with_descriptors(config: &Path, descriptors: u32, arguments: &[&str]) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command
+        .arg("-c")
+        .arg(format!("ulimit -n {descriptors} && exec \"$0\" \"$@\""))
+        .arg(assert_cmd::cargo::cargo_bin!("harvester"));
+    prepared(command, config, arguments)
+}
+
+/// What time it is.
+pub fn unix_seconds() -> i64 {
+    recording_harvester::clock::Clock::now(&recording_harvester::clock::SystemClock).as_second()
+}
+
+fn prepared(mut command: Command, config: &Path, arguments: &[&str]) -> Command {
     let log = config.with_file_name("log");
     let log = std::fs::OpenOptions::new()
         .append(true)
         .create(true)
         .open(log)
         .unwrap();
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("harvester"));
     command
         .env_clear()
         .arg("--config")
@@ -108,7 +127,17 @@ impl Running {
     pub async fn start_with(config: &Path, flags: &[&str], env: &[(&str, &str)]) -> Running {
         let arguments = [&["--json"], flags, &["run"]].concat();
         let mut command = harvester(config, &arguments);
-        let mut child = command.envs(env.iter().copied()).spawn().unwrap();
+        command.envs(env.iter().copied());
+        Running::spawn(command).await
+    }
+
+    /// One that may have so many file descriptors.
+    pub async fn start_with_descriptors(config: &Path, descriptors: u32) -> Running {
+        Running::spawn(with_descriptors(config, descriptors, &["--json", "run"])).await
+    }
+
+    async fn spawn(mut command: Command) -> Running {
+        let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let first = tokio::time::timeout(PATIENCE, lines.next_line());
         let first = first.await.expect("the program starts in time").unwrap();
@@ -120,6 +149,11 @@ impl Running {
             webhooks: address("listen"),
             admin: address("admin"),
         }
+    }
+
+    /// The number of its process.
+    pub fn process(&self) -> u32 {
+        self.child.id().expect("it has not ended")
     }
 
     pub fn webhook(&self, source: &str) -> String {

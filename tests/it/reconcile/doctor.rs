@@ -111,7 +111,7 @@ async fn all_is_well_and_nothing_is_left_behind() {
 async fn what_run_would_refuse_is_told_for_each_source() {
     let world = healthy().await;
     reconfigure(&world, "Y2FuYXJ5IGtleQ==", "no base64: canary");
-    let more = "[sources.dyte]\nsecrets = [\"canary\"]\n[sources.100ms]\nsecrets = [\"canary\"]\nheader = \"x-key\"\n[admin]\n";
+    let more = "[sources.dyte]\nsecrets = [\"canary-canary-canary\"]\n[sources.100ms]\nsecrets = [\"canary-canary-canary\"]\nheader = \"x-key\"\n[admin]\n";
     reconfigure(&world, "[admin]\n", more);
     let (code, checks) = examine(&world).await;
     assert_eq!(code, Some(1));
@@ -136,6 +136,19 @@ async fn what_run_would_refuse_is_told_for_each_source() {
 async fn a_source_without_a_secret_and_a_key_that_can_not_be_fetched_are_told() {
     let world = healthy().await;
     reconfigure(&world, "secrets = [\"Y2FuYXJ5IGtleQ==\"]", "");
+    // S2: that was a warning, on loopback, where every proxy and every page can be the sender.
+    let said = the_fault(&world, "sources.daily.senders").await;
+    assert!(
+        said.contains("sources.daily.secrets") && said.contains("sources.daily.insecure"),
+        "{said}"
+    );
+    let (_, code) = world.finish(&["run"]).await;
+    assert_eq!(code, Some(2), "run refuses as well");
+    reconfigure(
+        &world,
+        "[sources.daily]",
+        "[sources.daily]\ninsecure = true",
+    );
     let (code, checks) = examine(&world).await;
     assert_eq!(code, Some(0), "{checks:#?}");
     let line = check(&checks, "sources.daily.senders");
@@ -145,7 +158,7 @@ async fn a_source_without_a_secret_and_a_key_that_can_not_be_fetched_are_told() 
     let world = healthy().await;
     let origin = TestOrigin::start().await;
     let source = format!(
-        "[sources.dyte]\npublic_key = \"{}\"\n[admin]\n",
+        "[sources.dyte]\npublic_key = \"{}\"\naccount = [\"org\"]\n[admin]\n",
         origin.url("/keys")
     );
     reconfigure(&world, "[admin]\n", &source);
@@ -167,7 +180,7 @@ async fn a_defined_source_is_not_asked_for_an_api_key() {
         let file = std::path::absolute("deploy/sources/jaas.toml").unwrap();
         let file = file.display();
         format!(
-            "[sources.jaas]\nprovider = \"custom\"\ndefinition = \"{file}\"\nsecrets = [\"canary\"]\n{more}\n[admin]\n"
+            "[sources.jaas]\nprovider = \"custom\"\ndefinition = \"{file}\"\nsecrets = [\"canary-canary-canary\"]\n{more}\n[admin]\n"
         )
     };
     reconfigure(&world, "[admin]\n", &source(""));
@@ -203,7 +216,7 @@ async fn a_defined_source_is_not_asked_for_an_api_key() {
 #[tokio::test(flavor = "multi_thread")]
 async fn advice_names_the_source_as_the_operator_does() {
     let world = healthy().await;
-    let source = "[sources.rtk-eu]\nprovider = \"realtimekit\"\nsecrets = [\"canary\"]\nheader = \"x-key\"\napi_key = \"canary\"\n[admin]\n";
+    let source = "[sources.rtk-eu]\nprovider = \"realtimekit\"\nsecrets = [\"canary-canary-canary\"]\nheader = \"x-key\"\napi_key = \"canary\"\n[admin]\n";
     reconfigure(&world, "[admin]\n", source);
     let said = the_fault(&world, "sources.rtk-eu").await;
     assert!(

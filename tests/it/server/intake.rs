@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::*;
 
 const SECRET: &str = "canary-secret-1";
-const STORE_FILE: &str = "harvester.db";
+pub(super) const STORE_FILE: &str = "harvester.db";
 const SECOND_SECRET: &str = "canary-secret-2";
 
 /// The webhook listener over a store of its own.
@@ -26,7 +26,7 @@ pub(super) struct World {
     pub(super) store: Arc<dyn JobStore>,
     pub(super) metrics: Arc<Metrics>,
     bell: Arc<Notify>,
-    folder: tempfile::TempDir,
+    pub(super) folder: tempfile::TempDir,
 }
 
 impl World {
@@ -50,7 +50,7 @@ impl World {
             clock: ManualClock::at("2026-03-02T10:40:00Z".parse().unwrap()),
             bell: Arc::clone(&bell),
             metrics: Arc::clone(&metrics),
-            body_limit_bytes: webhook::BODY_LIMIT_BYTES,
+            trusted_proxies: Vec::new(),
             body_timeout: PATIENCE,
             commit_timeout: PATIENCE,
         };
@@ -98,11 +98,12 @@ fn sources() -> HashMap<String, WebhookSource> {
         let trust = Trust {
             secrets: secrets.iter().map(|secret| (*secret).into()).collect(),
             header: header.map(str::to_owned),
+            insecure: secrets.is_empty(),
             ..Trust::default()
         };
         WebhookSource::new(
             Adapter::BuiltIn(provider),
-            provider_check("x", provider, &trust, true).unwrap(),
+            provider_check("x", provider, &trust, false).unwrap(),
         )
     };
     HashMap::from([
@@ -413,7 +414,9 @@ async fn f09_a_body_of_five_megabytes_is_413_before_it_is_read() {
 #[tokio::test]
 async fn f09_a_body_that_does_not_say_its_length_is_413_at_the_limit() {
     let world = World::start_with(SqliteOptions::default(), |intake| {
-        intake.body_limit_bytes = 10_000
+        let hms = intake.sources.remove("hms").unwrap();
+        let hms = hms.with_body_limit(10_000);
+        intake.sources.insert("hms".to_owned(), hms);
     })
     .await;
     let chunked = |bytes: usize| {

@@ -87,25 +87,96 @@ async fn one_that_asks_and_never_reads_is_cut() {
         .expect("the connection is cut");
 }
 
+// S5: eleven hundred connections that said nothing kept a good request waiting for half a minute.
 #[tokio::test]
-async fn connections_above_the_limit_wait_for_their_turn() {
+async fn one_that_says_nothing_makes_room_for_the_next_and_one_that_is_answered_does_not() {
     let limits = HttpLimits {
-        max_connections: 2,
+        max_connections: 3,
         header_timeout: PATIENCE,
         ..limits()
     };
-    let served = Served::start(limits, |_| hello()).await;
-    let holders = [served.connect().await, served.connect().await];
-    let mut third = served.connect().await;
-    third
-        .write_all(&request("GET", "/", &[], ""))
+    let entered = Arc::new(Notify::new());
+    let leave = Arc::new(Notify::new());
+    let (enter, go) = (Arc::clone(&entered), Arc::clone(&leave));
+    let slow = post(move || async move {
+        enter.notify_one();
+        go.notified().await;
+        "done"
+    });
+    let router = hello().route("/slow", slow);
+    let served = Served::start(limits, |_| router).await;
+    let mut answered = served.connect().await;
+    answered
+        .write_all(&request("POST", "/slow", &[], ""))
         .await
         .unwrap();
+    entered.notified().await;
+    let mut silent = Vec::new();
+    for _ in 0..5 {
+        let mut stream = served.connect().await;
+        stream.write_all(b"P").await.unwrap();
+        silent.push(stream);
+    }
+    let good = served.exchange(request("GET", "/", &[], "")).await;
+    assert_eq!(good.body, "hello");
+    // Those that had waited longest are closed.
+    for stream in &mut silent[..3] {
+        Answer::read_rest(stream).await;
+    }
+    leave.notify_one();
+    assert_eq!(Answer::read(&mut answered).await.body, "done");
+}
+
+#[tokio::test]
+async fn while_all_are_answered_one_more_waits_for_its_turn() {
+    let limits = HttpLimits {
+        max_connections: 1,
+        ..limits()
+    };
+    let entered = Arc::new(Notify::new());
+    let leave = Arc::new(Notify::new());
+    let (enter, go) = (Arc::clone(&entered), Arc::clone(&leave));
+    let slow = post(move || async move {
+        enter.notify_one();
+        go.notified().await;
+        "done"
+    });
+    let served = Served::start(limits, |_| hello().route("/slow", slow)).await;
+    let mut answered = served.connect().await;
+    answered
+        .write_all(b"POST /slow HTTP/1.1\r\nhost: a\r\ncontent-length: 0\r\n\r\n")
+        .await
+        .unwrap();
+    entered.notified().await;
+    let mut next = served.connect().await;
+    next.write_all(&request("GET", "/", &[], "")).await.unwrap();
     let mut byte = [0];
-    let early = tokio::time::timeout(Duration::from_millis(200), third.read(&mut byte)).await;
-    assert!(early.is_err(), "the third was served beside two others");
-    drop(holders);
-    assert_eq!(Answer::read(&mut third).await.body, "hello");
+    let early = tokio::time::timeout(Duration::from_millis(200), next.read(&mut byte)).await;
+    assert!(early.is_err(), "it was served beside another");
+    leave.notify_one();
+    read_until(&mut answered, "done").await;
+    // The first one is kept alive and idle now: that is no reason to wait.
+    assert_eq!(Answer::read(&mut next).await.body, "hello");
+}
+
+#[tokio::test]
+async fn a_long_answer_is_no_idle_connection() {
+    let limits = HttpLimits {
+        header_timeout: Duration::from_millis(50),
+        idle_timeout: Duration::from_millis(50),
+        ..limits()
+    };
+    let drops = get(|| async {
+        let chunks = futures::stream::unfold(0, |count| async move {
+            tokio::time::sleep(Duration::from_millis(40)).await;
+            let chunk = Ok::<_, std::convert::Infallible>(format!("{count} "));
+            (count < 10).then_some((chunk, count + 1))
+        });
+        axum::body::Body::from_stream(chunks)
+    });
+    let served = Served::start(limits, |_| Router::new().route("/", drops)).await;
+    let answer = served.exchange(request("GET", "/", &[], "")).await;
+    assert!(answer.body.contains("9 "), "{answer:?}");
 }
 
 #[tokio::test]

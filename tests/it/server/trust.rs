@@ -224,6 +224,7 @@ async fn a_fetched_key_is_kept_and_fetched_anew_when_it_may_have_changed() {
     let well_known = Arc::new(WellKnown::default());
     let trust = Trust {
         public_key: Some("well-known".to_owned()),
+        account: vec!["org".to_owned()],
         ..Trust::default()
     };
     let check = provider_check("rtk", Provider::RealtimeKit, &trust, true).unwrap();
@@ -369,8 +370,8 @@ async fn a_replay_with_another_id_that_nobody_signed_is_no_new_event() {
 #[tokio::test]
 async fn every_answer_that_is_not_200_counts_for_the_streak() {
     let limits = |intake: &mut Intake| {
-        intake.sources.insert("trusted".to_owned(), daily_source());
-        intake.body_limit_bytes = 1000;
+        let source = daily_source().with_body_limit(1000);
+        intake.sources.insert("trusted".to_owned(), source);
     };
     let world = World::start_with(SqliteOptions::default(), limits).await;
     let good = daily_event("e1");

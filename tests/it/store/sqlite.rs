@@ -232,6 +232,13 @@ async fn the_event_that_announced_a_job_is_read_when_it_is_wanted() {
     run(&mut conn, "DELETE FROM events WHERE dedupe_key = 'gone'")
         .await
         .unwrap();
+    // S1: a row holds no text of the event, whatever that is.
+    let texts = "SELECT count(*) FROM jobs WHERE kind = 'event' AND length(origin) > 9";
+    let texts: i64 = sqlx::query_scalar(texts)
+        .fetch_one(&mut conn)
+        .await
+        .unwrap();
+    assert_eq!(texts, 0);
     let claimed = store.claim(claim_at(1, true, 9)).await.unwrap();
     for (name, body) in [
         ("event-gone.json", None),

@@ -246,7 +246,8 @@ impl World {
     /// Records another event about the recording of [`World::record`].
     pub async fn record_once_more(&self, id: &str, artifacts: Vec<Artifact>) -> Vec<JobId> {
         let event = event(id, &format!("{id}-once-more"), Provider::Hms, artifacts);
-        self.store_event(event, Bytes::from_static(b"{}")).await
+        let raw = json!({ "id": id }).to_string();
+        self.store_event(event, raw.into()).await
     }
 
     pub async fn record_for(
@@ -256,7 +257,8 @@ impl World {
         artifacts: Vec<Artifact>,
     ) -> Vec<JobId> {
         let event = event(id, id, provider, artifacts);
-        self.store_event(event, Bytes::from_static(b"{}")).await
+        let raw = json!({ "id": id }).to_string();
+        self.store_event(event, raw.into()).await
     }
 
     /// Records an event whose own text is made from what was sent when it is carried.

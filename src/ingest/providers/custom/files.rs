@@ -13,6 +13,9 @@ use crate::model::key::safe;
 use crate::model::{Deadline, DeadlineFrom, Format, Kind, Lookup, Origin};
 use crate::signed_url::{SignedUrl, UrlHeader, url_deadline};
 
+/// Each file of an event keeps its own copy: a longer token, times a thousand files, would fill the memory.
+const HEADER_VALUE_MAX_BYTES: usize = 8 * 1024;
+
 /// Puts every file that `event` names on the shelf. `at` is the event's time.
 pub(super) fn put_all(
     definition: &Definition,
@@ -115,7 +118,8 @@ fn openable(table: &ArtifactTable, url: SignedUrl, place: At<'_>) -> Result<Sign
     // A token is to be sent as it is, but nothing that could begin a header of its own.
     let as_it_is = |value: &Value| {
         let text = value.as_str()?;
-        let is_plain = !text.is_empty() && text.chars().all(|c| (' '..='~').contains(&c));
+        let is_plain = (1..=HEADER_VALUE_MAX_BYTES).contains(&text.len())
+            && text.chars().all(|c| (' '..='~').contains(&c));
         is_plain.then(|| text.to_owned())
     };
     match header.value.fill(place, |_| None, as_it_is) {

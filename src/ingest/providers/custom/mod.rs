@@ -23,8 +23,8 @@ use crate::error::{Class, Error, Result};
 use crate::ingest::Delivery;
 use crate::ingest::signature::{Scheme, hmac_key};
 use crate::model::{Event, Lookup, ProviderFailure, Recording};
-use crate::signed_url::redact_json;
-use definition::{HandshakeTable, is_one_of};
+use crate::signed_url::{redact_body, redact_json, write_redacted};
+use definition::{ArtifactTable, HandshakeTable, is_one_of};
 use path::{At, Path};
 
 /// A token of an endpoint check that is longer is none.
@@ -59,15 +59,30 @@ impl Definition {
     /// # Errors
     /// `invalid` when the body is not a JSON object.
     pub fn parse(&self, delivery: &Delivery<'_>) -> Result<Event> {
-        let mut value = read_object(delivery.body)?;
+        let value = read_object(delivery.body)?;
         let mut draft = self.read(&value, delivery);
         shorten(&mut draft);
+        Ok(draft.finish(self.provider, None))
+    }
+
+    /// The event in `body` as it is archived.
+    ///
+    /// # Errors
+    /// As [`Adapter::document`](crate::ingest::Adapter::document).
+    pub fn document(&self, body: &[u8]) -> Result<String> {
+        if !self.hides() {
+            return redact_body(body);
+        }
+        let mut value = read_object(body)?;
         self.hide(&mut value);
         redact_json(&mut value);
-        let redacted = serde_json::to_string_pretty(&value).map_err(|error| {
-            Error::internal("write the event without its secrets").with_source(error)
-        })?;
-        Ok(draft.finish(self.provider, Some(redacted)))
+        write_redacted(&value, body.len())
+    }
+
+    /// Whether something is secret by its place.
+    fn hides(&self) -> bool {
+        let is_secret = |table: &ArtifactTable| table.header.is_some() || table.token.is_some();
+        !self.tables.hide.is_empty() || self.tables.artifacts.iter().any(is_secret)
     }
 
     /// What an endpoint check is answered with; `None` for the empty body. `secret` is the one that the

@@ -73,10 +73,41 @@ fn dyte_and_realtimekit_sign_the_body_with_rsa() {
     }
 }
 
+// S3: either one alone was all that could be asked for.
+#[test]
+fn a_header_beside_a_public_key_has_to_hold_as_well() {
+    let ours = RsaSigner::new();
+    let settings = Trust {
+        public_key: Some(ours.spki_pem()),
+        header: Some("x-own".to_owned()),
+        secrets: vec!["secret".into()],
+        ..Trust::default()
+    };
+    let check = provider_check("x", Provider::RealtimeKit, &settings, false).unwrap();
+    let signature = ("rtk-signature", ours.sign(BODY));
+    let own = |value: &str| ("x-own", value.to_owned());
+    for (headers, expected) in [
+        (vec![signature.clone(), own("secret")], Ok(())),
+        (vec![signature.clone()], Err(Refusal::Missing)),
+        (vec![own("secret")], Err(Refusal::Missing)),
+        (vec![signature, own("other")], Err(Refusal::Wrong)),
+        (
+            vec![("rtk-signature", ours.sign(b"other")), own("secret")],
+            Err(Refusal::Wrong),
+        ),
+    ] {
+        assert_eq!(judge(&check, &headers, BODY, 0), expected, "{headers:?}");
+    }
+}
+
 #[test]
 fn a_fetched_key_is_used_where_none_is_configured() {
     let ours = RsaSigner::new();
-    let check = provider_check("x", Provider::Dyte, &Trust::default(), false).unwrap();
+    let settings = Trust {
+        account: vec!["org".to_owned()],
+        ..Trust::default()
+    };
+    let check = provider_check("x", Provider::Dyte, &settings, false).unwrap();
     assert_eq!(
         check.key_url(),
         Some("https://api.dyte.io/.well-known/webhooks.json")

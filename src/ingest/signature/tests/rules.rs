@@ -53,6 +53,7 @@ fn only_listed_addresses_may_send() {
         ..Trust::default()
     };
     let check = provider_check("x", Provider::Hms, &settings, true).unwrap();
+    let host: (&str, &[u8]) = ("host", b"localhost");
     for (peer, is_allowed) in [
         (Some("192.0.2.77"), true),
         (Some("::ffff:192.0.2.77"), true),
@@ -61,7 +62,7 @@ fn only_listed_addresses_may_send() {
         (None, false),
     ] {
         let presented = Presented {
-            headers: &[],
+            headers: &[host],
             peer: peer.map(|peer| peer.parse().unwrap()),
             now: at(0),
         };
@@ -113,9 +114,17 @@ fn a_source_that_could_not_tell_forged_events_is_refused() {
     };
     assert!(refusal(Provider::Daily, &pem("well-known"), true).contains("sources.x.public_key"));
     assert!(refusal(Provider::Dyte, &pem("junk"), true).contains("sources.x.public_key"));
+    // S3: one key signs everybody's events.
+    assert!(refusal(Provider::Dyte, &pem("well-known"), true).contains("sources.x.account"));
+    assert!(refusal(Provider::RealtimeKit, &nothing, false).contains("sources.x.account"));
+    let mut ours = pem("well-known");
+    ours.account = vec!["org".to_owned()];
+    assert!(provider_check("x", Provider::Dyte, &ours, false).is_ok());
     let mut both = pem("well-known");
     both.header = Some("x".to_owned());
-    assert!(refusal(Provider::Dyte, &both, true).contains("not both"));
+    both.secrets = vec!["s".into()];
+    let both = provider_check("x", Provider::Dyte, &both, false).unwrap();
+    assert_eq!(both.expected(), "x and dyte-signature");
     let unsigned = custom_check("x", &Scheme::None, &trust(&["s"]), true).unwrap_err();
     assert!(unsigned.to_string().contains("sources.x.header"));
     assert!(custom_check("x", &zoom_scheme(), &nothing, false).is_err());
