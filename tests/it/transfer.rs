@@ -9,6 +9,7 @@ mod refused;
 mod sealing;
 mod source;
 mod stores;
+mod throttle;
 mod wire;
 mod world;
 

@@ -353,3 +353,28 @@ impl S3 for Service {
         Ok(S3Response::new(GetBucketLocationOutput::default()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // N19
+    #[test]
+    fn a_full_disk_is_told_in_a_sentence_and_pauses_who_writes() {
+        for kind in [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded] {
+            let refusal = io_error(kind.into());
+            assert_eq!(
+                refusal.status_code(),
+                Some(StatusCode::INSUFFICIENT_STORAGE)
+            );
+            assert!(
+                refusal
+                    .message()
+                    .unwrap()
+                    .contains("disk of the embedded S3 server is full")
+            );
+        }
+        let other = io_error(io::ErrorKind::PermissionDenied.into());
+        assert_eq!(other.code(), &S3ErrorCode::InternalError);
+    }
+}
