@@ -1,7 +1,7 @@
-//! Whole recordings through the real program into moto, a server that we did not write: a plain transfer, and a manifest
-//! that is written again.
+//! Whole recordings through the real program into moto, a server that we did not write: a plain transfer, a recording of
+//! many files, and a manifest that is written again.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
@@ -161,4 +161,33 @@ async fn a_recording_arrives_whole_and_its_manifest_is_written_again() {
     assert_eq!(named(&second, "chat.csv")["size_bytes"], 18);
     assert_ne!(first["written_at"], second["written_at"]);
     assert!(!second.to_string().contains("CANARY"));
+}
+
+// R4: moto tells no CRC64NVME of what it was given one for.
+#[tokio::test]
+async fn an_hls_recording_is_there_with_every_file() {
+    let Some(world) = World::new().await else {
+        return;
+    };
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/hls/subtitles");
+    for entry in std::fs::read_dir(fixture).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let bytes = std::fs::read(&path).unwrap();
+        world
+            .origin
+            .serve(&format!("/hls/{name}"), bytes, Behaviour::default());
+    }
+    let (told, code) = world.archive(&[world.origin.url("/hls/master.m3u8")]).await;
+    assert_eq!(code, Some(0), "{told:?}");
+    let manifest = world.manifest().await;
+    let hls = named(&manifest, "hls/master.m3u8");
+    // Four segments of media and four of words, two playlists, and the words in one piece.
+    assert_eq!(hls["resources"].as_array().unwrap().len(), 11, "{hls}");
+    let playlist = world.bytes(hls["key"].as_str().unwrap()).await;
+    let playlist = String::from_utf8(playlist).unwrap();
+    assert!(
+        playlist.starts_with("#EXTM3U") && !playlist.contains("http"),
+        "{playlist}"
+    );
 }
