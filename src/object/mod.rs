@@ -198,6 +198,16 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// GetObject, whole, for our own small documents; an object over `max_bytes` is an error.
     async fn get(&self, key: &str, max_bytes: u64) -> Result<Option<(Bytes, ObjectInfo)>>;
 
+    /// GetObject of `length` bytes from byte `start` on, of the object that has this ETag. An object that is gone,
+    /// another one or too short is an error.
+    async fn get_range(
+        &self,
+        key: &str,
+        etag: Option<&str>,
+        start: u64,
+        length: u64,
+    ) -> Result<Bytes>;
+
     /// ListMultipartUploads under a prefix, all pages.
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<ListedUpload>>;
 

@@ -3,6 +3,10 @@
 //! Shares are taken in line and held until the bucket has acknowledged what they cover. Who holds a
 //! share waits for nothing else without a limit. What each transfer may wait for, and why nobody waits in
 //! a circle, is told in `memory.rs`.
+//!
+//! What is held for a whole attempt, as the playlists of a recording are, takes no more than half of it: the other
+//! half is for what passes. A part that is larger than that half waits for the room of playlists too, and first,
+//! so that it does not stand in the way of those whose playlists it waits for.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +23,9 @@ const UNIT_BYTES: u64 = 1024;
 pub struct Budget {
     units: Arc<Semaphore>,
     total_units: u32,
+    /// What of it may be held for whole attempts.
+    lasting: Arc<Semaphore>,
+    lasting_units: u32,
     peak_units: Arc<AtomicU64>,
 }
 
@@ -27,12 +34,28 @@ pub struct Budget {
 #[must_use = "the share is given back when this is dropped"]
 pub struct Share {
     permit: OwnedSemaphorePermit,
+    lasting: Option<OwnedSemaphorePermit>,
 }
 
 impl Share {
     /// Makes one share of two of the same budget.
     pub(super) fn merge(&mut self, other: Share) {
         self.permit.merge(other.permit);
+        match (&mut self.lasting, other.lasting) {
+            (Some(lasting), Some(more)) => lasting.merge(more),
+            (lasting @ None, more) => *lasting = more,
+            (Some(_), None) => {}
+        }
+    }
+
+    /// Gives back `bytes` of it, in whole units.
+    pub(super) fn give_back(&mut self, bytes: u64) {
+        let units = usize::try_from(bytes / UNIT_BYTES).unwrap_or(usize::MAX);
+        let units = units.min(self.permit.num_permits());
+        drop(self.permit.split(units));
+        if let Some(lasting) = &mut self.lasting {
+            drop(lasting.split(units.min(lasting.num_permits())));
+        }
     }
 }
 
@@ -43,6 +66,8 @@ impl Budget {
         Budget {
             units: Arc::new(Semaphore::new(total_units as usize)),
             total_units,
+            lasting: Arc::new(Semaphore::new(total_units as usize / 2)),
+            lasting_units: total_units / 2,
             peak_units: Arc::new(AtomicU64::new(0)),
         }
     }
@@ -62,24 +87,63 @@ impl Budget {
                 ),
             ));
         };
-        let permit = self
-            .units
-            .clone()
-            .acquire_many_owned(units)
-            .await
-            .map_err(|_| Error::internal("take a share of the memory budget"))?;
-        self.peak_units
-            .fetch_max(self.held_units(), Ordering::Relaxed);
-        Ok(Share { permit })
+        let beyond = units.saturating_sub(self.total_units - self.lasting_units);
+        let lasting = match beyond {
+            0 => None,
+            beyond => Some(wait_for(&self.lasting, beyond).await?),
+        };
+        let permit = wait_for(&self.units, units).await?;
+        self.note_peak();
+        Ok(Share { permit, lasting })
+    }
+
+    /// The most that may be held for whole attempts.
+    pub(super) fn lasting_bytes(&self) -> u64 {
+        u64::from(self.lasting_units) * UNIT_BYTES
+    }
+
+    /// Takes `bytes`, no more than [`Budget::lasting_bytes`], for a whole attempt, waiting in line for them.
+    /// Who waits here must hold nothing.
+    ///
+    /// # Errors
+    /// `internal` when they are more.
+    pub(super) async fn take_lasting(&self, bytes: u64) -> Result<Share> {
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES).max(1)).unwrap_or(u32::MAX);
+        if units > self.lasting_units {
+            return Err(Error::internal("take more of the memory than may be held"));
+        }
+        let lasting = Some(wait_for(&self.lasting, units).await?);
+        let permit = wait_for(&self.units, units).await?;
+        self.note_peak();
+        Ok(Share { permit, lasting })
+    }
+
+    /// The same if they are free now.
+    pub(super) fn try_take_lasting(&self, bytes: u64) -> Option<Share> {
+        let units = u32::try_from(bytes.div_ceil(UNIT_BYTES).max(1)).ok()?;
+        let lasting = self.lasting.clone().try_acquire_many_owned(units).ok()?;
+        let permit = self.units.clone().try_acquire_many_owned(units).ok()?;
+        self.note_peak();
+        Some(Share {
+            permit,
+            lasting: Some(lasting),
+        })
     }
 
     /// Takes `bytes` if they are free now and nobody waits for them.
     pub(super) fn try_take(&self, bytes: u64) -> Option<Share> {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES).max(1)).ok()?;
         let permit = self.units.clone().try_acquire_many_owned(units).ok()?;
+        self.note_peak();
+        Some(Share {
+            permit,
+            lasting: None,
+        })
+    }
+
+    fn note_peak(&self) {
         self.peak_units
             .fetch_max(self.held_units(), Ordering::Relaxed);
-        Some(Share { permit })
     }
 
     /// The most bytes that were ever taken at once.
@@ -97,9 +161,32 @@ impl Budget {
     }
 }
 
+async fn wait_for(units: &Arc<Semaphore>, count: u32) -> Result<OwnedSemaphorePermit> {
+    let permit = units.clone().acquire_many_owned(count).await;
+    permit.map_err(|_| Error::internal("take a share of the memory budget"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn what_lasts_takes_no_more_than_half_and_a_part_beyond_the_other_half_waits_for_it() {
+        let budget = Budget::new(10 * 1024);
+        let mut lasting = budget.take_lasting(3 * 1024).await.unwrap();
+        lasting.merge(budget.try_take_lasting(2 * 1024).unwrap());
+        assert!(budget.try_take_lasting(1024).is_none());
+        assert!(budget.take_lasting(6 * 1024).await.is_err());
+        let mut large = Box::pin(budget.take(6 * 1024));
+        assert!(futures::poll!(&mut large).is_pending());
+        // It waits, and is in nobody's way.
+        drop(budget.take(5 * 1024).await.unwrap());
+        lasting.give_back(1024);
+        assert_eq!(budget.held_bytes(), 4 * 1024);
+        drop(large.await.unwrap());
+        drop(lasting);
+        assert_eq!(budget.held_bytes(), 0);
+    }
 
     #[tokio::test]
     async fn what_is_taken_gives_itself_back() {

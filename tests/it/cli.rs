@@ -3,6 +3,7 @@
 mod custom;
 mod journey;
 mod own_store;
+mod playlist;
 mod trust;
 
 use std::net::TcpListener;

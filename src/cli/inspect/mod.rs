@@ -97,21 +97,26 @@ pub(super) fn inspect(args: InspectArgs, context: Context) -> Result {
         clock,
     } = context;
     let now = args.now.unwrap_or_else(|| clock.now());
-    let mut is_all_valid = true;
+    let mut is_all_well = true;
     for input in input::read_all(&args.inputs) {
         let described = input
             .map_err(Failure::from)
             .and_then(|input| describe(&input, &args, &config, now));
         match described {
-            Ok(description) => tell(&description, now, &mut output)?,
+            Ok(description) => {
+                tell(&description, now, &mut output)?;
+                if let Description::Playlist(playlist) = &description {
+                    is_all_well &= !playlist.is_refused();
+                }
+            }
             Err(Failure::Failed(error)) => {
-                is_all_valid = false;
+                is_all_well = false;
                 output.error(&error)?;
             }
             Err(other) => return Err(other),
         }
     }
-    if is_all_valid {
+    if is_all_well {
         Ok(())
     } else {
         Err(Failure::Told)
@@ -137,15 +142,34 @@ fn describe(
     match input {
         // What is said to come from a URL is a playlist, whatever it looks like.
         Input::Event(body) if args.base.is_some() => {
-            let described = PlaylistDescription::of(body, "the playlist", args.base.as_ref())?;
-            Ok(Description::Playlist(described))
+            describe_playlist(body, "the playlist", args, config)
         }
         Input::Event(body) => describe_event(body, sender, config, now).map(Description::Event),
         Input::Url(url) => Ok(Description::Url(describe_url(url, sender, config))),
-        Input::Playlist(body, name) => {
-            let described = PlaylistDescription::of(body, name, args.base.as_ref())?;
-            Ok(Description::Playlist(described))
-        }
+        Input::Playlist(body, name) => describe_playlist(body, name, args, config),
+    }
+}
+
+fn describe_playlist(
+    body: &Bytes,
+    name: &str,
+    args: &InspectArgs,
+    config: &Config,
+) -> Result<Description> {
+    let judge = judge(&args.sender, config);
+    let described = PlaylistDescription::of(body, name, args.base.as_ref(), judge)?;
+    Ok(Description::Playlist(described))
+}
+
+/// The guard without DNS, for the source of the events: gives why a URL would not be fetched.
+fn judge(sender: &Sender, config: &Config) -> impl Fn(&str) -> Option<String> {
+    let mut sources = config.resolved_sources();
+    let source = sender.source.as_ref().and_then(|name| sources.remove(name));
+    let allow_hosts = source.map_or(Vec::new(), |(_, source)| source.allow_hosts.clone());
+    let guard = House::guard(config, &[]);
+    move |url| {
+        let verdict = guard.judge_url(url, &allow_hosts);
+        verdict.err().map(|error| error.full_message())
     }
 }
 
@@ -170,11 +194,7 @@ fn describe_event(
 
 /// The verdict needs no DNS: it judges scheme, literal addresses and configured hosts.
 fn describe_url(url: &SignedUrl, sender: &Sender, config: &Config) -> UrlDescription {
-    let sources = config.resolved_sources();
-    let source = sender.source.as_ref().and_then(|name| sources.get(name));
-    let allow_hosts = source.map_or(&[][..], |(_, source)| &source.allow_hosts);
-    let verdict = House::guard(config, &[]).judge_url(url.expose(), allow_hosts);
-    let refusal = verdict.err().map(|error| error.full_message());
+    let refusal = judge(sender, config)(url.expose());
     inspect::describe_url(url.expose(), refusal.as_deref())
 }
 

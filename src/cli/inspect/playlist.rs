@@ -1,5 +1,7 @@
 //! What `inspect --json` shows of a playlist: every URI resolved.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use serde::Serialize;
 use url::Url;
@@ -17,6 +19,14 @@ pub(super) struct PlaylistDescription {
     iframe_variants: Vec<String>,
     renditions: Vec<String>,
     session_keys: Vec<String>,
+    refused: Vec<RefusedDescription>,
+}
+
+/// A URI that would not be fetched, and why.
+#[derive(Debug, Serialize)]
+struct RefusedDescription {
+    uri: String,
+    reason: String,
 }
 
 #[derive(Debug, Serialize)]
@@ -42,11 +52,16 @@ struct KeyDescription {
 
 impl PlaylistDescription {
     /// Describes the playlist in `body`, which was read from `name`. Without `base` its URIs have to be
-    /// absolute.
+    /// absolute. `judge` is the guard: it gives why a URL would not be fetched.
     ///
     /// # Errors
     /// With the name, the line and the reason.
-    pub(super) fn of(body: &Bytes, name: &str, base: Option<&Url>) -> Result<PlaylistDescription> {
+    pub(super) fn of(
+        body: &Bytes,
+        name: &str,
+        base: Option<&Url>,
+        judge: impl Fn(&str) -> Option<String>,
+    ) -> Result<PlaylistDescription> {
         let unknown = Url::parse("unknown-base:/").map_err(|_| Error::internal("make a URL"))?;
         let read = Playlist::read(body, base.unwrap_or(&unknown), None);
         let playlist = read.map_err(|error| {
@@ -61,11 +76,22 @@ impl PlaylistDescription {
                 relative.line
             )));
         }
-        Ok(describe(&playlist))
+        if let Some(itself) = base.and_then(|base| playlist.names_itself(base)) {
+            return Err(Error::invalid(format!(
+                "read {name}: line {}: the playlist names itself",
+                itself.line
+            )));
+        }
+        Ok(describe(&playlist, judge))
+    }
+
+    /// Whether it names something that would not be fetched.
+    pub(super) fn is_refused(&self) -> bool {
+        !self.refused.is_empty()
     }
 }
 
-fn describe(playlist: &Playlist) -> PlaylistDescription {
+fn describe(playlist: &Playlist, judge: impl Fn(&str) -> Option<String>) -> PlaylistDescription {
     let place = |index: usize| {
         let found = &playlist.references[index];
         Place {
@@ -103,7 +129,22 @@ fn describe(playlist: &Playlist) -> PlaylistDescription {
             .into_iter()
             .filter(|_| is_master)
             .collect(),
+        refused: refused(playlist, judge),
     }
+}
+
+/// Each URI once, in the order of the playlist.
+fn refused(playlist: &Playlist, judge: impl Fn(&str) -> Option<String>) -> Vec<RefusedDescription> {
+    let mut seen = HashSet::new();
+    let wanted = playlist.wanted().filter(|found| seen.insert(&found.url));
+    wanted
+        .filter_map(|found| {
+            Some(RefusedDescription {
+                reason: judge(&found.url)?,
+                uri: shown(&found.url),
+            })
+        })
+        .collect()
 }
 
 /// The URL with its query, unless that is a signature or holds a secret by name.
@@ -118,7 +159,8 @@ mod tests {
     fn described(text: &str) -> serde_json::Value {
         let base = Url::parse("https://h/a/p.m3u8").unwrap();
         let body = Bytes::copy_from_slice(text.as_bytes());
-        let described = PlaylistDescription::of(&body, "p.m3u8", Some(&base)).unwrap();
+        let judge = |url: &str| url.contains("refused").then(|| "why".to_owned());
+        let described = PlaylistDescription::of(&body, "p.m3u8", Some(&base), judge).unwrap();
         serde_json::to_value(described).unwrap()
     }
 
@@ -137,7 +179,7 @@ mod tests {
                     "keys": [{"method": "AES-128", "uri": "https://h/a/k"}],
                     "map": {"uri": "https://h/a/i.mp4", "offset": 0, "length": 720},
                 }],
-                "variants": [], "iframe_variants": [], "renditions": [], "session_keys": [],
+                "variants": [], "iframe_variants": [], "renditions": [], "session_keys": [], "refused": [],
             })
         );
     }
@@ -153,21 +195,44 @@ mod tests {
             serde_json::json!({
                 "kind": "master", "endlist": false, "segments": [],
                 "variants": ["https://h/a/v"], "iframe_variants": ["https://h/a/i"],
-                "renditions": ["https://h/a/a"], "session_keys": ["https://h/a/k"],
+                "renditions": ["https://h/a/a"], "session_keys": ["https://h/a/k"], "refused": [],
             })
         );
+    }
+
+    #[test]
+    fn what_the_guard_refuses_is_listed_once_and_without_its_secrets() {
+        let found = described(
+            "#EXTM3U\n#EXT-X-KEY:METHOD=SAMPLE-AES,URI=\"skd://refused\",KEYFORMAT=\"com.drm\"\n\
+             #EXT-X-KEY:METHOD=AES-128,URI=\"refused-key\"\n#EXT-X-MAP:URI=\"https://refused/i?sig=CANARY\"\n\
+             #EXTINF:1,\nfile:///refused\n#EXTINF:1,\nfile:///refused\n#EXT-X-GAP\n#EXTINF:1,\nrefused-gap\n\
+             #EXT-X-PRELOAD-HINT:TYPE=PART,URI=\"refused-hint\"\n",
+        );
+        let of = |uri: &str| serde_json::json!({"uri": uri, "reason": "why"});
+        let expected = [
+            of("https://h/a/refused-key"),
+            of("https://refused/i"),
+            of("file:///refused"),
+        ];
+        assert_eq!(found["refused"], serde_json::json!(expected));
     }
 
     #[test]
     fn an_error_names_file_line_and_reason() {
         let of = |text: &'static str, base| {
             let body = Bytes::from_static(text.as_bytes());
-            let error = PlaylistDescription::of(&body, "p.m3u8", base).unwrap_err();
+            let error = PlaylistDescription::of(&body, "p.m3u8", base, |_| None).unwrap_err();
             error.full_message()
         };
         assert_eq!(
             of("#EXTM3U\n#EXTINF:1,\n", None),
             "read p.m3u8: line 2: it ends after #EXTINF, without a URI"
+        );
+        let base = Url::parse("https://h/a/m.m3u8?token=t").unwrap();
+        let itself = "#EXTM3U\n#EXT-X-STREAM-INF:BANDWIDTH=1\nm.m3u8?token=t#again\n";
+        assert_eq!(
+            of(itself, Some(&base)),
+            "read p.m3u8: line 3: the playlist names itself"
         );
         assert_eq!(
             of("#EXTM3U\n#EXTINF:1,\na\n", None),

@@ -74,6 +74,10 @@ fn playlist(playlist: &Value) -> Vec<String> {
         }
         lines.push(line);
     }
+    for refused in playlist["refused"].as_array().into_iter().flatten() {
+        let field = |name| text(refused, name).unwrap_or_default();
+        lines.push(format!("  refused {}: {}", field("uri"), field("reason")));
+    }
     lines
 }
 

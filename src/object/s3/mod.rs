@@ -237,6 +237,16 @@ impl ObjectStore for S3Store {
         self.get_object(key, max_bytes, is_checked).await
     }
 
+    async fn get_range(
+        &self,
+        key: &str,
+        etag: Option<&str>,
+        start: u64,
+        length: u64,
+    ) -> Result<Bytes> {
+        self.get_object_range(key, etag, start, length).await
+    }
+
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<ListedUpload>> {
         self.all_uploads(prefix).await
     }

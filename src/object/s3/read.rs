@@ -133,6 +133,41 @@ impl S3Store {
         Ok(Some((content, info)))
     }
 
+    pub(super) async fn get_object_range(
+        &self,
+        key: &str,
+        etag: Option<&str>,
+        start: u64,
+        length: u64,
+    ) -> Result<Bytes> {
+        let end = start.saturating_add(length).saturating_sub(1);
+        // A checksum that a store tells is the whole object's.
+        let config = within(self.limit_for(length))
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+        let sent = self
+            .client
+            .get_object()
+            .bucket(&self.bucket)
+            .key(key)
+            .range(format!("bytes={start}-{end}"))
+            .set_if_match(etag.map(|etag| format!("\"{}\"", etag.trim_matches('"'))))
+            .customize()
+            .config_override(config)
+            .send()
+            .await;
+        let mut object = sent.map_err(|error| failure(on("GetObject", key), error))?;
+        let read = read_capped(key, &mut object.body, length);
+        let content = tokio::time::timeout(self.limit_for(length), read).await;
+        let content = content.map_err(|_| {
+            let text = format!("GetObject {key}: the body did not end within the time limit");
+            Error::transient(Class::UploadFailed, text)
+        })??;
+        if content.len() as u64 != length {
+            return Err(incomplete_answer("GetObject", key, "whole range"));
+        }
+        Ok(content)
+    }
+
     pub(super) async fn all_parts(
         &self,
         key: &str,

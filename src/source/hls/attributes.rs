@@ -4,6 +4,9 @@ use std::ops::Range;
 
 use super::MAX_ATTRIBUTES;
 
+/// Characters of a playlist that a message repeats.
+const MAX_QUOTED: usize = 40;
+
 /// One `NAME=value`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Attribute<'a> {
@@ -88,6 +91,13 @@ fn value(line: &str, at: usize) -> Result<(Range<usize>, usize), String> {
     Ok((at..trimmed, (end + 1).min(line.len())))
 }
 
+/// Text of a playlist for a message: short, and nothing in it that a terminal would obey.
+pub fn quoted(text: &str) -> String {
+    let short: String = text.chars().take(MAX_QUOTED).collect();
+    let more = if short.len() < text.len() { "..." } else { "" };
+    format!("{}{more}", short.escape_debug())
+}
+
 fn leading_space(text: &str) -> usize {
     text.len() - text.trim_start().len()
 }
@@ -105,6 +115,13 @@ mod tests {
         assert_eq!((uri.value, &line[uri.span.clone()]), ("a,b=c", "a,b=c"));
         assert_eq!(list.text("IV"), Some("0x0"));
         assert_eq!(list.text("KEYFORMAT"), None);
+    }
+
+    #[test]
+    fn a_quotation_is_short_and_obeyed_by_no_terminal() {
+        assert_eq!(quoted("AES-128"), "AES-128");
+        assert_eq!(quoted("a\u{1b}[31m\u{202e}\r"), "a\\u{1b}[31m\\u{202e}\\r");
+        assert_eq!(quoted(&"x".repeat(41)), format!("{}...", "x".repeat(40)));
     }
 
     #[test]

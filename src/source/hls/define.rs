@@ -42,11 +42,18 @@ impl Variables {
         imported: Option<&Variables>,
         base: &Url,
     ) -> Result<&'t str, String> {
+        let named = ["NAME", "IMPORT", "QUERYPARAM"]
+            .into_iter()
+            .find_map(|way| attributes.text(way));
+        if named.is_some_and(|name| !is_name(name)) {
+            return Err("a variable's name holds other than letters, digits, - and _".to_owned());
+        }
         let (name, value) = if let Some(name) = attributes.text("NAME") {
             let value = attributes
                 .text("VALUE")
                 .ok_or("EXT-X-DEFINE has a NAME and no VALUE")?;
-            (name, value.to_owned())
+            // The only value that may name other variables: those that are defined by then (RFC 8216bis, 4.3).
+            (name, self.expand(value)?)
         } else if let Some(name) = attributes.text("IMPORT") {
             let value = imported.and_then(|imported| imported.0.get(name));
             let value =
@@ -59,9 +66,6 @@ impl Variables {
         } else {
             return Err("EXT-X-DEFINE has neither NAME nor IMPORT nor QUERYPARAM".to_owned());
         };
-        if !is_name(name) {
-            return Err("a variable's name holds other than letters, digits, - and _".to_owned());
-        }
         if self.0.len() >= MAX_VARIABLES {
             return Err(format!("there are more than {MAX_VARIABLES} variables"));
         }
@@ -76,6 +80,11 @@ impl Variables {
         }
         self.0.insert(name.to_owned(), value);
         Ok(name)
+    }
+
+    /// Bytes of the longest value.
+    pub(super) fn longest(&self) -> usize {
+        self.0.values().map(String::len).max().unwrap_or(0)
     }
 
     /// `text` with every `{$name}` replaced, once: what a value holds is not looked at again.
@@ -129,17 +138,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn replacement_happens_once_and_has_an_end() {
+    fn variables_are_replaced_once_and_within_values_only_by_those_before() {
         let mut variables = Variables::default();
-        let base = Url::parse("https://h/p?x=1&token=t%20k+a").unwrap();
+        let base = Url::parse("https://h/p?x=1&token=t%20k+{$a}").unwrap();
         let mut define = |text: &str| {
             let attributes = Attributes::read(text, 0).unwrap();
             variables
                 .define(&attributes, None, &base)
                 .map(str::to_owned)
         };
-        define("NAME=\"a\",VALUE=\"{$a}\"").unwrap();
+        let error = define("NAME=\"a\",VALUE=\"{$a}\"").unwrap_err();
+        assert_eq!(error, "variable a is not defined");
         define("QUERYPARAM=\"token\"").unwrap();
+        define("NAME=\"a\",VALUE=\"{$token}/\"").unwrap();
         assert!(
             define("NAME=\"a\",VALUE=\"\"")
                 .unwrap_err()
@@ -149,9 +160,11 @@ mod tests {
         assert!(define("QUERYPARAM=\"none\"").is_err());
         assert!(define("VALUE=\"x\"").is_err());
         assert!(define("NAME=a\"b,VALUE=x").unwrap_err().contains("name"));
+        assert!(define("IMPORT=\"\u{202e}\"").unwrap_err().contains("name"));
         let long = format!("NAME=\"long\",VALUE=\"{}\"", "x".repeat(60_000));
         define(&long).unwrap();
-        assert_eq!(variables.expand("{$a}/{$token}{").unwrap(), "{$a}/t k+a{");
+        let expanded = variables.expand("{$a}/{$token}{").unwrap();
+        assert_eq!(expanded, "t k+{$a}//t k+{$a}{");
         assert_eq!(variables.expand("{$ }").unwrap(), "{$ }");
         assert!(variables.expand("{$b}").is_err());
         let bomb = "{$long}".repeat(1000);

@@ -159,6 +159,11 @@ impl Follower {
         self.bytes
     }
 
+    /// Segments that were seen.
+    pub fn segments(&self) -> usize {
+        self.blocks.len()
+    }
+
     /// Where the playlist's own count began again: nobody can tell whether something is missing there.
     pub fn resets(&self) -> &[Reset] {
         &self.resets

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::attributes::{Attribute, Attributes};
+use super::attributes::{Attribute, Attributes, quoted};
 use super::define::{Definition, Variables};
 use super::playlist::{Key, Kind, Map, Playlist, Reference, Role, Segment, SubRange};
-use super::range::{Written, integer};
+use super::range::{Written, decimal, integer, is_iv};
 use super::tags::{kind_of, speaks_of_the_whole};
 use super::uri::{Resolver, written_without_secrets};
 use super::{MAX_EXPANDED_BYTES, MAX_KEY_FORMATS, MAX_REFERENCES};
@@ -39,6 +39,7 @@ pub(super) struct Reader<'a> {
     range: Option<Written>,
     is_gap: bool,
     has_sequence: bool,
+    has_version: bool,
     map: Option<usize>,
     // The list is shared by all to which it applies, and made anew only when it changes.
     active_keys: Arc<[usize]>,
@@ -79,6 +80,7 @@ impl<'a> Reader<'a> {
             range: None,
             is_gap: false,
             has_sequence: false,
+            has_version: false,
             map: None,
             active_keys: Arc::default(),
             block_start: 0,
@@ -165,6 +167,11 @@ impl<'a> Reader<'a> {
             "EXT-X-TARGETDURATION" => {
                 let target = decimal(value, "#EXT-X-TARGETDURATION is no number")?;
                 self.playlist.target_secs = Some(target);
+            }
+            "EXT-X-VERSION" => {
+                if std::mem::replace(&mut self.has_version, true) {
+                    return Err("#EXT-X-VERSION stands there twice".to_owned());
+                }
             }
             "EXT-X-MEDIA-SEQUENCE" => self.media_sequence(value)?,
             "EXT-X-ENDLIST" => self.playlist.is_ended = true,
@@ -281,12 +288,18 @@ impl<'a> Reader<'a> {
         }
         let uri = list
             .get("URI")
-            .ok_or_else(|| format!("#{name} with METHOD={method} has no URI"))?;
+            .ok_or_else(|| format!("#{name} with METHOD={} has no URI", quoted(method)))?;
         let format = list.text("KEYFORMAT").unwrap_or("identity").to_owned();
+        let iv = list.text("IV");
+        if iv.is_some_and(|iv| !is_iv(iv)) {
+            return Err(format!(
+                "the IV of #{name} is no hexadecimal number of 128 bits"
+            ));
+        }
         let reference = self.add(line, uri.span.clone(), Role::Key, None)?;
         let key = Key {
             method: method.to_owned(),
-            iv: list.text("IV").map(str::to_owned),
+            iv: iv.map(str::to_owned),
             reference,
             format,
         };
@@ -432,11 +445,4 @@ impl<'a> Reader<'a> {
 fn attributes<'a>(line: &Line<'a>) -> Result<Attributes<'a>, String> {
     let start = line.text.find(':').map_or(line.text.len(), |at| at + 1);
     Attributes::read(line.text, start)
-}
-
-fn decimal(text: &str, why: &str) -> Result<f64, String> {
-    let number: Option<f64> = text.trim().parse().ok();
-    number
-        .filter(|number| number.is_finite())
-        .ok_or_else(|| why.to_owned())
 }

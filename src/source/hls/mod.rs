@@ -16,7 +16,9 @@ mod tags;
 mod timestamp;
 mod uri;
 mod vtt;
+mod weight;
 
+pub use attributes::quoted;
 pub use define::Variables;
 pub use join::{Follower, Reset};
 pub use names::{extension_of, media_type, playlist_folder, resource_name};
@@ -24,6 +26,7 @@ pub use playlist::{Change, Key, Kind, Map, Playlist, Reference, Role, Segment, S
 pub use timestamp::first_timestamp;
 pub use uri::without_secrets;
 pub use vtt::join_webvtt;
+pub use weight::Weight;
 
 /// The largest playlist: a day of two-second segments with signed URLs fits.
 pub const MAX_PLAYLIST_BYTES: usize = 32 * 1024 * 1024;

@@ -1,5 +1,6 @@
 //! What a playlist says, and the place of every URI in it.
 
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -50,6 +51,16 @@ pub enum Role {
     },
 }
 
+impl Role {
+    /// Whether it is a playlist that belongs to the recording.
+    pub fn is_playlist(&self) -> bool {
+        matches!(
+            self,
+            Role::Variant | Role::IFrameVariant | Role::Rendition(..)
+        )
+    }
+}
+
 /// A byte range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SubRange {
@@ -90,6 +101,30 @@ pub struct Key {
     pub iv: Option<String>,
     /// Its URI, by index in [`Playlist::references`].
     pub reference: usize,
+}
+
+impl Playlist {
+    /// The first playlist that it names and that is itself, which came from `base`.
+    pub fn names_itself(&self, base: &Url) -> Option<&Reference> {
+        let base = base.as_str().split('#').next();
+        let mut references = self.references.iter();
+        references.find(|found| found.role.is_playlist() && base == Some(&found.url))
+    }
+
+    /// The references that are asked for, or would be: what is not there, and what belongs to a DRM system, is not.
+    pub fn wanted(&self) -> impl Iterator<Item = &Reference> {
+        let drm = self.keys.iter().filter(|key| !key.is_plain());
+        let drm: HashSet<usize> = drm.map(|key| key.reference).collect();
+        let references = self.references.iter().enumerate();
+        references.filter_map(move |(index, found)| {
+            let is_passing = matches!(
+                found.role,
+                Role::PreloadHint | Role::RenditionReport | Role::Part { is_needed: false }
+            );
+            let is_asked = !is_passing && !found.is_gap && !drm.contains(&index);
+            is_asked.then_some(found)
+        })
+    }
 }
 
 impl Key {
@@ -174,6 +209,18 @@ impl Playlist {
     /// # Errors
     /// `invalid`, or `refused` beyond a limit, with line and reason.
     pub fn read(bytes: &[u8], base: &Url, imported: Option<&Variables>) -> Result<Playlist> {
+        Playlist::read_owned(bytes.to_vec(), base, imported)
+    }
+
+    /// As [`Playlist::read`], without a copy of the text.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn read_owned(
+        bytes: Vec<u8>,
+        base: &Url,
+        imported: Option<&Variables>,
+    ) -> Result<Playlist> {
         if bytes.len() > MAX_PLAYLIST_BYTES {
             return Err(Error::new(
                 Class::Refused,
@@ -195,6 +242,12 @@ impl Playlist {
                     ),
                 ));
             }
+            if content.chars().any(ends_a_line) {
+                return Err(Error::invalid(format!(
+                    "line {}: it holds a control character",
+                    index + 1
+                )));
+            }
             reader
                 .line(content, start, index + 1)
                 .map_err(|why| Error::invalid(format!("line {}: {why}", index + 1)))?;
@@ -206,6 +259,16 @@ impl Playlist {
             .map_err(|why| Error::invalid(format!("line {lines}: {why}")))?;
         playlist.text = text;
         Ok(playlist)
+    }
+
+    /// References, keys and places that were noted.
+    pub fn notes(&self) -> u64 {
+        (self.references.len() + self.keys.len() + self.secrets.len()) as u64
+    }
+
+    /// Bytes of the text.
+    pub fn text_bytes(&self) -> u64 {
+        self.text.len() as u64
     }
 
     /// The text with each URI replaced as `change` says, and nothing else touched.
@@ -224,12 +287,14 @@ impl Playlist {
         let blank = |definition: &Definition| (definition.span.clone(), String::new());
         let mut without = edits.clone();
         without.extend(self.definitions.iter().map(blank));
-        let rest = self.edited(without);
-        edits.extend(
-            self.definitions.iter().filter_map(|definition| {
-                Some((definition.span.clone(), definition.archived(&rest)?))
-            }),
-        );
+        let mut rest = self.edited(without);
+        // From the last to the first: a value that is kept may need those before it.
+        for definition in self.definitions.iter().rev() {
+            match definition.archived(&rest) {
+                Some(text) => edits.push((definition.span.clone(), text)),
+                None => rest.push_str(&self.text[definition.span.clone()]),
+            }
+        }
         self.edited(edits)
     }
 
@@ -281,21 +346,28 @@ impl Playlist {
     }
 }
 
+/// Whether a character within a line is one that no line may have (RFC 8216 section 4.1), or at which some
+/// player begins another line: it would take a part of a comment for a URI. A tab does no harm.
+fn ends_a_line(character: char) -> bool {
+    let is_control = character.is_control() && character != '\t';
+    is_control || matches!(character, '\u{2028}' | '\u{2029}')
+}
+
 /// The text without a byte order mark, which would stand before the first tag.
-fn decode(bytes: &[u8]) -> Result<String> {
-    let bytes = bytes.strip_prefix(&[0xef, 0xbb, 0xbf]).unwrap_or(bytes);
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let line = 1 + bytes[..error.valid_up_to()]
-            .iter()
-            .filter(|byte| **byte == b'\n')
-            .count();
+fn decode(mut bytes: Vec<u8>) -> Result<String> {
+    if bytes.starts_with(&[0xef, 0xbb, 0xbf]) {
+        bytes.drain(..3);
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+        let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
         Error::invalid(format!("line {line}: it is not UTF-8"))
     })?;
     let first = text.split(['\n', '\r', ' ', '\t']).next();
     if first != Some("#EXTM3U") {
         return Err(Error::invalid("line 1: a playlist begins with #EXTM3U"));
     }
-    Ok(text.to_owned())
+    Ok(text)
 }
 
 #[cfg(test)]

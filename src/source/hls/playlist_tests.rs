@@ -280,9 +280,44 @@ fn malformed_playlists_are_refused_with_line_and_reason() {
             "#EXTM3U\n#EXTINF:1,\n{$x}.ts\n",
             "line 3: variable x is not defined",
         ),
+        // S14: some players begin a new line at each of these, also within a comment.
         (
             "#EXTM3U\n#EXTINF:1,\na\u{1}b\n",
-            "line 3: the URI is empty or holds a control",
+            "line 3: it holds a control character",
+        ),
+        (
+            "#EXTM3U\n#note\r#EXTINF:4,\rhttps://evil/beacon.ts\n#EXTINF:1,\na\n",
+            "line 2: it holds a control character",
+        ),
+        (
+            "#EXTM3U\n#note\u{2028}#EXTINF:4,\u{2028}https://evil/beacon.ts\n",
+            "line 2: it holds a control character",
+        ),
+        (
+            "#EXTM3U\n#EXTINF:1,\u{1b}[31m\na\n",
+            "line 2: it holds a control character",
+        ),
+        (
+            "#EXTM3U\n#EXTINF:1,\u{85}\na\n",
+            "line 2: it holds a control character",
+        ),
+        ("#EXTM3U\r#EXTINF:1,\ra\r", "line 1: it holds a control"),
+        // D8.
+        (
+            "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-VERSION:3\n",
+            "line 3: #EXT-X-VERSION stands there twice",
+        ),
+        (
+            "#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI=\"k\",IV=7\n",
+            "line 2: the IV of #EXT-X-KEY is no hexadecimal number",
+        ),
+        (
+            "#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI=\"k\",IV=0xg\n",
+            "line 2: the IV of #EXT-X-KEY is no hexadecimal number",
+        ),
+        (
+            "#EXTM3U\n#EXT-X-KEY:METHOD=A\u{202e}\n",
+            "line 2: #EXT-X-KEY with METHOD=A\\u{202e} has no URI",
         ),
         (
             "#EXTM3U\n#EXTINF:1,\nhttps://[::1\n",
@@ -310,6 +345,21 @@ fn malformed_playlists_are_refused_with_line_and_reason() {
     let large = vec![b'\n'; MAX_PLAYLIST_BYTES + 1];
     let too_large = Playlist::read(&large, &base(), None).unwrap_err();
     assert_eq!(too_large.class(), Class::Refused);
+}
+
+/// D8.
+#[test]
+fn a_variable_within_a_value_is_replaced_and_kept_with_it_in_an_archived_copy() {
+    let text = "#EXTM3U\n#EXT-X-DEFINE:NAME=\"cdn\",VALUE=\"other.example\"\n\
+        #EXT-X-DEFINE:NAME=\"path\",VALUE=\"https://{$cdn}/x\"\n#EXT-X-DEFINE:NAME=\"unused\",VALUE=\"{$cdn}\"\n\
+        #EXT-X-DATERANGE:ID=\"{$path}\"\n#EXTINF:1,\n{$path}/s.ts\n";
+    let playlist = read(text);
+    assert_eq!(urls(&playlist), ["https://other.example/x/s.ts"]);
+    let archived = playlist.archived(|_| Change::Uri("s.ts".to_owned()));
+    let expected = text
+        .replace("\"unused\",VALUE=\"{$cdn}\"", "\"unused\",VALUE=\"\"")
+        .replace("{$path}/s.ts", "s.ts");
+    assert_eq!(archived, expected);
 }
 
 #[test]

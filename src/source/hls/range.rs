@@ -1,4 +1,4 @@
-//! Byte ranges as playlists write them: exact, or refused.
+//! Byte ranges and other numbers as playlists write them: exact, or refused.
 
 use super::playlist::SubRange;
 
@@ -57,4 +57,19 @@ impl Written {
 pub(super) fn integer(text: &str) -> Option<u64> {
     let is_digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     is_digits.then(|| text.parse().ok())?
+}
+
+pub(super) fn decimal(text: &str, why: &str) -> Result<f64, String> {
+    let number: Option<f64> = text.trim().parse().ok();
+    number
+        .filter(|number| number.is_finite())
+        .ok_or_else(|| why.to_owned())
+}
+
+/// A number of up to 128 bits: `0x` and hexadecimal digits.
+pub(super) fn is_iv(text: &str) -> bool {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"));
+    digits.is_some_and(|digits| {
+        (1..=32).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_hexdigit())
+    })
 }

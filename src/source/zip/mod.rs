@@ -8,29 +8,27 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crc_fast::CrcAlgorithm::Crc32IsoHdlc;
-use miniz_oxide::inflate::stream::{InflateState, inflate};
-use miniz_oxide::{DataFormat, MZError, MZFlush, MZStatus};
+use miniz_oxide::DataFormat;
+use miniz_oxide::inflate::stream::InflateState;
 
+mod open;
 mod record;
 mod stored;
 
+use open::{Open, Totals};
+pub use record::told_entries;
 use record::{
     CENTRAL, DESCRIPTOR, END, END_64, LOCAL, real_numbers, real_sizes, record_length, u16_at,
     u32_at, u64_at,
 };
 use stored::Seeking;
 
-/// Entries that one archive may have.
-const MAX_ENTRIES: usize = 200_000;
+/// Entries that are read of one archive: a ladder of four layers and two-second segments of some hours. What is known of
+/// each is held until the directory was read.
+pub const MAX_ENTRIES: usize = 20_000;
 
 /// Bytes that the names of all entries may have: they are held until the directory was read.
 const MAX_NAMES_BYTES: usize = 16 * 1024 * 1024;
-
-/// How much larger an entry may become: media hardly shrinks, playlists by less than this.
-const MAX_RATIO: u64 = 100;
-
-/// What an entry may become whatever its ratio.
-const FREE_BYTES: u64 = 1024 * 1024;
 
 /// What passes.
 #[derive(Debug, PartialEq, Eq)]
@@ -64,23 +62,8 @@ enum State {
     Stored(Box<Open>, Seeking),
     /// Behind the end record.
     Done,
-    /// An entry whose end only the directory tells: what follows can't be read in passing.
+    /// An entry whose end only the directory tells, or one too many: what follows is not read in passing.
     Opaque,
-}
-
-/// The entry that is being read.
-struct Open {
-    entry: Entry,
-    offset: u64,
-    method: u16,
-    is_encrypted: bool,
-    /// Packed bytes to come, if told.
-    left: Option<u64>,
-    told: Option<(u32, u64)>,
-    inflater: Option<Box<InflateState>>,
-    /// Whether the packed data came to its own end.
-    is_inflated: bool,
-    crc: crc_fast::Digest,
 }
 
 /// The walk over one archive.
@@ -92,7 +75,9 @@ pub struct ZipWalk {
     names: HashSet<Arc<[u8]>>,
     names_bytes: usize,
     listed: u64,
+    totals: Totals,
     is_encrypted: bool,
+    has_too_many: bool,
 }
 
 impl Default for ZipWalk {
@@ -105,7 +90,9 @@ impl Default for ZipWalk {
             names: HashSet::new(),
             names_bytes: 0,
             listed: 0,
+            totals: Totals::default(),
             is_encrypted: false,
+            has_too_many: false,
         }
     }
 }
@@ -158,6 +145,11 @@ impl ZipWalk {
     /// Whether an entry is encrypted.
     pub fn is_encrypted(&self) -> bool {
         self.is_encrypted
+    }
+
+    /// Whether it has more than [`MAX_ENTRIES`] entries: those beyond were not read.
+    pub fn has_too_many_entries(&self) -> bool {
+        self.has_too_many
     }
 
     /// Collects one record; gives how many of `bytes` belong to it.
@@ -223,7 +215,11 @@ impl ZipWalk {
         sink: &mut dyn FnMut(Event<'_>),
     ) -> Result<(), String> {
         if self.entries.len() >= MAX_ENTRIES {
-            return Err(format!("it has more than {MAX_ENTRIES} entries"));
+            self.has_too_many = true;
+            self.entries = HashMap::new();
+            self.names = HashSet::new();
+            self.state = State::Opaque;
+            return Ok(());
         }
         let flags = u16_at(record, 6);
         let name_end = 30 + usize::from(u16_at(record, 26));
@@ -267,6 +263,7 @@ impl ZipWalk {
             left: (!has_descriptor).then_some(packed_bytes),
             told: (!has_descriptor).then(|| (u32_at(record, 14), bytes)),
             inflater,
+            before: self.totals,
             is_inflated: false,
             crc: crc_fast::Digest::new(Crc32IsoHdlc),
         });
@@ -381,6 +378,7 @@ impl ZipWalk {
         }
         open.entry.crc32 = told_crc;
         sink(Event::End);
+        self.totals = self.totals.with(&open.entry);
         self.entries.insert(open.offset, open.entry);
         self.state = State::Record;
         Ok(())
@@ -409,64 +407,6 @@ impl ZipWalk {
         } else {
             Err("its directory lists an entry that is not there".to_owned())
         }
-    }
-}
-
-impl Open {
-    /// Takes packed bytes; gives how many, and whether the packed data says that it ends.
-    fn read(
-        &mut self,
-        bytes: &[u8],
-        sink: &mut dyn FnMut(Event<'_>),
-    ) -> Result<(usize, bool), String> {
-        let Some(mut inflater) = self.inflater.take() else {
-            if self.method == 0 && !self.is_encrypted {
-                self.pass(bytes, sink);
-            }
-            return Ok((bytes.len(), false));
-        };
-        let mut out = [0u8; 16 * 1024];
-        let mut taken = 0;
-        let mut is_at_end = false;
-        loop {
-            let result = inflate(&mut inflater, &bytes[taken..], &mut out, MZFlush::None);
-            taken += result.bytes_consumed;
-            self.pass(&out[..result.bytes_written], sink);
-            let packed = self.entry.packed_bytes + taken as u64;
-            if self.entry.bytes > FREE_BYTES + packed.saturating_mul(MAX_RATIO) {
-                return Err(format!(
-                    "an entry becomes more than {MAX_RATIO} times as large as it is packed"
-                ));
-            }
-            match result.status {
-                Ok(MZStatus::StreamEnd) => {
-                    is_at_end = true;
-                    break;
-                }
-                Ok(_) if result.bytes_consumed == 0 && result.bytes_written == 0 => break,
-                Err(MZError::Buf) => break,
-                Err(_) => return Err("an entry can't be inflated".to_owned()),
-                Ok(_) => {}
-            }
-        }
-        if !is_at_end && taken < bytes.len() {
-            return Err("an entry can't be inflated".to_owned());
-        }
-        self.inflater = Some(inflater);
-        self.is_inflated |= is_at_end;
-        Ok((taken, is_at_end))
-    }
-
-    fn pass(&mut self, bytes: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
-        if !bytes.is_empty() {
-            self.entry.bytes += bytes.len() as u64;
-            self.crc.update(bytes);
-            sink(Event::Data(bytes));
-        }
-    }
-
-    fn crc32(&self) -> u32 {
-        u32::try_from(self.crc.finalize()).unwrap_or_default()
     }
 }
 

@@ -40,6 +40,17 @@ pub(super) fn record_length(record: &[u8]) -> Result<usize, String> {
     })
 }
 
+/// How many entries the end record of an archive tells, of which `tail` is the end; `None` where it tells so many
+/// that another record has the number, or where there is no end record.
+pub fn told_entries(tail: &[u8]) -> Option<u16> {
+    let last = tail.len().checked_sub(22)?;
+    let at = (0..=last).rev().find(|at| {
+        let record = &tail[*at..];
+        u32_at(record, 0) == END && usize::from(u16_at(record, 20)) == record.len() - 22
+    })?;
+    Some(u16_at(&tail[at..], 10)).filter(|told| *told != u16::MAX)
+}
+
 /// The length and the packed length, from the extra field where 32 bits were not enough.
 pub(super) fn real_sizes(sizes: [u32; 2], extra: &[u8]) -> Result<(u64, u64), String> {
     let [bytes, packed, _] = real_numbers([sizes[0], sizes[1], 0], extra)?;

@@ -87,6 +87,8 @@ fn a_sound_archive_is_read_in_any_pieces() {
     assert!(is_whole);
     assert_eq!(found[2], ("b/c".to_owned(), b"two".to_vec()));
     assert_eq!(walk(&stored(&[]), 5).unwrap(), (true, vec![]));
+    assert_eq!(told_entries(&zip[1000..]), Some(3));
+    assert_eq!(told_entries(&zip[..zip.len() - 1]), None);
 }
 
 #[test]
@@ -144,6 +146,57 @@ fn f53_a_bomb_is_refused_before_it_goes_off() {
     zip[8] = 8;
     zip[22..26].copy_from_slice(&u32::try_from(zeros.len()).unwrap().to_le_bytes());
     assert!(walk(&zip, 4096).unwrap_err().contains("100 times"));
+}
+
+/// Deflated entries of so many zeros each.
+fn zeros(entries: usize, bytes: usize) -> Vec<u8> {
+    let content = vec![0u8; bytes];
+    let packed = miniz_oxide::deflate::compress_to_vec(&content, 6);
+    let crc = u32::try_from(crc_fast::checksum(Crc32IsoHdlc, &content)).unwrap();
+    let mut zip = Vec::new();
+    for number in 0..entries {
+        let at = zip.len();
+        zip.extend_from_slice(&stored(&[(&format!("{number:05}"), &packed)]));
+        // The directory of each is not needed: what is tested ends before.
+        zip.truncate(at + 30 + 5 + packed.len());
+        zip[at + 8] = 8;
+        zip[at + 14..at + 18].copy_from_slice(&crc.to_le_bytes());
+        zip[at + 22..at + 26].copy_from_slice(&u32::try_from(bytes).unwrap().to_le_bytes());
+    }
+    zip
+}
+
+#[test]
+fn a_bomb_in_many_small_entries_is_refused_as_early() {
+    // S8: each of them is within what one entry may become.
+    let mut walk = ZipWalk::default();
+    let mut bytes = 0;
+    let refused = walk.feed(&zeros(100, 1024 * 1024), &mut |event| {
+        if let Event::Data(data) = event {
+            bytes += data.len();
+        }
+    });
+    assert!(refused.unwrap_err().contains("100 times"));
+    assert!(bytes < 2 * 1024 * 1024, "{bytes}");
+}
+
+#[test]
+fn of_an_archive_with_very_many_entries_the_rest_is_not_read() {
+    let names: Vec<String> = (0..=MAX_ENTRIES).map(|n| n.to_string()).collect();
+    let entries: Vec<(&str, &[u8])> = names.iter().map(|name| (&**name, &b"x"[..])).collect();
+    let mut walk = ZipWalk::default();
+    walk.feed(&stored(&entries[..MAX_ENTRIES]), &mut |_| {})
+        .unwrap();
+    assert_eq!(
+        (walk.finish(), walk.has_too_many_entries()),
+        (Ok(true), false)
+    );
+    let mut walk = ZipWalk::default();
+    walk.feed(&stored(&entries), &mut |_| {}).unwrap();
+    assert_eq!(
+        (walk.finish(), walk.has_too_many_entries()),
+        (Ok(false), true)
+    );
 }
 
 /// Deflate blocks that repeat zeros: one literal and then matches, by the fixed code.

@@ -10,7 +10,7 @@ use super::HlsKeys;
 use super::ladder::{Ladder, Sheet};
 use super::plan::is_web;
 use super::token::Token;
-use crate::source::hls::{Kind, Playlist, Role};
+use crate::source::hls::{Kind, Playlist, Role, quoted};
 use crate::transfer::hls::decrypt::BLOCK_BYTES;
 
 /// How a file is encrypted.
@@ -181,11 +181,11 @@ fn cipher_of(
     let mut keys = keys.iter().map(|key| &playlist.keys[*key]);
     // Each format is another way to the same key; this one is a file.
     let Some(key) = keys.clone().find(|key| key.is_plain()) else {
-        let formats: Vec<_> = keys.by_ref().map(|key| key.format.as_str()).collect();
+        let formats: Vec<_> = keys.by_ref().map(|key| quoted(&key.format)).collect();
         return Err(format!("its key is held by {}", formats.join(", ")));
     };
     if key.method != "AES-128" {
-        return Err(format!("METHOD={}", key.method));
+        return Err(format!("METHOD={}", quoted(&key.method)));
     }
     let found = &playlist.references[key.reference];
     if !is_web(&found.url) {
@@ -254,7 +254,6 @@ mod tests {
             ),
             (format!("{key}\n#EXTINF:1,\n#EXT-X-BYTERANGE:16@0\na\n"), "line 6: it is a range"),
             (format!("{key}\n#EXT-X-MAP:URI=\"i\"\n#EXTINF:1,\na\n"), "line 4: an encrypted EXT-X-MAP has no IV"),
-            (format!("{key},IV=7\n#EXTINF:1,\na\n"), "line 5: its IV"),
             (format!("{key}\n#EXTINF:1,\na\n#EXTINF:1,\na\n"), "line 7: it was named before"),
             (format!("{key}\n#EXTINF:1,\na\n#EXT-X-PART:URI=\"p\",DURATION=1\n"), "it ends with parts"),
             ("#EXT-X-KEY:METHOD=AES-128,URI=\"data:x\"\n#EXTINF:1,\na\n".to_owned(), "line 5: its key is not at"),

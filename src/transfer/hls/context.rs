@@ -2,15 +2,16 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use futures::StreamExt;
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use super::HlsSettings;
 use super::decrypt::BLOCK_BYTES;
 use super::piece::{Landed, Piece};
+use super::room::Room;
 use super::token::Token;
 use crate::error::{Class, Error, Result};
 use crate::model::key::short_hash;
@@ -26,11 +27,8 @@ use crate::transfer::budget::{Budget, Share};
 /// Memory that the pieces of one ladder may take.
 const LADDER_BYTES: u64 = 64 * 1024 * 1024;
 
-/// Text of playlists that one ladder may hold at once.
-const LADDER_TEXT_BYTES: u64 = 64 * 1024 * 1024;
-
-/// Bytes of URLs that one ladder may hold at once.
-const LADDER_URL_BYTES: u64 = 64 * 1024 * 1024;
+/// Playlists of one ladder that are read at once.
+const READERS: usize = 4;
 
 /// One attempt at one ladder.
 pub(super) struct Context {
@@ -46,11 +44,13 @@ pub(super) struct Context {
     is_resumed: AtomicBool,
     bytes: AtomicU64,
     promised_bytes: AtomicU64,
-    text_bytes: AtomicU64,
-    url_bytes: AtomicU64,
+    /// The memory of its playlists.
+    pub(super) room: Room,
+    /// Turns to read a playlist.
+    pub(super) readers: Semaphore,
     /// Ends everything that this attempt has begun.
     pub(super) stop: CancellationToken,
-    is_too_large: AtomicBool,
+    ending: OnceLock<(Class, String)>,
     names: Mutex<Names>,
     keys: Mutex<HashMap<String, Arc<OnceCell<[u8; BLOCK_BYTES]>>>>,
     landed: Mutex<BTreeMap<String, Landed>>,
@@ -69,6 +69,7 @@ impl Context {
         job: &Job,
         allow_hosts: &[String],
         entry_key: &str,
+        room: Room,
     ) -> Context {
         let memory_bytes = engine.settings.memory_bytes.min(LADDER_BYTES);
         let settings = engine.settings.hls.get(&job.source);
@@ -84,9 +85,9 @@ impl Context {
             bytes: AtomicU64::new(0),
             promised_bytes: AtomicU64::new(0),
             stop: CancellationToken::new(),
-            is_too_large: AtomicBool::new(false),
-            text_bytes: AtomicU64::new(0),
-            url_bytes: AtomicU64::new(0),
+            ending: OnceLock::new(),
+            room,
+            readers: Semaphore::new(READERS),
             names: Mutex::default(),
             keys: Mutex::default(),
             landed: Mutex::default(),
@@ -135,61 +136,48 @@ impl Context {
 
     /// Ends the attempt: all pieces together are too large.
     pub(super) fn refuse_size(&self) -> Error {
-        self.is_too_large.store(true, Ordering::Relaxed);
+        let max_bytes = self.engine.settings.max_object_bytes;
+        self.end(Error::new(
+            Class::Refused,
+            format!("all segments are more than limits.max_object, {max_bytes} bytes"),
+        ))
+    }
+
+    /// Ends the attempt for `error`, which is about all of the ladder.
+    pub(super) fn end(&self, error: Error) -> Error {
+        let _ = self.ending.set((error.class(), error.full_message()));
         self.stop.cancel();
-        self.too_large()
+        error
     }
 
     /// What ends the whole attempt, whatever else went wrong.
     pub(super) fn verdict(&self) -> Option<Error> {
-        let is_too_large = self.is_too_large.load(Ordering::Relaxed);
-        is_too_large.then(|| self.too_large())
+        let (class, message) = self.ending.get()?;
+        Some(Error::new(*class, message.clone()))
     }
 
-    fn too_large(&self) -> Error {
-        let max_bytes = self.engine.settings.max_object_bytes;
-        Error::new(
-            Class::Refused,
-            format!("all segments are more than limits.max_object, {max_bytes} bytes"),
-        )
-    }
-
-    /// Counts text of playlists that is held.
+    /// Takes memory for playlists. What can't be had at all ends the attempt.
     ///
     /// # Errors
-    /// `refused` when all of it is too much.
-    pub(super) fn count_text(&self, bytes: u64) -> Result<()> {
-        let total = self.text_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if total <= LADDER_TEXT_BYTES {
-            return Ok(());
+    /// As [`Room::take`].
+    pub(super) fn take_room(&self, bytes: u64) -> Result<()> {
+        self.room
+            .take(bytes)
+            .map_err(|error| self.judge_room(error))
+    }
+
+    /// The same with some patience: for who can't begin again.
+    pub(super) async fn take_room_in_time(&self, bytes: u64) -> Result<()> {
+        let taken = self.room.take_in_time(bytes).await;
+        taken.map_err(|error| self.judge_room(error))
+    }
+
+    /// Ends the attempt where the room says that the playlists are too large; what may pass is only told.
+    pub(super) fn judge_room(&self, error: Error) -> Error {
+        match error.is_transient() {
+            true => error,
+            false => self.end(error),
         }
-        Err(Error::new(
-            Class::Refused,
-            format!("the playlists are together larger than {LADDER_TEXT_BYTES} bytes"),
-        ))
-    }
-
-    pub(super) fn forget_text(&self, bytes: u64) {
-        self.text_bytes.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    /// Counts bytes of URLs that are held.
-    ///
-    /// # Errors
-    /// `refused` when all of them are too much.
-    pub(super) fn count_urls(&self, bytes: u64) -> Result<()> {
-        let total = self.url_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        if total <= LADDER_URL_BYTES {
-            return Ok(());
-        }
-        Err(Error::new(
-            Class::Refused,
-            format!("the URLs in the playlists are together longer than {LADDER_URL_BYTES} bytes"),
-        ))
-    }
-
-    pub(super) fn forget_urls(&self, bytes: u64) {
-        self.url_bytes.fetch_sub(bytes, Ordering::Relaxed);
     }
 
     /// Memory for a piece of `bytes`: of the ladder's share, then of the process's.
@@ -320,8 +308,6 @@ impl Context {
         self.is_resumed.store(true, Ordering::Relaxed);
         self.bytes.store(0, Ordering::Relaxed);
         self.promised_bytes.store(0, Ordering::Relaxed);
-        self.text_bytes.store(0, Ordering::Relaxed);
-        self.url_bytes.store(0, Ordering::Relaxed);
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         *names = Names::default();
     }

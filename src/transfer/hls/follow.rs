@@ -18,6 +18,7 @@ use super::context::Context;
 use super::ladder::{Sheet, fetch};
 use super::piece::Piece;
 use super::plan::{self, Loss, MAX_PIECES, Wants};
+use super::room::REFERENCE_BYTES;
 use super::token::Token;
 use super::{HlsKeys, LANES, is_ours_to_tell};
 use crate::error::{Class, Error, Result};
@@ -33,6 +34,9 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 
 /// Readings in a row that may fail.
 const MAX_FAILURES: u32 = 5;
+
+/// What a file takes that was begun while its playlist grew.
+const BEGUN_BYTES: u64 = 3 * REFERENCE_BYTES;
 
 /// How a playlist is asked for.
 pub(super) struct Way<'a> {
@@ -67,6 +71,8 @@ pub(super) async fn to_its_end(
         let carried = carriers.finish().await;
         let why = ended?;
         carried?;
+        // Text and references of the whole, which then stands for the readings.
+        context.take_room_in_time(weight_of(&follower)).await?;
         sheet.playlist = follower.joined(base, way.imported)?;
         sheet.is_followed = true;
         if let Some(error) = why {
@@ -95,6 +101,11 @@ pub(super) async fn to_its_end(
         lose(&sheet, Class::Corrupt, why.to_owned());
     }
     Ok(sheet)
+}
+
+/// What is held of all readings.
+fn weight_of(follower: &Follower) -> u64 {
+    follower.bytes() as u64 + follower.segments() as u64 * REFERENCE_BYTES
 }
 
 /// The first segment that is no gap.
@@ -168,8 +179,14 @@ async fn reload(
         };
         failures = 0;
         is_changed = follower.add(&reading)? > 0;
-        let held = follower.bytes() as u64;
-        context.count_text(held - held_bytes)?;
+        let held = weight_of(follower) + carriers.begun.len() as u64 * BEGUN_BYTES;
+        // It can't begin again as others can: what it has seen may be seen no more.
+        if let Err(error) = context.take_room_in_time(held - held_bytes).await {
+            return match error.is_transient() {
+                true => Ok(Some(error)),
+                false => Err(error),
+            };
+        }
         held_bytes = held;
         if is_changed {
             changed_at = Instant::now();
@@ -254,7 +271,6 @@ impl Carriers {
                 }
                 Some(_) => continue,
                 None => {
-                    context.count_urls(found.url.len() as u64)?;
                     let begun = Begun {
                         url: found.url.clone(),
                         is_failed: false,

@@ -9,15 +9,21 @@ use url::Url;
 
 use super::context::Context;
 use super::follow::{self, Way};
+use super::piece::stopped;
 use super::plan::Loss;
+use super::room::{REFERENCE_BYTES, wanted};
 use super::token::Token;
 use crate::error::{Class, Error, Result};
 use crate::signed_url::SignedUrl;
 use crate::source::Opened;
 use crate::source::hls::{
-    Kind, MAX_PLAYLIST_BYTES, MAX_PLAYLISTS, Playlist, Reference, Role, Variables, playlist_folder,
+    Kind, MAX_PLAYLIST_BYTES, MAX_PLAYLISTS, Playlist, Reference, Role, Variables, Weight,
+    playlist_folder,
 };
 use crate::transfer::patience::{TRIES, wait_after};
+
+/// A longer text is read beside the runtime's threads.
+const LONG_BYTES: usize = 256 * 1024;
 
 /// One playlist and where its pieces go.
 #[derive(Clone, Debug)]
@@ -52,14 +58,16 @@ pub(super) struct Fetched {
     pub(super) playlist: Playlist,
     pub(super) base: Url,
     pub(super) token: Arc<Token>,
-    text_bytes: u64,
+    /// What it takes of the room.
+    bytes: u64,
 }
 
 impl Fetched {
     /// The playlist of a reading that is not kept.
     pub(super) fn into_passing(self, context: &Context) -> Playlist {
-        context.forget_text(self.text_bytes);
-        context.forget_urls(self.playlist.url_bytes as u64);
+        context.room.give_back(self.bytes);
+        let references = self.playlist.references.len() as u64;
+        context.room.forget_references(references);
         self.playlist
     }
 }
@@ -124,11 +132,7 @@ async fn read_media(context: &Arc<Context>, master: &Sheet) -> Result<(Vec<Sheet
     let mut seen = HashSet::new();
     let mut counts: HashMap<String, usize> = HashMap::new();
     for found in &master.playlist.references {
-        let is_playlist = matches!(
-            found.role,
-            Role::Variant | Role::IFrameVariant | Role::Rendition(..)
-        );
-        if !is_playlist || !seen.insert(&found.url) {
+        if !found.role.is_playlist() || !seen.insert(&found.url) {
             continue;
         }
         let kind = playlist_folder(&found.role, 0);
@@ -203,6 +207,9 @@ async fn read_one(
                 found.line
             )));
         }
+        Err(error) if context.verdict().is_some() || wanted(&error).is_some() => {
+            return Err(error);
+        }
         Err(error) => {
             return Ok((None, vec![Loss::at(&key, &found.url, &error)]));
         }
@@ -255,6 +262,11 @@ async fn fetch_once(
     token: &Token,
     imported: Option<&Variables>,
 ) -> Result<Fetched> {
+    let turn = context.readers.acquire().await;
+    let _turn = turn.map_err(|_| Error::internal("take a turn to read a playlist"))?;
+    if context.stop.is_cancelled() {
+        return Err(stopped());
+    }
     let opened = context.open(url, is_relative, token).await?;
     let answered = opened.url.clone();
     let came_from = answered.expose();
@@ -263,10 +275,7 @@ async fn fetch_once(
     // A playlist whose end is not marked is a shorter playlist when it is cut: it is read a second time.
     if !is_delimited {
         let again = context.open(url, is_relative, token).await?;
-        let again = read_body(context, again).await;
-        context.forget_text(again.as_ref().map_or(0, |again| again.len() as u64));
-        if again? != body {
-            context.forget_text(body.len() as u64);
+        if read_body(context, again).await?.bytes != body.bytes {
             return Err(Error::transient(
                 Class::Corrupt,
                 "the origin tells no length of the playlist and sent something else the second time",
@@ -275,26 +284,7 @@ async fn fetch_once(
     }
     let base = Url::parse(came_from)
         .map_err(|_| Error::invalid("the playlist's own URL can't be read"))?;
-    let playlist = Playlist::read(&body, &base, imported).map_err(|error| {
-        let name = base
-            .path()
-            .rsplit('/')
-            .next()
-            .unwrap_or_default()
-            .to_owned();
-        Error::new(
-            error.class(),
-            format!("read playlist {name}: {}", error.full_message()),
-        )
-    });
-    let playlist = match playlist {
-        Ok(playlist) => playlist,
-        Err(error) => {
-            context.forget_text(body.len() as u64);
-            return Err(error);
-        }
-    };
-    context.count_urls(playlist.url_bytes as u64)?;
+    let (playlist, bytes) = parse(context, body, &base, imported).await?;
     Ok(Fetched {
         playlist,
         // A redirect may lead to where the query is no longer needed.
@@ -304,32 +294,97 @@ async fn fetch_once(
             url
         }),
         base,
-        text_bytes: body.len() as u64,
+        bytes,
     })
 }
 
-/// The whole body, counted.
-async fn read_body(context: &Context, mut opened: Opened) -> Result<Vec<u8>> {
-    let mut body = Vec::new();
-    let ended = loop {
-        let chunk = match opened.body.next().await {
-            Some(Ok(chunk)) => chunk,
-            Some(Err(error)) => break Err(error),
-            None => break Ok(()),
-        };
-        body.extend_from_slice(&chunk);
-        if let Err(error) = context.count_text(chunk.len() as u64) {
-            break Err(error);
-        }
-        if body.len() > MAX_PLAYLIST_BYTES {
-            break Ok(());
-        }
+/// Reads the text, for which there is room; gives what it takes of that.
+async fn parse(
+    context: &Context,
+    mut body: Body<'_>,
+    base: &Url,
+    imported: Option<&Variables>,
+) -> Result<(Playlist, u64)> {
+    let weight = Weight::of(&body.bytes, base, imported);
+    let expected = context.room.expect_references(weight.uri_lines);
+    expected.map_err(|error| context.judge_room(error))?;
+    body.take(weight.notes * REFERENCE_BYTES + weight.bytes)?;
+    let bytes = std::mem::take(&mut body.bytes);
+    let is_long = bytes.len() > LONG_BYTES;
+    let read = if is_long {
+        let (base, imported) = (base.clone(), imported.cloned());
+        let reading = move || Playlist::read_owned(bytes, &base, imported.as_ref());
+        let read = tokio::task::spawn_blocking(reading).await;
+        read.map_err(|error| Error::internal("read a playlist").with_source(error))?
+    } else {
+        Playlist::read_owned(bytes, base, imported)
     };
-    match ended {
-        Ok(()) => Ok(body),
-        Err(error) => {
-            context.forget_text(body.len() as u64);
-            Err(error)
+    let playlist = read.map_err(|error| {
+        let name = base.path().rsplit('/').next().unwrap_or_default();
+        let message = format!("read playlist {name}: {}", error.full_message());
+        Error::new(error.class(), message)
+    })?;
+    let counted = context
+        .room
+        .count_references(playlist.references.len() as u64);
+    counted.map_err(|error| context.judge_room(error))?;
+    let used =
+        playlist.text_bytes() + playlist.notes() * REFERENCE_BYTES + playlist.url_bytes as u64;
+    Ok((playlist, body.keep(used)))
+}
+
+/// The text of a playlist, and what it holds of the room until its playlist does.
+struct Body<'a> {
+    context: &'a Context,
+    bytes: Vec<u8>,
+    held_bytes: u64,
+}
+
+impl Body<'_> {
+    fn take(&mut self, bytes: u64) -> Result<()> {
+        self.context.take_room(bytes)?;
+        self.held_bytes += bytes;
+        Ok(())
+    }
+
+    /// Gives back all but `bytes`, which somebody else holds from now on.
+    fn keep(mut self, bytes: u64) -> u64 {
+        let kept = bytes.min(self.held_bytes);
+        self.held_bytes -= kept;
+        kept
+    }
+}
+
+impl Drop for Body<'_> {
+    fn drop(&mut self) {
+        self.context.room.give_back(self.held_bytes);
+    }
+}
+
+/// The whole body. Its memory is taken before it comes.
+async fn read_body(context: &Context, mut opened: Opened) -> Result<Body<'_>> {
+    let mut body = Body {
+        context,
+        bytes: Vec::new(),
+        held_bytes: 0,
+    };
+    let told = opened.length.unwrap_or(0);
+    let mut wanted = usize::try_from(told).unwrap_or(usize::MAX);
+    while let Some(chunk) = opened.body.next().await {
+        let chunk = chunk?;
+        let length = body.bytes.len() + chunk.len();
+        if length > body.bytes.capacity() {
+            // One byte more than it may have is enough to know that it is too large.
+            wanted = wanted.max(length).min(MAX_PLAYLIST_BYTES + 1).max(length);
+            let more = wanted - body.bytes.capacity();
+            body.take(more as u64)?;
+            body.bytes.reserve_exact(wanted - body.bytes.len());
+            wanted = wanted.saturating_mul(2);
+        }
+        body.bytes.extend_from_slice(&chunk);
+        if body.bytes.len() > MAX_PLAYLIST_BYTES {
+            break;
         }
     }
+    Ok(body)
 }

@@ -20,9 +20,11 @@ mod piece;
 mod plan;
 mod put;
 mod rewrite;
+mod room;
 mod token;
 mod transcript;
 mod unpack;
+mod unzip;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -48,6 +50,7 @@ use documents::{Documents, ResourceList};
 use ladder::Ladder;
 use piece::{Landed, Piece};
 use plan::Loss;
+use room::Room;
 use token::Token;
 pub(super) use unpack::unpack;
 
@@ -148,8 +151,12 @@ pub(super) async fn carry(
     emit: &Emit,
 ) -> Result<Archived> {
     let mut names = Names::of(&job.key);
+    let mut room_bytes = 0;
     loop {
-        let context = Arc::new(Context::new(engine, job, allow_hosts, &names.key()));
+        let room = Room::open(&engine.budget, room_bytes).await?;
+        let context = Context::new(engine, job, allow_hosts, &names.key(), room);
+        let context = Arc::new(context);
+        let _end = CloseRoom(&context);
         match context.find(&names.key(), None).await? {
             UnderKey::Whole(archived) => return Ok(archived),
             UnderKey::Others => {
@@ -160,8 +167,23 @@ pub(super) async fn carry(
         }
         let progress = Progress::new(job.id, emit);
         let carried = carry_to(&context, url, ledger, &progress).await;
+        let wanted = carried.as_ref().err().and_then(room::wanted);
+        if let Some(bytes) = wanted.filter(|_| room_bytes < Room::most_bytes(&engine.budget)) {
+            tracing::debug!(job = %job.id, bytes, "waiting for memory for the playlists");
+            room_bytes = bytes.saturating_mul(2).max(room_bytes.saturating_mul(2));
+            continue;
+        }
         // What ended the whole attempt is told, not what else it met while it ended.
         return carried.map_err(|error| context.verdict().unwrap_or(error));
+    }
+}
+
+/// Pieces that are being dropped may know the room for a moment longer.
+struct CloseRoom<'a>(&'a Context);
+
+impl Drop for CloseRoom<'_> {
+    fn drop(&mut self) {
+        self.0.room.close();
     }
 }
 
@@ -175,7 +197,8 @@ pub(super) async fn carry_unnamed(
     ledger: &dyn Ledger,
     emit: &Emit,
 ) -> Option<Result<Archived>> {
-    let context = Context::new(engine, job, allow_hosts, &job.key);
+    let room = Room::empty(&engine.budget);
+    let context = Context::new(engine, job, allow_hosts, &job.key, room);
     let mut opened = context
         .open(url.expose(), false, &Token::default())
         .await
@@ -225,12 +248,15 @@ async fn carry_to(
             break;
         }
         context.begin_again();
+        let (bytes, references) = context.room.used();
+        context.room.forget_references(references);
         let Ok(again) = Ladder::read(context, url).await else {
             break;
         };
         let before = carried.landed.len();
         carried = carry_ladder(context, &again, ledger, progress).await?;
         ladder = again;
+        context.room.give_back(bytes);
         if carried.landed.len() <= before {
             break;
         }

@@ -320,7 +320,7 @@ impl Piece {
     }
 }
 
-fn stopped() -> Error {
+pub(super) fn stopped() -> Error {
     Error::transient(Class::Internal, "the attempt at the whole ladder has ended")
 }
 

@@ -8,13 +8,14 @@ use super::cipher::Decryption;
 use super::context::Context;
 use super::ladder::{Ladder, Sheet};
 use super::piece::{Landed, Piece};
+use super::room::PIECE_BYTES;
 use super::{HlsKeys, HlsSettings};
 use crate::error::{Class, Error, Result};
 use crate::signed_url::SignedUrl;
-use crate::source::hls::{Playlist, Reference, Role};
+use crate::source::hls::{MAX_REFERENCES, Playlist, Reference, Role};
 
 /// Files that one ladder may have.
-pub(super) const MAX_PIECES: usize = 200_000;
+pub(super) const MAX_PIECES: usize = MAX_REFERENCES;
 
 /// The attempts in which a piece that is not there (404) may still appear.
 const GONE_ATTEMPTS: u32 = 2;
@@ -166,6 +167,7 @@ pub(super) fn pieces(
                     format!("the playlists name more than {MAX_PIECES} files"),
                 ));
             }
+            context.take_room(PIECE_BYTES)?;
             let piece = Piece {
                 is_needed,
                 range_end: end,

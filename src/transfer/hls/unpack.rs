@@ -1,17 +1,17 @@
 //! A ZIP of playlists and segments, unpacked beside itself while it is read: nothing touches the disk.
 //!
-//! It is read a second time from its origin, after it was archived as it is. Names are kept, since the
+//! It is read from the bucket, after it was archived as it is: its URL may be dead by then. Names are kept, since the
 //! playlists inside point at them, but only names that are plain relative paths are taken.
 
-use std::sync::Arc;
-
-use futures::StreamExt;
+use bytes::Bytes;
+use futures::{Stream, stream};
 
 use super::context::Context;
 use super::documents::list_of;
 use super::piece::Landed;
 use super::put::{payload_of, put};
-use super::token::Token;
+use super::room::Room;
+use super::unzip::{self, Step};
 use crate::error::{Class, Error, Result};
 use crate::model::job::{Fingerprint, FinishedPart};
 use crate::model::{Archived, Job};
@@ -20,9 +20,8 @@ use crate::object::owned::{
 };
 use crate::object::{Condition, encode_crc64nvme};
 use crate::signed_url::SignedUrl;
-use crate::source::zip::{Event, ZipWalk};
+use crate::source::zip::{MAX_ENTRIES, told_entries};
 use crate::transfer::Engine;
-use crate::transfer::budget::Share;
 use crate::transfer::digest::ObjectDigest;
 use crate::transfer::names::Names;
 use crate::transfer::part::PartBuilder;
@@ -34,14 +33,13 @@ const MAX_PATH_BYTES: usize = 400;
 /// Names in the folder that tell of what is in it: an entry must not be taken for one of them.
 const OUR_NAMES: [&str; 2] = ["resources.json", "missing.json"];
 
-/// What an entry's inflated bytes are copied into between two waits.
-enum Step {
-    Begin(Vec<u8>),
-    Data(Vec<u8>),
-    End,
-}
+/// The end of an archive: its last record, which may have a comment (APPNOTE.TXT 4.3.16).
+const TAIL_BYTES: u64 = 22 + 65_535;
 
-/// Unpacks the archive behind `url`, which is archived under `zip`'s key, into a folder of the same name.
+/// Bytes of the archive that are asked of the bucket at once.
+const RANGE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Unpacks the archive that came from `url` and lies under `zip`'s key into a folder of the same name.
 pub(in crate::transfer) async fn unpack(
     engine: &Engine,
     job: &Job,
@@ -49,11 +47,16 @@ pub(in crate::transfer) async fn unpack(
     zip: &Archived,
     allow_hosts: &[String],
 ) -> Result<()> {
-    let context = Context::new(engine, job, allow_hosts, &zip.key);
+    let room = Room::empty(&engine.budget);
+    let context = Context::new(engine, job, allow_hosts, &zip.key, room);
     let list_key = format!("{}/resources.json", context.folder);
     if let UnderKey::Whole(_) = context.find(&list_key, None).await? {
         return Ok(());
     }
+    // All that it needs, at once: it waits for nothing more while it holds this.
+    let needed = engine.settings.part_size_bytes + RANGE_BYTES + unzip::WAITING_BYTES;
+    let needed = needed.min(engine.settings.memory_bytes);
+    let _share = engine.budget.take(needed).await?;
     let mut unpacking = Unpacking {
         context: &context,
         origin: url.expose(),
@@ -61,7 +64,7 @@ pub(in crate::transfer) async fn unpack(
         landed: Vec::new(),
         notes: Vec::new(),
     };
-    let ended = unpacking.run(url).await;
+    let ended = unpacking.run(zip).await;
     unpacking.abandon().await;
     ended.map_err(|error| match error.is_transient() {
         true => error,
@@ -95,40 +98,50 @@ struct Entry {
     digest: ObjectDigest,
     upload_id: Option<String>,
     parts: Vec<FinishedPart>,
-    _share: (Share, Share),
+}
+
+/// The archive as the bucket has it, range by range.
+fn packed<'a>(context: &'a Context, zip: &'a Archived) -> impl Stream<Item = Result<Bytes>> + 'a {
+    stream::try_unfold(0, move |start| async move {
+        let length = RANGE_BYTES.min(zip.size_bytes - start);
+        if length == 0 {
+            return Ok(None);
+        }
+        let bytes = read_range(context, zip, start, length).await?;
+        Ok(Some((bytes, start + length)))
+    })
+}
+
+async fn read_range(context: &Context, zip: &Archived, start: u64, length: u64) -> Result<Bytes> {
+    let objects = &context.engine.objects;
+    let mut tried = 0;
+    loop {
+        tried += 1;
+        let read = objects.get_range(&zip.key, zip.etag.as_deref(), start, length);
+        match read.await {
+            Err(error) if error.is_transient() && tried < TRIES => wait_after(tried).await,
+            ended => return ended,
+        }
+    }
 }
 
 impl Unpacking<'_> {
-    async fn run(&mut self, url: &SignedUrl) -> Result<()> {
-        let token = Arc::new(Token::default());
-        let mut opened = self.context.open(url.expose(), false, &token).await?;
-        let mut walk = ZipWalk::default();
-        while let Some(chunk) = opened.body.next().await {
-            let mut steps = Vec::new();
-            let mut note = |event: Event<'_>| {
-                steps.push(match event {
-                    Event::Begin(name) => Step::Begin(name.to_vec()),
-                    Event::Data(bytes) => Step::Data(bytes.to_vec()),
-                    Event::End => Step::End,
-                });
-            };
-            let walked = walk.feed(&chunk?, &mut note);
-            walked.map_err(|why| Error::new(Class::Corrupt, why))?;
-            if walk.is_encrypted() {
-                return Err(Error::new(Class::Refused, "it has encrypted entries"));
-            }
-            for step in steps {
+    async fn run(&mut self, zip: &Archived) -> Result<()> {
+        // Before any of them is written. Who told less than there are is found out on the way.
+        let length = zip.size_bytes.min(TAIL_BYTES);
+        let tail = read_range(self.context, zip, zip.size_bytes - length, length).await?;
+        if told_entries(&tail).is_some_and(|told| usize::from(told) > MAX_ENTRIES) {
+            return Err(unzip::too_many_entries());
+        }
+        let (send, mut steps) = unzip::steps();
+        let unzipping = unzip::unzip(packed(self.context, zip), send);
+        let taking = async {
+            while let Some(step) = steps.recv().await {
                 self.take(step).await?;
             }
-        }
-        match walk.finish() {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(Error::new(
-                Class::Refused,
-                "an entry tells its length only behind itself",
-            )),
-            Err(why) => Err(Error::transient(Class::Corrupt, why)),
-        }
+            Ok(())
+        };
+        tokio::try_join!(unzipping, taking).map(|((), ())| ())
     }
 
     async fn take(&mut self, step: Step) -> Result<()> {
@@ -148,14 +161,12 @@ impl Unpacking<'_> {
             self.notes.push(note);
             return Ok(());
         }
-        let part_bytes = self.context.engine.settings.part_size_bytes;
         self.open = Some(Entry {
             key: format!("{}/{path}", self.context.folder),
             part: PartBuilder::new(),
             digest: ObjectDigest::new(false),
             upload_id: None,
             parts: Vec::new(),
-            _share: self.context.take(part_bytes).await?,
         });
         Ok(())
     }

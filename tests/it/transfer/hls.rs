@@ -6,6 +6,7 @@ mod carried;
 mod decrypt;
 mod limits;
 mod live;
+mod memory;
 mod partial;
 mod play;
 mod troubles;

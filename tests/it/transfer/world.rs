@@ -553,6 +553,16 @@ impl ObjectStore for Scripted {
         self.store.get(key, max_bytes).await
     }
 
+    async fn get_range(
+        &self,
+        key: &str,
+        etag: Option<&str>,
+        start: u64,
+        length: u64,
+    ) -> Result<Bytes> {
+        self.store.get_range(key, etag, start, length).await
+    }
+
     async fn list_uploads(&self, prefix: &str) -> Result<Vec<ListedUpload>> {
         self.store.list_uploads(prefix).await
     }

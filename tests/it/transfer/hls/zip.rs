@@ -147,3 +147,44 @@ async fn names_of_our_own_documents_are_not_taken_by_entries() {
         recording_harvester::transfer::hls::resources(&*world.store, job.id, &job.key).await;
     assert_eq!(found.unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn a_zip_is_unpacked_though_its_url_has_died() {
+    // R18.
+    let world = World::new().await.with_hls(HlsSettings {
+        unpack: true,
+        ..HlsSettings::default()
+    });
+    let once = Behaviour {
+        valid_for_requests: Some(1),
+        ..Behaviour::default()
+    };
+    world.origin.serve("/hls.zip", zip_fixture(), once);
+    let job = zip_job(&world);
+    world.carry(&job).await.unwrap();
+    let keys = keys_of(&list(&world, "resources.json").await);
+    assert_eq!(keys.len(), 3);
+    assert_eq!(world.origin.requests("/hls.zip").len(), 1);
+}
+
+#[tokio::test]
+async fn a_zip_of_very_many_entries_is_kept_as_it_is() {
+    let world = World::new().await.with_hls(HlsSettings {
+        unpack: true,
+        ..HlsSettings::default()
+    });
+    let entries = "[(str(n),b'') for n in range(20001)]";
+    let Some(zip) = python_zip(entries, "") else {
+        return;
+    };
+    world
+        .origin
+        .serve("/hls.zip", zip.clone(), Behaviour::default());
+    let job = zip_job(&world);
+    let error = world.carry(&job).await.unwrap_err();
+    assert_eq!(error.class(), Class::Partial);
+    let message = error.full_message();
+    assert!(message.contains("more than 20000 entries"), "{message}");
+    let (kept, _) = world.object(&job.key).await.unwrap();
+    assert_eq!(kept, zip);
+}
