@@ -4,6 +4,7 @@
 mod bad_input;
 mod cli;
 mod deploy;
+mod garage;
 mod harness;
 mod house;
 mod ingest;

@@ -2,7 +2,7 @@
 
 mod door;
 mod engine;
-mod hls;
+pub mod hls;
 mod lanes;
 mod outage;
 mod refused;

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod binary;
 pub mod daily;
+pub mod garage;
 pub mod origin;
 pub mod s3;
 pub mod stores;

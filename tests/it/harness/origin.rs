@@ -206,8 +206,13 @@ impl TestOrigin {
 
     /// Serves `bytes` under `path`, which begins with a slash; forgets what was there.
     pub fn serve(&self, path: &str, bytes: impl Into<Vec<u8>>, behaviour: Behaviour) {
+        self.serve_shared(path, Arc::new(bytes.into()), behaviour);
+    }
+
+    /// The same with bytes that other paths may share.
+    pub fn serve_shared(&self, path: &str, bytes: Arc<Vec<u8>>, behaviour: Behaviour) {
         let page = Page {
-            bytes: Arc::new(bytes.into()),
+            bytes,
             behaviour,
             requests: 0,
             running: Arc::default(),

@@ -49,7 +49,7 @@ fn index() -> Value {
 }
 
 /// Serves a fixture under `/{name}/`.
-fn serve_fixture(origin: &TestOrigin, name: &str) {
+pub fn serve_fixture(origin: &TestOrigin, name: &str) {
     for file in index()[name]["files"].as_array().unwrap() {
         let file = file.as_str().unwrap();
         let bytes = std::fs::read(fixtures().join(name).join(file)).unwrap();
