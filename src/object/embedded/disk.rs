@@ -290,14 +290,30 @@ impl Disk {
         Ok(())
     }
 
+    /// A note that can't be read costs its own object only. It is put aside, so that the object's next write does not replace it, and
+    /// nothing that was staged is removed any more: it may be that object's content.
     fn recover(&self) -> io::Result<()> {
+        let mut is_damaged = false;
         for bucket in folder_names(&self.root)? {
             self.create_bucket(&bucket)?;
             let meta_folder = self.root.join(".meta").join(&bucket);
             for file in fs::read_dir(&meta_folder)? {
-                let entry: Entry = files::read_document(&file?.path())?;
-                self.recover_object(&bucket, entry)?;
+                let path = file?.path();
+                if path.extension().is_some_and(|end| end == DAMAGED) {
+                    is_damaged = true;
+                    continue;
+                }
+                match files::read_document(&path) {
+                    Ok(entry) => self.recover_object(&bucket, entry)?,
+                    Err(error) => {
+                        is_damaged = true;
+                        put_aside(&path, &error);
+                    }
+                }
             }
+        }
+        if is_damaged {
+            return Ok(());
         }
         for orphan in fs::read_dir(self.root.join(".staged"))? {
             let path = orphan?.path();
@@ -364,6 +380,21 @@ fn is_whole(placed: &Placed) -> bool {
 
 fn meta_name(key: &str) -> String {
     format!("{}.json", names::hash(key))
+}
+
+/// The ending of the name of a note that can't be read.
+const DAMAGED: &str = "damaged";
+
+fn put_aside(note: &Path, error: &io::Error) {
+    let aside = note.with_extension(format!("json.{DAMAGED}"));
+    tracing::error!(
+        %error, bucket_note = %note.display(),
+        "an object of the embedded archive is lost to its clients, since what is noted of it can't be read; its content \
+         may still lie in the bucket's folder"
+    );
+    if let Err(error) = fs::rename(note, &aside) {
+        tracing::warn!(%error, "failed to put it aside as {}", aside.display());
+    }
 }
 
 /// The buckets: folders whose name does not begin with a dot.

@@ -678,3 +678,41 @@ async fn buckets_are_made_listed_and_told_apart() {
         .unwrap();
     assert_eq!(other.key_count(), Some(0));
 }
+
+/// R22
+#[tokio::test]
+async fn a_damaged_note_costs_its_own_object_only() {
+    let parent = tempfile::tempdir().unwrap();
+    let root = parent.path().join("s3");
+    let server = start_embedded(&root).await;
+    let store = direct_store(&server).await;
+    put(&store, "r/first.txt", b"first").await;
+    server.stop().await;
+    let notes = root.join(".meta").join(BUCKET);
+    let note = std::fs::read_dir(&notes).unwrap().next().unwrap().unwrap();
+    std::fs::write(note.path(), b"{\"object\":").unwrap();
+    std::fs::write(root.join(".staged").join("somebodys"), b"content").unwrap();
+
+    for _ in 0..2 {
+        let server = start_embedded(&root).await;
+        let store = direct_store(&server).await;
+        put(&store, "r/second.txt", b"second").await;
+        assert!(store.head("r/first.txt").await.unwrap().is_none());
+        let (second, _) = store.get("r/second.txt", 100).await.unwrap().unwrap();
+        assert_eq!(&second[..], b"second");
+        server.stop().await;
+        assert_eq!(
+            std::fs::read(root.join(BUCKET).join("r/first.txt")).unwrap(),
+            b"first",
+            "the content is left for a person"
+        );
+        assert!(root.join(".staged").join("somebodys").exists());
+    }
+    // The object can be written again.
+    let server = start_embedded(&root).await;
+    let store = direct_store(&server).await;
+    put(&store, "r/first.txt", b"again").await;
+    let (first, _) = store.get("r/first.txt", 100).await.unwrap().unwrap();
+    assert_eq!(&first[..], b"again");
+    server.stop().await;
+}
