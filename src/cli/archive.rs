@@ -288,6 +288,9 @@ async fn record(house: &House, understood: Vec<Understood>, output: &Output) -> 
         if recorded.is_duplicate {
             output.note("this event was recorded before");
         }
+        if recorded.is_duplicate && recorded.recording_id.is_none() && named > 0 {
+            output.warn("what is known of it has left the store since (store.retention): the bucket has its manifest and report");
+        }
         let found = known_before(house, &recorded, named).await?;
         if !found.is_empty() {
             let ids = found.iter().map(|job| job.0).collect::<Vec<_>>();

@@ -31,7 +31,7 @@ pub(super) async fn list(args: ListArgs, mut context: Context) -> Result {
         states: args.states,
         provider: args.provider,
         since: args.since.map(|since| since.from(now)),
-        ids: Vec::new(),
+        ..Filter::default()
     };
     let records = match wire::existing_store(&context).await? {
         Some(store) => store.list(&filter).await?,

@@ -23,6 +23,7 @@ use crate::object::probe_key;
 use crate::server::admin::{self, Admin};
 use crate::server::listen::{self, HttpLimits};
 use crate::server::webhook::{self, BODY_TIMEOUT, COMMIT_TIMEOUT, Intake, WebhookSource};
+use crate::worker::purge;
 
 /// How long parts on their way may take after a signal: below the 30 s that Kubernetes waits.
 const GRACE: Duration = Duration::from_secs(25);
@@ -304,6 +305,12 @@ fn start_worker(
     if let Some(reconciler) = house.reconciler(&worker) {
         tasks.spawn(reconciler.run(shutdown.clone()));
     }
+    tasks.spawn(purge::keep(
+        house.store.clone(),
+        Arc::clone(&house.clock),
+        house.config.store.retention.map(|kept| kept.0),
+        shutdown.clone(),
+    ));
     let shutdown = shutdown.clone();
     tasks.spawn(async move { worker.run(shutdown).await });
     Ok(())

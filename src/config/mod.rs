@@ -331,4 +331,6 @@ impl Default for LimitsConfig {
 pub struct StoreConfig {
     /// `sqlite:PATH`; by default `harvester.db` under `data_dir`.
     pub url: Option<String>,
+    /// How long what is known of a sealed recording stays after its last change, such as `90d`; without it, for ever.
+    pub retention: Option<Interval>,
 }

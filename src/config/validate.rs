@@ -1,6 +1,7 @@
 //! What a configuration must hold beyond its types; each message names the key and what to set.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use secrecy::ExposeSecret;
 
@@ -15,6 +16,9 @@ pub const MIN_MEMORY_BYTES: u64 = 2 * 8 * 1024 * 1024;
 
 /// The largest object that S3 takes: 10,000 parts of 5 GiB.
 const MAX_OBJECT_BYTES: u64 = 10_000 * 5 * (1 << 30);
+
+/// A delivery that a provider repeats must still be known, and a loss must have been seen.
+const MIN_RETENTION: Duration = Duration::from_secs(7 * 86_400);
 
 /// More tasks than this gain nothing on one machine and would exhaust its descriptors.
 const MAX_AT_ONCE: u32 = 1024;
@@ -103,6 +107,12 @@ impl Config {
     }
 
     fn validate_store(&self) -> Result<()> {
+        let retention = self.store.retention;
+        if retention.is_some_and(|retention| retention.0 < MIN_RETENTION) {
+            return refuse(
+                "store.retention must be at least 7d: providers repeat deliveries for days",
+            );
+        }
         // The URL is not repeated: one day it may hold a password.
         match self.store.url.as_deref() {
             Some(url) if !url.starts_with("sqlite:") || url.trim_end_matches('/') == "sqlite:" => {

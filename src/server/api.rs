@@ -77,6 +77,9 @@ impl Wanted {
             states,
             provider,
             since: self.since()?,
+            after: self.after,
+            // One more than the page tells whether there is another.
+            limit: u32::try_from(self.limit() + 1).ok(),
             ids: Vec::new(),
         })
     }
@@ -170,14 +173,11 @@ async fn failures(
         false => within_time(admin.store.list(&filter)).await?,
     };
     let (failures, next) = wanted.page(rows, |record| record.id.0);
-    let mut provider_failures = within_time(admin.store.provider_failures(wanted.since()?)).await?;
-    provider_failures.retain(|loss| {
-        filter
-            .provider
-            .is_none_or(|provider| loss.recording.provider == provider)
-    });
-    provider_failures.truncate(wanted.limit());
     let limit = u32::try_from(wanted.limit()).unwrap_or(u32::MAX);
+    let losses = admin
+        .store
+        .provider_failures_of(filter.provider, wanted.since()?, Some(limit));
+    let provider_failures = within_time(losses).await?;
     let manifests = admin.store.overdue_manifests(admin.clock.now(), limit);
     let mut manifests = within_time(manifests).await?;
     manifests.retain(|manifest| {

@@ -29,6 +29,7 @@ pub mod sqlite;
 
 mod cure;
 mod intake;
+mod purge_sql;
 mod records;
 mod sql;
 mod stored;
@@ -120,7 +121,7 @@ pub trait JobStore: Send + Sync + 'static {
     async fn contents(&self, recording: RecordingId) -> Result<Option<RecordingContents>>;
 
     /// Notes that manifest and report of `generation` are in the bucket under these ETags. If the recording has
-    /// changed meanwhile it stays unsealed.
+    /// changed meanwhile it stays unsealed. What its events said is forgotten, since the bucket has it.
     async fn sealed(
         &self,
         recording: RecordingId,
@@ -139,16 +140,28 @@ pub trait JobStore: Send + Sync + 'static {
     async fn list(&self, filter: &Filter) -> Result<Vec<Record>>;
 
     /// Provider failures that match and that nothing has cured, oldest first.
-    async fn provider_failures(&self, since: Option<Timestamp>) -> Result<Vec<ProviderLoss>>;
+    async fn provider_failures(&self, since: Option<Timestamp>) -> Result<Vec<ProviderLoss>> {
+        self.provider_failures_of(None, since, None).await
+    }
+
+    /// As [`provider_failures`](JobStore::provider_failures), of `provider`, and at most `limit`.
+    async fn provider_failures_of(
+        &self,
+        provider: Option<Provider>,
+        since: Option<Timestamp>,
+        limit: Option<u32>,
+    ) -> Result<Vec<ProviderLoss>>;
 
     /// Events that match, oldest first, at most `limit`: what came in, without bodies.
     async fn events(&self, since: Option<Timestamp>, limit: u32) -> Result<Vec<EventRecord>>;
 
     /// Puts settled jobs that are not archived back to `pending`, due now, attempts from zero.
-    /// Answers with their records as they are after.
+    /// Answers with their records as they are after. Many are woken a few at a time, each few in a transaction of their own: after an
+    /// error some are awake, and the same call goes on.
     async fn retry(&self, selection: &Selection, now: Timestamp) -> Result<Vec<Record>>;
 
-    /// Cancels jobs that have not settled; a running one's lease is lost to its worker.
+    /// Cancels jobs that have not settled; a running one's lease is lost to its worker. In several transactions, as
+    /// [`retry`](JobStore::retry).
     async fn cancel(&self, ids: &[uuid::Uuid], now: Timestamp) -> Result<Vec<Record>>;
 
     /// What is known of the recordings of `source` with these keys: their jobs, and lookups that were answered.
@@ -166,6 +179,15 @@ pub trait JobStore: Send + Sync + 'static {
 
     /// Gives the walk back. After a whole one `reached` is up to when everything has been seen; it never goes back.
     async fn end_walk(&self, source: &str, holder: &str, reached: Option<Timestamp>) -> Result<()>;
+
+    /// Erases what is of no more use: the URLs of lost jobs that are dead, or were given up a month ago, and what events that carried
+    /// nothing said. With a `retention`, all rows of sealed recordings that have not changed for so long leave as well; of their
+    /// events the keys stay for 90 days more, so that a repeated delivery is known.
+    async fn purge(
+        &self,
+        now: Timestamp,
+        retention: Option<jiff::SignedDuration>,
+    ) -> Result<Purged>;
 
     /// How many jobs are in each state, and the earliest latest-start among the open ones.
     async fn stats(&self) -> Result<Stats>;
@@ -367,6 +389,23 @@ pub struct Filter {
     pub since: Option<Timestamp>,
     /// Only these jobs or recordings.
     pub ids: Vec<uuid::Uuid>,
+    /// Only jobs after this one, in the order of the list.
+    pub after: Option<uuid::Uuid>,
+    /// So many at most.
+    pub limit: Option<u32>,
+}
+
+/// What has left the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// URLs of lost jobs.
+    pub origins: u64,
+    /// Bodies of events without a recording.
+    pub bodies: u64,
+    /// Recordings with all that belonged to them.
+    pub recordings: u64,
+    /// Keys of events.
+    pub events: u64,
 }
 
 /// Which jobs to retry.

@@ -204,8 +204,6 @@ pub(super) const DUE_OF: &str = candidate_columns!(
      ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3"
 );
 
-pub(super) const RECORD_BY_ID: &str = records!("WHERE jobs.id = $1");
-
 /// A running job under its current lease.
 pub(super) const JOB_BY_LEASE: &str =
     job_columns!("WHERE j.id = $1 AND j.lease_token = $2 AND j.state = 'running'");
@@ -213,21 +211,26 @@ pub(super) const JOB_BY_LEASE: &str =
 pub(super) const JOBS_OF_RECORDING: &str =
     records!("WHERE jobs.recording_id = $1 ORDER BY jobs.name");
 
-/// `$1` states, `$2` provider, `$3` since; null: any.
+/// `$1` states, `$2` provider, `$3` since; null: any. After the id `$4`, at most `$5`. The pluses keep the planner from sorting
+/// all that match for the few of a page.
 pub(super) const LIST: &str = records!(
-    "WHERE ($1 IS NULL OR jobs.state IN (SELECT value FROM json_each($1)))
-     AND ($2 IS NULL OR r.provider = $2) AND ($3 IS NULL OR jobs.changed_at >= $3)
-     ORDER BY jobs.id"
+    "WHERE jobs.id > $4 AND ($1 IS NULL OR +jobs.state IN (SELECT value FROM json_each($1)))
+     AND ($2 IS NULL OR +r.provider = $2) AND ($3 IS NULL OR +jobs.changed_at >= $3)
+     ORDER BY jobs.id LIMIT $5"
 );
 
-/// As `LIST`, only of the jobs or recordings `$4`.
+/// As `LIST`, only of the jobs or recordings `$6`.
 pub(super) const LIST_OF: &str = records!(
-    "WHERE (jobs.id IN (SELECT value FROM json_each($4))
-        OR jobs.recording_id IN (SELECT value FROM json_each($4)))
+    "WHERE (jobs.id IN (SELECT value FROM json_each($6))
+        OR jobs.recording_id IN (SELECT value FROM json_each($6)))
+     AND jobs.id > $4
      AND ($1 IS NULL OR jobs.state IN (SELECT value FROM json_each($1)))
      AND ($2 IS NULL OR r.provider = $2) AND ($3 IS NULL OR jobs.changed_at >= $3)
-     ORDER BY jobs.id"
+     ORDER BY jobs.id LIMIT $5"
 );
+
+pub(super) const RECORDS_OF: &str =
+    records!("WHERE jobs.id IN (SELECT value FROM json_each($1)) ORDER BY jobs.id");
 
 pub(super) const UPLOAD_OWNERS: &str = "
 SELECT id, key, state, checkpoint FROM jobs
@@ -316,18 +319,32 @@ pub(super) const NEXT_DUE: &str = "
 SELECT (SELECT next_attempt_at FROM jobs INDEXED BY jobs_due WHERE state = 'pending' ORDER BY next_attempt_at LIMIT 1) AS pending,
     (SELECT min(lease_until) FROM jobs WHERE state = 'running') AS running";
 
-pub(super) const RETRY_JOB: &str = "
+/// Wakes those of the jobs `$1` that are in one of the states `$3`. The plus as in `DUE_OF`.
+pub(super) const RETRY_JOBS: &str = "
 UPDATE jobs SET state = 'pending', next_attempt_at = $2, attempts = 0, first_attempt_at = NULL,
     unsettled_leases = 0, has_fresh_origin = 0, class = NULL, message = NULL, changed_at = $2
-WHERE id = $1";
+WHERE id IN (SELECT value FROM json_each($1)) AND +state IN (SELECT value FROM json_each($3))
+RETURNING id, recording_id";
+
+/// Cancels those of the jobs `$1` that are open.
+pub(super) const CANCEL_JOBS: &str = "
+UPDATE jobs SET state = 'cancelled', class = NULL, message = $3,
+    lease_until = NULL, leased_by = NULL, unsettled_leases = 0, changed_at = $2
+WHERE id IN (SELECT value FROM json_each($1)) AND +state IN ('pending', 'running')
+RETURNING id, recording_id";
+
+/// So many jobs more are open of each of these `[recording, count]`; fewer when it is negative.
+pub(super) const COUNT_OPEN: &str = "
+UPDATE recordings SET generation = generation + 1, open_jobs = max(0, open_jobs + (done.value ->> 1))
+FROM jsonb_each($1) AS done WHERE recordings.id = done.value ->> 0";
 
 /// Jobs that `retry` may wake, by class; null: any that failed or expired.
 pub(super) const LOST_IDS: &str = "
-SELECT id, recording_id, state FROM jobs WHERE state IN ('failed', 'expired') AND ($1 IS NULL OR class = $1) ORDER BY id";
+SELECT id FROM jobs WHERE state IN ('failed', 'expired') AND ($1 IS NULL OR class = $1) ORDER BY id";
 
 /// Jobs named by their own or their recording's id.
 pub(super) const IDS_OF: &str = "
-SELECT id, recording_id, state FROM jobs WHERE id IN (SELECT value FROM json_each($1))
+SELECT id FROM jobs WHERE id IN (SELECT value FROM json_each($1))
     OR recording_id IN (SELECT value FROM json_each($1)) ORDER BY id";
 
 pub(super) const UNSEALED: &str = "
@@ -376,7 +393,8 @@ FROM provider_failures f WHERE f.recording_id = $1 AND f.withdrawn_at IS NULL OR
 pub(super) const FAILURES: &str = "
 SELECT f.class, f.code, f.message, f.event_name, f.at, r.*
 FROM provider_failures f JOIN recordings r ON r.id = f.recording_id
-WHERE f.withdrawn_at IS NULL AND ($1 IS NULL OR f.received_at >= $1) ORDER BY f.id";
+WHERE f.withdrawn_at IS NULL AND ($1 IS NULL OR f.received_at >= $1) AND ($2 IS NULL OR r.provider = $2)
+ORDER BY f.id LIMIT $3";
 
 /// Ids begin with the time of receipt, so their index is one of that too.
 pub(super) const EVENTS: &str = "

@@ -31,6 +31,7 @@ mod document;
 mod lease;
 mod lookup;
 mod pace;
+pub mod purge;
 pub mod reconcile;
 mod seal;
 mod settle;

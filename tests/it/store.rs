@@ -7,6 +7,7 @@ mod intake;
 mod leases;
 mod migration;
 mod operator;
+mod purge;
 mod random;
 mod sealing;
 mod sqlite;

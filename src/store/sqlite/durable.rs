@@ -178,7 +178,7 @@ impl Refusal {
         }
     }
 
-    fn set_if_final(&self, failure: &BatchFailure) {
+    pub(super) fn set_if_final(&self, failure: &BatchFailure) {
         let (sender, note) = &*self.0;
         let is_first = failure.is_final && sender.borrow().is_none();
         if is_first {

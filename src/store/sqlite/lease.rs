@@ -8,7 +8,7 @@ use super::rows;
 use super::settle::give_up;
 use crate::error::{Class, Error, Result};
 use crate::model::artifact::is_small;
-use crate::model::{Artifact, Checkpoint, JobId, Lease, Record, RecordingId, State};
+use crate::model::{Artifact, Checkpoint, JobId, Lease, RecordingId, State};
 use crate::store::stored::{clean, from_origin, length, millis, to_json};
 use crate::store::{Claim, Claimed, Written, sql};
 
@@ -256,7 +256,6 @@ pub(super) async fn pause(
 /// What a change means for the number of a recording's open jobs.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Open {
-    OneMore,
     AsMany,
     OneLess,
 }
@@ -268,7 +267,6 @@ pub(super) async fn touch(
     open: Open,
 ) -> Result<()> {
     let change: i64 = match open {
-        Open::OneMore => 1,
         Open::AsMany => 0,
         Open::OneLess => -1,
     };
@@ -287,15 +285,6 @@ pub(super) fn check_move(from: State, to: State) -> Result<()> {
     Err(Error::internal(format!(
         "move a job from {from} to {to}: there is no such move"
     )))
-}
-
-/// A job's record.
-pub(super) async fn record_of(conn: &mut SqliteConnection, job: JobId) -> Result<Record> {
-    let query = sqlx::query(sql::RECORD_BY_ID).bind(job.to_string());
-    let row = rows::optional(conn, query).await?;
-    let row =
-        row.ok_or_else(|| crate::store::stored::damaged(format!("job {job} is not there")))?;
-    rows::record(&row)
 }
 
 /// The row of a running job under its current lease.

@@ -4,16 +4,18 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sqlx::SqlitePool;
 
 use super::{
-    Claim, Claimed, EventRecord, Filter, JobStore, KnownArtifact, NewEvent, ProviderLoss, Recorded,
-    Sealable, Selection, Stats, UploadOwner, WalkTurn, Written, sql,
+    Claim, Claimed, EventRecord, Filter, JobStore, KnownArtifact, NewEvent, ProviderLoss, Purged,
+    Recorded, Sealable, Selection, Stats, UploadOwner, WalkTurn, Written,
 };
 use crate::error::{Class, Error, Result};
 use crate::model::manifest::{OverdueManifest, RecordingContents};
-use crate::model::{Artifact, Checkpoint, EventId, JobId, Lease, Outcome, Record, RecordingId};
+use crate::model::{
+    Artifact, Checkpoint, EventId, JobId, Lease, Outcome, Provider, Record, RecordingId,
+};
 use archive::Settlement;
 use writer::Writer;
 
@@ -32,6 +34,7 @@ mod open;
 mod operate;
 #[cfg(test)]
 mod plans;
+mod purge;
 mod read;
 mod record;
 mod rows;
@@ -131,7 +134,7 @@ impl SqliteStore {
         open::beside(&self.path, ".seats")
     }
 
-    /// The body of an event, byte for byte.
+    /// The body of an event, byte for byte; `None` when it is not kept any more.
     pub async fn raw_event(&self, event: EventId) -> Result<Option<Bytes>> {
         read::raw_event(&self.readers, event).await
     }
@@ -278,14 +281,13 @@ impl JobStore for SqliteStore {
         let report_etag = report_etag.map(str::to_owned);
         self.writer
             .write(move |conn| {
-                Box::pin(async move {
-                    let query = sqlx::query(sql::SEALED)
-                        .bind(recording.to_string())
-                        .bind(generation)
-                        .bind(manifest_etag)
-                        .bind(report_etag);
-                    rows::execute(conn, query).await.map(drop)
-                })
+                Box::pin(seal::sealed(
+                    conn,
+                    recording,
+                    generation,
+                    manifest_etag,
+                    report_etag,
+                ))
             })
             .await
     }
@@ -302,8 +304,13 @@ impl JobStore for SqliteStore {
         read::list(&self.readers, filter).await
     }
 
-    async fn provider_failures(&self, since: Option<Timestamp>) -> Result<Vec<ProviderLoss>> {
-        read::provider_failures(&self.readers, since).await
+    async fn provider_failures_of(
+        &self,
+        provider: Option<Provider>,
+        since: Option<Timestamp>,
+        limit: Option<u32>,
+    ) -> Result<Vec<ProviderLoss>> {
+        read::provider_failures(&self.readers, provider, since, limit).await
     }
 
     async fn events(&self, since: Option<Timestamp>, limit: u32) -> Result<Vec<EventRecord>> {
@@ -311,17 +318,30 @@ impl JobStore for SqliteStore {
     }
 
     async fn retry(&self, selection: &Selection, now: Timestamp) -> Result<Vec<Record>> {
-        let selection = selection.clone();
-        self.writer
-            .write(move |conn| Box::pin(operate::retry(conn, selection, now)))
-            .await
+        let states = operate::woken_states(selection);
+        let jobs = operate::selected(&self.readers, selection).await?;
+        let mut records = Vec::new();
+        for chunk in jobs.chunks(operate::CHUNK) {
+            let chunk = chunk.to_vec();
+            let woken = self
+                .writer
+                .write(move |conn| Box::pin(operate::retry(conn, chunk, states, now)));
+            records.extend(woken.await?);
+        }
+        Ok(records)
     }
 
     async fn cancel(&self, ids: &[uuid::Uuid], now: Timestamp) -> Result<Vec<Record>> {
-        let ids = ids.to_vec();
-        self.writer
-            .write(move |conn| Box::pin(operate::cancel(conn, ids, now)))
-            .await
+        let jobs = operate::named(&self.readers, ids).await?;
+        let mut records = Vec::new();
+        for chunk in jobs.chunks(operate::CHUNK) {
+            let chunk = chunk.to_vec();
+            let cancelled = self
+                .writer
+                .write(move |conn| Box::pin(operate::cancel(conn, chunk, now)));
+            records.extend(cancelled.await?);
+        }
+        Ok(records)
     }
 
     async fn known(&self, source: &str, recording_keys: &[String]) -> Result<Vec<KnownArtifact>> {
@@ -350,6 +370,15 @@ impl JobStore for SqliteStore {
                 Box::pin(async move { walk::end(conn, &source, &holder, reached).await })
             })
             .await
+    }
+
+    async fn purge(&self, now: Timestamp, retention: Option<SignedDuration>) -> Result<Purged> {
+        let purge = purge::Purge {
+            readers: &self.readers,
+            writer: &self.writer,
+            now,
+        };
+        purge.run(retention).await
     }
 
     async fn stats(&self) -> Result<Stats> {

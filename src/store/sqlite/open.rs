@@ -40,7 +40,7 @@ const WRITER_CACHE_KIB: u32 = 16 * 1024;
 
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-const MIGRATIONS: [(i64, &str, &str); 4] = [
+const MIGRATIONS: [(i64, &str, &str); 5] = [
     (
         1,
         "events recordings jobs",
@@ -60,6 +60,11 @@ const MIGRATIONS: [(i64, &str, &str); 4] = [
         8,
         "sealing waits",
         include_str!("../migrations/sqlite/0008_sealing_waits.sql"),
+    ),
+    (
+        13,
+        "purge",
+        include_str!("../migrations/sqlite/0013_purge.sql"),
     ),
 ];
 
@@ -120,6 +125,8 @@ fn connect_options(path: &Path, options: &SqliteOptions) -> SqliteConnectOptions
         .pragma("wal_autocheckpoint", wal::TOO_LONG_WAL_PAGES.to_string())
         // What a savepoint would roll back goes to a file in the temporary folder otherwise, once per batch.
         .pragma("temp_store", "MEMORY")
+        // What is erased must not stay readable in a free page.
+        .pragma("secure_delete", "ON")
         .row_buffer_size(1024)
         .disable_statement_logging();
     if let Some(pages) = options.max_pages {

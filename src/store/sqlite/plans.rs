@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, SqliteConnection};
 
 use super::SqliteStore;
-use crate::store::sql;
+use crate::store::{purge_sql, sql};
 
 async fn plan(conn: &mut SqliteConnection, statement: &str) -> String {
     let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
@@ -40,6 +40,15 @@ async fn frequent_statements_neither_scan_nor_sort() {
         (sql::TOUCH_RECORDING, "sqlite_autoindex_recordings_1"),
         (sql::EVENTS_OF_RECORDING, "events_by_recording"),
         (sql::LIST_OF, "sqlite_autoindex_jobs_1"),
+        (sql::LIST, "sqlite_autoindex_jobs_1"),
+        (sql::RETRY_JOBS, "sqlite_autoindex_jobs_1"),
+        (sql::CANCEL_JOBS, "sqlite_autoindex_jobs_1"),
+        (sql::COUNT_OPEN, "sqlite_autoindex_recordings_1"),
+        (purge_sql::FORGET_BODIES_OF, "events_by_recording"),
+        (purge_sql::PURGEABLE, "sqlite_autoindex_recordings_1"),
+        (purge_sql::PURGEABLE_OF, "sqlite_autoindex_recordings_1"),
+        (purge_sql::FORGET_BODIES, "events_with_body"),
+        (purge_sql::FORGET_EVENTS, "sqlite_autoindex_events_1"),
         (sql::DUE_OF, "sqlite_autoindex_jobs_1"),
         (sql::LEASE_JOBS, "sqlite_autoindex_jobs_1"),
         (sql::LEASE_JOBS, "sqlite_autoindex_recordings_1"),
@@ -55,6 +64,7 @@ async fn frequent_statements_neither_scan_nor_sort() {
                     "CONSTANT ROW",
                     "recordings_unsealed",
                     "provider_failures_open",
+                    "events_with_body",
                     "jobs_due",
                     "first_ones",
                     "SCAN due",
@@ -73,6 +83,7 @@ async fn frequent_statements_neither_scan_nor_sort() {
         sql::DUE,
         sql::UNSEALED,
         sql::SEALABLE,
+        sql::LIST,
         sql::NEXT_DUE,
         sql::LEAST_LATEST_START,
     ] {

@@ -99,7 +99,9 @@ pub(super) async fn list(pool: &SqlitePool, filter: &Filter) -> Result<Vec<Recor
     let mut query = sqlx::query(statement)
         .bind(states)
         .bind(filter.provider.map(Provider::as_str))
-        .bind(filter.since.map(millis));
+        .bind(filter.since.map(millis))
+        .bind(filter.after.map(|id| id.to_string()).unwrap_or_default())
+        .bind(filter.limit.map_or(-1, i64::from));
     if !filter.ids.is_empty() {
         query = query.bind(to_json(&filter.ids)?);
     }
@@ -109,9 +111,14 @@ pub(super) async fn list(pool: &SqlitePool, filter: &Filter) -> Result<Vec<Recor
 
 pub(super) async fn provider_failures(
     pool: &SqlitePool,
+    provider: Option<Provider>,
     since: Option<Timestamp>,
+    limit: Option<u32>,
 ) -> Result<Vec<ProviderLoss>> {
-    let query = sqlx::query(sql::FAILURES).bind(since.map(millis));
+    let query = sqlx::query(sql::FAILURES)
+        .bind(since.map(millis))
+        .bind(provider.map(Provider::as_str))
+        .bind(limit.map_or(-1, i64::from));
     let found = rows::all(&mut *reader(pool).await?, query).await?;
     Ok(rows::readable(&found, |row| {
         Ok(ProviderLoss {
@@ -148,14 +155,18 @@ pub(super) async fn events(
 pub(super) async fn raw_event(pool: &SqlitePool, event: EventId) -> Result<Option<Bytes>> {
     let query = sqlx::query(sql::RAW_EVENT).bind(event.to_string());
     let row = rows::optional(&mut *reader(pool).await?, query).await?;
-    row.map(|row| rows::raw(&row)).transpose()
+    let raw = row.map(|row| rows::raw(&row)).transpose()?;
+    // A body is never empty: that one has been forgotten.
+    Ok(raw.filter(|raw| !raw.is_empty()))
 }
 
 /// The body of the event that announced `job`.
 pub(super) async fn announcing_event(pool: &SqlitePool, job: JobId) -> Result<Option<Bytes>> {
     let query = sqlx::query(sql::ANNOUNCING_EVENT).bind(job.to_string());
     let row = rows::optional(&mut *reader(pool).await?, query).await?;
-    row.map(|row| rows::raw(&row)).transpose()
+    let raw = row.map(|row| rows::raw(&row)).transpose()?;
+    // A body is never empty: that one has been forgotten.
+    Ok(raw.filter(|raw| !raw.is_empty()))
 }
 
 pub(super) async fn stats(pool: &SqlitePool) -> Result<Stats> {

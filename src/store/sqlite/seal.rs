@@ -8,8 +8,9 @@ use super::rows;
 use crate::error::{Class, Result};
 use crate::model::RecordingId;
 use crate::model::manifest::OverdueManifest;
+use crate::signed_url::redact_json;
 use crate::store::stored::{clean, millis, to_json};
-use crate::store::{Sealable, sql};
+use crate::store::{Sealable, purge_sql, sql};
 
 /// Longer than any wait that is ever written: a manifest that is due later was put off by another clock.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(1);
@@ -52,6 +53,42 @@ pub(super) async fn sealable(
     });
     due.truncate(limit as usize);
     Ok(due)
+}
+
+/// Notes that a recording is sealed, and forgets what its events said: that is in the bucket now. Of an event that is not (its
+/// own artifact was lost, and may be retried) the redacted text is kept.
+pub(super) async fn sealed(
+    conn: &mut SqliteConnection,
+    recording: RecordingId,
+    generation: i64,
+    manifest_etag: Option<String>,
+    report_etag: Option<String>,
+) -> Result<()> {
+    let query = sqlx::query(sql::SEALED)
+        .bind(recording.to_string())
+        .bind(generation)
+        .bind(manifest_etag)
+        .bind(report_etag);
+    if rows::execute(conn, query).await?.rows_affected() == 0 {
+        return Ok(());
+    }
+    let of = |statement| sqlx::query(statement).bind(recording.to_string());
+    rows::execute(conn, of(purge_sql::FORGET_BODIES_OF)).await?;
+    for row in rows::all(conn, of(purge_sql::BODIES_OF)).await? {
+        let raw = rows::raw(&row)?;
+        let redacted = serde_json::from_slice(&raw).ok().map(|mut value| {
+            redact_json(&mut value);
+            value.to_string()
+        });
+        // What is no JSON can't be archived either.
+        let text = redacted.unwrap_or_default();
+        if text.as_bytes() != &*raw {
+            let id: &str = rows::get(&row, "id")?;
+            let query = sqlx::query(purge_sql::REPLACE_BODY).bind(id).bind(text);
+            rows::execute(conn, query).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Notes a failure to write a manifest.

@@ -11,9 +11,11 @@
 //! on when there is space; after a failed sync nothing is certain, and the writer refuses all
 //! that follows until the process starts anew.
 
+use std::time::Duration;
+
 use futures::future::BoxFuture;
 use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{Connection as _, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 
@@ -56,6 +58,7 @@ pub(super) struct Writer {
     sender: mpsc::WeakSender<Command>,
     task: Mutex<JoinSet<()>>,
     refusal: Refusal,
+    options: SqliteConnectOptions,
 }
 
 impl Writer {
@@ -70,12 +73,13 @@ impl Writer {
         let mut task = JoinSet::new();
         let durable = Durable::new(syncs, note);
         let refusal = durable.refusal().clone();
-        task.spawn(run(conn, options, receiver, durable));
+        task.spawn(run(conn, options.clone(), receiver, durable));
         Writer {
             sender: sender.downgrade(),
             commands: Mutex::new(Some(sender)),
             task: Mutex::new(task),
             refusal,
+            options,
         }
     }
 
@@ -110,6 +114,24 @@ impl Writer {
         let order = Order::new(work, answer);
         self.send(Command::Work(Box::new(order))).await?;
         answered.await.map_err(|_| gone())?
+    }
+
+    /// Copies the WAL into the database and empties it, if nobody reads or writes just now.
+    pub(super) async fn copy_wal(&self) -> Result<()> {
+        let options = self.options.clone().busy_timeout(Duration::ZERO);
+        let mut conn = options.connect().await.map_err(failed)?;
+        let copied = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)")
+            .execute(&mut conn)
+            .await;
+        match copied {
+            Err(cause) if error::is_failed_sync(&cause) => {
+                let failure = BatchFailure::of(failed(cause));
+                self.refusal.set_if_final(&failure);
+                Err(failure.to_error())
+            }
+            // Others are at it; the WAL is copied now and then in any case.
+            _ => conn.close().await.map_err(failed),
+        }
     }
 
     /// Writes what waits, closes the connection and ends the task.

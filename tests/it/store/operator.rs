@@ -1,7 +1,7 @@
 //! An operator's words: list, retry, cancel.
 
 use recording_harvester::error::Class;
-use recording_harvester::model::State;
+use recording_harvester::model::{Artifact, Origin, State};
 use recording_harvester::store::{Filter, Selection, Written};
 
 use super::build::*;
@@ -11,6 +11,8 @@ on_every_backend! {
     retry_wakes_what_its_selection_names,
     cancel_ends_open_jobs_and_takes_the_lease_away,
     lists_and_events_filter,
+    pages_of_a_list_follow_each_other,
+    a_webhook_gets_in_while_thousands_are_retried_or_cancelled,
 }
 
 async fn retry_wakes_what_its_selection_names(backend: &dyn Backend) {
@@ -181,4 +183,77 @@ async fn lists_and_events_filter(backend: &dyn Backend) {
     let stats = store.stats().await.unwrap();
     assert_eq!(stats.jobs[..2], [(State::Pending, 5), (State::Running, 1)]);
     assert!(stats.least_latest_start.is_some());
+}
+
+/// R21
+async fn pages_of_a_list_follow_each_other(backend: &dyn Backend) {
+    let store = backend.open().await;
+    for number in 0..5 {
+        let name = format!("e{number}");
+        store
+            .record(event(&name, &name).received(number))
+            .await
+            .unwrap();
+    }
+    let all: Vec<_> = records(&*store).await;
+    let ids: Vec<_> = all.iter().map(|record| record.id.0).collect();
+    let mut pages = Vec::new();
+    let mut filter = Filter {
+        limit: Some(2),
+        ids: Vec::new(),
+        ..Filter::default()
+    };
+    loop {
+        let page = store.list(&filter).await.unwrap();
+        assert!(page.len() <= 2);
+        let Some(last) = page.last() else { break };
+        filter.after = Some(last.id.0);
+        pages.extend(page.into_iter().map(|record| record.id.0));
+    }
+    assert_eq!(pages, ids);
+    let of = Filter {
+        ids: all.iter().map(|record| record.recording_id.0).collect(),
+        after: Some(ids[1]),
+        limit: Some(1),
+        ..Filter::default()
+    };
+    assert_eq!(store.list(&of).await.unwrap()[0].id.0, ids[2]);
+}
+
+/// R21
+async fn a_webhook_gets_in_while_thousands_are_retried_or_cancelled(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let lost = |number: usize| Artifact {
+        identity: format!("lost:{number}"),
+        name: format!("lost-{number}.mp4"),
+        origin: Origin::Unusable(Class::Gone, "gone".to_owned()),
+        ..video("v", None)
+    };
+    let new = (0..2000).fold(event("e1", "r1"), |new, number| new.with(lost(number)));
+    let recording = store
+        .record(new.received(0))
+        .await
+        .unwrap()
+        .recording_id
+        .unwrap();
+    let mut retrying = std::pin::pin!(store.retry(&Selection::All, at(1)));
+    assert!(futures::poll!(&mut retrying).is_pending());
+    tokio::select! {
+        biased;
+        _ = &mut retrying => panic!("the webhook had to wait for all of them"),
+        recorded = store.record(event("e2", "r2").received(2)) => assert!(!recorded.unwrap().is_duplicate),
+    }
+    assert_eq!(retrying.await.unwrap().len(), 2000);
+    assert_eq!(open_jobs(&*store).await, 2002);
+
+    let ids = [recording.0];
+    let mut cancelling = std::pin::pin!(store.cancel(&ids, at(3)));
+    assert!(futures::poll!(&mut cancelling).is_pending());
+    tokio::select! {
+        biased;
+        _ = &mut cancelling => panic!("the webhook had to wait for all of them"),
+        recorded = store.record(event("e3", "r3").received(4)) => assert!(!recorded.unwrap().is_duplicate),
+    }
+    assert_eq!(cancelling.await.unwrap().len(), 2001, "its own event too");
+    assert_eq!(store.unsealed(9).await.unwrap(), [recording]);
 }
