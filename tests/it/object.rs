@@ -9,3 +9,4 @@ mod moto;
 mod options;
 mod private;
 mod probe;
+mod signing;

@@ -15,11 +15,13 @@ use crate::object::{ChecksumSupport, Payload, encode_crc64nvme};
 /// The header of a CRC64NVME, in a request and in its answer.
 pub(super) const CRC64NVME: &str = "x-amz-checksum-crc64nvme";
 
-/// What goes along with a payload; one of the two.
+/// What goes along with a payload: one of the first two, and the third where the signature has to cover it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Checksum {
     pub(super) crc64nvme: Option<String>,
     pub(super) md5: Option<String>,
+    /// In hex.
+    pub(super) sha256: Option<String>,
 }
 
 impl Checksum {
@@ -59,10 +61,12 @@ impl S3Store {
         payload: &Payload,
         uses_crc64nvme: bool,
     ) -> Result<Checksum> {
+        let sha256 = self.sha256_to_sign(payload).await?;
         if uses_crc64nvme {
             return Ok(Checksum {
                 crc64nvme: Some(encode_crc64nvme(payload.crc64nvme)),
                 md5: None,
+                sha256,
             });
         }
         let chunks = Arc::clone(&payload.chunks);
@@ -77,6 +81,7 @@ impl S3Store {
         Ok(Checksum {
             crc64nvme: None,
             md5: Some(STANDARD.encode(digest)),
+            sha256,
         })
     }
 }

@@ -21,6 +21,7 @@ use url::Url;
 use super::S3Settings;
 use super::classify::chain;
 use super::direct::{Direct, HttpClient};
+use super::signed::is_exposed;
 use crate::error::{Class, Error, Result};
 use crate::http1;
 
@@ -36,8 +37,8 @@ const STALL_GRACE: Duration = Duration::from_secs(30);
 /// S3-compatible stores mostly ignore the region, but a signature has to name one.
 const REGION_OF_ENDPOINTS: &str = "us-east-1";
 
-/// The SDK's client, and the same calls without it where that is possible.
-pub(super) async fn client(settings: &S3Settings) -> Result<(Client, Option<Direct>)> {
+/// The SDK's client, the same calls without it where that is possible, and whether what is sent is exposed on its way.
+pub(super) async fn client(settings: &S3Settings) -> Result<(Client, Option<Direct>, bool)> {
     let shared = loader(settings)?.load().await;
     if shared.region().is_none() {
         return Err(Error::new(
@@ -72,9 +73,14 @@ pub(super) async fn client(settings: &S3Settings) -> Result<(Client, Option<Dire
         Some(http) => Direct::learn(&client, &settings.bucket, credentials, http).await,
         None => None,
     };
+    // The environment may name another endpoint than the settings.
+    let base = direct.as_ref().map(Direct::base);
+    let is_exposed = base
+        .or(settings.endpoint.as_deref())
+        .is_some_and(is_exposed);
     // Through a proxy the SDK knows the way.
     let direct = direct.filter(|direct| is_loopback || !has_proxy(direct.base()));
-    Ok((client, direct))
+    Ok((client, direct, is_exposed))
 }
 
 /// For the calls that are made without the SDK. The bucket is named by the configuration and nobody else, so no guard is
@@ -136,7 +142,7 @@ fn region(settings: &S3Settings) -> RegionProviderChain {
     }
 }
 
-fn is_plain_loopback(url: &Url) -> bool {
+pub(super) fn is_plain_loopback(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
     let is_loopback = host == "localhost" || address.is_ok_and(|ip| ip.is_loopback());

@@ -79,6 +79,8 @@ pub(super) struct Call<'a> {
     /// Names in lower case.
     pub(super) headers: Vec<(String, String)>,
     pub(super) payload: Option<&'a Payload>,
+    /// Of the payload, in hex, where the signature has to cover that.
+    pub(super) sha256: Option<String>,
     /// How long it may take.
     pub(super) limit: Duration,
 }
@@ -232,8 +234,9 @@ impl Direct {
             .headers
             .iter()
             .map(|(name, value)| (name.as_str(), value.as_str()));
-        // The checksum that goes along is what the store checks the content by.
-        let body = SignableBody::UnsignedPayload;
+        // Else the checksum that goes along is what the store checks the content by.
+        let sha256 = call.sha256.clone();
+        let body = sha256.map_or(SignableBody::UnsignedPayload, SignableBody::Precomputed);
         let request = SignableRequest::new(call.method.as_str(), url, headers, body).ok()?;
         let (instructions, _) = sign(request, &params).ok()?.into_parts();
         let (signed, _) = instructions.into_parts();

@@ -14,6 +14,7 @@ mod direct;
 mod options;
 mod probe;
 mod read;
+mod signed;
 mod write;
 
 use std::sync::{Arc, OnceLock};
@@ -73,6 +74,8 @@ pub struct S3Settings {
 pub struct S3Store {
     client: Client,
     direct: Option<Direct>,
+    /// Whether somebody on the way to the store could change what is sent.
+    is_exposed: bool,
     bucket: String,
     slowest_bytes_per_second: u64,
     attempt_limit: Duration,
@@ -100,10 +103,11 @@ impl S3Store {
     /// # Errors
     /// `upload_denied` when no credentials or region can be found.
     pub async fn connect(settings: S3Settings) -> Result<S3Store> {
-        let (client, direct) = connect::client(&settings).await?;
+        let (client, direct, is_exposed) = connect::client(&settings).await?;
         Ok(S3Store {
             client,
             direct,
+            is_exposed,
             bucket: settings.bucket,
             slowest_bytes_per_second: settings.slowest_bytes_per_second.max(1),
             attempt_limit: DEFAULT_ATTEMPT_LIMIT,

@@ -27,6 +27,7 @@ impl S3Store {
             query: &[],
             headers: vec![("x-amz-checksum-mode".to_owned(), "ENABLED".to_owned())],
             payload: None,
+            sha256: None,
             limit: self.limit_for(0),
         };
         let left = match self.send(call).await {

@@ -17,6 +17,7 @@ use super::condition::{Failed, conditional_end, headers};
 use super::connect::SDK_ATTEMPTS;
 use super::direct::{self, Answer, Left, METADATA, text};
 use super::read::unquoted;
+use super::signed::Signed;
 use super::{S3Store, body, on};
 use crate::error::{Class, Error, Result};
 use crate::model::job::FinishedPart;
@@ -99,6 +100,7 @@ impl S3Store {
             .body(body::stream(payload))
             .customize()
             .config_override(repeated(self.limit_for(payload.size_bytes), left))
+            .interceptor(Signed(checksum.sha256.clone()))
             .send()
             .await;
         match sent {
@@ -135,6 +137,7 @@ impl S3Store {
             query: &[],
             headers: direct::some(named).into_iter().chain(metadata).collect(),
             payload: Some(payload),
+            sha256: checksum.sha256.clone(),
             limit: self.limit_for(payload.size_bytes),
         }
     }
@@ -227,6 +230,7 @@ impl S3Store {
             query: &[("partNumber", &part_text), ("uploadId", upload_id)],
             headers: direct::some(checksum.named()),
             payload: Some(payload),
+            sha256: checksum.sha256.clone(),
             limit: self.limit_for(payload.size_bytes),
         };
         let finished = |etag| FinishedPart {
@@ -259,6 +263,7 @@ impl S3Store {
             .body(body::stream(payload))
             .customize()
             .config_override(repeated(self.limit_for(payload.size_bytes), left))
+            .interceptor(Signed(checksum.sha256.clone()))
             .send()
             .await
             .map_err(|error| Failed {
