@@ -10,13 +10,15 @@ use jiff::civil::Date;
 use super::recording::{Provider, Recording};
 use crate::error::{Error, Result};
 
-/// The template when the configuration names none.
-pub const DEFAULT_TEMPLATE: &str = "{provider}/{yyyy}/{mm}/{dd}/{session}/{recording}/{name}";
+/// The template when the configuration names none. Sources may have different owners, so each has a folder of its own:
+/// who knows an id of another's recording must not get into the folder of that.
+pub const DEFAULT_TEMPLATE: &str = "{source}/{yyyy}/{mm}/{dd}/{session}/{recording}/{name}";
 
 /// Characters that one variable may take at most.
 const VARIABLE_MAX_CHARS: usize = 100;
 
-const VARIABLES: [&str; 7] = [
+const VARIABLES: [&str; 8] = [
+    "source",
     "provider",
     "yyyy",
     "mm",
@@ -75,10 +77,11 @@ impl Layout {
         })
     }
 
-    /// The folder for a recording. `dedupe_key` stands in for a recording without ids; the date is
+    /// The folder for a recording that came through `source`. `dedupe_key` stands in for a recording without ids; the date is
     /// the meeting's start, else the event's time, else `received_at`.
     pub fn folder(
         &self,
+        source: &str,
         provider: Provider,
         recording: &Recording,
         dedupe_key: &str,
@@ -96,6 +99,7 @@ impl Layout {
             .split('/')
             .map(|segment| {
                 segment
+                    .replace("{source}", &safe(source))
                     .replace("{provider}", &safe(provider.as_str()))
                     .replace("{session}", &session)
                     .replace("{recording}", &identity)
@@ -183,9 +187,14 @@ mod tests {
     }
 
     fn path(prefix: &str, recording: &Recording) -> String {
-        let layout = Layout::new(prefix, DEFAULT_TEMPLATE).unwrap();
+        path_of("hms-eu", DEFAULT_TEMPLATE, prefix, recording)
+    }
+
+    fn path_of(source: &str, template: &str, prefix: &str, recording: &Recording) -> String {
+        let layout = Layout::new(prefix, template).unwrap();
         layout
             .folder(
+                source,
                 Provider::Hms,
                 recording,
                 "key",
@@ -199,15 +208,15 @@ mod tests {
     fn the_default_layout() {
         assert_eq!(
             path("", &recording(Some("r"), Some("s"))),
-            "100ms/2026/03/02/s/r"
+            "hms-eu/2026/03/02/s/r"
         );
         assert_eq!(
             path("/a/b/", &recording(Some("r"), None)),
-            "a/b/100ms/2026/03/02/r"
+            "a/b/hms-eu/2026/03/02/r"
         );
         assert_eq!(
             path("", &recording(None, Some("s"))),
-            "100ms/2026/03/02/s/s"
+            "hms-eu/2026/03/02/s/s"
         );
     }
 
@@ -216,7 +225,31 @@ mod tests {
         let path = path("", &recording(None, None));
         assert_eq!(
             path,
-            format!("100ms/2026/03/02/event-{}", short_hash(b"key"))
+            format!("hms-eu/2026/03/02/event-{}", short_hash(b"key"))
+        );
+    }
+
+    // S10
+    #[test]
+    fn each_source_has_a_folder_of_its_own() {
+        let recording = recording(Some("r"), Some("s"));
+        let names = [
+            "tenant-a", "tenant-b", "Tenant-a", "a b", "a_b", "a/b", "../a", "..", "a\u{e9}",
+            "a\u{e8}",
+        ];
+        let folders: std::collections::BTreeSet<_> = names
+            .iter()
+            .map(|source| path_of(source, DEFAULT_TEMPLATE, "", &recording))
+            .collect();
+        assert_eq!(folders.len(), names.len(), "{folders:?}");
+        for folder in &folders {
+            assert_eq!(folder.split('/').count(), 6, "{folder}");
+            assert!(folder.ends_with("/2026/03/02/s/r"), "{folder}");
+        }
+        let chosen = "{provider}/{source}/{recording}/{name}";
+        assert_eq!(
+            path_of("tenant-a", chosen, "p", &recording),
+            "p/100ms/tenant-a/r"
         );
     }
 

@@ -249,7 +249,9 @@ impl NewEvent {
         layout: &Layout,
         received_at: Timestamp,
     ) -> NewEvent {
+        let source = source.into();
         let folder = layout.folder(
+            &source,
             event.provider,
             &event.recording,
             &event.dedupe_key,
@@ -258,7 +260,7 @@ impl NewEvent {
         );
         let recording_key = key::recording_variable(&event.recording, &event.dedupe_key);
         NewEvent {
-            source: source.into(),
+            source,
             event,
             raw,
             recording_key,

@@ -181,6 +181,26 @@ fn inspect_takes_several_inputs_at_once_and_says_which_are_wrong() {
     assert!(!folder.path().join("harvester-data").exists());
 }
 
+// S10
+#[test]
+fn inspect_shows_keys_in_the_folder_of_the_source() {
+    let folder = tempfile::tempdir().unwrap();
+    let sample = include_str!("../../fixtures/events/100ms/recording.success.json");
+    let sample = sample.replace("{{ORIGIN}}", "https://origin.example.com");
+    std::fs::write(folder.path().join("event.json"), sample).unwrap();
+    let source = |name| format!("[sources.{name}]\nprovider = \"100ms\"\ninsecure = true\n");
+    let text = source("tenant-a") + &source("tenant-b");
+    std::fs::write(folder.path().join("harvester.toml"), text).unwrap();
+    for name in ["tenant-a", "tenant-b"] {
+        let arguments = ["inspect", "--json", "--source", name, "event.json"];
+        let ended = run(folder.path(), &arguments);
+        assert_eq!(ended.code, 0, "{}", ended.err);
+        let told = lines(&ended.out);
+        let key = told[0]["artifacts"][0]["key"].as_str().unwrap();
+        assert!(key.starts_with(&format!("{name}/2026/03/02/")), "{key}");
+    }
+}
+
 #[test]
 fn inspect_refuses_what_would_never_be_fetched() {
     let folder = tempfile::tempdir().unwrap();

@@ -697,6 +697,7 @@ fn no_signature_appears_in_anything_that_is_shown_or_archived() {
     for file in event_files() {
         let event = read(&file);
         let folder = layout.folder(
+            event.provider.as_str(),
             event.provider,
             &event.recording,
             &event.dedupe_key,

@@ -2,6 +2,7 @@
 //! that misbehave on script.
 
 mod fresh;
+mod sources;
 mod stores;
 mod stuck;
 mod world;

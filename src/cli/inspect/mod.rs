@@ -179,10 +179,11 @@ fn describe_event(
     config: &Config,
     now: Timestamp,
 ) -> Result<EventDescription> {
-    let (_, adapter) = sender.of(body, config)?;
+    let (source, adapter) = sender.of(body, config)?;
     let event = parse(body, &adapter, now)?;
     let layout = Layout::new(&config.archive.prefix, &config.archive.template)?;
     let folder = layout.folder(
+        &source,
         event.provider,
         &event.recording,
         &event.dedupe_key,

@@ -109,7 +109,7 @@ async fn two_events_of_one_recording_join_and_fill_in_what_was_missing(backend: 
             .all(|record| record.key == format!("{}/{}", contents.folder, record.name))
     );
     assert_eq!(
-        contents.folder, "100ms/2026/03/02/r1",
+        contents.folder, "hms/2026/03/02/r1",
         "the first event had no session"
     );
 }
@@ -172,10 +172,10 @@ async fn the_sessions_first_event_fixes_the_date(backend: &dyn Backend) {
     assert_eq!(
         folders,
         [
-            "100ms/2026/03/01/s/r1",
-            "100ms/2026/03/01/s/r2",
-            "100ms/2026/03/02/other/r3",
-            "100ms/2026/03/01/s/r1",
+            "hms/2026/03/01/s/r1",
+            "hms/2026/03/01/s/r2",
+            "hms/2026/03/02/other/r3",
+            "hms/2026/03/01/s/r1",
         ]
     );
 }

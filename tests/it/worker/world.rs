@@ -270,12 +270,37 @@ impl World {
         self.store_event(event, Bytes::from_static(b"{}")).await
     }
 
+    /// Records an event about the recording `id` that came through this source, while keys are made by `template`.
+    pub async fn record_through(
+        &self,
+        source: &str,
+        template: &str,
+        id: &str,
+        event_id: &str,
+        artifacts: Vec<Artifact>,
+    ) -> Vec<JobId> {
+        let event = event(id, event_id, Provider::Hms, artifacts);
+        self.store_from(source, template, event, Bytes::from_static(b"{}"))
+            .await
+    }
+
     async fn store_event(&self, event: Event, raw: Bytes) -> Vec<JobId> {
         let source = match event.provider {
             Provider::Daily => DAILY_SOURCE,
             other => other.as_str(),
         };
-        let layout = Layout::new("", key::DEFAULT_TEMPLATE).unwrap();
+        self.store_from(source, key::DEFAULT_TEMPLATE, event, raw)
+            .await
+    }
+
+    async fn store_from(
+        &self,
+        source: &str,
+        template: &str,
+        event: Event,
+        raw: Bytes,
+    ) -> Vec<JobId> {
+        let layout = Layout::new("", template).unwrap();
         let now = SystemClock.now();
         let event = NewEvent::new(source, event, raw, &layout, now);
         let recorded = self.store.record(event).await.unwrap();
