@@ -90,6 +90,12 @@ async fn serve(role: Role, context: Context, shutdown: CancellationToken) -> Res
     let own_token = listeners.own_token(&house.config);
     announce(&listeners, destination.as_ref(), &mut output)?;
     listeners.warn(&config, &output);
+    if let Some((one, other)) = config.sources_in_one_folder() {
+        output.warn(&format!(
+            "recordings of sources {one} and {other} may come into one folder, where each can put files beside the other's: \
+             put {{source}} into archive.template"
+        ));
+    }
     let is_ready = Arc::new(AtomicBool::new(true));
     let mut tasks = JoinSet::new();
     if let Some(destination) = &destination {

@@ -20,6 +20,7 @@ use crate::model::Provider;
 
 mod bandwidth;
 mod definition;
+mod folders;
 mod implicit;
 mod interval;
 mod lenient;

@@ -20,6 +20,13 @@ pub(super) async fn examine(context: &Context, source: Arc<dyn Source>, checkup:
         Ok(layout) => layout,
         Err(error) => return checkup.fault("configuration", &error, "correct archive.template"),
     };
+    if let Some((one, other)) = config.sources_in_one_folder() {
+        checkup.warn(
+            "archive.template",
+            format!("recordings of sources {one} and {other} may come into one folder, where each can put files beside the other's"),
+            "put {source} into archive.template; recordings that have a folder keep it",
+        );
+    }
     let walker = Walker {
         store: None,
         source,

@@ -233,3 +233,24 @@ async fn f64_a_part_that_the_bucket_shows_under_another_etag_is_the_same_if_its_
         "it was listed before"
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f64_an_etag_is_no_md5_and_is_kept_as_it_was_told() {
+    // As under SSE-KMS, or where the store makes its own.
+    let told = "\"0123456789abcdef0123456789abcdef-2\"";
+    for size in [90_000, 12 * MIB] {
+        let content = mp4(size);
+        let stage = Stage::new().await;
+        let job = stage.job(&content, Behaviour::default());
+        for op in [Op::PutObject, Op::HeadObject] {
+            stage.s3.fail(Fault::always(op, Kind::ShownEtag(told)));
+        }
+        let archived = stage.carry(&job).await.unwrap();
+        assert_eq!(archived.etag.as_deref(), Some(told.trim_matches('"')));
+        assert_eq!(archived.size_bytes, size);
+        // And the next attempt takes it for what it is.
+        let again = stage.carry(&stage.again(&job)).await.unwrap();
+        assert_eq!(again.key, archived.key);
+        assert_eq!(stage.asked(), 1);
+    }
+}
