@@ -25,8 +25,8 @@ pub(super) struct Placing<'a> {
 }
 
 impl Placing<'_> {
-    /// Puts it. What is ours and something else, as from an attempt that found other content, is replaced: it keeps
-    /// its name, and no copies pile up.
+    /// Puts it. What is ours and something else, as from an attempt that found other content, is replaced where that
+    /// is allowed: it keeps its name, and no copies pile up.
     pub(super) async fn put(mut self, names: &mut Names) -> Result<Archived> {
         self.expected.add_to(&mut self.attributes);
         let mut tries = self.patience.tries();
@@ -46,6 +46,12 @@ impl Placing<'_> {
             let objects = &*self.engine.objects;
             let written = put_owned(objects, object, self.payload, &self.attributes).await;
             let failure = match written {
+                // A policy lets nothing be replaced.
+                Err(error) if is_kept_from_replacing(&condition, &error) => {
+                    names.next()?;
+                    condition = Condition::Absent;
+                    continue;
+                }
                 Err(error) => error,
                 Ok(written) => match written.found {
                     UnderKey::Whole(archived) => return Ok(archived),
@@ -84,6 +90,12 @@ impl Placing<'_> {
 /// Whether a write has replaced what was ours.
 pub(super) fn is_replaced(condition: &Condition, answer: Option<&WriteEnd>) -> bool {
     matches!(condition, Condition::Matches(_)) && answer == Some(&WriteEnd::Done)
+}
+
+/// Whether an object of ours may not be replaced: a policy of the bucket allows no overwriting, or it is locked.
+pub(super) fn is_kept_from_replacing(condition: &Condition, error: &Error) -> bool {
+    let is_denied = error.class() == Class::UploadDenied && !error.is_transient();
+    matches!(condition, Condition::Matches(_)) && is_denied
 }
 
 /// What is wrong after it was written a second time: the object, or what the store says of it? That is tried on the

@@ -12,7 +12,7 @@ use super::digest::ObjectDigest;
 use super::names::Names;
 use super::open_upload::abort;
 use super::patience::{TRIES, wait_after};
-use super::place::{Placing, check_lease, doubt, is_replaced};
+use super::place::{Placing, check_lease, doubt, is_kept_from_replacing, is_replaced};
 use super::reader::Stop;
 use super::refused::Remedy;
 use crate::error::{Class, Error, Result};
@@ -119,6 +119,10 @@ impl Attempt<'_> {
                         Remedy::None => return Err(self.give_up_upload(key, error).await),
                     }
                     error
+                }
+                // A policy lets nothing be replaced: the next name is taken.
+                Err(error) if is_kept_from_replacing(&condition, &error) => {
+                    return Err(Stop::Taken);
                 }
                 Err(error) => error,
                 Ok(OwnedWrite { answer, found }) => {

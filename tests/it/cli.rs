@@ -4,6 +4,7 @@ mod custom;
 mod journey;
 mod own_store;
 mod playlist;
+mod stores;
 mod trust;
 
 use std::net::TcpListener;

@@ -4,18 +4,24 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
+use recording_harvester::object::embedded::EmbeddedS3;
 use recording_harvester::source::client::local_client;
+use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
 use crate::harness::binary::{self, Running};
 use crate::harness::origin::{Behaviour, Fault, TestOrigin};
-use crate::harness::s3;
+use crate::harness::s3::{self, TestS3};
+use crate::harness::stores::StoreKind;
 
 /// The bucket of the program's own object store.
 const BUCKET: &str = "archive";
 
 /// Kills, each after a random time.
 const KILLS: u32 = 14;
+
+/// And fewer for each other kind of object store.
+const KILLS_ELSEWHERE: u32 = 4;
 
 /// Events posted in each life.
 const EVENTS_PER_LIFE: u32 = 6;
@@ -25,6 +31,120 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_acknowledged_survives_kill_9_at_any_moment() {
+    survives(StoreKind::Full, KILLS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_survives_kill_9_without_checksums() {
+    survives(StoreKind::NoChecksums, KILLS_ELSEWHERE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_survives_kill_9_without_conditions() {
+    survives(StoreKind::NoConditions, KILLS_ELSEWHERE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_survives_kill_9_with_neither() {
+    survives(StoreKind::Neither, KILLS_ELSEWHERE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_survives_kill_9_where_conditions_are_ignored() {
+    survives(StoreKind::IgnoresConditionsNoChecksums, KILLS_ELSEWHERE).await;
+}
+
+/// Where the program archives: its own object store, which is killed with it, or one of another kind beside it.
+enum Archive {
+    Own,
+    Beside(TestS3),
+}
+
+impl Archive {
+    async fn of_kind(kind: StoreKind, config: &Path) -> Archive {
+        if kind == StoreKind::Full {
+            return Archive::Own;
+        }
+        let s3 = TestS3::of_kind(kind).await;
+        let bucket = format!(
+            "[archive]\nbucket = \"{}\"\nregion = \"us-east-1\"\nendpoint = \"{}\"\n",
+            s3::BUCKET,
+            s3.endpoint()
+        );
+        let text = std::fs::read_to_string(config).unwrap();
+        std::fs::write(config, text.replace("[archive]\n", &bucket)).unwrap();
+        Archive::Beside(s3)
+    }
+
+    /// The program with its keys.
+    async fn start(&self, config: &Path) -> Running {
+        let Archive::Beside(s3) = self else {
+            return Running::start(config, &[]).await;
+        };
+        let credentials = s3.credentials();
+        let env = [
+            ("AWS_ACCESS_KEY_ID", &*credentials.access_key),
+            (
+                "AWS_SECRET_ACCESS_KEY",
+                credentials.secret_key.expose_secret(),
+            ),
+        ];
+        Running::start_with(config, &[], &env).await
+    }
+}
+
+/// What is in the bucket when the program has ended.
+struct Bucket {
+    objects: aws_sdk_s3::Client,
+    name: &'static str,
+    _server: Option<EmbeddedS3>,
+    _beside: Option<TestS3>,
+}
+
+impl Bucket {
+    async fn of(archive: Archive, folder: &Path) -> Bucket {
+        match archive {
+            Archive::Own => {
+                let server = s3::start_embedded(&folder.join("data/s3")).await;
+                Bucket {
+                    objects: s3::raw_client(&server.endpoint(), &server.credentials()),
+                    name: BUCKET,
+                    _server: Some(server),
+                    _beside: None,
+                }
+            }
+            Archive::Beside(s3) => Bucket {
+                objects: s3.client(),
+                name: s3::BUCKET,
+                _server: None,
+                _beside: Some(s3),
+            },
+        }
+    }
+
+    async fn get(&self, key: &str) -> Option<bytes::Bytes> {
+        let object = self.objects.get_object().bucket(self.name).key(key).send();
+        let object = object.await.ok()?;
+        Some(object.body.collect().await.unwrap().into_bytes())
+    }
+
+    async fn keys(&self) -> Vec<String> {
+        let mut pages = self
+            .objects
+            .list_objects_v2()
+            .bucket(self.name)
+            .into_paginator()
+            .send();
+        let mut keys = Vec::new();
+        while let Some(page) = pages.next().await {
+            let objects = page.unwrap().contents.unwrap_or_default();
+            keys.extend(objects.into_iter().filter_map(|object| object.key));
+        }
+        keys
+    }
+}
+
+async fn survives(kind: StoreKind, kills: u32) {
     let seed = seed();
     #[expect(clippy::print_stderr, reason = "a failure is replayed by its seed")]
     {
@@ -33,11 +153,12 @@ async fn what_was_acknowledged_survives_kill_9_at_any_moment() {
     let mut random = fastrand::Rng::with_seed(seed);
     let folder = tempfile::tempdir().unwrap();
     let config = binary::configure(folder.path(), "");
+    let archive = Archive::of_kind(kind, &config).await;
     let origin = TestOrigin::start().await;
     let mut world = World::new(origin);
     let mut acknowledged = Vec::new();
-    for life in 0..KILLS {
-        let running = Running::start(&config, &[]).await;
+    for life in 0..kills {
+        let running = archive.start(&config).await;
         let url = running.webhook("100ms");
         let posting = post_all(&url, world.events(life));
         let pause = Duration::from_millis(random.u64(5..700));
@@ -47,40 +168,46 @@ async fn what_was_acknowledged_survives_kill_9_at_any_moment() {
         });
         acknowledged.extend(posted);
     }
-    assert!(
-        !acknowledged.is_empty(),
-        "seed {seed}: some life was long enough for a webhook"
-    );
-
-    let last = Running::start(&config, &[]).await;
+    // One that nobody interrupts, so that every seed has something to look at.
+    let last = archive.start(&config).await;
+    let posted = post_all(&last.webhook("100ms"), world.events(kills)).await;
+    acknowledged.extend(posted);
     settled(&config, seed).await;
     assert_eq!(last.terminate().await, Some(0), "seed {seed}");
 
     let records = binary::records(&config).await;
-    let bucket = s3::start_embedded(&folder.path().join("data/s3")).await;
-    let objects = s3::raw_client(&bucket.endpoint(), &bucket.credentials());
-    for event in acknowledged {
-        for (name, content) in &world.expected[&event] {
-            let record = find(&records, &event, name);
+    let bucket = Bucket::of(archive, folder.path()).await;
+    for event in &acknowledged {
+        for (name, content) in &world.expected[event] {
+            let record = find(&records, event, name);
             let state = record["state"].as_str().unwrap();
             match content {
                 None => assert_eq!((state, &record["class"]), ("failed", &json!("corrupt"))),
                 Some(content) => {
                     assert_eq!(state, "archived", "seed {seed}: {record}");
                     let key = record["key"].as_str().unwrap();
-                    let object = objects.get_object().bucket(BUCKET).key(key).send().await;
-                    let bytes = object.unwrap().body.collect().await.unwrap().into_bytes();
-                    assert!(bytes == content.as_slice(), "seed {seed}: {key} differs");
+                    let bytes = bucket.get(key).await;
+                    let is_whole = bytes.is_some_and(|bytes| bytes == content.as_slice());
+                    assert!(is_whole, "seed {seed}: {key} differs");
                 }
             }
         }
-        let session = records_folder(&records, &event);
+        let session = records_folder(&records, event);
         for document in ["manifest.json", "report.json"] {
             let key = format!("{session}/{document}");
-            let object = objects.get_object().bucket(BUCKET).key(&key).send().await;
-            assert!(object.is_ok(), "seed {seed}: {key} is missing");
+            let found = bucket.get(&key).await;
+            assert!(found.is_some(), "seed {seed}: {key} is missing");
         }
     }
+    let keys = bucket.keys().await;
+    let is_copy = |key: &&String| {
+        let name = key.rsplit('/').next().unwrap_or_default();
+        ["recording-", "chat-", "manifest-", "report-"]
+            .iter()
+            .any(|start| name.starts_with(start))
+    };
+    let copies: Vec<_> = keys.iter().filter(is_copy).collect();
+    assert!(copies.is_empty(), "seed {seed}: {copies:?}");
 }
 
 /// An artifact's name and its bytes, or `None` for one that can't be saved.

@@ -74,9 +74,11 @@ struct Probe {
 
 impl Probe {
     async fn examine(&self, checkup: &mut Checkup) {
+        // Before all else, as at a start: what is known of conditions decides how the rest is written.
+        let probed = self.objects.probe(&self.try_key).await;
         if self.put(checkup).await {
             if self.look(checkup).await {
-                self.capabilities(checkup).await;
+                self.capabilities(probed, checkup).await;
             }
             self.remove(&self.key, checkup).await;
         }
@@ -139,8 +141,12 @@ impl Probe {
     }
 
     /// What the store can do beyond keeping objects, as every start finds it out.
-    async fn capabilities(&self, checkup: &mut Checkup) {
-        let capabilities = match self.objects.probe(&self.try_key).await {
+    async fn capabilities(
+        &self,
+        probed: crate::error::Result<Capabilities>,
+        checkup: &mut Checkup,
+    ) {
+        let capabilities = match probed {
             Ok(capabilities) => capabilities,
             Err(error) => {
                 checkup.fault("bucket.condition", &error, RIGHTS_FIX);
@@ -171,21 +177,19 @@ impl Probe {
             let _ = self.objects.delete(&key).await;
         }
         const NEWER: &str = "a newer version of the store may tell it";
-        match (is_checked, capabilities.checksum) {
-            (false, _) => checkup.warn(
+        match (capabilities.checksum, is_checked) {
+            (ChecksumSupport::Untold, _) => {
+                checkup.warn("bucket.checksum", CHECKSUM_WARNING, NEWER);
+            }
+            (ChecksumSupport::Wrong, _) => {
+                checkup.warn("bucket.checksum", WRONG_CHECKSUM_WARNING, NEWER);
+            }
+            (_, false) => checkup.warn(
                 "bucket.checksum",
                 "content with a wrong CRC64NVME is taken",
                 "damage on the way would not be noticed by this store; a newer version may check it",
             ),
-            (true, ChecksumSupport::Untold) => {
-                checkup.warn("bucket.checksum", CHECKSUM_WARNING, NEWER);
-            }
-            (true, ChecksumSupport::Wrong) => {
-                checkup.warn("bucket.checksum", WRONG_CHECKSUM_WARNING, NEWER);
-            }
-            (true, ChecksumSupport::Told | ChecksumSupport::Unknown) => {
-                checkup.good("bucket.checksum", "CRC64NVME is checked and told");
-            }
+            (_, true) => checkup.good("bucket.checksum", "CRC64NVME is checked and told"),
         }
     }
 

@@ -12,10 +12,14 @@ impl S3Store {
     /// Writes under a condition, also where the store refuses or ignores conditions, and before it is known whether it
     /// does: then it is looked first what is under the key. Two writers at the same instant could both find nothing;
     /// the keys of different jobs differ, so it would take a stranger.
+    ///
+    /// `is_probed`: whether a probe tells of this kind of write. Of a Complete it does not: some stores know conditions
+    /// for PutObject alone.
     pub(super) async fn under_condition<W, F>(
         &self,
         key: &str,
         condition: Option<&Condition>,
+        is_probed: bool,
         write: W,
     ) -> Result<PutEnd>
     where
@@ -26,17 +30,24 @@ impl S3Store {
         let Some(condition) = condition else {
             return plain(write(None).await);
         };
-        let support = self.learned.get().of(condition);
-        if support != ConditionSupport::Kept && !self.holds(key, condition).await? {
-            return Ok(WriteEnd::Taken.into());
+        let seen = self.learned.get().of(condition);
+        let is_kept = is_probed && seen == ConditionSupport::Kept;
+        if !is_kept {
+            match self.holds(key, condition).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(WriteEnd::Taken.into()),
+                // Who may not look hears from the write itself what is wrong: other than a HEAD it tells a code.
+                Err(error) if !error.is_transient() && seen != ConditionSupport::Refused => {}
+                Err(error) => return Err(error),
+            }
         }
-        if support != ConditionSupport::Refused {
+        if seen != ConditionSupport::Refused {
             match write(Some(condition.clone())).await {
                 // One that was seen to keep them is not doubted for one refusal, which may have had another reason.
-                Err(failed) if failed.may_lack_headers && support != ConditionSupport::Kept => {}
+                Err(failed) if failed.may_lack_headers && !is_kept => {}
                 ended => {
                     let is_refusal = matches!(&ended, Ok(put) if put.end == WriteEnd::Taken);
-                    if is_refusal && support == ConditionSupport::Unknown {
+                    if is_refusal && is_probed && seen == ConditionSupport::Unknown {
                         self.note(|known| *known.of_mut(condition) = ConditionSupport::Kept);
                     }
                     return plain(ended);
@@ -44,7 +55,9 @@ impl S3Store {
             }
         }
         let end = plain(write(None).await)?;
-        self.note(|known| *known.of_mut(condition) = ConditionSupport::Refused);
+        if seen != ConditionSupport::Kept {
+            self.note(|known| *known.of_mut(condition) = ConditionSupport::Refused);
+        }
         Ok(end)
     }
 

@@ -185,7 +185,7 @@ impl ObjectStore for S3Store {
             let condition = condition.as_ref();
             self.put_object(key, payload, attributes, condition).await
         };
-        self.under_condition(key, condition, write).await
+        self.under_condition(key, condition, true, write).await
     }
 
     async fn create_upload(&self, key: &str, attributes: &Attributes) -> Result<String> {
@@ -224,7 +224,7 @@ impl ObjectStore for S3Store {
             let ended = self.complete_multipart_upload(key, upload_id, parts, whole, condition);
             ended.await.map(PutEnd::from)
         };
-        let ended = self.under_condition(key, condition, write).await?;
+        let ended = self.under_condition(key, condition, false, write).await?;
         Ok(ended.end)
     }
 

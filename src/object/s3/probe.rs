@@ -66,6 +66,10 @@ impl S3Store {
             ConditionSupport::Unknown => self.try_condition(key, &Condition::Absent).await?,
             known => known,
         };
+        if if_none_match == ConditionSupport::Kept {
+            // Sure by now, whatever comes of the rest.
+            self.note(|known| known.if_none_match = ConditionSupport::Kept);
+        }
         let other = Condition::Matches(NO_ETAG.to_owned());
         // A policy may forbid what has no `If-None-Match`: then nothing is known.
         let if_match = self.try_condition(key, &other).await.unwrap_or_default();

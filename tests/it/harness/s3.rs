@@ -216,6 +216,12 @@ impl TestS3 {
         script.healings.send_modify(|count| *count += 1);
     }
 
+    /// Whether every fault has happened as often as it was to.
+    pub fn is_script_played(&self) -> bool {
+        let script = self.script.lock().unwrap();
+        script.faults.iter().all(|fault| fault.times == 0)
+    }
+
     /// What has reached the proxy, in order. The SDK's own retries are there too.
     pub fn requests(&self) -> Vec<Seen> {
         self.script.lock().unwrap().seen.clone()

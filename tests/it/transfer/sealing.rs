@@ -302,3 +302,22 @@ async fn before_a_dead_url_is_a_loss_it_is_looked_once() {
     let archived = world.carry(&job).await.unwrap();
     assert_eq!((&archived.key, archived.size_bytes), (&job.key, 90_000));
 }
+
+/// As with `deploy/aws/bucket-policy.json`: what has no `If-None-Match` is denied.
+#[tokio::test]
+async fn where_nothing_may_be_replaced_ours_gets_the_next_name() {
+    for (op, size) in [(Op::Put, 90_000), (Op::Complete, 7 * MIB)] {
+        let world = World::new().await;
+        world.origin.serve("/file", mp4(size), good());
+        let job = Job {
+            lease_token: 2,
+            ..world.job("/file", Format::Mp4)
+        };
+        world.put_wrong(&job).await;
+        world.store.script(Op::Replace, Trouble::Denied, 9);
+        let archived = world.carry(&job).await.unwrap();
+        let second = job.key.replace("recording.mp4", "recording-2.mp4");
+        assert_eq!(archived.key, second, "{op:?}");
+        assert!(world.object(&second).await.unwrap().0 == mp4(size));
+    }
+}

@@ -338,6 +338,8 @@ impl Ledger for TestLedger {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     Put,
+    /// A write over what is there, in one request or in parts.
+    Replace,
     /// Of what has this name.
     PutOf(&'static str),
     Part,
@@ -483,7 +485,12 @@ impl ObjectStore for Scripted {
         condition: Option<&Condition>,
     ) -> Result<PutEnd> {
         let write = self.store.put(key, payload, attributes, condition);
-        let end = self.write(self.next_put(key), key, None, write).await?;
+        let is_over = matches!(condition, Some(Condition::Matches(_)));
+        let trouble = match is_over.then(|| self.next(Op::Replace)).flatten() {
+            None => self.next_put(key),
+            trouble => trouble,
+        };
+        let end = self.write(trouble, key, None, write).await?;
         Ok(end.into())
     }
 
@@ -525,8 +532,12 @@ impl ObjectStore for Scripted {
         let write = self
             .store
             .complete(key, upload_id, parts, size_bytes, crc64nvme, condition);
-        self.write(self.next(Op::Complete), key, Some(upload_id), write)
-            .await
+        let is_over = matches!(condition, Some(Condition::Matches(_)));
+        let trouble = match is_over.then(|| self.next(Op::Replace)).flatten() {
+            None => self.next(Op::Complete),
+            trouble => trouble,
+        };
+        self.write(trouble, key, Some(upload_id), write).await
     }
 
     async fn abort(&self, key: &str, upload_id: &str) -> Result<()> {

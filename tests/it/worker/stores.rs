@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::world::{TRANSCRIPT, World, file, transcript};
 use crate::harness::api::Answer;
+use crate::harness::s3::{Fault, Kind as FaultKind, Op};
 use crate::harness::stores::on_every_store;
 
 async fn sealed(world: &World) -> String {
@@ -48,6 +49,29 @@ on_every_store! {
         running.stop().await;
         let report = world.document(&report_key).await.unwrap();
         assert_eq!(report["failures"], json!([]), "the loss is withdrawn");
+        let manifest = world.document(&manifest_key).await.unwrap();
+        assert_eq!(states(&manifest), ["archived", "archived"]);
+    }
+
+    // R22: the answer says that it is done, and the old document is still there.
+    async fn a_200_is_no_proof_that_the_new_manifest_is_there(kind: StoreKind) {
+        let world = World::on(kind).await;
+        world.objects.probe(".harvester-probe").await.unwrap();
+        world.api.script("/gone.vtt", [Answer::json(410, "{}")]);
+        world.record("m", vec![transcript(&world.url("/gone.vtt"))]).await;
+        let running = world.run(world.worker());
+        let manifest_key = sealed(&world).await;
+
+        world.api.script("/gone.vtt", [Answer::file(TRANSCRIPT)]);
+        world.forget_events();
+        // The file goes up, and then the manifest.
+        world.s3.fail(Fault { op: Op::PutObject, after: 1, times: 1, kind: FaultKind::ErrorIn200 });
+        let gone = Selection::Class(Class::Gone);
+        world.store.retry(&gone, SystemClock.now()).await.unwrap();
+        world.bell.notify_one();
+        sealed(&world).await;
+        running.stop().await;
+        assert!(world.s3.is_script_played());
         let manifest = world.document(&manifest_key).await.unwrap();
         assert_eq!(states(&manifest), ["archived", "archived"]);
     }
