@@ -228,7 +228,7 @@ impl Engine {
             tokio::select! {
                 biased;
                 () = cancel.cancelled() => return Err(interrupted()),
-                unpacked = hls::unpack(self, job, url, archived, allow_hosts) => unpacked?,
+                unpacked = hls::unpack(self, job, url, archived, allow_hosts, ledger) => unpacked?,
             }
         }
         result

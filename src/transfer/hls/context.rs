@@ -1,6 +1,6 @@
 //! What the pieces of one ladder share.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::HlsSettings;
 use super::decrypt::BLOCK_BYTES;
+use super::lease::LeaseDesk;
 use super::piece::{Landed, Piece};
 use super::room::Room;
 use super::token::Token;
@@ -20,7 +21,7 @@ use crate::object::Attributes;
 use crate::object::owned::{Owner, UnderKey, find_owned};
 use crate::signed_url::SignedUrl;
 use crate::source::hls::{Role, media_type, resource_name};
-use crate::source::{OpenRequest, Opened};
+use crate::source::{ByteRange, OpenRequest, Opened};
 use crate::transfer::Engine;
 use crate::transfer::budget::{Budget, Share};
 
@@ -54,6 +55,9 @@ pub(super) struct Context {
     names: Mutex<Names>,
     keys: Mutex<HashMap<String, Arc<OnceCell<[u8; BLOCK_BYTES]>>>>,
     landed: Mutex<BTreeMap<String, Landed>>,
+    fresh: Mutex<HashSet<String>>,
+    /// Who is asked for the job's lease.
+    pub(super) lease: LeaseDesk,
 }
 
 /// The names that were given away.
@@ -91,6 +95,8 @@ impl Context {
             names: Mutex::default(),
             keys: Mutex::default(),
             landed: Mutex::default(),
+            fresh: Mutex::default(),
+            lease: LeaseDesk::new(),
         }
     }
 
@@ -189,18 +195,42 @@ impl Context {
     /// Opens `url`; one that is refused is asked for once more with its playlist's query, and what
     /// worked comes first from then on.
     pub(super) async fn open(&self, url: &str, is_relative: bool, token: &Token) -> Result<Opened> {
+        self.open_range(url, is_relative, token, None).await
+    }
+
+    /// The same for its first byte.
+    pub(super) async fn open_byte(
+        &self,
+        url: &str,
+        is_relative: bool,
+        token: &Token,
+    ) -> Result<Opened> {
+        let first = ByteRange {
+            start: 0,
+            end: Some(1),
+        };
+        self.open_range(url, is_relative, token, Some(first)).await
+    }
+
+    async fn open_range(
+        &self,
+        url: &str,
+        is_relative: bool,
+        token: &Token,
+        range: Option<ByteRange>,
+    ) -> Result<Opened> {
         let plain = url.to_owned();
         let Some(signed) = token.applied(url, is_relative) else {
-            return self.open_once(plain).await;
+            return self.open_once(plain, range).await;
         };
         let is_right = token.is_right();
         let (first, second) = match is_right {
             true => (signed, plain),
             false => (plain, signed),
         };
-        match self.open_once(first).await {
+        match self.open_once(first, range).await {
             Err(refusal) if refusal.class() == Class::Denied => {
-                let opened = self.open_once(second).await;
+                let opened = self.open_once(second, range).await;
                 // A passing trouble of the second says nothing about whether it would have been let in.
                 let opened = opened.map_err(|error| match error.is_transient() {
                     true => error,
@@ -259,10 +289,10 @@ impl Context {
         })
     }
 
-    async fn open_once(&self, url: String) -> Result<Opened> {
+    async fn open_once(&self, url: String, range: Option<ByteRange>) -> Result<Opened> {
         let request = OpenRequest {
             url: SignedUrl::new(url),
-            range: None,
+            range,
             validator: None,
             allow_hosts: self.allow_hosts.clone(),
             deadline: self.job.deadline,
@@ -303,13 +333,22 @@ impl Context {
         Ok(())
     }
 
-    /// Forgets the names that were given, so that fresh URLs get them, and looks for what has landed.
-    pub(super) fn begin_again(&self) {
+    /// Forgets the names that were given, so that fresh URLs get them, and looks for what has `landed`.
+    pub(super) fn begin_again<'l>(&self, landed: impl Iterator<Item = &'l Landed>) {
+        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        fresh.extend(landed.map(|landed| landed.key.clone()));
+        drop(fresh);
         self.is_resumed.store(true, Ordering::Relaxed);
         self.bytes.store(0, Ordering::Relaxed);
         self.promised_bytes.store(0, Ordering::Relaxed);
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         *names = Names::default();
+    }
+
+    /// Whether this very attempt has put or found what is under `key`.
+    pub(super) fn is_of_this_attempt(&self, key: &str) -> bool {
+        let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        fresh.contains(key)
     }
 
     pub(super) fn is_resumed(&self) -> bool {
@@ -318,7 +357,7 @@ impl Context {
 
     /// Whose the pieces and documents are. With `origin` only what came from there.
     pub(super) fn owner(&self, origin: Option<&str>) -> Owner {
-        Owner::of_job(&self.job).from_origin(origin.map(origin_hash))
+        Owner::of_job(&self.job).from_origin(origin.map(|origin| short_hash(origin.as_bytes())))
     }
 
     /// Looks at what is under `key`, which has to tell itself what it should be. With `origin` it is ours only if it
@@ -352,12 +391,6 @@ impl Context {
     pub(super) fn job_id(&self) -> JobId {
         self.job.id
     }
-}
-
-/// Of the URL without its query, which a fresh signature changes.
-fn origin_hash(url: &str) -> String {
-    let bare = url.split('?').next().unwrap_or_default();
-    short_hash(bare.as_bytes())
 }
 
 /// The folder of an entry playlist's pieces: its own for `master`, one of that name for any other, so

@@ -19,7 +19,7 @@ use crate::object::Payload;
 use crate::object::owned::{RESOURCES_METADATA_KEY, UnderKey};
 use crate::source::hls::{Kind, Role};
 
-const JSON: Option<&str> = Some("application/json");
+pub(super) const JSON: Option<&str> = Some("application/json");
 
 /// `hls/resources.json` and `hls/missing.json`.
 #[derive(Debug, Serialize, Deserialize)]

@@ -15,6 +15,7 @@ use url::Url;
 
 use super::cipher::ciphers_of;
 use super::context::Context;
+use super::identity::Identities;
 use super::ladder::{Sheet, fetch};
 use super::piece::Piece;
 use super::plan::{self, Loss, MAX_PIECES, Wants};
@@ -23,7 +24,7 @@ use super::token::Token;
 use super::{HlsKeys, LANES, is_ours_to_tell};
 use crate::error::{Class, Error, Result};
 use crate::object::owned::UnderKey;
-use crate::source::hls::{Follower, Playlist, Reference, Role, Segment, Variables, resource_name};
+use crate::source::hls::{Follower, Playlist, Role, Segment, Variables, resource_name};
 
 /// The target duration of a playlist that tells none.
 const USUAL_TARGET: Duration = Duration::from_secs(6);
@@ -247,7 +248,7 @@ impl Carriers {
             .get_or_insert_with(|| Arc::new(Semaphore::new(LANES)))
             .clone();
         let wants = Wants::of(&sheet.playlist, context.settings);
-        let names = Identities::of(&sheet.playlist);
+        let names = Identities::of(sheet.playlist.references.iter());
         // What can't be decrypted is told when all of the playlist is known.
         let ciphers = match context.settings.keys {
             HlsKeys::Decrypt => ciphers_of(&sheet.playlist).ok(),
@@ -290,6 +291,7 @@ impl Carriers {
                 .and_then(|all| all.get(&found.url).cloned()?);
             let piece = Piece {
                 is_needed,
+                is_shared: names.is_shared(&found.url),
                 cipher: cipher.map(|cipher| (cipher, sheet.token.clone())),
                 ..plan::piece(context, sheet, found, wants.has_map())
             };
@@ -336,33 +338,4 @@ impl Carriers {
 
 fn broken(error: tokio::task::JoinError) -> Error {
     Error::internal("carry a segment").with_source(error)
-}
-
-/// What makes a file of a live playlist the same in the next reading: its URL without the query, which may be a
-/// token, unless one reading has several files of that path, so that the query tells them apart.
-struct Identities<'a> {
-    by_path: HashMap<&'a str, Option<&'a str>>,
-}
-
-impl<'a> Identities<'a> {
-    fn of(playlist: &'a Playlist) -> Identities<'a> {
-        let mut by_path: HashMap<&str, Option<&str>> = HashMap::new();
-        for found in &playlist.references {
-            let known = by_path.entry(bare(&found.url)).or_insert(Some(&found.url));
-            *known = known.filter(|known| *known == found.url);
-        }
-        Identities { by_path }
-    }
-
-    fn of_file(&self, found: &Reference) -> String {
-        let path = bare(&found.url);
-        match self.by_path.get(path) {
-            Some(Some(_)) => path.to_owned(),
-            _ => found.url.clone(),
-        }
-    }
-}
-
-fn bare(url: &str) -> &str {
-    url.split('?').next().unwrap_or_default()
 }

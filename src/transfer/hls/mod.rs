@@ -14,8 +14,11 @@ mod cipher;
 mod context;
 mod decrypt;
 mod documents;
+mod earlier;
 mod follow;
+mod identity;
 mod ladder;
+mod lease;
 mod piece;
 mod plan;
 mod put;
@@ -41,8 +44,8 @@ use crate::error::{Class, Error, Result};
 use crate::model::manifest::Resource;
 use crate::model::progress::Emit;
 use crate::model::{Archived, Format, Job, JobId, Kind};
-use crate::object::ObjectStore;
 use crate::object::owned::{Owner, Ownership, RESOURCES_METADATA_KEY, UnderKey};
+use crate::object::{ObjectInfo, ObjectStore};
 use crate::signed_url::SignedUrl;
 use cipher::Decryption;
 use context::Context;
@@ -110,34 +113,50 @@ pub fn entries_of(folder: &str) -> [String; 3] {
     context::entries_of(folder)
 }
 
-/// The files of the archived recording of `job`, whose entry playlist is under `key`; none where no list of
-/// ours is named there.
+/// The files of the archived recording of `job`, whose entry playlist is under `key`, or of an archive that is; none
+/// of an archive that was not unpacked.
 ///
 /// # Errors
-/// As the object store's; `upload_failed` when the list can't be read.
+/// As the object store's; `upload_failed`, transient, when a playlist names no list of ours, or it can't be read:
+/// without it nobody knows what belongs to the recording.
 pub async fn resources(objects: &dyn ObjectStore, job: JobId, key: &str) -> Result<Vec<Resource>> {
-    let list_key = match key.strip_suffix(".zip") {
-        Some(folder) => Some(format!("{folder}/resources.json")),
-        None => objects
-            .head(key)
-            .await?
-            .and_then(|entry| entry.metadata(RESOURCES_METADATA_KEY).map(str::to_owned)),
+    let lost = |why: &str| {
+        let message = format!("list the files of {key}: {why}");
+        Error::transient(Class::UploadFailed, message)
     };
-    let Some(list_key) = list_key else {
-        return Ok(Vec::new());
-    };
-    let Some((bytes, info)) = objects.get(&list_key, MAX_LIST_BYTES).await? else {
-        return Ok(Vec::new());
-    };
-    if Owner::of_job_id(job).ownership(&info) != Ownership::Ours {
-        return Ok(Vec::new());
+    if let Some(folder) = key.strip_suffix(".zip") {
+        let mut names = Names::of(&format!("{folder}/resources.json"));
+        loop {
+            match objects.get(&names.key(), MAX_LIST_BYTES).await? {
+                None => return Ok(Vec::new()),
+                Some((bytes, info)) if is_ours(job, &info) => return listed(job, &bytes, lost),
+                // Somebody else's: ours would be under the next name.
+                Some(_) => names.next()?,
+            }
+        }
     }
-    let list: ResourceList = serde_json::from_slice(&bytes).map_err(|error| {
-        Error::transient(Class::UploadFailed, format!("read {list_key}")).with_source(error)
-    })?;
+    let entry = objects.head(key).await?;
+    let entry = entry.filter(|entry| is_ours(job, entry));
+    let entry = entry.ok_or_else(|| lost("its entry playlist is not in the bucket"))?;
+    let list_key = entry.metadata(RESOURCES_METADATA_KEY);
+    let list_key = list_key.ok_or_else(|| lost("its entry playlist does not name them"))?;
+    match objects.get(list_key, MAX_LIST_BYTES).await? {
+        Some((bytes, info)) if is_ours(job, &info) => listed(job, &bytes, lost),
+        Some(_) => Err(lost(&format!("{list_key} is somebody else's"))),
+        None => Err(lost(&format!("{list_key} is not in the bucket"))),
+    }
+}
+
+fn is_ours(job: JobId, info: &ObjectInfo) -> bool {
+    Owner::of_job_id(job).ownership(info) == Ownership::Ours
+}
+
+fn listed(job: JobId, bytes: &[u8], lost: impl Fn(&str) -> Error) -> Result<Vec<Resource>> {
+    let list: ResourceList = serde_json::from_slice(bytes)
+        .map_err(|error| lost("the list can't be read").with_source(error))?;
     match list.artifact == job {
         true => Ok(list.resources),
-        false => Ok(Vec::new()),
+        false => Err(lost("the list is another recording's")),
     }
 }
 
@@ -166,7 +185,10 @@ pub(super) async fn carry(
             UnderKey::Nothing | UnderKey::Wrong(_) | UnderKey::Unproven(_) => {}
         }
         let progress = Progress::new(job.id, emit);
-        let carried = carry_to(&context, url, ledger, &progress).await;
+        let carried = tokio::select! {
+            carried = carry_to(&context, url, ledger, &progress) => carried,
+            never = context.lease.answer(ledger) => match never {},
+        };
         let wanted = carried.as_ref().err().and_then(room::wanted);
         if let Some(bytes) = wanted.filter(|_| room_bytes < Room::most_bytes(&engine.budget)) {
             tracing::debug!(job = %job.id, bytes, "waiting for memory for the playlists");
@@ -247,7 +269,7 @@ async fn carry_to(
         if !is_refused || !ladder.can_be_read_again() {
             break;
         }
-        context.begin_again();
+        context.begin_again(carried.landed.values());
         let (bytes, references) = context.room.used();
         context.room.forget_references(references);
         let Ok(again) = Ladder::read(context, url).await else {

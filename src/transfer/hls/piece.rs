@@ -9,17 +9,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::future::BoxFuture;
-use tokio_util::sync::CancellationToken;
 
 use super::cipher::Cipher;
 use super::context::Context;
 use super::decrypt::{self, Deciphering, Secret};
+use super::earlier::{self, Version};
+use super::identity::lasting;
+use super::lease::LeaseDesk;
 use super::put::put;
 use super::token::Token;
 use crate::error::{Class, Error, Result};
 use crate::model::{Archived, Checkpoint, Format, Job, Origin, ProgressEvent};
 use crate::object::Payload;
-use crate::object::owned::UnderKey;
 use crate::signed_url::SignedUrl;
 use crate::source::Opened;
 use crate::source::hls::Role;
@@ -47,6 +48,8 @@ pub(super) struct Piece {
     pub(super) is_needed: bool,
     /// The end of the furthest byte range of it that is asked for.
     pub(super) range_end: u64,
+    /// Whether another file of the recording has the same path.
+    pub(super) is_shared: bool,
     /// What it is decrypted with, and whose query its key may be asked with.
     pub(super) cipher: Option<(Cipher, Arc<Token>)>,
 }
@@ -75,8 +78,8 @@ impl From<Archived> for Landed {
 /// What a piece turned out to be.
 enum Tried {
     Landed(Landed),
-    /// It is larger than a part; where it is, and its length, if told.
-    Large(SignedUrl, Option<u64>),
+    /// It is larger than a part; where it is, and what the origin tells of it.
+    Large(SignedUrl, Version),
 }
 
 impl Piece {
@@ -92,18 +95,11 @@ impl Piece {
 
     async fn carry_as_it_is(&self, context: &Context) -> Result<Landed> {
         let mut names = Names::of(&self.key);
-        if context.is_resumed() {
-            loop {
-                match context.find(&names.key(), Some(&self.origin())).await? {
-                    UnderKey::Whole(archived) => {
-                        context.promise(archived.size_bytes)?;
-                        return Ok(archived.into());
-                    }
-                    UnderKey::Others => names.next()?,
-                    // What is ours and not known to be whole is found equal or replaced when it is put.
-                    UnderKey::Nothing | UnderKey::Wrong(_) | UnderKey::Unproven(_) => break,
-                }
-            }
+        if context.is_resumed()
+            && let Some(archived) = earlier::find(context, self, &mut names).await?
+        {
+            context.promise(archived.size_bytes)?;
+            return Ok(archived.into());
         }
         let mut tried = 0;
         loop {
@@ -126,9 +122,10 @@ impl Piece {
 
     /// What the metadata tells of where the piece came from: plain text is another piece than ciphertext.
     pub(super) fn origin(&self) -> String {
+        let url = lasting(&self.url, self.is_shared);
         match self.cipher {
-            Some(_) => format!("decrypted:{}", self.url),
-            None => self.url.clone(),
+            Some(_) => format!("decrypted:{url}"),
+            None => url,
         }
     }
 
@@ -142,7 +139,9 @@ impl Piece {
         match tried {
             Tried::Landed(landed) => Ok(landed),
             // It stops by itself, and tidies up.
-            Tried::Large(url, told) => self.carry_large(context, url, told, names, secret).await,
+            Tried::Large(url, version) => {
+                self.carry_large(context, url, version, names, secret).await
+            }
         }
     }
 
@@ -156,16 +155,12 @@ impl Piece {
         Ok(Some(Secret { key, iv: cipher.iv }))
     }
 
-    /// Opens it; gives what comes out and the length that the origin tells.
-    async fn open(
-        &self,
-        context: &Context,
-        secret: Option<&Secret>,
-    ) -> Result<(Opened, Option<u64>)> {
+    /// Opens it; gives what comes out and what the origin tells of it.
+    async fn open(&self, context: &Context, secret: Option<&Secret>) -> Result<(Opened, Version)> {
         let opened = context
             .open(&self.url, self.is_relative, &self.token)
             .await?;
-        let told = opened.length;
+        let told = Version::of(&opened);
         let opened = match secret {
             Some(secret) => decrypt::plain(opened, secret)?,
             None => opened,
@@ -180,16 +175,17 @@ impl Piece {
         secret: Option<&Secret>,
     ) -> Result<Tried> {
         let part_bytes = context.engine.settings.part_size_bytes;
-        let (opened, told) = self.open(context, secret).await?;
+        let (opened, version) = self.open(context, secret).await?;
+        let told = version.length;
         let url = opened.url.clone();
         // Its connection is free again before it is opened as a large one.
         if told.unwrap_or(self.range_end) > part_bytes {
-            return Ok(Tried::Large(url, told));
+            return Ok(Tried::Large(url, version));
         }
         let share = context.take(told.unwrap_or(part_bytes)).await?;
         let is_delimited = opened.is_delimited;
         let Some(payload) = self.read_body(opened, part_bytes).await? else {
-            return Ok(Tried::Large(url, None));
+            return Ok(Tried::Large(url, version));
         };
         if secret.is_none() && told.is_some_and(|told| told != payload.size_bytes) {
             return Err(Error::transient(
@@ -206,7 +202,8 @@ impl Piece {
             false => self.read_again(context, secret, payload, share).await?,
         };
         context.promise(payload.size_bytes)?;
-        let ended = put(context, names, &payload, Some(&self.origin())).await;
+        let origin = self.origin();
+        let ended = put(context, names, &payload, &origin, version.metadata()).await;
         if ended.is_err() {
             context.take_back(payload.size_bytes);
         }
@@ -279,12 +276,14 @@ impl Piece {
         &self,
         context: &Context,
         url: SignedUrl,
-        told: Option<u64>,
+        version: Version,
         names: &mut Names,
         secret: Option<Secret>,
     ) -> Result<Landed> {
         let key = names.key();
-        let attributes = context.attributes(&key, Some(&self.origin()));
+        let told = version.length;
+        let mut attributes = context.attributes(&key, Some(&self.origin()));
+        attributes.metadata.extend(version.metadata());
         let promised = told.unwrap_or(0);
         context.promise(promised)?;
         let owner = context.owner(Some(&self.origin()));
@@ -302,7 +301,7 @@ impl Piece {
             key,
             ..context.job.clone()
         };
-        let carried = carry_alone(&engine, &job, &context.allow_hosts, &context.stop).await;
+        let carried = carry_alone(&engine, &job, context).await;
         match carried {
             Ok(archived) => {
                 context.promise(archived.size_bytes.saturating_sub(promised))?;
@@ -338,16 +337,19 @@ fn is_upload(error: &Error) -> bool {
 fn carry_alone<'a>(
     engine: &'a Engine,
     job: &'a Job,
-    allow_hosts: &'a [String],
-    stop: &'a CancellationToken,
+    context: &'a Context,
 ) -> BoxFuture<'a, Result<Archived>> {
     Box::pin(async move {
         let emit: crate::model::progress::Emit = Arc::new(|_: ProgressEvent| {});
-        let ledger = Quiet::default();
+        let ledger = PieceLedger {
+            last: Mutex::default(),
+            lease: &context.lease,
+        };
+        let (allow_hosts, stop) = (&context.allow_hosts, &context.stop);
         let carried = engine.carry(job, allow_hosts, &ledger, &emit, stop).await;
         // Nobody would go on with a piece's upload: the ladder's next attempt begins it anew.
         let left = ledger
-            .0
+            .last
             .into_inner()
             .unwrap_or_else(PoisonError::into_inner);
         if let (Err(_), Some(checkpoint)) = (&carried, left) {
@@ -357,19 +359,21 @@ fn carry_alone<'a>(
     })
 }
 
-/// The ledger of a piece: the ladder's own is kept by who carries the ladder.
-#[derive(Default)]
-struct Quiet(Mutex<Option<Checkpoint>>);
+/// The ledger of a piece: the ladder's own is kept by who carries the ladder, and the lease is the job's.
+struct PieceLedger<'a> {
+    last: Mutex<Option<Checkpoint>>,
+    lease: &'a LeaseDesk,
+}
 
 #[async_trait]
-impl Ledger for Quiet {
+impl Ledger for PieceLedger<'_> {
     async fn save(&self, checkpoint: Option<&Checkpoint>, _: u64) -> Result<()> {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         *last = checkpoint.cloned();
         Ok(())
     }
 
     async fn is_held(&self) -> bool {
-        true
+        self.lease.is_held().await
     }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::cipher::Decryption;
 use super::context::Context;
+use super::identity::Identities;
 use super::ladder::{Ladder, Sheet};
 use super::piece::{Landed, Piece};
 use super::room::PIECE_BYTES;
@@ -144,6 +145,8 @@ pub(super) fn pieces(
     let mut pieces: Vec<Piece> = Vec::new();
     let mut by_url: HashMap<String, usize> = HashMap::new();
     let mut losses = ladder.losses.clone();
+    let references = ladder.sheets().flat_map(|sheet| &sheet.playlist.references);
+    let identities = Identities::of(references);
     for sheet in ladder.sheets() {
         let wants = Wants::of(&sheet.playlist, context.settings);
         for (index, found) in sheet.playlist.references.iter().enumerate() {
@@ -171,6 +174,7 @@ pub(super) fn pieces(
             let piece = Piece {
                 is_needed,
                 range_end: end,
+                is_shared: identities.is_shared(&found.url),
                 cipher: decryption.cipher(&found.url),
                 ..piece(context, sheet, found, wants.has_map())
             };
@@ -199,6 +203,7 @@ pub(super) fn piece(context: &Context, sheet: &Sheet, found: &Reference, has_map
         role: found.role.clone(),
         is_needed: true,
         range_end: 0,
+        is_shared: false,
         cipher: None,
     }
 }

@@ -14,17 +14,21 @@ use crate::transfer::names::Names;
 use crate::transfer::patience::{Patience, TRIES, wait_after};
 use crate::transfer::place::Placing;
 
-/// Puts `payload` under the first name that is free or ours.
+/// Puts `payload`, which came from `origin`, under the first name that is free or ours. `version` is metadata that tells
+/// what the origin had.
 pub(super) async fn put(
     context: &Context,
     names: &mut Names,
     payload: &Payload,
-    origin: Option<&str>,
+    origin: &str,
+    version: Vec<(String, String)>,
 ) -> Result<Landed> {
+    let mut attributes = context.attributes(&names.key(), Some(origin));
+    attributes.metadata.extend(version);
     let placing = Placing {
         engine: &context.engine,
-        owner: &context.owner(origin),
-        attributes: context.attributes(&names.key(), origin),
+        owner: &context.owner(Some(origin)),
+        attributes,
         payload,
         expected: &Fingerprint::of(payload),
         ledger: None,

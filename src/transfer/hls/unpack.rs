@@ -7,9 +7,10 @@ use bytes::Bytes;
 use futures::{Stream, stream};
 
 use super::context::Context;
-use super::documents::list_of;
+use super::documents::{JSON, list_of};
+use super::identity::lasting;
 use super::piece::Landed;
-use super::put::{payload_of, put};
+use super::put::{payload_of, put, put_over};
 use super::room::Room;
 use super::unzip::{self, Step};
 use crate::error::{Class, Error, Result};
@@ -21,11 +22,12 @@ use crate::object::owned::{
 use crate::object::{Condition, encode_crc64nvme};
 use crate::signed_url::SignedUrl;
 use crate::source::zip::{MAX_ENTRIES, told_entries};
-use crate::transfer::Engine;
 use crate::transfer::digest::ObjectDigest;
 use crate::transfer::names::Names;
 use crate::transfer::part::PartBuilder;
 use crate::transfer::patience::{TRIES, wait_after};
+use crate::transfer::place::check_lease;
+use crate::transfer::{Engine, Ledger};
 
 /// The longest path of an entry: with its folder it fits into a key.
 const MAX_PATH_BYTES: usize = 400;
@@ -46,6 +48,7 @@ pub(in crate::transfer) async fn unpack(
     url: &SignedUrl,
     zip: &Archived,
     allow_hosts: &[String],
+    ledger: &dyn Ledger,
 ) -> Result<()> {
     let room = Room::empty(&engine.budget);
     let context = Context::new(engine, job, allow_hosts, &zip.key, room);
@@ -59,7 +62,8 @@ pub(in crate::transfer) async fn unpack(
     let _share = engine.budget.take(needed).await?;
     let mut unpacking = Unpacking {
         context: &context,
-        origin: url.expose(),
+        origin: &lasting(url.expose(), false),
+        ledger,
         open: None,
         landed: Vec::new(),
         notes: Vec::new(),
@@ -79,13 +83,14 @@ pub(in crate::transfer) async fn unpack(
     })?;
     let list = list_of(&context, unpacking.landed.iter(), &unpacking.notes, &[])?;
     let payload = payload_of(list);
-    put(&context, &mut Names::of(&list_key), &payload, None).await?;
+    put_over(&context, &list_key, &payload, JSON).await?;
     Ok(())
 }
 
 struct Unpacking<'a> {
     context: &'a Context,
     origin: &'a str,
+    ledger: &'a dyn Ledger,
     open: Option<Entry>,
     landed: Vec<Landed>,
     notes: Vec<String>,
@@ -193,9 +198,12 @@ impl Unpacking<'_> {
                 let part = std::mem::replace(&mut entry.part, PartBuilder::new());
                 let payload = part.finish();
                 let mut names = Names::of(&entry.key);
-                put(self.context, &mut names, &payload, Some(self.origin)).await?
+                put(self.context, &mut names, &payload, self.origin, Vec::new()).await?
             }
-            Some(_) => entry.complete(self.context, self.origin).await?,
+            Some(_) => {
+                check_lease(self.ledger).await?;
+                entry.complete(self.context, self.origin).await?
+            }
         };
         let is_renamed = landed.key != entry.key;
         self.open = None;

@@ -168,6 +168,11 @@ impl Seen {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(String::as_str)
     }
+
+    /// Whether only the first byte was asked for, to know whether the file is still the same.
+    pub fn is_for_a_byte(&self) -> bool {
+        self.header("range") == Some("bytes=0-0")
+    }
 }
 
 struct Page {
@@ -204,7 +209,8 @@ impl TestOrigin {
         }
     }
 
-    /// Serves `bytes` under `path`, which begins with a slash; forgets what was there.
+    /// Serves `bytes` under `path`, which begins with a slash; forgets what was there. A path with a query is that query's
+    /// alone.
     pub fn serve(&self, path: &str, bytes: impl Into<Vec<u8>>, behaviour: Behaviour) {
         self.serve_shared(path, Arc::new(bytes.into()), behaviour);
     }
@@ -264,7 +270,9 @@ async fn serve(mut stream: TcpStream, world: &Mutex<World>) -> std::io::Result<(
     let page = {
         let mut world = world.lock().unwrap();
         world.log.push(seen.clone());
-        world.pages.get_mut(&seen.path).map(|page| {
+        let by_target = world.pages.contains_key(&seen.target);
+        let path = if by_target { &seen.target } else { &seen.path };
+        world.pages.get_mut(path).map(|page| {
             page.requests += 1;
             let running = page.running.clone();
             let at_once = u32::try_from(Arc::strong_count(&running)).unwrap() - 1;

@@ -9,6 +9,7 @@ mod live;
 mod memory;
 mod partial;
 mod play;
+mod resume;
 mod troubles;
 mod zip;
 

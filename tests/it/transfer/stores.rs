@@ -92,7 +92,9 @@ on_every_store! {
 
         let archived = world.carry(&again(&world, &job)).await.unwrap();
         assert_eq!(archived.key, job.key);
-        assert_eq!(world.origin.requests("/a.ts").len(), 1, "what is there is not fetched again");
+        let mut fetched = world.origin.requests("/a.ts");
+        fetched.retain(|seen| !seen.is_for_a_byte());
+        assert_eq!(fetched.len(), 1, "what is there is not fetched again");
         let names = keys_of(&list(&world, "resources.json").await);
         let expected = ["seg-00000.ts", "seg-00001.ts", "seg-00002.ts"];
         assert_eq!(names, expected.map(|name| format!("{FOLDER}/hls/v0/{name}")));

@@ -84,7 +84,7 @@ async fn f45_a_segment_that_is_missing_makes_it_partial_with_the_exact_list() {
     let log = world.origin.log();
     let segments: Vec<_> = log[before..]
         .iter()
-        .filter(|seen| seen.path.ends_with(".ts"))
+        .filter(|seen| seen.path.ends_with(".ts") && !seen.is_for_a_byte())
         .collect();
     assert_eq!(segments.len(), 2, "{segments:?}");
 }
@@ -119,7 +119,7 @@ async fn a_stop_in_the_middle_costs_a_few_segments() {
     let log = world.origin.log();
     let fetched = log[before..]
         .iter()
-        .filter(|seen| seen.path.ends_with(".ts"));
+        .filter(|seen| seen.path.ends_with(".ts") && !seen.is_for_a_byte());
     // What was in the bucket but not yet noted may be asked for again.
     assert!(fetched.count() <= 3);
     assert_eq!(keys_of(&list(&world, "resources.json").await).len(), 10);
@@ -413,11 +413,9 @@ async fn f46_segments_that_expire_before_their_playlist_are_named_afresh() {
     if archived.is_err() {
         world.carry(&job).await.unwrap();
     }
-    assert_eq!(
-        world.origin.requests("/a.ts").len(),
-        1,
-        "what has landed is not fetched again"
-    );
+    let mut fetched = world.origin.requests("/a.ts");
+    fetched.retain(|seen| !seen.is_for_a_byte());
+    assert_eq!(fetched.len(), 1, "what has landed is not fetched again");
     assert_eq!(keys_of(&list(&world, "resources.json").await).len(), 2);
 }
 
