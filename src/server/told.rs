@@ -34,9 +34,47 @@ impl Seldom {
     }
 }
 
+/// Segments of a path that are longer are not told whole.
+const SEGMENT_MAX_CHARS: usize = 32;
+const SEGMENT_SHOWN_CHARS: usize = 8;
+
+/// A path as it is told: enough to see a slip in it, and not whole where it may hold a secret.
+pub(super) fn shown_path(path: &str) -> String {
+    let mut segments = path.split('/').skip(1);
+    let mut shown = String::new();
+    for segment in segments.by_ref().take(2) {
+        shown.push('/');
+        match segment.chars().nth(SEGMENT_MAX_CHARS) {
+            None => shown.push_str(segment),
+            Some(_) => {
+                shown.extend(segment.chars().take(SEGMENT_SHOWN_CHARS));
+                shown.push_str("...");
+            }
+        }
+    }
+    if segments.next().is_some() {
+        shown.push_str("/...");
+    }
+    shown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_slip_in_a_path_is_seen_and_a_long_name_is_not_told() {
+        for (path, expected) in [
+            ("/webhook/100ms", "/webhook/100ms"),
+            ("/", "/"),
+            ("//webhooks/100ms", "//webhooks/..."),
+            ("/webhooks/100ms/token", "/webhooks/100ms/..."),
+        ] {
+            assert_eq!(shown_path(path), expected);
+        }
+        let long = format!("/webhooks/{}", "x".repeat(40));
+        assert_eq!(shown_path(&long), "/webhooks/xxxxxxxx...");
+    }
 
     #[test]
     fn the_first_is_told_at_once_and_the_next_with_the_number_of_those_between() {

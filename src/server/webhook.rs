@@ -29,7 +29,7 @@ use super::listen::Peer;
 use super::rejection::{RefusedWebhook, Rejection};
 pub use super::source::{WebhookSource, usual_body_limit_bytes};
 use super::streak;
-use super::told::Seldom;
+use super::told::{Seldom, shown_path};
 use crate::clock::SharedClock;
 use crate::error::{Error, Result};
 use crate::ingest::signature::{Presented, Refusal};
@@ -60,9 +60,6 @@ const HANDSHAKE_LIMIT_BYTES: usize = 256;
 
 /// An id header that is longer is no id.
 const ID_HEADER_LIMIT_BYTES: usize = 256;
-
-/// A path that is longer is not told whole.
-const SHOWN_PATH_CHARS: usize = 100;
 
 /// Everything that taking in events needs.
 pub struct Intake {
@@ -170,12 +167,7 @@ fn tell_stray(shared: &Shared, request: &Request, rejection: Rejection) -> Respo
         .metrics
         .webhook_rejected(UNKNOWN_SOURCE, reason);
     if let Some(more) = shared.told.turn(Instant::now()) {
-        let path: String = request
-            .uri()
-            .path()
-            .chars()
-            .take(SHOWN_PATH_CHARS)
-            .collect();
+        let path = shown_path(request.uri().path());
         let peer = peer(request).map(tracing::field::display);
         let mut known: Vec<_> = shared.intake.sources.keys().map(String::as_str).collect();
         known.sort_unstable();

@@ -1,0 +1,123 @@
+//! Who may post, as the operator hears of it: what `run` refuses to start with, what it warns of, and what it tells of a
+//! delivery that it did not take.
+
+use std::path::Path;
+
+use recording_harvester::source::client::local_client;
+
+use crate::harness::binary::{self, Running};
+
+const SECRET: &str = "canary-webhook-secret";
+
+fn log(folder: &Path) -> String {
+    std::fs::read_to_string(folder.join("log")).unwrap()
+}
+
+// S2, S3, S19 and N20: each of these was taken, on loopback or everywhere.
+#[tokio::test]
+async fn run_does_not_start_with_senders_that_prove_nothing() {
+    for (sources, setting, expected) in [
+        ("[sources.100ms]", "limits.lanes=1", "sources.100ms.secrets"),
+        (
+            "[sources.dyte]\napi_key = \"canary\"",
+            "limits.lanes=1",
+            "sources.dyte.account",
+        ),
+        (
+            "[sources.realtimekit]\npublic_key = \"well-known\"",
+            "limits.lanes=1",
+            "sources.realtimekit.account",
+        ),
+        (
+            "[sources.100ms]\nheader = \"x-a\"\nsecrets = [\"canary\"]",
+            "limits.lanes=1",
+            "16 bytes",
+        ),
+        (
+            "[sources.100ms]\nheader = \"x-a\"\nsecrets = [\"replace-me-100ms-secret\"]",
+            "limits.lanes=1",
+            "that of the example",
+        ),
+        (
+            "[sources.daily]\nsecrets = [\"cmVwbGFjZS1tZQ==\"]",
+            "limits.lanes=1",
+            "that of the example",
+        ),
+        ("", "admin.token=canary", "admin.token"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = binary::configure(folder.path(), &format!("{sources}\n"));
+        let (_, code) = binary::finish(&config, &["--set", setting, "run"]).await;
+        let log = log(folder.path());
+        assert_eq!(code, Some(2), "{sources}: {log}");
+        assert!(log.contains(expected), "{sources}: {log}");
+        assert!(!log.contains("canary"), "{log}");
+        // Other commands are not for senders to hold up.
+        let (_, code) = binary::finish(&config, &["list"]).await;
+        assert_eq!(code, Some(0), "{sources}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_open_is_said_at_the_start() {
+    for (sources, expected) in [
+        ("", "no source is configured"),
+        (
+            "[sources.100ms]\ninsecure = true\n",
+            "sources.100ms.insecure is true",
+        ),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let config = binary::configure(folder.path(), sources);
+        let running = Running::start(&config, &[]).await;
+        assert_eq!(running.terminate().await, Some(0));
+        let log = log(folder.path());
+        assert_eq!(log.matches(expected).count(), 1, "{log}");
+    }
+}
+
+// N2 and R22: a wrong path left no trace, a wrong header only a reason, and a large event a number.
+#[tokio::test]
+async fn a_delivery_that_is_not_taken_is_told_with_what_would_help() {
+    let folder = tempfile::tempdir().unwrap();
+    let sources = format!(
+        "[sources.meetings]\nprovider = \"100ms\"\nheader = \"X-Passcode\"\nsecrets = [\"{SECRET}\"]\n"
+    );
+    let config = binary::configure(folder.path(), &sources);
+    let running = Running::start(&config, &[]).await;
+    let client = local_client(None).unwrap();
+    let post = async |path: &str, body: String| {
+        let url = format!("http://{}{path}", running.webhooks);
+        client.post(url).body(body).send().await.unwrap().status()
+    };
+    assert_eq!(post("/webhook/meetings", String::new()).await, 404);
+    assert_eq!(post("/webhooks/meetings/", "{}".to_owned()).await, 401);
+    assert_eq!(running.terminate().await, Some(0));
+    let told = log(folder.path());
+    let path = told.lines().find(|line| line.contains("/webhook/meetings"));
+    let path = path.unwrap_or_else(|| panic!("{told}"));
+    assert!(
+        path.contains("WARN") && path.contains("127.0.0.1:"),
+        "{path}"
+    );
+    assert!(path.contains("known=\"meetings\""), "{path}");
+    let header = told.lines().find(|line| line.contains("401"));
+    let header = header.unwrap_or_else(|| panic!("{told}"));
+    assert!(
+        header.contains("WARN") && header.contains("X-Passcode"),
+        "{header}"
+    );
+
+    let running = Running::start(&config, &[]).await;
+    let large = format!("http://{}/webhooks/meetings", running.webhooks);
+    let large = client.post(large).body("x".repeat(2 << 20)).send().await;
+    assert_eq!(large.unwrap().status(), 413);
+    assert_eq!(running.terminate().await, Some(0));
+    let told = log(folder.path());
+    let large = told.lines().find(|line| line.contains("413"));
+    let large = large.unwrap_or_else(|| panic!("{told}"));
+    assert!(
+        large.contains("ERROR") && large.contains("max_body"),
+        "{large}"
+    );
+}
