@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::error::{Error, Result};
 use crate::model::key::{safe, short_hash};
 use crate::model::{Artifact, Event, EventClass, Format, Kind, Origin, Provider, Recording};
-use crate::signed_url::{Scheme, SignedUrl, read_signature, url_deadline};
+use crate::signed_url::{SignedUrl, file_identity, url_deadline};
 
 /// A URL that an operator gave.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,7 +35,10 @@ pub fn read_url(url: &str, recording_name: Option<&str>) -> Result<AdhocUrl> {
     let recording_id = match recording_name {
         Some(name) => name.to_owned(),
         // Two hosts may each have a `recording.mp4`.
-        None => format!("{stem}-{}", &short_hash(signed.to_string().as_bytes())[..8]),
+        None => format!(
+            "{stem}-{}",
+            &short_hash(signed.unredacted_place().as_bytes())[..8]
+        ),
     };
     let name = match extension {
         Some(_) if format == Some(Format::M3u8) => Format::M3u8.hls_name(),
@@ -44,7 +47,7 @@ pub fn read_url(url: &str, recording_name: Option<&str>) -> Result<AdhocUrl> {
     };
     Ok(AdhocUrl {
         artifact: Artifact {
-            identity: identity(url, kind, &path),
+            identity: file_identity(kind.as_str(), &signed),
             name,
             kind,
             format: format.unwrap_or(Format::Bin),
@@ -103,18 +106,6 @@ fn shown(one: &AdhocUrl) -> Option<String> {
     match &one.artifact.origin {
         Origin::Url(url) => Some(url.to_string()),
         _ => None,
-    }
-}
-
-/// The path, which a fresh signature leaves as it is. A query that is no signature says which file it is
-/// (`/download?id=1`), and counts.
-fn identity(url: &str, kind: Kind, path: &str) -> String {
-    let query = url.split('#').next().and_then(|url| url.split_once('?'));
-    match query {
-        Some((_, query)) if read_signature(url).scheme == Scheme::None => {
-            format!("url:{}:{path}:{}", kind.as_str(), whole_hash(query))
-        }
-        _ => format!("url:{}:{path}", kind.as_str()),
     }
 }
 

@@ -12,7 +12,8 @@ use serde::de::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::redact::{REMOVED, is_secret_name, redact_urls};
+use super::path::REMOVED;
+use super::redact::{is_secret_name, redact_urls};
 use crate::error::{Error, Result};
 
 /// A document is shorter than its event, but for what is escaped or written longer: names of headers with empty

@@ -6,11 +6,14 @@ use std::fmt;
 use url::Url;
 
 mod document;
+mod identity;
+mod path;
 pub mod redact;
 mod schemes;
 pub mod signature;
 
 pub use document::{redact_body, write_redacted};
+pub use identity::{earlier_path_identity, file_identity, path_identity};
 pub use redact::{redact_json, redact_urls};
 pub use signature::{Scheme, Signature, read_signature, url_deadline};
 
@@ -19,6 +22,7 @@ pub use signature::{Scheme, Signature, read_signature, url_deadline};
 pub struct SignedUrl {
     url: String,
     header: Option<Box<UrlHeader>>,
+    has_secret_path: bool,
 }
 
 /// A header that a URL needs to be opened, such as a token that came with it. It is sent to the hosts that it is
@@ -88,6 +92,28 @@ impl SignedUrl {
         SignedUrl {
             url: url.into(),
             header: None,
+            has_secret_path: false,
+        }
+    }
+
+    /// With a path that is a secret as a whole: nothing of it is shown.
+    #[must_use]
+    pub fn with_secret_path(mut self) -> Self {
+        self.has_secret_path = true;
+        self
+    }
+
+    /// Whether the path is a secret as a whole.
+    pub fn has_secret_path(&self) -> bool {
+        self.has_secret_path
+    }
+
+    /// Another URL that this one led to, which is shown as this one is.
+    #[must_use]
+    pub fn leading_to(&self, url: impl Into<String>) -> Self {
+        SignedUrl {
+            has_secret_path: self.has_secret_path,
+            ..SignedUrl::new(url)
         }
     }
 
@@ -128,16 +154,47 @@ impl SignedUrl {
         &self.url
     }
 
-    /// The path without query, where a token in a path segment is hidden as in [`fmt::Display`]: what a fresh
-    /// signature of the same object leaves as it is.
-    pub fn path(&self) -> String {
-        let shown = self.to_string();
-        let after_scheme = shown.split_once("://").map_or("", |(_, rest)| rest);
-        after_scheme
-            .find('/')
-            .map_or("/", |at| &after_scheme[at..])
-            .to_owned()
+    /// What a fresh signature of the same object leaves as it is: no query, no secret in the path. What may be either a
+    /// secret or an id is there as its hash, so that two objects never look the same.
+    pub fn stable(&self) -> String {
+        if !self.has_secret_path {
+            return redact::stable(&self.url);
+        }
+        let place = redact::without_query(&self.url);
+        let path = path_of(&place);
+        let name = path.rsplit('/').next().unwrap_or_default();
+        let is_extension =
+            |end: &&str| end.len() <= 5 && end.bytes().all(|b| b.is_ascii_alphanumeric());
+        let extension = name.rsplit_once('.').map(|(_, end)| end);
+        let extension = extension.filter(is_extension);
+        let host = &place[..place.len() - path.len().min(place.len())];
+        let hash = &hash(path.as_bytes())[..16];
+        match extension {
+            Some(extension) => format!("{host}/~{hash}.{extension}"),
+            None => format!("{host}/~{hash}"),
+        }
     }
+
+    /// The path of [`stable`](SignedUrl::stable).
+    pub fn path(&self) -> String {
+        path_of(&self.stable()).to_owned()
+    }
+
+    /// The place as it was before secrets in paths were hidden: only to be hashed.
+    pub fn unredacted_place(&self) -> String {
+        redact::without_query(&self.url)
+    }
+}
+
+/// The path of a URL without query; `/` where it has none.
+fn path_of(url: &str) -> &str {
+    let after_scheme = url.split_once("://").map_or("", |(_, rest)| rest);
+    after_scheme.find('/').map_or("/", |at| &after_scheme[at..])
+}
+
+/// SHA-256 in hex.
+fn hash(bytes: &[u8]) -> String {
+    hex::encode(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes))
 }
 
 impl fmt::Debug for SignedUrl {
@@ -147,9 +204,12 @@ impl fmt::Debug for SignedUrl {
 }
 
 impl fmt::Display for SignedUrl {
-    /// Without query, fragment and user info, and without tokens in the path.
+    /// Without query, fragment and user info, and without secrets in the path.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&redact::shown(&self.url))
+        f.write_str(&match self.has_secret_path {
+            true => redact::host_only(&self.url),
+            false => redact::shown(&self.url),
+        })
     }
 }
 

@@ -4,12 +4,12 @@
 
 use serde_json::Value;
 
-/// Stands where a secret was.
-pub(super) const REMOVED: &str = "[removed]";
+pub use super::path::is_jwt;
+use super::path::{self, REMOVED};
 
 /// Words that give a signed query away where no scheme marks it as a URL (a host without a scheme,
 /// a query that a space has cut off, a URL that is percent-encoded as a whole).
-const QUERY_MARKS: [&str; 8] = [
+const QUERY_MARKS: [&str; 11] = [
     "x-amz-",
     "x-goog-",
     "x-oss-",
@@ -18,6 +18,9 @@ const QUERY_MARKS: [&str; 8] = [
     "sig=",
     "token=",
     "key-pair-id=",
+    "hmac=",
+    "hdnts=",
+    "hdntl=",
 ];
 
 /// Parts of a field's name (lower case, without `-` and `_`) that say that its value is a secret.
@@ -87,8 +90,36 @@ pub fn redact_json(value: &mut Value) {
     }
 }
 
-/// The URL `url` as it may be shown: without query, fragment, user info and tokens in its path.
+/// The URL `url` as it may be shown: without query, fragment, user info and secrets in its path.
 pub(super) fn shown(url: &str) -> String {
+    with_path(url, |host, path| {
+        path::without_secrets(host, path, |_| REMOVED.to_owned())
+    })
+}
+
+/// As [`shown`], where what may be a secret or an id in the path is replaced by its hash: so files stay apart.
+pub(super) fn stable(url: &str) -> String {
+    with_path(url, |host, path| {
+        let hashed = |segment: &str| format!("~{}", &super::hash(segment.as_bytes())[..16]);
+        path::without_secrets(host, path, hashed)
+    })
+}
+
+/// As [`shown`], with nothing of the path.
+pub(super) fn host_only(url: &str) -> String {
+    with_path(url, |_, _| format!("/{REMOVED}"))
+}
+
+/// The URL without query, fragment, user info and JSON Web Tokens in its path. It may hold other secrets.
+pub(super) fn without_query(url: &str) -> String {
+    with_path(url, |_, path| {
+        let hide = |segment| if is_jwt(segment) { REMOVED } else { segment };
+        path.split('/').map(hide).collect::<Vec<_>>().join("/")
+    })
+}
+
+/// `url` without query, fragment and user info, and what `change` makes of host and path.
+fn with_path(url: &str, change: impl Fn(&str, &str) -> String) -> String {
     let bare = url.split(['?', '#']).next().unwrap_or_default();
     let Some((scheme, rest)) = split_scheme(bare) else {
         return bare.to_owned();
@@ -108,11 +139,8 @@ pub(super) fn shown(url: &str) -> String {
         Some(at) => (&path[..at], format!("://{REMOVED}")),
         None => (path, String::new()),
     };
-    let path: Vec<_> = path
-        .split('/')
-        .map(|segment| if is_jwt(segment) { REMOVED } else { segment })
-        .collect();
-    format!("{scheme}://{host}{}{inner}", path.join("/"))
+    let name = host.split(':').next().unwrap_or(host);
+    format!("{scheme}://{host}{}{inner}", change(name, path))
 }
 
 /// Splits `scheme://rest`, and also what the URL parser takes for it (`https:/rest`, `https:\\rest`).
@@ -153,16 +181,6 @@ fn scheme_start(word: &str) -> Option<usize> {
         .take_while(|b| b.is_ascii_alphanumeric() || b"+-.".contains(b))
         .count();
     (scheme > 0).then_some(at - scheme)
-}
-
-/// Whether `text` looks like a JSON Web Token: three base64url parts, the first a JSON object.
-pub fn is_jwt(text: &str) -> bool {
-    let is_base64url = |part: &str| {
-        part.bytes()
-            .all(|b| b.is_ascii_alphanumeric() || b"-_=".contains(&b))
-    };
-    // `{"` in base64.
-    text.starts_with("eyJ") && text.split('.').count() == 3 && text.split('.').all(is_base64url)
 }
 
 /// Whether a field or query parameter of that name holds a secret.

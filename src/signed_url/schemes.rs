@@ -25,10 +25,13 @@ pub(super) fn readings(url: &str, query: &Query) -> Vec<Reading> {
         aws_sigv4(query),
         gcs_v4(query),
         oss(query),
+        tencent_cos(query),
         azure_sas(query),
         cloudfront(query),
         gcs_v2(query),
         aws_sigv2(query),
+        akamai(url, query),
+        bunny(url, query),
         jwt(url, query),
     ]
     .into_iter()
@@ -104,6 +107,81 @@ fn aws_sigv2(query: &Query) -> Option<Reading> {
     })
 }
 
+/// Tencent Cloud COS: `q-sign-time=START;END`, and the life of the key that signed in the same form.
+fn tencent_cos(query: &Query) -> Option<Reading> {
+    let is_signed = ["q-signature", "q-sign-time", "q-key-time"]
+        .iter()
+        .any(|name| query.has(name));
+    let span = |text: &str| {
+        text.split_once([';', ','])
+            .map(|(start, end)| (start.to_owned(), end.to_owned()))
+    };
+    let end = |text: &str| unix_seconds(&span(text)?.1);
+    is_signed.then(|| Reading {
+        scheme: Scheme::TencentCos,
+        signed_at: query.earliest("q-sign-time", |text| unix_seconds(&span(text)?.0)),
+        expires_at: ["q-sign-time", "q-key-time"]
+            .into_iter()
+            .filter_map(|name| query.earliest(name, end))
+            .min(),
+    })
+}
+
+/// Akamai: `hdnts=st=..~exp=..~acl=..~hmac=..` in the query, the same as a segment of the path.
+fn akamai(url: &str, query: &Query) -> Option<Reading> {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let segments = path.split('/').map(decoded);
+    let values = query.0.iter().filter(|(name, _)| is_akamai_name(name));
+    let values = values.map(|(_, value)| Cow::Borrowed(&**value));
+    let tokens: Vec<_> = segments
+        .filter(|segment| segment.contains("hmac="))
+        .chain(values)
+        .filter(|token| token.contains('~') || token.starts_with("exp="))
+        .collect();
+    (!tokens.is_empty()).then(|| {
+        let earliest = |name: &str| {
+            let fields = tokens.iter().flat_map(|token| token.split('~'));
+            // In a path the first field stands behind the name of the token: `hdntl=exp=..`.
+            let of = |field: &str| {
+                let (before, value) = field.rsplit_once('=')?;
+                let is_it = before == name || before.ends_with(&format!("={name}"));
+                is_it.then(|| unix_seconds(value)).flatten()
+            };
+            fields.filter_map(of).min()
+        };
+        Reading {
+            scheme: Scheme::Akamai,
+            signed_at: earliest("st"),
+            expires_at: earliest("exp"),
+        }
+    })
+}
+
+fn is_akamai_name(name: &str) -> bool {
+    ["hdnts", "hdntl", "hdnea", "__token__"].contains(&name)
+}
+
+/// Bunny: `token` and `expires` in the query, or `bcdn_token=..&expires=..` as a segment of the path.
+fn bunny(url: &str, query: &Query) -> Option<Reading> {
+    let path = url.split(['?', '#']).next().unwrap_or_default();
+    let segment = path.split('/').find(|s| s.contains("bcdn_token="));
+    let in_path = segment.map(Query::of_pairs);
+    let is_signed = |query: &Query, token: &str| query.has(token) && query.has("expires");
+    let end = |query: &Query| query.earliest("expires", unix_seconds);
+    let ends = [
+        Some(query).filter(|query| is_signed(query, "token")),
+        in_path
+            .as_ref()
+            .filter(|query| is_signed(query, "bcdn_token")),
+    ];
+    let ends: Vec<_> = ends.into_iter().flatten().collect();
+    (!ends.is_empty()).then(|| Reading {
+        scheme: Scheme::Bunny,
+        signed_at: None,
+        expires_at: ends.into_iter().filter_map(end).min(),
+    })
+}
+
 fn jwt(url: &str, query: &Query) -> Option<Reading> {
     let path = url.split(['?', '#']).next().unwrap_or_default();
     let segments = path.split('/').map(decoded);
@@ -129,8 +207,10 @@ fn dated(query: &Query, scheme: Scheme, prefix: &str) -> Option<Reading> {
     };
     let is_signed = |(name, value): &(String, String)| is_part(name) && !value.is_empty();
     query.0.iter().any(is_signed).then(|| {
-        let signed_at = query.earliest(&name("date"), iso_8601);
-        let lifetime = query.earliest(&name("expires"), digits);
+        let signed_at = query.earliest(&name("date"), iso_8601_basic);
+        let lifetime = query.earliest(&name("expires"), |text| {
+            digits(text).filter(|life| *life <= LONGEST_LIFE_SECONDS)
+        });
         let expires_at = signed_at
             .zip(lifetime)
             .and_then(|(at, life)| whole_second(at.as_second().checked_add(life)?));
@@ -147,6 +227,7 @@ pub(super) fn has_session_credentials(query: &Query) -> bool {
     query.has("x-amz-security-token")
         || query.has("x-oss-security-token")
         || query.has("security-token")
+        || query.has("x-cos-security-token")
 }
 
 /// The end in a CloudFront policy: JSON in base64 with an alphabet of CloudFront's own.
@@ -211,6 +292,24 @@ fn unix_seconds(text: &str) -> Option<Timestamp> {
     whole_second(digits(whole)?)
 }
 
+/// A week: no store takes a longer life in a signature that names one, and refuses the URL.
+const LONGEST_LIFE_SECONDS: i64 = 604_800;
+
+/// `20260302T103320Z` and nothing else: a store refuses any other form of the date that it signs.
+fn iso_8601_basic(text: &str) -> Option<Timestamp> {
+    let bytes = text.as_bytes();
+    let is_digit = |at: usize| bytes[at].is_ascii_digit();
+    let is_basic = bytes.len() == 16
+        && bytes[8] == b'T'
+        && bytes[15] == b'Z'
+        && (0..8).chain(9..15).all(is_digit);
+    // A 60th second would be read as the 59th.
+    if !is_basic || &bytes[13..15] == b"60" {
+        return None;
+    }
+    iso_8601(text)
+}
+
 /// ISO 8601, basic or extended, a date alone being its midnight; UTC where no offset stands.
 fn iso_8601(text: &str) -> Option<Timestamp> {
     let at = text
@@ -243,7 +342,12 @@ impl Query {
         let query = before_fragment
             .split_once('?')
             .map_or("", |(_, query)| query);
-        let pairs = query.split('&').filter(|pair| !pair.is_empty());
+        Query::of_pairs(query)
+    }
+
+    /// Of `name=value` pairs with `&` in between.
+    fn of_pairs(pairs: &str) -> Query {
+        let pairs = pairs.split('&').filter(|pair| !pair.is_empty());
         Query(
             pairs
                 .map(|pair| {
@@ -253,6 +357,14 @@ impl Query {
                 })
                 .collect(),
         )
+    }
+
+    /// Whether a parameter, as it stands in a URL, is a token that was added to it, or a part of one.
+    pub(super) fn is_token(parameter: &str) -> bool {
+        const NAMES: [&str; 5] = ["token", "expires", "token_path", "exp", "iat"];
+        let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
+        let name = decoded(name).to_ascii_lowercase();
+        NAMES.contains(&&*name) || is_akamai_name(&name) || is_jwt(&decoded(value))
     }
 
     fn has(&self, name: &str) -> bool {

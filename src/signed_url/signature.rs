@@ -27,6 +27,12 @@ pub enum Scheme {
     AzureSas,
     /// Alibaba Cloud OSS, V1 or V4.
     Oss,
+    /// Tencent Cloud COS.
+    TencentCos,
+    /// An Akamai token in the query or the path.
+    Akamai,
+    /// A Bunny token in the query or the path.
+    Bunny,
     /// A JSON Web Token in the query or the path.
     Jwt,
     /// No signature that we know.
@@ -44,6 +50,9 @@ impl Scheme {
             Scheme::CloudFront => "cloudfront",
             Scheme::AzureSas => "azure-sas",
             Scheme::Oss => "oss",
+            Scheme::TencentCos => "tencent-cos",
+            Scheme::Akamai => "akamai",
+            Scheme::Bunny => "bunny",
             Scheme::Jwt => "jwt",
             Scheme::None => "none",
         }
@@ -245,6 +254,69 @@ mod tests {
             "2026-03-02T11:33:20Z",
             false,
         );
+    }
+
+    // D7
+    #[test]
+    fn tencent_cloud_cos() {
+        let url = "https://b-1250000000.cos.ap-shanghai.myqcloud.com/k?q-sign-algorithm=sha1&q-ak=AKID&q-sign-time=1772447600%3B1772451200&q-key-time=1772447600;1772480000&q-header-list=host&q-url-param-list=&q-signature=00";
+        let (signed, ends) = ("2026-03-02T10:33:20Z", "2026-03-02T11:33:20Z");
+        check(url, "tencent-cos", signed, ends, false);
+        let session = format!("{url}&x-cos-security-token=x");
+        check(&session, "tencent-cos", signed, ends, true);
+        let key = url.replace("1772480000", "1772449400");
+        check(&key, "tencent-cos", signed, "2026-03-02T11:03:20Z", false);
+        let garbled = "https://h/k?q-sign-time=now&q-signature=00";
+        check(garbled, "tencent-cos", "-", "-", false);
+    }
+
+    // D7
+    #[test]
+    fn akamai_and_bunny_tokens_in_query_or_path() {
+        let ends = "2026-03-02T11:33:20Z";
+        for url in [
+            "https://h/v.mp4?hdnts=exp=1772451200~acl=/*~hmac=00",
+            "https://h/hdntl=exp=1772451200~acl=%2f*~data=hdntl~hmac=00/v.ts",
+            "https://h/exp=1772451200~acl=*~hmac=00/v.ts",
+        ] {
+            check(url, "akamai", "-", ends, false);
+        }
+        let since = "https://h/v.mp4?__token__=st=1772447600~exp=1772451200~acl=*~hmac=00";
+        check(since, "akamai", "2026-03-02T10:33:20Z", ends, false);
+        for url in [
+            "https://v.b-cdn.net/v.mp4?token=HS256-x&expires=1772451200",
+            "https://v.b-cdn.net/bcdn_token=x&expires=1772451200&token_path=%2F/v.mp4",
+        ] {
+            check(url, "bunny", "-", ends, false);
+        }
+        check("https://h/v.mp4?token=x", "none", "-", "-", false);
+        check(
+            "https://h/v~1.mp4?x=exp=1772451200~a",
+            "none",
+            "-",
+            "-",
+            false,
+        );
+    }
+
+    // D7
+    #[test]
+    fn a_date_or_a_life_that_no_store_takes_tells_no_deadline() {
+        for (date, life) in [
+            ("20260302T103320", "3600"),
+            ("20260302T103360Z", "3600"),
+            ("2026-03-02T10:33:20Z", "3600"),
+            ("20260302T103320Z", "604801"),
+        ] {
+            for prefix in ["X-Amz", "X-Goog", "x-oss"] {
+                let url = format!(
+                    "https://h/k?{prefix}-Date={date}&{prefix}-Expires={life}&{prefix}-Signature=0"
+                );
+                assert_eq!(url_deadline(&url), Deadline::NONE, "{url}");
+            }
+        }
+        let week = "https://h/k?X-Amz-Date=20260302T103320Z&X-Amz-Expires=604800&X-Amz-Signature=0";
+        assert!(url_deadline(week).at.is_some());
     }
 
     #[test]

@@ -205,7 +205,7 @@ impl HttpSource {
                 format!("the origin is {reason}"),
             ));
         }
-        Ok(Some((SignedUrl::new(parsed.as_str()), response, permit)))
+        Ok(Some((url.leading_to(parsed.as_str()), response, permit)))
     }
 
     async fn permit(&self, url: &Url, queue: Queue) -> Result<Option<OwnedSemaphorePermit>> {
@@ -423,7 +423,7 @@ fn redirect_target<B>(from: &SignedUrl, response: &Response<B>) -> Result<Option
     }
     // An absolute Location is a URL as received: it must reach the wire unchanged like the first one.
     let is_absolute = Url::parse(location).is_ok();
-    Ok(Some(SignedUrl::new(if is_absolute {
+    Ok(Some(from.leading_to(if is_absolute {
         location.to_owned()
     } else {
         target.to_string()

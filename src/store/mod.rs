@@ -85,6 +85,15 @@ pub trait JobStore: Send + Sync + 'static {
     async fn resolve(&self, lease: &Lease, found: Vec<Artifact>, now: Timestamp)
     -> Result<Written>;
 
+    /// Makes jobs of the artifacts that a part of a lookup's answer named, as [`resolve`](JobStore::resolve) does; the
+    /// lookup goes on under its lease. Its name is left to what it finds: it is called `name.rest` from then on.
+    async fn add_found(
+        &self,
+        lease: &Lease,
+        found: Vec<Artifact>,
+        now: Timestamp,
+    ) -> Result<Written>;
+
     /// Replaces a running job's origin and deadline after a re-mint; the lease goes on.
     async fn reorigin(&self, lease: &Lease, artifact: &Artifact) -> Result<Written>;
 
@@ -154,6 +163,21 @@ pub trait JobStore: Send + Sync + 'static {
 
     /// Events that match, oldest first, at most `limit`: what came in, without bodies.
     async fn events(&self, since: Option<Timestamp>, limit: u32) -> Result<Vec<EventRecord>>;
+
+    /// Events of class `unknown` that came in since then and after that one, oldest first, at most `limit`.
+    async fn unknown_events(
+        &self,
+        since: Option<Timestamp>,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Result<Vec<EventRecord>>;
+
+    /// The body of an event, byte for byte.
+    async fn raw_event(&self, event: EventId) -> Result<Option<bytes::Bytes>>;
+
+    /// Replaces an event of class `unknown` by what it is read as now, as if it had come in then; `None` when there is
+    /// no such event. One that turns out to be another delivery of an event that is known already only goes.
+    async fn reread(&self, event: EventId, new: NewEvent) -> Result<Option<Recorded>>;
 
     /// Puts settled jobs that are not archived back to `pending`, due now, attempts from zero.
     /// Answers with their records as they are after. Many are woken a few at a time, each few in a transaction of their own: after an
@@ -432,6 +456,10 @@ pub struct KnownArtifact {
     pub job: Option<JobId>,
     /// Where that stands.
     pub state: Option<State>,
+    /// Why, where it is lost.
+    pub class: Option<Class>,
+    /// Whether there is anything to try again: not where the provider itself says that there is no file.
+    pub has_origin: bool,
 }
 
 /// Whose turn it is to walk over a source's lists.

@@ -18,12 +18,12 @@ JOIN recordings r ON r.source = wanted.value ->> 0 AND r.recording_key = wanted.
 
 /// Identities of the jobs and answered lookups of recordings of these `[source, recording_key]` pairs.
 pub(super) const KNOWN: &str = "
-SELECT r.recording_key, j.identity, j.id AS job_id, j.state
+SELECT r.recording_key, j.identity, j.id AS job_id, j.state, j.class, j.origin_kind
 FROM jsonb_each($1) AS wanted
 JOIN recordings r ON r.source = wanted.value ->> 0 AND r.recording_key = wanted.value ->> 1
 JOIN jobs j ON j.recording_id = r.id
 UNION ALL
-SELECT r.recording_key, a.identity, NULL, NULL
+SELECT r.recording_key, a.identity, NULL, NULL, NULL, NULL
 FROM jsonb_each($1) AS wanted
 JOIN recordings r ON r.source = wanted.value ->> 0 AND r.recording_key = wanted.value ->> 1
 JOIN answered_lookups a ON a.recording_id = r.id";
@@ -95,6 +95,27 @@ WHERE id = $1 AND state <> 'archived'";
 
 pub(super) const WITHDRAW_FAILURE: &str =
     "UPDATE provider_failures SET withdrawn_at = $2 WHERE id = $1 AND withdrawn_at IS NULL";
+
+pub(super) const UPKEEP_DUE: &str = "SELECT name FROM upkeep WHERE name = $1";
+
+pub(super) const UPKEEP_DONE: &str = "DELETE FROM upkeep WHERE name = $1";
+
+/// Jobs whose identity is made of a URL, by id.
+pub(super) const FILES_BY_URL: &str = "
+SELECT j.id, j.recording_id, j.identity, j.origin, r.provider
+FROM jobs j JOIN recordings r ON r.id = j.recording_id
+WHERE j.id > $1 AND j.identity LIKE 'url:%' ORDER BY j.id LIMIT $2";
+
+/// The body of the last event that gave the job its URL.
+pub(super) const EVENT_OF_JOB: &str = "
+SELECT raw, raw_encoding FROM events
+WHERE recording_id = $1 AND job_ids LIKE '%' || $2 || '%' ORDER BY id DESC LIMIT 1";
+
+pub(super) const RENEW_IDENTITY: &str = "
+UPDATE jobs SET identity = $3
+WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM jobs WHERE recording_id = $2 AND identity = $3)";
+
+pub(super) const RENAME_JOB: &str = "UPDATE jobs SET name = $2 WHERE id = $1";
 
 pub(super) const FORGET_ANSWER: &str =
     "DELETE FROM answered_lookups WHERE recording_id = $1 AND identity = $2";
@@ -400,6 +421,14 @@ ORDER BY f.id LIMIT $3";
 pub(super) const EVENTS: &str = "
 SELECT id, source, provider, event_id, event_type, class, alert, received_at, recording_id
 FROM events WHERE id >= $1 ORDER BY id LIMIT $2";
+
+/// By the index of those that nobody could make out.
+pub(super) const UNKNOWN_EVENTS: &str = "
+SELECT id, source, provider, event_id, event_type, class, alert, received_at, recording_id
+FROM events WHERE class = 'unknown' AND id >= $1 AND id > $2 ORDER BY id LIMIT $3";
+
+pub(super) const FORGET_UNKNOWN_EVENT: &str =
+    "DELETE FROM events WHERE id = $1 AND class = 'unknown'";
 
 pub(super) const ANNOUNCING_EVENT: &str = "
 SELECT e.raw, e.raw_encoding FROM jobs j JOIN events e ON e.id = j.announced_by WHERE j.id = $1";

@@ -92,6 +92,10 @@ enum StoredOrigin<'a> {
     Url(Cow<'a, str>),
     /// A URL, and name, value and hosts of the header that it needs.
     UrlWithHeader(Cow<'a, str>, Cow<'a, str>, Cow<'a, str>, Cow<'a, [String]>),
+    /// A URL whose path is a secret.
+    UrlWithSecretPath(Cow<'a, str>),
+    /// Both.
+    UrlWithSecretPathAndHeader(Cow<'a, str>, Cow<'a, str>, Cow<'a, str>, Cow<'a, [String]>),
     Lookup(Cow<'a, Lookup>),
     Inline(Cow<'a, str>),
     /// What `events` holds of the event that announced it.
@@ -113,14 +117,17 @@ pub(super) fn from_origin(origin: &Origin) -> Result<(&'static str, String)> {
 
 fn from_url(url: &SignedUrl) -> StoredOrigin<'_> {
     let text = clean(url.expose());
-    match url.header() {
-        None => StoredOrigin::Url(text),
-        Some(header) => StoredOrigin::UrlWithHeader(
-            text,
-            Cow::Borrowed(&header.name),
-            Cow::Borrowed(header.expose()),
-            Cow::Borrowed(&header.hosts),
-        ),
+    let Some(header) = url.header() else {
+        return match url.has_secret_path() {
+            true => StoredOrigin::UrlWithSecretPath(text),
+            false => StoredOrigin::Url(text),
+        };
+    };
+    let (name, value) = (Cow::Borrowed(&*header.name), Cow::Borrowed(header.expose()));
+    let hosts = Cow::Borrowed(&*header.hosts);
+    match url.has_secret_path() {
+        true => StoredOrigin::UrlWithSecretPathAndHeader(text, name, value, hosts),
+        false => StoredOrigin::UrlWithHeader(text, name, value, hosts),
     }
 }
 
@@ -134,6 +141,14 @@ pub(super) fn to_origin(text: &str) -> Result<Origin> {
         StoredOrigin::UrlWithHeader(url, name, value, hosts) => {
             let header = UrlHeader::new(name, value, hosts.into_owned());
             Origin::Url(SignedUrl::new(url.into_owned()).with_header(header))
+        }
+        StoredOrigin::UrlWithSecretPath(url) => {
+            Origin::Url(SignedUrl::new(url.into_owned()).with_secret_path())
+        }
+        StoredOrigin::UrlWithSecretPathAndHeader(url, name, value, hosts) => {
+            let header = UrlHeader::new(name, value, hosts.into_owned());
+            let url = SignedUrl::new(url.into_owned()).with_header(header);
+            Origin::Url(url.with_secret_path())
         }
         StoredOrigin::Lookup(lookup) => Origin::Lookup(lookup.into_owned()),
         StoredOrigin::Inline(text) => Origin::Inline(text.into_owned()),
@@ -198,6 +213,12 @@ mod tests {
                 "Bearer a.b.c",
                 vec!["h".into(), "*.h".into()],
             ))),
+            Origin::Url(SignedUrl::new("https://h/secret").with_secret_path()),
+            Origin::Url(
+                SignedUrl::new("https://h/secret")
+                    .with_header(UrlHeader::new("x", "y", vec!["h".into()]))
+                    .with_secret_path(),
+            ),
             Origin::Lookup(Lookup {
                 call: "daily-recording".into(),
                 id: "r1".into(),

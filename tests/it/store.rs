@@ -12,6 +12,7 @@ mod random;
 mod sealing;
 mod sqlite;
 mod unreadable;
+mod upgrade;
 mod walks;
 
 use std::sync::Arc;

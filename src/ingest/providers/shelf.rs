@@ -11,7 +11,7 @@ use crate::model::artifact::free_name;
 use crate::model::{
     Artifact, Deadline, DeadlineFrom, Format, Kind, Lookup, Origin, ProviderFailure,
 };
-use crate::signed_url::{Scheme, SignedUrl, read_signature, url_deadline};
+use crate::signed_url::{Scheme, SignedUrl, path_identity, read_signature, url_deadline};
 
 /// What is known about a file besides where it is.
 #[derive(Clone, Debug)]
@@ -77,15 +77,38 @@ impl Life {
 const FILES_MAX: usize = 1_000;
 
 /// The files of one event or answer: names and identities are unique on it.
-#[derive(Default)]
 pub(super) struct Shelf {
     artifacts: Vec<Artifact>,
     names: HashSet<String>,
     identities: HashSet<String>,
+    /// How many files it takes.
+    most: usize,
     is_overfull: bool,
 }
 
+impl Default for Shelf {
+    /// For an event, which anybody may have written: its number of files is limited.
+    fn default() -> Shelf {
+        Shelf::of_at_most(FILES_MAX)
+    }
+}
+
 impl Shelf {
+    /// For what a provider's API answers: its length in bytes is limit enough, and every file of it counts.
+    pub(super) fn of_answer() -> Shelf {
+        Shelf::of_at_most(usize::MAX)
+    }
+
+    fn of_at_most(most: usize) -> Shelf {
+        Shelf {
+            artifacts: Vec::new(),
+            names: HashSet::new(),
+            identities: HashSet::new(),
+            most,
+            is_overfull: false,
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.artifacts.is_empty()
     }
@@ -106,7 +129,7 @@ impl Shelf {
     pub(super) fn put(&mut self, location: Location, file: File, life: Life) {
         let identity = match &location {
             Location::Missing => return,
-            Location::Url(url) => format!("url:{}:{}", file.kind.as_str(), url.path()),
+            Location::Url(url) => path_identity(file.kind.as_str(), url),
             Location::Unusable(_) => format!("unusable:{}", file.name),
         };
         self.put_as(identity, location, file, life);
@@ -167,6 +190,12 @@ impl Shelf {
         self.push(identity, origin, Deadline::NONE, file);
     }
 
+    /// A file that is in a storage to which no URL leads.
+    pub(super) fn put_out_of_reach(&mut self, identity: String, why: String, file: File) {
+        let origin = Origin::Unusable(Class::Denied, why);
+        self.push(identity, origin, Deadline::NONE, file);
+    }
+
     /// A file whose origin and deadline are known.
     pub(super) fn push(
         &mut self,
@@ -179,7 +208,7 @@ impl Shelf {
         if self.identities.contains(&identity) && self.artifacts.iter().any(is_double) {
             return;
         }
-        if self.artifacts.len() >= FILES_MAX {
+        if self.artifacts.len() >= self.most {
             self.is_overfull = true;
             return;
         }

@@ -27,6 +27,7 @@ mod disk;
 mod durable;
 mod error;
 mod gather;
+mod identities;
 mod lease;
 mod lock;
 mod lost_write;
@@ -216,6 +217,18 @@ impl JobStore for SqliteStore {
             .await
     }
 
+    async fn add_found(
+        &self,
+        lease: &Lease,
+        found: Vec<Artifact>,
+        now: Timestamp,
+    ) -> Result<Written> {
+        let lease = lease.clone();
+        self.writer
+            .write(move |conn| Box::pin(settle::add_found(conn, lease, found, now)))
+            .await
+    }
+
     async fn reorigin(&self, lease: &Lease, artifact: &Artifact) -> Result<Written> {
         let (lease, artifact) = (lease.clone(), artifact.clone());
         self.writer
@@ -315,6 +328,25 @@ impl JobStore for SqliteStore {
 
     async fn events(&self, since: Option<Timestamp>, limit: u32) -> Result<Vec<EventRecord>> {
         read::events(&self.readers, since, limit).await
+    }
+
+    async fn unknown_events(
+        &self,
+        since: Option<Timestamp>,
+        after: Option<EventId>,
+        limit: u32,
+    ) -> Result<Vec<EventRecord>> {
+        read::unknown_events(&self.readers, since, after, limit).await
+    }
+
+    async fn raw_event(&self, event: EventId) -> Result<Option<Bytes>> {
+        read::raw_event(&self.readers, event).await
+    }
+
+    async fn reread(&self, event: EventId, new: NewEvent) -> Result<Option<Recorded>> {
+        self.writer
+            .write(move |conn| Box::pin(record::reread(conn, event, new)))
+            .await
     }
 
     async fn retry(&self, selection: &Selection, now: Timestamp) -> Result<Vec<Record>> {

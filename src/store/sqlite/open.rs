@@ -17,7 +17,7 @@ use super::disk::Sync;
 use super::lost_write::{LostWriteNote, copy_whole_wal};
 use super::writer::Writer;
 use super::{Durability, SqliteOptions};
-use super::{error, wal};
+use super::{error, identities, wal};
 use crate::error::{Error, Result};
 use crate::store::stored::VOCABULARY;
 
@@ -40,7 +40,7 @@ const WRITER_CACHE_KIB: u32 = 16 * 1024;
 
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-const MIGRATIONS: [(i64, &str, &str); 5] = [
+const MIGRATIONS: [(i64, &str, &str); 6] = [
     (
         1,
         "events recordings jobs",
@@ -60,6 +60,11 @@ const MIGRATIONS: [(i64, &str, &str); 5] = [
         8,
         "sealing waits",
         include_str!("../migrations/sqlite/0008_sealing_waits.sql"),
+    ),
+    (
+        9,
+        "identities",
+        include_str!("../migrations/sqlite/0009_identities.sql"),
     ),
     (
         13,
@@ -89,6 +94,7 @@ pub(super) async fn open(
     check_library(&mut writer).await?;
     check_owner(path, &mut writer).await?;
     migrate(path, &mut writer).await?;
+    identities::renew(&mut writer).await?;
     let syncs = syncs().map_err(|cause| {
         Error::internal(format!("open the store {}", path.display())).with_source(cause)
     })?;

@@ -39,6 +39,7 @@ async fn frequent_statements_neither_scan_nor_sort() {
         (sql::LOSSES_TO_CURE, "recordings_by_room"),
         (sql::TOUCH_RECORDING, "sqlite_autoindex_recordings_1"),
         (sql::EVENTS_OF_RECORDING, "events_by_recording"),
+        (sql::UNKNOWN_EVENTS, "events_unknown"),
         (sql::LIST_OF, "sqlite_autoindex_jobs_1"),
         (sql::LIST, "sqlite_autoindex_jobs_1"),
         (sql::RETRY_JOBS, "sqlite_autoindex_jobs_1"),

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Acquire as _, SqliteConnection, SqlitePool};
 
 use super::{error, rows};
@@ -137,19 +138,35 @@ pub(super) async fn events(
         .bind(since.map(first_id).unwrap_or_default())
         .bind(i64::from(limit));
     let found = rows::all(&mut *reader(pool).await?, query).await?;
-    Ok(rows::readable(&found, |row| {
-        Ok(EventRecord {
-            id: rows::id(row, "id")?,
-            source: rows::get(row, "source")?,
-            provider: rows::named(row, "provider", Provider::named)?,
-            event_id: rows::get(row, "event_id")?,
-            event_type: rows::get(row, "event_type")?,
-            class: rows::named(row, "class", EventClass::parse)?,
-            alert: rows::get(row, "alert")?,
-            received_at: rows::time(row, "received_at")?,
-            recording_id: rows::optional_id(row, "recording_id")?,
-        })
-    }))
+    Ok(rows::readable(&found, event_record))
+}
+
+pub(super) async fn unknown_events(
+    pool: &SqlitePool,
+    since: Option<Timestamp>,
+    after: Option<EventId>,
+    limit: u32,
+) -> Result<Vec<EventRecord>> {
+    let query = sqlx::query(sql::UNKNOWN_EVENTS)
+        .bind(since.map(first_id).unwrap_or_default())
+        .bind(after.map(|id| id.to_string()).unwrap_or_default())
+        .bind(i64::from(limit));
+    let found = rows::all(&mut *reader(pool).await?, query).await?;
+    Ok(rows::readable(&found, event_record))
+}
+
+fn event_record(row: &SqliteRow) -> Result<EventRecord> {
+    Ok(EventRecord {
+        id: rows::id(row, "id")?,
+        source: rows::get(row, "source")?,
+        provider: rows::named(row, "provider", Provider::named)?,
+        event_id: rows::get(row, "event_id")?,
+        event_type: rows::get(row, "event_type")?,
+        class: rows::named(row, "class", EventClass::parse)?,
+        alert: rows::get(row, "alert")?,
+        received_at: rows::time(row, "received_at")?,
+        recording_id: rows::optional_id(row, "recording_id")?,
+    })
 }
 
 pub(super) async fn raw_event(pool: &SqlitePool, event: EventId) -> Result<Option<Bytes>> {

@@ -72,6 +72,22 @@ pub(super) async fn record_each(
     Ok(results)
 }
 
+/// Replaces an event that nobody could make out by what it is now.
+pub(super) async fn reread(
+    conn: &mut SqliteConnection,
+    event: EventId,
+    mut new: NewEvent,
+) -> Result<Option<Recorded>> {
+    clean_event(&mut new);
+    let forget = sqlx::query(sql::FORGET_UNKNOWN_EVENT).bind(event.to_string());
+    if rows::execute(conn, forget).await?.rows_affected() == 0 {
+        return Ok(None);
+    }
+    let mut ids = Ids::default();
+    let mut recorded = record_chunk(conn, &mut ids, std::slice::from_ref(&new)).await?;
+    Ok(recorded.pop())
+}
+
 /// Records `chunk` whole or not at all. The outer error ends the transaction.
 async fn attempt(
     conn: &mut SqliteConnection,

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use sqlx::SqliteConnection;
+use sqlx::sqlite::SqliteRow;
 
 use super::archive::{Settlement, archive};
 use super::lease::{Open, check_move, leased_row, touch};
@@ -109,6 +110,9 @@ pub(super) async fn give_up(
     Ok(())
 }
 
+/// What the name of a lookup ends in that has led to jobs and goes on.
+const REST: &str = ".rest";
+
 /// Ends a lookup: what it found becomes jobs, and it is a job no more.
 pub(super) async fn resolve(
     conn: &mut SqliteConnection,
@@ -121,19 +125,9 @@ pub(super) async fn resolve(
     };
     let recording_id: RecordingId = rows::id(&row, "recording_id")?;
     let identity: String = rows::get(&row, "identity")?;
-    let announcement = Announcement {
-        event: rows::optional_id(&row, "announced_by")?,
-        at: now,
-        found_by: Some(lease.job),
-    };
     let mut shelf = shelf_of(conn, recording_id).await?;
     shelf.jobs.retain(|job| job.id != lease.job);
-    shelf.change = Change::Altered;
-    shelf.changed_at = now;
-    let mut ids = Ids::default();
-    for artifact in found {
-        shelf.announce(artifact, announcement, &mut || ids.fresh(now));
-    }
+    announce(&mut shelf, &row, &lease, found, now)?;
     let delete = sqlx::query(sql::DELETE_JOB).bind(lease.job.to_string());
     rows::execute(conn, delete).await?;
     let keep = sqlx::query(sql::KEEP_ANSWER)
@@ -145,6 +139,54 @@ pub(super) async fn resolve(
     shelf::write_recordings(conn, &[&mut shelf]).await?;
     shelf::write_contents(conn, &[&mut shelf]).await?;
     Ok(Written::Yes)
+}
+
+/// Makes jobs of a part of what a lookup found.
+pub(super) async fn add_found(
+    conn: &mut SqliteConnection,
+    lease: Lease,
+    found: Vec<Artifact>,
+    now: Timestamp,
+) -> Result<Written> {
+    let Some(row) = leased_row(conn, &lease).await? else {
+        return Ok(Written::Stale);
+    };
+    let mut shelf = shelf_of(conn, rows::id(&row, "recording_id")?).await?;
+    let lookup = shelf.jobs.iter_mut().find(|job| job.id == lease.job);
+    let lookup = lookup.ok_or_else(|| damaged(format!("job {} is not there", lease.job)))?;
+    if !lookup.name.ends_with(REST) {
+        lookup.name.push_str(REST);
+        let rename = sqlx::query(sql::RENAME_JOB)
+            .bind(lease.job.to_string())
+            .bind(&lookup.name);
+        rows::execute(conn, rename).await?;
+    }
+    announce(&mut shelf, &row, &lease, found, now)?;
+    shelf::write_recordings(conn, &[&mut shelf]).await?;
+    shelf::write_contents(conn, &[&mut shelf]).await?;
+    Ok(Written::Yes)
+}
+
+/// Announces what the lookup of `row` found.
+fn announce(
+    shelf: &mut Shelf,
+    row: &SqliteRow,
+    lease: &Lease,
+    found: Vec<Artifact>,
+    now: Timestamp,
+) -> Result<()> {
+    let announcement = Announcement {
+        event: rows::optional_id(row, "announced_by")?,
+        at: now,
+        found_by: Some(lease.job),
+    };
+    shelf.change = Change::Altered;
+    shelf.changed_at = now;
+    let mut ids = Ids::default();
+    for artifact in found {
+        shelf.announce(artifact, announcement, &mut || ids.fresh(now));
+    }
+    Ok(())
 }
 
 async fn shelf_of(conn: &mut SqliteConnection, recording: RecordingId) -> Result<Shelf> {

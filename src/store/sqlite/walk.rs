@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use sqlx::{SqliteConnection, SqlitePool};
 
 use super::{error, rows};
-use crate::error::Result;
+use crate::error::{Class, Result};
 use crate::model::State;
 use crate::store::stored::millis;
 use crate::store::{KnownArtifact, WalkTurn, sql};
@@ -29,6 +29,8 @@ pub(super) async fn known(
                 identity: rows::get(row, "identity")?,
                 job: rows::optional_id(row, "job_id")?,
                 state: state.and_then(State::parse),
+                class: rows::get::<Option<&str>>(row, "class")?.and_then(Class::parse),
+                has_origin: rows::get::<Option<&str>>(row, "origin_kind")? != Some("unusable"),
             })
         })
         .collect()

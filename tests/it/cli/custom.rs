@@ -407,3 +407,44 @@ async fn a_public_key_is_fetched_through_the_guard() {
     assert_eq!(origin.requests("/keys").len(), 1);
     assert_eq!(running.terminate().await, Some(0));
 }
+
+// S11
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_whose_path_opens_it_is_shown_nowhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = configure(folder.path());
+    let origin = TestOrigin::start().await;
+    let secret = "CANARY-preauthenticated";
+    let path = format!("/p/{secret}/n/ns/b/b/o/weekly.mp4");
+    origin.serve(&path, media("recording.mp4"), Behaviour::default());
+    let body = sample("jaas/RECORDING_UPLOADED", &origin);
+    let body = body.replace("/jaas/weekly_2026-03-02-10-00-00.mp4", &path);
+    assert!(body.contains(secret));
+    let file = folder.path().join("event.json");
+    std::fs::write(&file, &body).unwrap();
+    let file = file.to_str().unwrap();
+    let (inspected, code) =
+        binary::finish(&config, &["--json", "inspect", "--source", "jaas", file]).await;
+    assert_eq!(code, Some(0));
+    assert!(inspected.contains("/[removed]"), "{inspected}");
+
+    let running = Running::start(&config, &[]).await;
+    let good = headers("jaas", &body);
+    assert_eq!(post(&running, "jaas", &body, &good).await.0, 200);
+    let records = settled(&config).await;
+    assert!(
+        records.iter().all(|record| record["state"] == "archived"),
+        "{records:#?}"
+    );
+    assert_eq!(running.terminate().await, Some(0));
+    let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+    let event = records.iter().find(|record| record["kind"] == "event");
+    let key = event.unwrap()["key"].as_str().unwrap();
+    let stored = folder.path().join("data/s3/archive").join(key);
+    let stored =
+        std::fs::read_to_string(&stored).unwrap_or_else(|error| panic!("{stored:?}: {error}"));
+    assert!(stored.contains("[removed]"), "{stored}");
+    for shown in [inspected, log, stored, format!("{records:?}")] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+}

@@ -86,6 +86,8 @@ pub(super) struct ArtifactTable {
     pub(super) token: Option<Path>,
     pub(super) lifetime: Option<Span>,
     #[serde(default)]
+    pub(super) secret_path: bool,
+    #[serde(default)]
     pub(super) needs_lookup: bool,
     pub(super) header: Option<HeaderTable>,
 }
@@ -127,6 +129,12 @@ fn json_type() -> String {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(transparent)]
 pub(super) struct TypePattern(String);
+
+impl fmt::Display for TypePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 impl TypePattern {
     fn fits(&self, event_type: &str) -> bool {

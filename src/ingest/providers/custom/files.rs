@@ -11,7 +11,7 @@ use crate::ingest::providers::fields::{self, Location};
 use crate::ingest::providers::shelf::{File, Life, Shelf, extension_of};
 use crate::model::key::safe;
 use crate::model::{Deadline, DeadlineFrom, Format, Kind, Lookup, Origin};
-use crate::signed_url::{SignedUrl, UrlHeader, url_deadline};
+use crate::signed_url::{SignedUrl, UrlHeader, file_identity, url_deadline};
 
 /// Each file of an event keeps its own copy: a longer token, times a thousand files, would fill the memory.
 const HEADER_VALUE_MAX_BYTES: usize = 8 * 1024;
@@ -68,9 +68,13 @@ fn put(table: &ArtifactTable, place: At<'_>, at: Timestamp, shelf: &mut Shelf) {
         .as_ref()
         .and_then(|path| path.first(place))
         .and_then(fields::text);
+    let url = match table.secret_path {
+        true => url.with_secret_path(),
+        false => url,
+    };
     let identity = match identity {
         Some(id) => format!("id:{}:{id}", kind.as_str()),
-        None => format!("url:{}:{}", kind.as_str(), url.path()),
+        None => file_identity(kind.as_str(), &url),
     };
     let deadline = deadline(table, &url, place, at);
     match openable(table, url, place) {

@@ -24,7 +24,7 @@ use crate::ingest::Delivery;
 use crate::ingest::signature::{Scheme, hmac_key};
 use crate::model::{Event, Lookup, ProviderFailure, Recording};
 use crate::signed_url::{redact_body, redact_json, write_redacted};
-use definition::{ArtifactTable, HandshakeTable, is_one_of};
+use definition::{ArtifactTable, HandshakeTable, TypePattern, is_one_of};
 use path::{At, Path};
 
 /// A token of an endpoint check that is longer is none.
@@ -81,7 +81,9 @@ impl Definition {
 
     /// Whether something is secret by its place.
     fn hides(&self) -> bool {
-        let is_secret = |table: &ArtifactTable| table.header.is_some() || table.token.is_some();
+        let is_secret = |table: &ArtifactTable| {
+            table.header.is_some() || table.token.is_some() || table.secret_path
+        };
         !self.tables.hide.is_empty() || self.tables.artifacts.iter().any(is_secret)
     }
 
@@ -183,8 +185,18 @@ impl Definition {
             .collect()
     }
 
-    /// Takes out what is secret by its place: tokens that files are opened with, and what the definition
-    /// wants hidden.
+    /// The types of events whose files are told apart by their URLs alone. Where such a URL has a query that is no
+    /// signature, the query counts: one that changes with each event is another file each time.
+    pub fn types_without_id(&self) -> Vec<String> {
+        let tables = self.tables.artifacts.iter();
+        let tables = tables.filter(|table| table.id.is_none() && !table.needs_lookup);
+        let types = tables.flat_map(|table| table.types.iter().map(TypePattern::to_string));
+        let unique: std::collections::BTreeSet<_> = types.collect();
+        unique.into_iter().collect()
+    }
+
+    /// Takes out what is secret by its place: tokens that files are opened with, paths that open them by themselves, and
+    /// what the definition wants hidden.
     fn hide(&self, event: &mut Value) {
         let mut pointers: Vec<_> = self
             .tables
@@ -194,7 +206,8 @@ impl Definition {
             .collect();
         for table in &self.tables.artifacts {
             let header = table.header.iter().flat_map(|header| header.value.paths());
-            for path in header.chain(&table.token) {
+            let url = table.secret_path.then_some(&table.url);
+            for path in header.chain(&table.token).chain(url) {
                 pointers.extend(pointers_of(path, table.each.as_ref(), event));
             }
         }
