@@ -9,7 +9,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use secrecy::SecretString;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::api::{ApiRequest, ApiResponse, Credentials};
 use crate::model::{Artifact, Event, Format, Kind, Lookup, Provider, Recording};
 use crate::signed_url::redact_body;
@@ -18,6 +18,7 @@ pub mod adhoc;
 pub mod hooks;
 pub mod inspect;
 pub mod list;
+pub mod misdirected;
 pub mod providers;
 pub mod signature;
 
@@ -132,7 +133,20 @@ pub fn recognise(body: &[u8]) -> Option<Provider> {
     providers::recognise(body)
 }
 
-/// The API request that answers `lookup`.
+/// One page of the answer to a lookup.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LookupPage {
+    /// The files that it names.
+    pub found: Vec<Artifact>,
+    /// How many files it names that are still being made.
+    pub unfinished: usize,
+    /// Whether the very file that the lookup names is among them, so that no other page matters.
+    pub has_meant: bool,
+    /// Where the next page begins; `None` after the last one.
+    pub next: Option<String>,
+}
+
+/// The API request that answers `lookup`: for the first page, where the answer has several.
 ///
 /// # Errors
 /// `denied` when the source lacks the credentials that the call needs (the message says which
@@ -144,42 +158,64 @@ pub fn lookup_request(
     credentials: &Credentials,
     now: Timestamp,
 ) -> Result<ApiRequest> {
-    providers::lookup_request(provider, lookup, credentials, now)
+    lookup_page_request(provider, lookup, None, credentials, now)
 }
 
-/// The request for what comes after `response`, where the answer to `lookup` has pages (100ms); its response is to be
-/// joined to the one before by [`lookup_joined`].
+/// The API request for the page at `cursor`, the [`next`](LookupPage::next) of the page before; `None` for the first.
 ///
 /// # Errors
-/// As [`lookup_request`] and [`lookup_answer`].
-pub fn lookup_next(
+/// As [`lookup_request`].
+pub fn lookup_page_request(
     provider: Provider,
     lookup: &Lookup,
-    response: &ApiResponse,
+    cursor: Option<&str>,
     credentials: &Credentials,
     now: Timestamp,
-) -> Result<Option<ApiRequest>> {
-    providers::lookup_next(provider, lookup, response, credentials, now)
+) -> Result<ApiRequest> {
+    providers::lookup_request(provider, lookup, cursor, credentials, now)
 }
 
-/// One response for two pages.
-pub fn lookup_joined(provider: Provider, first: &ApiResponse, next: ApiResponse) -> ApiResponse {
-    providers::lookup_joined(provider, first, next)
-}
-
-/// What the API's answer to `lookup` names.
+/// What a page of the API's answer to `lookup` names.
 ///
 /// # Errors
 /// By status (401 and 403 `denied`, 404 `gone`, 429 `throttled`, 5xx `unreachable`), `invalid` for an answer
 /// that can't be read, `provider_failed` when it holds an error text where a URL should be.
+pub fn lookup_page(
+    provider: Provider,
+    lookup: &Lookup,
+    response: &ApiResponse,
+    now: Timestamp,
+) -> Result<LookupPage> {
+    providers::lookup_page(provider, lookup, response, now)
+}
+
+/// What an answer of one page to `lookup` names.
+///
+/// # Errors
+/// As [`lookup_page`], and [`nothing_found`].
 pub fn lookup_answer(
     provider: Provider,
     lookup: &Lookup,
     response: &ApiResponse,
-    recording: &Recording,
+    _recording: &Recording,
     now: Timestamp,
 ) -> Result<Vec<Artifact>> {
-    providers::lookup_answer(provider, lookup, response, recording, now)
+    let page = lookup_page(provider, lookup, response, now)?;
+    match page.found.is_empty() {
+        true => Err(nothing_found(provider)),
+        false => Ok(page.found),
+    }
+}
+
+/// The error of an answer that names no file on any page: `gone`, and transient, since an event can be faster than the
+/// list behind it.
+pub fn nothing_found(provider: Provider) -> Error {
+    providers::nothing_found(provider)
+}
+
+/// The error of an answer of which `count` files are still being made: `unreachable`, to be asked again in some minutes.
+pub fn unfinished(provider: Provider, count: usize) -> Error {
+    providers::unfinished(provider, count)
 }
 
 /// Whether `lookup` asks for one file by its own id or path, so that an answer with one file is about it.

@@ -123,7 +123,7 @@ impl Attempt {
                 Err(Failure::of(Error::new(*class, message.clone())))
             }
             // Its files start bars of their own; the lookup itself moves no bytes.
-            Origin::Lookup(lookup) => match self.ask(lookup).await {
+            Origin::Lookup(lookup) => match self.look_up(lookup).await {
                 Ok(found) => Ok(Fruit::Found(found)),
                 Err(error) => Err(Failure::of(error)),
             },
@@ -259,13 +259,11 @@ impl Attempt {
     }
 
     async fn ask(&self, call: &Lookup) -> Result<Vec<Artifact>> {
-        tokio::select! {
-            () = self.hold.cancel().cancelled() => Err(Error::transient(
-                Class::Internal,
-                "ask the provider's API: the worker is stopping",
-            )),
-            answer = lookup::ask(&self.worker, &self.job, call) => answer,
-        }
+        lookup::heeding(&self.hold, lookup::ask(&self.worker, &self.job, call)).await
+    }
+
+    async fn look_up(&self, call: &Lookup) -> Result<Vec<Artifact>> {
+        lookup::files(&self.worker, &self.hold, &self.job, call).await
     }
 
     async fn resolve(&self, found: Vec<Artifact>) -> Ended {

@@ -2,20 +2,17 @@
 
 use secrecy::ExposeSecret as _;
 
+use super::lease::{Hold, persist};
+use super::question::Question;
 use super::{SourceAccess, Worker};
-use crate::clock::SharedClock;
 use crate::error::{Class, Error, Result};
 use crate::ingest;
-use crate::model::api::{ApiRequest, ApiResponse};
-use crate::model::{Artifact, Deadline, Job, Lookup, Origin, Provider, Recording};
-use crate::signed_url::SignedUrl;
-use crate::source::Source;
+use crate::model::{Artifact, Deadline, Job, Lookup, Origin};
+use crate::signed_url::{SignedUrl, path_identity};
+use crate::store::Written;
 
 /// How `ingest` calls the source in its advice.
 const ANY_SOURCE: &str = "sources.<name>";
-
-/// Pages of one answer: no event names more files than fit on ten.
-const PAGES_MAX: usize = 11;
 
 /// How a fresh URL of the job's file can be had: only with a call for it and with credentials.
 pub(super) fn remint_call(worker: &Worker, job: &Job) -> Option<Lookup> {
@@ -30,23 +27,99 @@ pub(super) fn remint_call(worker: &Worker, job: &Job) -> Option<Lookup> {
 /// What the provider's API answers to `lookup`.
 ///
 /// # Errors
-/// As [`ingest::lookup_request`], [`Source::call`] and
-/// [`ingest::lookup_answer`] classify them.
+/// As [`Question::ask`].
 pub(super) async fn ask(worker: &Worker, job: &Job, lookup: &Lookup) -> Result<Vec<Artifact>> {
     if let Some(place) = lookup.place() {
         return Ok(vec![at_place(job, place)?]);
     }
-    let nothing = SourceAccess::default();
-    let access = worker.access.get(&job.source).unwrap_or(&nothing);
-    let question = Question {
+    let access = access_of(worker, job);
+    let answered = question(worker, job, &access).ask(lookup).await;
+    answered.map_err(|error| name_the_source(error, &job.source))
+}
+
+/// What `asked` comes to, unless the attempt that holds `hold` is told to stop.
+///
+/// # Errors
+/// Those of `asked`; transient `internal` when it is.
+pub(super) async fn heeding<T>(hold: &Hold, asked: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        () = hold.cancel().cancelled() => Err(Error::transient(
+            Class::Internal,
+            "ask the provider's API: the worker is stopping",
+        )),
+        answer = asked => answer,
+    }
+}
+
+/// The last page of what the job, which is a lookup, names. The pages before it are stored as they are read, so that
+/// a long answer takes no more memory, and no longer transaction, than a short one, and its first files do not wait for
+/// the rest.
+///
+/// # Errors
+/// As [`ask`] and [`Pages::next`](super::question::Pages::next); `internal` when a page can't be stored.
+pub(super) async fn files(
+    worker: &Worker,
+    hold: &Hold,
+    job: &Job,
+    call: &Lookup,
+) -> Result<Vec<Artifact>> {
+    if call.place().is_some() || ingest::names_one_file(call) {
+        return heeding(hold, ask(worker, job, call)).await;
+    }
+    let access = access_of(worker, job);
+    let question = question(worker, job, &access);
+    let mut pages = question.pages(call);
+    let (mut known, mut unfinished) = (0, 0);
+    let named = |error| name_the_source(error, &job.source);
+    while let Some(page) = heeding(hold, pages.next()).await.map_err(named)? {
+        known += page.found.len();
+        unfinished += page.unfinished;
+        if pages.is_at_end() && unfinished == 0 && known > 0 {
+            return Ok(page.found);
+        }
+        add_found(worker, hold, page.found).await?;
+    }
+    Err(match unfinished {
+        0 => ingest::nothing_found(job.provider),
+        count => ingest::unfinished(job.provider, count),
+    })
+}
+
+async fn add_found(worker: &Worker, hold: &Hold, found: Vec<Artifact>) -> Result<()> {
+    if found.is_empty() {
+        return Ok(());
+    }
+    let (store, lease) = (&worker.store, hold.lease());
+    let now = worker.clock.now();
+    match persist(worker, || store.add_found(lease, found.clone(), now)).await? {
+        Written::Yes => {
+            worker.bell.notify_one();
+            Ok(())
+        }
+        Written::Stale => {
+            hold.lose();
+            Err(Error::internal("keep what was found: the lease is lost"))
+        }
+    }
+}
+
+/// What the job's source may ask with.
+pub(super) fn access_of(worker: &Worker, job: &Job) -> SourceAccess {
+    worker.access.get(&job.source).cloned().unwrap_or_default()
+}
+
+/// A question about the job's recording.
+pub(super) fn question<'a>(
+    worker: &'a Worker,
+    job: &Job,
+    access: &'a SourceAccess,
+) -> Question<'a> {
+    Question {
         source: worker.source.as_ref(),
         clock: &worker.clock,
         provider: job.provider,
         access,
-        recording: &job.recording,
-    };
-    let answered = question.ask(lookup).await;
-    answered.map_err(|error| name_the_source(error, &job.source))
+    }
 }
 
 /// The job's file at the place that its event named: whether it can be read there shows when it is opened.
@@ -54,7 +127,7 @@ fn at_place(job: &Job, place: &str) -> Result<Artifact> {
     let url =
         SignedUrl::usable(place).map_err(|why| Error::invalid(format!("open {place}: {why}")))?;
     Ok(Artifact {
-        identity: format!("url:{}:{}", job.kind.as_str(), url.path()),
+        identity: path_identity(job.kind.as_str(), &url),
         name: job.name.clone(),
         kind: job.kind,
         format: job.format,
@@ -63,53 +136,6 @@ fn at_place(job: &Job, place: &str) -> Result<Artifact> {
         deadline: Deadline::NONE,
         size_bytes: job.size_bytes,
     })
-}
-
-/// All that asking a provider's API takes, but for what is asked.
-pub(super) struct Question<'a> {
-    pub(super) source: &'a dyn Source,
-    pub(super) clock: &'a SharedClock,
-    pub(super) provider: Provider,
-    pub(super) access: &'a SourceAccess,
-    /// Whose files they are.
-    pub(super) recording: &'a Recording,
-}
-
-impl Question<'_> {
-    /// What the API answers to `lookup`, all pages of it.
-    pub(super) async fn ask(&self, lookup: &Lookup) -> Result<Vec<Artifact>> {
-        let (provider, credentials) = (self.provider, &self.access.credentials);
-        let now = self.clock.now();
-        let request = ingest::lookup_request(provider, lookup, credentials, now)?;
-        let mut response = call(self.source, self.access, &request).await?;
-        for _ in 1..PAGES_MAX {
-            let now = self.clock.now();
-            let next = ingest::lookup_next(provider, lookup, &response, credentials, now)?;
-            let Some(request) = next else { break };
-            let page = call(self.source, self.access, &request).await?;
-            response = ingest::lookup_joined(provider, &response, page);
-        }
-        let now = self.clock.now();
-        ingest::lookup_answer(provider, lookup, &response, self.recording, now)
-    }
-}
-
-/// One call within the source's budget. A 429, or a 503 that says when to come again, holds back whoever asks next.
-///
-/// # Errors
-/// As [`Source::call`].
-pub(super) async fn call(
-    source: &dyn Source,
-    access: &SourceAccess,
-    request: &ApiRequest,
-) -> Result<ApiResponse> {
-    let _turn = access.pace.turn().await?;
-    let response = source.call(request).await?;
-    let is_asked_to_wait = response.status == 503 && response.retry_after.is_some();
-    if response.status == 429 || is_asked_to_wait {
-        access.pace.hold(response.retry_after);
-    }
-    Ok(response)
 }
 
 /// The one of `found`, the answer to `lookup`, that is the job's file. Its place may be another lookup, which is
@@ -162,7 +188,7 @@ pub(super) fn name_the_source(error: Error, source: &str) -> Error {
 /// A fresh signature leaves the path as it is.
 fn is_same_path(artifact: &Artifact, job: &Job) -> bool {
     match (&artifact.origin, &job.origin) {
-        (Origin::Url(fresh), Origin::Url(dead)) => fresh.to_string() == dead.to_string(),
+        (Origin::Url(fresh), Origin::Url(dead)) => fresh.stable() == dead.stable(),
         _ => false,
     }
 }
@@ -180,7 +206,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::model::{Format, JobId, Kind, RecordingId};
+    use crate::model::{Format, JobId, Kind, Provider, Recording, RecordingId};
 
     fn job(name: &str, url: &str) -> Job {
         Job {

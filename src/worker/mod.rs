@@ -32,6 +32,7 @@ mod lease;
 mod lookup;
 mod pace;
 pub mod purge;
+mod question;
 pub mod reconcile;
 mod seal;
 mod settle;

@@ -11,8 +11,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::lookup;
 use super::walk::{Purpose, Standing, Subject, Walked, Walker, sliding_window};
+use super::{lookup, question};
 use crate::error::{Error, Result};
 use crate::ingest::hooks::{self, Hook, HookState};
 use crate::model::EventClass;
@@ -167,8 +167,15 @@ impl Reconciler {
         };
         let name = &source.subject.name;
         let mut on_sighting = |sighting: &super::walk::Sighting| {
-            if sighting.is_recorded && sighting.standing != Standing::Lost {
-                (self.on_done)(name, Done::Found(sighting.event.class));
+            if sighting.is_recorded {
+                match sighting.standing {
+                    Standing::Lost => tracing::info!(
+                        source = name,
+                        jobs = sighting.jobs.len(),
+                        "the provider still lists what was lost here: trying it again"
+                    ),
+                    _ => (self.on_done)(name, Done::Found(sighting.event.class)),
+                }
                 self.bell.notify_one();
             }
             Ok(())
@@ -255,7 +262,7 @@ impl Reconciler {
         let (provider, access) = (subject.provider, &subject.access);
         let request = hooks::reactivate_request(provider, hook, &access.credentials)
             .map_err(|error| lookup::name_the_source(error, &subject.name))?;
-        let response = lookup::call(self.walker.source.as_ref(), access, &request).await?;
+        let response = question::call(self.walker.source.as_ref(), access, &request).await?;
         hooks::reactivate_answer(provider, &response)
     }
 }

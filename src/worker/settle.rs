@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::Worker;
 use super::lease::{Hold, persist};
 use crate::error::{Class, Error};
-use crate::model::{Deadline, Job, JobId, Outcome, ProgressEvent, Record};
+use crate::model::{Deadline, Job, JobId, Origin, Outcome, ProgressEvent, Record, RecordingId};
 use crate::schedule::retry::{self, Decision};
 use crate::store::{Filter, Written};
 
@@ -17,6 +17,8 @@ pub(super) struct Facts {
     number: u32,
     first_at: Timestamp,
     deadline: Deadline,
+    /// Whose files a lookup may have led to already.
+    pub(super) looked_up_for: Option<RecordingId>,
 }
 
 impl Facts {
@@ -26,6 +28,7 @@ impl Facts {
             number: job.attempts,
             first_at: job.first_attempt_at,
             deadline: job.deadline,
+            looked_up_for: matches!(job.origin, Origin::Lookup(_)).then_some(job.recording_id),
         }
     }
 

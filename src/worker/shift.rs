@@ -406,7 +406,11 @@ impl<'a> Shift<'a> {
                     self.archived.insert(record.id, record);
                 }
             }
-            Some(Ended::Lost | Ended::Later(_) | Ended::Done) => {}
+            Some(Ended::Lost | Ended::Later(_) | Ended::Done) => {
+                if let Some(recording) = underway.facts.looked_up_for {
+                    self.follow(recording).await;
+                }
+            }
             Some(Ended::Resolved(recording)) => self.follow(recording).await,
             Some(Ended::Refused(error)) => self.pause(&error).await,
             None => self.bury(underway).await,

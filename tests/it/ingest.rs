@@ -1104,7 +1104,9 @@ fn an_error_text_in_place_of_a_link_is_the_providers_failure() {
         };
         let error =
             lookup_answer(provider, &lookup, &empty, &Recording::default(), clock()).unwrap_err();
-        assert_eq!(error.class(), Class::ProviderFailed, "{call}");
+        // R9: an event is often faster than the list behind it.
+        assert_eq!(error.class(), Class::Gone, "{call}");
+        assert!(error.is_transient(), "{call}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! The worker on the real store, the real engine and a real S3 API, against origins and provider APIs
 //! that misbehave on script.
 
+mod answers;
 mod fresh;
 mod sources;
 mod stores;

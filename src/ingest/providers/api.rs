@@ -1,11 +1,16 @@
 //! What the providers' APIs have in common: how to ask, and what a status means.
 
+use std::time::Duration;
+
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
 use crate::error::{Class, Error, Result};
 use crate::model::api::{ApiRequest, ApiResponse, Credentials, Method};
 use crate::model::{JsonWeight, Lookup, Provider};
+
+/// When files that are still being made are asked for again.
+const UNFINISHED_WAIT: Duration = Duration::from_secs(300);
 
 /// A GET of `path` under the provider's address, or under the one that the source is set to.
 ///
@@ -88,12 +93,23 @@ pub(super) fn unknown_call(provider: Provider, lookup: &Lookup) -> Error {
     Error::invalid(format!("{provider}: there is no API call {}", lookup.call))
 }
 
-/// An answer in which nothing can be fetched.
+/// An answer in which nothing can be fetched. An event is often faster than the list behind it, so it passes, as a 404
+/// does.
 pub(super) fn nothing_found(provider: Provider) -> Error {
-    Error::new(
-        Class::ProviderFailed,
-        format!("{provider}: the API names no file"),
+    Error::transient(
+        Class::Gone,
+        format!("{provider}: the API names no file yet"),
     )
+}
+
+/// An answer some of whose files, `count`, are still being made. The wait is that of transcripts, which take minutes.
+pub(super) fn unfinished(provider: Provider, count: usize) -> Error {
+    let files = if count == 1 { "file is" } else { "files are" };
+    Error::transient(
+        Class::Unreachable,
+        format!("{provider}: {count} {files} still being made, says the API"),
+    )
+    .with_retry_after(Some(UNFINISHED_WAIT))
 }
 
 /// The JSON of a good answer.
@@ -151,34 +167,9 @@ pub(super) fn read_answer(provider: Provider, response: &ApiResponse) -> Result<
     Ok(answer)
 }
 
-/// The answer for both pages: the items under `data` of the one and the other, and the rest of the later one. A page
-/// that is no good makes the whole no good.
-pub(super) fn join(provider: Provider, first: &ApiResponse, next: ApiResponse) -> ApiResponse {
-    let (Ok(mut before), Ok(mut after)) =
-        (read_answer(provider, first), read_answer(provider, &next))
-    else {
-        return next;
-    };
-    let later = after.get_mut("data").and_then(Value::as_array_mut);
-    let later = later.map(std::mem::take).unwrap_or_default();
-    let is_last = later.is_empty();
-    let items = before.get_mut("data").and_then(Value::as_array_mut);
-    let mut items = items.map(std::mem::take).unwrap_or_default();
-    items.extend(later);
-    after["data"] = items.into();
-    if is_last {
-        after["last"] = Value::Null;
-    }
-    ApiResponse {
-        body: after.to_string().into(),
-        ..next
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn every_status_has_its_class() {

@@ -6,7 +6,7 @@
 use jiff::{SignedDuration, Timestamp};
 use secrecy::SecretString;
 
-use super::api::{api_key, get, segment, unknown_call};
+use super::api::{api_key, get, nothing_found, segment, unknown_call};
 use super::draft::{Draft, Says, body_key, lookup, loss};
 use super::fields::{Fields, Location};
 use super::shelf::{File, Life, Shelf, format_of};
@@ -217,7 +217,7 @@ pub(super) fn request(lookup: &Lookup, credentials: &Credentials) -> Result<ApiR
 
 /// What `answer` names.
 pub(super) fn answer(lookup: &Lookup, answer: Fields, now: Timestamp) -> Result<Vec<Artifact>> {
-    let mut shelf = Shelf::default();
+    let mut shelf = Shelf::of_answer();
     let life = Life {
         field: answer.time("expires"),
         documented: now.checked_add(DOCUMENTED_LIFE).ok(),
@@ -252,9 +252,9 @@ fn single_link(answer: Fields) -> Result<Location> {
         .into_iter()
         .find(|link| matches!(link, Location::Url(_)));
     found.ok_or_else(|| {
-        let text = answer
-            .first_text(&links)
-            .unwrap_or_else(|| "no link".to_owned());
+        let Some(text) = answer.first_text(&links) else {
+            return nothing_found(Provider::Daily);
+        };
         let text: String = redact_urls(&text).chars().take(200).collect();
         Error::new(
             Class::ProviderFailed,

@@ -176,10 +176,16 @@ fn uploaded(recording: Fields, documented: Option<Timestamp>) -> Says {
         size: "fileSize",
     };
     let mut shelf = Shelf::default();
-    recording_files(recording, &names, remint, life, &mut shelf);
+    recording_files(recording, &names, remint.clone(), life, &mut shelf);
     if shelf.is_empty() {
-        // The provider's bucket is switched off: the file is in the customer's own storage already.
-        return Says::Nothing;
+        // The provider's bucket is switched off, or a null came at the wrong moment. Then the file is in the customer's
+        // own storage or, where none is set, nowhere: only the API can tell.
+        let Some(ask) = remint else {
+            return Says::unreadable(
+                "the event names neither a file nor a recording to ask for one",
+            );
+        };
+        shelf.put_lookup(ask, File::new("recording.mp4", Kind::Video, Format::Mp4));
     }
     shelf.into_says(Vec::new())
 }

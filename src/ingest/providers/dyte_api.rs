@@ -14,6 +14,7 @@ use super::shelf::{File, Life, Shelf, format_of};
 use crate::error::{Class, Error, Result};
 use crate::model::api::{ApiRequest, Credentials};
 use crate::model::{Artifact, Format, Kind, Lookup, Provider};
+use crate::signed_url::redact_urls;
 
 /// The request that answers `lookup`.
 pub(super) fn request(
@@ -56,7 +57,7 @@ pub(super) fn answer(
     now: Timestamp,
 ) -> Result<Vec<Artifact>> {
     let data = answer.object("data");
-    let mut shelf = Shelf::default();
+    let mut shelf = Shelf::of_answer();
     let file = |stem: &str, kind, usual: Format| {
         let stem = stem.to_owned();
         move |format: Option<Format>| {
@@ -101,7 +102,42 @@ fn recording(
         ));
     }
     recording_of(data, lookup, now, shelf);
-    Ok(())
+    if !shelf.is_empty() {
+        return Ok(());
+    }
+    match (data.text("status").as_deref(), own_storage(data)) {
+        (Some("UPLOADED"), Some(storage)) => {
+            let file = File::new("recording.mp4", Kind::Video, Format::Mp4);
+            let why = format!(
+                "fetch recording.mp4: it lies in your own storage ({storage}), which the provider wrote it to; copy it \
+                 from there, or switch the provider's bucket on"
+            );
+            shelf.put_out_of_reach(format!("{}:{}:video", lookup.call, lookup.id), why, file);
+            Ok(())
+        }
+        // It may be a null that passes. If not, a recording that is in no storage is nowhere.
+        (Some("UPLOADED"), None) => Err(Error::transient(
+            Class::ProviderFailed,
+            format!(
+                "{}: the API says that the recording is uploaded and names neither a URL nor a storage of yours: without \
+                 the provider's bucket and without a storage of your own it is kept nowhere",
+                profile.provider
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The storage of the customer's that a recording was written to, as it may be shown: never its keys.
+fn own_storage(data: Fields) -> Option<String> {
+    let config = ["storage_config", "storageConfig"];
+    let config = config.into_iter().find(|name| data.is_object(name))?;
+    let config = data.object(config);
+    let told = ["type", "bucket", "region", "host", "path"]
+        .into_iter()
+        .filter_map(|name| Some(format!("{name} {}", redact_urls(&config.text(name)?))));
+    let told: Vec<_> = told.collect();
+    (!told.is_empty()).then(|| told.join(", "))
 }
 
 /// The files of a recording as the API tells them, alone or in a list.

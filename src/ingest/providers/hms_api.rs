@@ -16,8 +16,10 @@ use super::fields::Fields;
 use super::hms_files::{asset_lookup, layer_name, named, put_stored, stored_identity, track_kind};
 use super::shelf::{File, Life, Shelf, path_format};
 use crate::error::Result;
+use crate::ingest::LookupPage;
 use crate::model::api::{ApiRequest, Credentials};
-use crate::model::{Artifact, Format, Kind, Lookup, Provider};
+use crate::model::key::safe;
+use crate::model::{Format, Kind, Lookup, Provider};
 use crate::signed_url::redact::is_jwt;
 
 pub(super) const BASE: &str = "https://api.100ms.live/v2";
@@ -31,9 +33,10 @@ const TOKEN_LIFE_SECONDS: i64 = 600;
 /// A token is valid from a minute ago, for a server whose clock is behind ours.
 const TOKEN_LEEWAY_SECONDS: i64 = 60;
 
-/// The request that answers `lookup`.
+/// The request for a page of the answer to `lookup`.
 pub(super) fn request(
     lookup: &Lookup,
+    cursor: Option<&str>,
     credentials: &Credentials,
     now: Timestamp,
 ) -> Result<ApiRequest> {
@@ -42,7 +45,13 @@ pub(super) fn request(
     let path = match lookup.call.as_str() {
         "hms-asset" => format!("/recording-assets/{id}/presigned-url"),
         "hms-recording" => format!("/recordings/{id}"),
-        "hms-session" => session_path(id),
+        "hms-session" => {
+            let start = match cursor {
+                Some(last) => format!("&start={}", segment(Provider::Hms, last)?),
+                None => String::new(),
+            };
+            format!("/recording-assets?session_id={id}&limit={PAGE_ASSETS}{start}")
+        }
         _ => return Err(unknown_call(Provider::Hms, lookup)),
     };
     let token = management_token(lookup, credentials, now)?;
@@ -53,60 +62,39 @@ pub(super) fn request(
     get(Provider::Hms, credentials, Some(BASE), &path, headers)
 }
 
-fn session_path(session: &str) -> String {
-    format!("/recording-assets?session_id={session}&limit={PAGE_ASSETS}")
-}
-
-/// The request for the assets that come after those of `answer`, if there may be any: a session with a track for each
-/// participant has more than a page.
-pub(super) fn next_request(
-    lookup: &Lookup,
-    answer: Fields,
-    credentials: &Credentials,
-    now: Timestamp,
-) -> Result<Option<ApiRequest>> {
-    let count = answer.list("data").count();
-    let page = answer
-        .size_bytes("limit")
-        .and_then(|n| usize::try_from(n).ok());
-    let page = page.filter(|size| *size > 0).unwrap_or(PAGE_ASSETS);
-    let Some(last) = answer.text("last") else {
-        return Ok(None);
-    };
-    if lookup.call != "hms-session" || count == 0 || !count.is_multiple_of(page) {
-        return Ok(None);
-    }
-    let (session, _) = lookup.id.split_once('#').unwrap_or((&lookup.id, ""));
-    let session = segment(Provider::Hms, session)?;
-    let last = segment(Provider::Hms, &last)?;
-    let path = format!("{}&start={last}", session_path(session));
-    let token = management_token(lookup, credentials, now)?;
-    let headers = vec![(
-        "authorization",
-        SecretString::from(format!("Bearer {token}")),
-    )];
-    get(Provider::Hms, credentials, Some(BASE), &path, headers).map(Some)
-}
-
-/// What `answer` names.
-pub(super) fn answer(lookup: &Lookup, answer: Fields, now: Timestamp) -> Result<Vec<Artifact>> {
-    let mut shelf = Shelf::default();
+/// What a page of the answer names. A session with a track for each participant has more than one page, and each may
+/// hold fewer assets than were asked for: the last one is the one that is empty or names no next one.
+pub(super) fn answer(lookup: &Lookup, answer: Fields, now: Timestamp) -> Result<LookupPage> {
+    let mut shelf = Shelf::of_answer();
+    let mut page = LookupPage::default();
     match lookup.call.as_str() {
         "hms-asset" => asset(lookup, answer, now, &mut shelf),
-        "hms-recording" => assets(lookup, answer.list("recording_assets"), &mut shelf),
-        "hms-session" => assets(lookup, answer.list("data"), &mut shelf),
+        "hms-recording" => {
+            assets(
+                lookup,
+                answer.list("recording_assets"),
+                &mut shelf,
+                &mut page,
+            );
+        }
+        "hms-session" => {
+            assets(lookup, answer.list("data"), &mut shelf, &mut page);
+            let is_empty = answer.list("data").next().is_none();
+            page.next = answer.text("last").filter(|_| !is_empty);
+        }
         _ => return Err(unknown_call(Provider::Hms, lookup)),
     }
-    Ok(shelf.into_artifacts())
+    page.found = shelf.into_artifacts();
+    Ok(page)
 }
 
 fn asset(lookup: &Lookup, answer: Fields, now: Timestamp, shelf: &mut Shelf) {
     let url = answer.location("url");
     let (_, what) = lookup.id.split_once('#').unwrap_or_default();
     let (kind, name) = what.split_once('/').unwrap_or_default();
-    let file = match (Kind::parse(kind), path_format(name)) {
-        (Some(kind), Some(format)) => File::new(name, kind, format),
-        _ => plain_file(answer),
+    let file = match Kind::parse(kind) {
+        Some(kind) => File::new(name, kind, path_format(name).unwrap_or(Format::Bin)),
+        None => plain_file(answer),
     };
     let life = Life {
         field: answer.number("expiry").and_then(|seconds| {
@@ -129,24 +117,36 @@ fn plain_file(answer: Fields) -> File {
 
 /// The assets of a recording or session; only the one at the path that the lookup names, if it is
 /// among them.
-fn assets<'a>(lookup: &Lookup, list: impl Iterator<Item = Fields<'a>>, shelf: &mut Shelf) {
+fn assets<'a>(
+    lookup: &Lookup,
+    list: impl Iterator<Item = Fields<'a>>,
+    shelf: &mut Shelf,
+    page: &mut LookupPage,
+) {
     let all: Vec<_> = list.collect();
     let path = lookup.id.split_once('#').map(|(_, path)| path);
     let is_meant = |asset: &Fields| path.is_some() && asset.text("path").as_deref() == path;
-    let has_meant = all.iter().any(is_meant);
-    for asset in all
-        .into_iter()
-        .filter(|asset| !has_meant || is_meant(asset))
-    {
-        put_asset(asset, shelf);
+    page.has_meant = all.iter().any(is_meant);
+    for asset in all {
+        let is_wanted = !page.has_meant || is_meant(&asset);
+        if is_wanted && !put_asset(asset, shelf) {
+            page.unfinished += 1;
+        }
     }
 }
 
-pub(super) fn put_asset(asset: Fields, shelf: &mut Shelf) {
-    let (Some(id), Some((name, kind, format))) = (asset.text("id"), asset_file(asset)) else {
-        return;
-    };
+/// Puts an asset of a list on the shelf; false for one that is still being made.
+pub(super) fn put_asset(asset: Fields, shelf: &mut Shelf) -> bool {
+    let id = asset.text("id");
+    let (name, kind, format) =
+        asset_file(asset).unwrap_or_else(|| of_unknown_type(id.as_deref().unwrap_or("without-id")));
     let file = File::new(name.as_str(), kind, format).sized(asset.size_bytes("size"));
+    let Some(id) = id else {
+        let identity = format!("hms-asset-without-id:{name}");
+        let why = format!("100ms lists {name} without an id, so that it can't be asked for");
+        shelf.put_lost(identity, why, file);
+        return true;
+    };
     match asset.text("status").as_deref() {
         Some("failed") => shelf.put_lost(
             format!("hms-asset:{id}"),
@@ -161,9 +161,16 @@ pub(super) fn put_asset(asset: Fields, shelf: &mut Shelf) {
             };
             shelf.put_lookup_as(identity, ask.clone(), file.with_remint(Some(ask)));
         }
-        // Still being made; its event will come.
-        Some(_) => {}
+        Some(_) => return false,
     }
+    true
+}
+
+/// An asset of a type that we don't know is kept as it is: what it means can be found out later, its bytes can't.
+fn of_unknown_type(id: &str) -> (String, Kind, Format) {
+    let format = Format::Bin;
+    let name = format!("asset-{}.{}", safe(id), format.extension());
+    (name, Kind::Other, format)
 }
 
 /// Name, kind and format of an asset, as its event would name it; `None` for a type we don't know. Whose track, stream

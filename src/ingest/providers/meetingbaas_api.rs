@@ -42,7 +42,7 @@ pub(super) fn request(lookup: &Lookup, credentials: &Credentials) -> Result<ApiR
 
 /// What `answer` names.
 pub(super) fn answer(lookup: &Lookup, answer: Fields, now: Timestamp) -> Result<Vec<Artifact>> {
-    let mut shelf = Shelf::default();
+    let mut shelf = Shelf::of_answer();
     let again = Some(lookup.clone());
     match lookup.call.as_str() {
         "meetingbaas-v1-bot" => meetingbaas::v1_files(answer, again, now, &mut shelf),

@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::Delivery;
+use super::{Delivery, LookupPage};
 use crate::error::{Error, Result};
 use crate::model::api::{ApiRequest, ApiResponse, Credentials};
-use crate::model::{Artifact, Event, Format, JsonWeight, Kind, Lookup, Provider, Recording};
+use crate::model::{Artifact, Event, Format, JsonWeight, Kind, Lookup, Provider};
 
 mod api;
 pub mod custom;
@@ -74,11 +74,12 @@ pub(super) fn recognise(body: &[u8]) -> Option<Provider> {
 pub(super) fn lookup_request(
     provider: Provider,
     lookup: &Lookup,
+    cursor: Option<&str>,
     credentials: &Credentials,
     now: Timestamp,
 ) -> Result<ApiRequest> {
     match provider {
-        Provider::Hms => hms_api::request(lookup, credentials, now),
+        Provider::Hms => hms_api::request(lookup, cursor, credentials, now),
         Provider::MeetingBaas => meetingbaas_api::request(lookup, credentials),
         Provider::Daily => daily::request(lookup, credentials),
         Provider::Dyte => dyte_api::request(dyte::DYTE, lookup, credentials),
@@ -88,52 +89,37 @@ pub(super) fn lookup_request(
     }
 }
 
-pub(super) fn lookup_next(
+pub(super) fn lookup_page(
     provider: Provider,
     lookup: &Lookup,
     response: &ApiResponse,
-    credentials: &Credentials,
     now: Timestamp,
-) -> Result<Option<ApiRequest>> {
-    match provider {
-        Provider::Hms if response.status == 200 => {
-            let answer = api::read_answer(provider, response)?;
-            hms_api::next_request(lookup, Fields::of(&answer), credentials, now)
-        }
-        _ => Ok(None),
-    }
-}
-
-pub(super) fn lookup_joined(
-    provider: Provider,
-    first: &ApiResponse,
-    next: ApiResponse,
-) -> ApiResponse {
-    api::join(provider, first, next)
-}
-
-pub(super) fn lookup_answer(
-    provider: Provider,
-    lookup: &Lookup,
-    response: &ApiResponse,
-    _recording: &Recording,
-    now: Timestamp,
-) -> Result<Vec<Artifact>> {
+) -> Result<LookupPage> {
     let answer = api::read_answer(provider, response)?;
     let fields = Fields::of(&answer);
-    let found = match provider {
+    let whole = |found| LookupPage {
+        found,
+        ..LookupPage::default()
+    };
+    match provider {
         Provider::Hms => hms_api::answer(lookup, fields, now),
-        Provider::MeetingBaas => meetingbaas_api::answer(lookup, fields, now),
-        Provider::Daily => daily::answer(lookup, fields, now),
-        Provider::Dyte => dyte_api::answer(dyte::DYTE, lookup, fields, now),
-        Provider::RealtimeKit => dyte_api::answer(dyte::REALTIMEKIT, lookup, fields, now),
+        Provider::MeetingBaas => meetingbaas_api::answer(lookup, fields, now).map(whole),
+        Provider::Daily => daily::answer(lookup, fields, now).map(whole),
+        Provider::Dyte => dyte_api::answer(dyte::DYTE, lookup, fields, now).map(whole),
+        Provider::RealtimeKit => {
+            dyte_api::answer(dyte::REALTIMEKIT, lookup, fields, now).map(whole)
+        }
         Provider::Adhoc => Err(Error::invalid("a URL given by hand has no API to ask")),
         Provider::Custom(name) => Err(custom::no_api(name, lookup)),
-    }?;
-    if found.is_empty() {
-        return Err(api::nothing_found(provider));
     }
-    Ok(found)
+}
+
+pub(super) fn nothing_found(provider: Provider) -> Error {
+    api::nothing_found(provider)
+}
+
+pub(super) fn unfinished(provider: Provider, count: usize) -> Error {
+    api::unfinished(provider, count)
 }
 
 pub(super) fn names_one_file(lookup: &Lookup) -> bool {

@@ -6,7 +6,8 @@ use crate::error::{Class, Error, Result};
 use crate::ingest::list;
 use crate::model::{Artifact, Event, Lookup, Origin};
 use crate::store::KnownArtifact;
-use crate::worker::lookup::{self, Question};
+use crate::worker::lookup;
+use crate::worker::question::Question;
 
 /// Questions about single things that may fail in a row before the API counts as down.
 const FAILED_ASKS_MAX: u32 = 3;
@@ -23,7 +24,7 @@ impl Walk<'_> {
             let is_known = matches(&artifact.identity, known).next().is_some();
             match &artifact.origin {
                 Origin::Lookup(call) if !is_known => {
-                    there.extend(self.ask(call, &event).await?);
+                    there.extend(self.ask(call).await?);
                 }
                 _ => there.push(artifact),
             }
@@ -35,12 +36,12 @@ impl Walk<'_> {
 
     /// What there is of something that may not be there. An API that fails at this one question is no reason to miss
     /// all that comes after it; one that fails at several in a row is down.
-    async fn ask(&mut self, call: &Lookup, event: &Event) -> Result<Vec<Artifact>> {
+    async fn ask(&mut self, call: &Lookup) -> Result<Vec<Artifact>> {
         let now = self.walker.clock.now();
         if self.subject.absent.is_fresh(call, now) {
             return Ok(Vec::new());
         }
-        let error = match self.answer(call, event).await {
+        let error = match self.answer(call).await {
             Ok(found) => {
                 self.failed_asks = 0;
                 return Ok(found);
@@ -77,26 +78,25 @@ impl Walk<'_> {
         Ok(Vec::new())
     }
 
-    async fn answer(&self, call: &Lookup, event: &Event) -> Result<Vec<Artifact>> {
+    async fn answer(&self, call: &Lookup) -> Result<Vec<Artifact>> {
         let mut wait = FIRST_WAIT;
         for _ in 1..TRIES {
-            match self.try_answer(call, event).await {
+            match self.try_answer(call).await {
                 Err(error) if is_worth_a_retry(&error) => {
                     self.again_after(&mut wait, "a question", &error).await?;
                 }
                 other => return other,
             }
         }
-        self.try_answer(call, event).await
+        self.try_answer(call).await
     }
 
-    async fn try_answer(&self, call: &Lookup, event: &Event) -> Result<Vec<Artifact>> {
+    async fn try_answer(&self, call: &Lookup) -> Result<Vec<Artifact>> {
         let question = Question {
             source: self.walker.source.as_ref(),
             clock: &self.walker.clock,
             provider: self.subject.provider,
             access: &self.subject.access,
-            recording: &event.recording,
         };
         self.heeding(question.ask(call)).await
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::Standing;
+use crate::error::Class;
 use crate::model::{Event, JobId, State, key};
 use crate::store::KnownArtifact;
 
@@ -100,6 +101,26 @@ pub(super) fn is_lost(state: Option<State>) -> bool {
     matches!(state, Some(State::Failed | State::Expired))
 }
 
+/// Whether a walk that still finds it may try it again by itself: what the provider, the way to it or the bucket was
+/// the reason for. What is damaged, refused by us or not understood would fail the same way, after all its bytes.
+pub(super) fn is_worth_another_try(known: &KnownArtifact) -> bool {
+    let may_pass = match known.class {
+        Some(
+            Class::Expired
+            | Class::Denied
+            | Class::Gone
+            | Class::ProviderFailed
+            | Class::Unreachable
+            | Class::Throttled
+            | Class::UploadDenied
+            | Class::UploadFailed
+            | Class::Partial,
+        ) => true,
+        Some(Class::Refused | Class::Corrupt | Class::Invalid | Class::Internal) | None => false,
+    };
+    is_lost(known.state) && known.has_origin && may_pass
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -111,6 +132,8 @@ mod tests {
             identity: identity.to_owned(),
             job: None,
             state,
+            class: None,
+            has_origin: true,
         }
     }
 
@@ -158,6 +181,31 @@ mod tests {
         all[0] = of("lookup:hms-recording:r", 4, State::Running);
         assert_eq!(standing(&event, &all), Standing::Known);
         assert_eq!(jobs(&event, &all).0, [job(4).unwrap()]);
+    }
+
+    // R9
+    #[test]
+    fn what_may_have_passed_is_worth_another_try_and_damage_is_not() {
+        let lost = |class| KnownArtifact {
+            class: Some(class),
+            ..known("daily-recording:1", Some(State::Failed))
+        };
+        for class in [Class::Gone, Class::Expired, Class::Denied, Class::Throttled] {
+            assert!(is_worth_another_try(&lost(class)), "{class}");
+        }
+        for class in [Class::Corrupt, Class::Refused, Class::Invalid] {
+            assert!(!is_worth_another_try(&lost(class)), "{class}");
+        }
+        let told = KnownArtifact {
+            has_origin: false,
+            ..lost(Class::ProviderFailed)
+        };
+        assert!(!is_worth_another_try(&told), "the provider says so itself");
+        let cancelled = KnownArtifact {
+            state: Some(State::Cancelled),
+            ..lost(Class::Gone)
+        };
+        assert!(!is_worth_another_try(&cancelled), "an operator's word");
     }
 
     fn event(identity: &str) -> Event {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
-use super::{SourceAccess, lookup};
+use super::{SourceAccess, lookup, question};
 use crate::clock::SharedClock;
 use crate::error::{Class, Error, Result};
 use crate::ingest::hooks::{self, Hook};
@@ -58,7 +58,7 @@ pub struct Purpose {
     pub window: Window,
     /// Only look: nothing is recorded.
     pub is_dry_run: bool,
-    /// Whether an operator asks: then what was lost before is tried once more, and a list without dates is read to
+    /// Whether an operator asks: then all that was lost before is tried once more, and a list without dates is read to
     /// its end.
     pub is_thorough: bool,
 }
@@ -102,7 +102,7 @@ pub struct Walked {
     pub found: u64,
     /// Of those, not known before.
     pub new: u64,
-    /// Known and lost before; woken where an operator asked.
+    /// Known and lost before; tried once more where that may help or an operator asked.
     pub lost: u64,
     /// Known, and not archived yet.
     pub open: u64,
@@ -211,7 +211,7 @@ impl Walker {
         };
         let (provider, access) = (subject.provider, &subject.access);
         let request = list::list_request(provider, name, None, &window, &access.credentials, now)?;
-        let response = lookup::call(self.source.as_ref(), access, &request).await?;
+        let response = question::call(self.source.as_ref(), access, &request).await?;
         list::list_answer(provider, name, None, &window, &response, now)?;
         Ok(response.date)
     }
@@ -227,7 +227,7 @@ impl Walker {
         let Some(request) = request else {
             return Ok(None);
         };
-        let response = lookup::call(self.source.as_ref(), access, &request).await?;
+        let response = question::call(self.source.as_ref(), access, &request).await?;
         hooks::hooks_answer(provider, &response)
             .map(Some)
             .map_err(named)

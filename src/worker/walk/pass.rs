@@ -13,7 +13,7 @@ use crate::error::{Class, Error, Result};
 use crate::ingest::list::{self, Found, Page};
 use crate::model::{Event, JobId};
 use crate::store::{JobStore, KnownArtifact, NewEvent, Recorded, Selection};
-use crate::worker::lookup;
+use crate::worker::question;
 
 /// Pages of one list: a hundred thousand things. A list that goes on for longer goes in circles.
 const PAGES_MAX: usize = 1_000;
@@ -155,7 +155,7 @@ impl<'a> Walk<'a> {
         let now = self.walker.clock.now();
         let request = list::list_request(provider, self.list, cursor, window, credentials, now)?;
         let source = self.walker.source.as_ref();
-        let call = lookup::call(source, &self.subject.access, &request);
+        let call = question::call(source, &self.subject.access, &request);
         let response = self.heeding(call).await?;
         let now = self.walker.clock.now();
         list::list_answer(provider, self.list, cursor, window, &response, now)
@@ -264,11 +264,11 @@ impl<'a> Walk<'a> {
                     sighting.standing = Standing::Known;
                 }
             }
-            Standing::Lost if self.purpose.is_thorough => {
+            Standing::Lost => {
                 sighting.jobs = self.wake(&sighting.event, known).await?;
                 sighting.is_recorded = !sighting.jobs.is_empty();
             }
-            Standing::Lost | Standing::Known => {}
+            Standing::Known => {}
         }
         Ok(Some(sighting))
     }
@@ -285,16 +285,24 @@ impl<'a> Walk<'a> {
         store.ok_or_else(|| Error::internal("record what was found: there is no store"))
     }
 
+    /// Puts what was lost of `event` back to work: all of it where an operator asks, else what may have passed, and that
+    /// ever more rarely.
     async fn wake(&self, event: &Event, known: &[KnownArtifact]) -> Result<Vec<JobId>> {
-        let ids: Vec<_> = known::concerned(event, known)
-            .filter(|known| is_lost(known.state))
-            .filter_map(|known| known.job.map(|job| job.0))
-            .collect();
-        let selection = Selection::Ids(ids);
-        let woken = self
-            .store()?
-            .retry(&selection, self.walker.clock.now())
-            .await?;
+        let now = self.walker.clock.now();
+        let is_due = |known: &KnownArtifact| match self.purpose.is_thorough {
+            true => is_lost(known.state),
+            false => {
+                let woken = &self.subject.absent;
+                let is_worth_it = known::is_worth_another_try(known);
+                is_worth_it && known.job.is_some_and(|job| woken.may_wake(job, now))
+            }
+        };
+        let due = known::concerned(event, known).filter(|known| is_due(known));
+        let ids: Vec<_> = due.filter_map(|known| known.job.map(|job| job.0)).collect();
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let woken = self.store()?.retry(&Selection::Ids(ids), now).await?;
         Ok(woken.iter().map(|record| record.id).collect())
     }
 }

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::harness::api::{Answer, TestApi};
 
 mod hms;
+mod lost;
 mod meetingbaas;
 mod troubles;
 

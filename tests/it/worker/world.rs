@@ -152,6 +152,11 @@ impl World {
 
     /// A worker that has the Daily source's API key.
     pub fn worker_with_key(&self) -> Worker {
+        self.worker_with_key_of(DAILY_SOURCE)
+    }
+
+    /// A worker that has the API key of `source`.
+    pub fn worker_with_key_of(&self, source: &str) -> Worker {
         let access = SourceAccess {
             credentials: Credentials {
                 api_key: Some("key-canary".into()),
@@ -160,7 +165,7 @@ impl World {
             },
             ..SourceAccess::default()
         };
-        self.worker_with(HashMap::from([(DAILY_SOURCE.to_owned(), access)]))
+        self.worker_with(HashMap::from([(source.to_owned(), access)]))
     }
 
     /// A worker that has both halves of the credentials of the source `100ms`; who counts its fresh URLs.

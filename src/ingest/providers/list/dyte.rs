@@ -97,12 +97,16 @@ pub(super) fn answer(
 fn recording(provider: Provider, item: Fields, now: Timestamp) -> Option<Item> {
     let id = item.text("id")?;
     let meeting = item.object("meeting");
-    let mut shelf = Shelf::default();
+    let mut shelf = Shelf::of_answer();
     let says = match item.text("status").as_deref() {
         Some("UPLOADED") => {
             recording_of(item, &lookup("dyte-recording", id.clone()), now, &mut shelf);
-            // No URL: the file is in the customer's own storage.
-            (!shelf.is_empty()).then(|| shelf.into_says(Vec::new()))
+            if shelf.is_empty() {
+                // Where it is only the recording itself tells, if anything does.
+                let file = File::new("recording.mp4", Kind::Video, Format::Mp4);
+                shelf.put_lookup(lookup("dyte-recording", id.clone()), file);
+            }
+            Some(shelf.into_says(Vec::new()))
         }
         Some("ERRORED") => {
             let message = item
@@ -158,7 +162,7 @@ fn session(profile: Profile, item: Fields) -> Option<Item> {
     let began = item.first_time(&["started_at", "created_at"]);
     let ended = item.time("ended_at");
     let says = ended.map(|_| {
-        let mut shelf = Shelf::default();
+        let mut shelf = Shelf::of_answer();
         for (call, stem, kind, format) in [
             ("dyte-chat", "chat", Kind::Chat, profile.chat),
             (

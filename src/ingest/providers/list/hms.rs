@@ -51,7 +51,7 @@ pub(super) fn answer(ask: Ask<'_>, answer: Fields) -> Result<Page> {
 fn recording(item: Fields) -> Option<Item> {
     let id = item.text("id")?;
     let began = item.first_time(&["session_started_at", "started_at", "created_at"]);
-    let mut shelf = Shelf::default();
+    let mut shelf = Shelf::of_answer();
     for asset in item.list("recording_assets") {
         put_asset(asset, &mut shelf);
     }

@@ -88,7 +88,7 @@ fn v2(item: Fields) -> Option<Item> {
 }
 
 fn ask_for(call: &str, bot: &str) -> Says {
-    let mut shelf = Shelf::default();
+    let mut shelf = Shelf::of_answer();
     let file = File::new("recording.mp4", Kind::Video, Format::Mp4);
     shelf.put_lookup_as(format!("lookup:{OWNER}"), lookup(call, bot), file);
     shelf.into_says(Vec::new())
