@@ -24,6 +24,7 @@ mod completions;
 pub mod demo;
 mod descriptors;
 mod doctor;
+mod events;
 mod failures;
 mod input;
 mod inspect;
@@ -31,6 +32,7 @@ mod learn;
 mod list;
 mod logging;
 pub mod output;
+mod reread;
 mod retry;
 mod run;
 mod senders;
@@ -88,6 +90,8 @@ enum Command {
     List(list::ListArgs),
     /// List what was lost, grouped by what to do about it
     Failures(failures::FailuresArgs),
+    /// List the webhook events that came in, or those that could not be understood
+    Events(events::EventsArgs),
     /// Put failed, expired or cancelled artifacts back to work
     Retry(retry::RetryArgs),
     /// Give up artifacts that are not archived yet
@@ -178,6 +182,7 @@ async fn perform(command: Command, context: Context) -> Result {
         Command::Inspect(args) => inspect::inspect(args, context),
         Command::List(args) => list::list(args, context).await,
         Command::Failures(args) => failures::failures(args, context).await,
+        Command::Events(args) => events::events(args, context).await,
         Command::Retry(args) => retry::retry(args, context).await,
         Command::Cancel(args) => cancel::cancel(args, context).await,
         Command::Backfill(args) => backfill::backfill(args, context).await,

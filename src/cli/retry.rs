@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::output::{Failure, Result};
-use super::{Context, list, values, wire};
+use super::{Context, list, reread, values, wire};
 use crate::error::{Class, Error};
 use crate::model::{Record, State};
 use crate::store::{Filter, JobStore, Selection};
@@ -21,11 +21,17 @@ pub(super) struct RetryArgs {
     /// Everything that failed or expired
     #[arg(long)]
     all: bool,
+    /// Webhook events that could not be understood: reads them again, as this version does
+    #[arg(long)]
+    unknown: bool,
 }
 
 pub(super) async fn retry(args: RetryArgs, mut context: Context) -> Result {
     let now = context.clock.now();
     let store = wire::existing_store(&context).await?;
+    if args.unknown {
+        return reread::reread(store.as_deref(), context).await;
+    }
     if !args.ids.is_empty() {
         check_ids(store.as_deref(), &args.ids).await?;
     }

@@ -81,6 +81,15 @@ pub(super) fn warnings(config: &Config, sources: &HashMap<String, WebhookSource>
                 "sources.{name}.insecure is true: whoever reaches {listen} can post events to it"
             ));
         }
+        let types = source.definition().map(|found| found.types_without_id());
+        let types = types.unwrap_or_default().join(", ");
+        if !types.is_empty() {
+            warnings.push(format!(
+                "sources.{name}: the definition names no id for the files of {types}, so path and query tell them apart: a \
+                 query that is no signature and changes with each event makes another file of the same one; set \
+                 artifacts.id"
+            ));
+        }
         let has_secret = source.header.is_some() && !source.secrets.is_empty();
         let trust = trust(provider, &source);
         if trust.public_key.is_some() && trust.account.is_empty() && !has_secret {

@@ -82,6 +82,7 @@ struct Transfer {
 pub struct Metrics {
     registry: Registry,
     events_received: Family<SourceClass, Counter>,
+    events_misdirected: Family<OfSource, Counter>,
     webhook_duration_seconds: Histogram,
     webhooks_rejected: Family<SourceReason, Counter>,
     webhooks_refused_in_a_row: Family<OfSource, Gauge>,
@@ -108,6 +109,7 @@ impl Metrics {
         let mut metrics = Metrics {
             registry: Registry::with_prefix("harvester"),
             events_received: Family::default(),
+            events_misdirected: Family::default(),
             webhook_duration_seconds: Histogram::new([
                 0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
             ]),
@@ -135,6 +137,11 @@ impl Metrics {
             "events_received",
             "Webhook events that were accepted, repeats included",
             metrics.events_received.clone(),
+        );
+        metrics.registry.register(
+            "events_misdirected",
+            "Webhook events that look like another provider's than their source's",
+            metrics.events_misdirected.clone(),
         );
         metrics.registry.register(
             "webhook_duration_seconds",
@@ -235,6 +242,15 @@ impl Metrics {
             .get_or_create(&SourceClass {
                 source: source.to_owned(),
                 class: class.as_str(),
+            })
+            .inc();
+    }
+
+    /// An event came to a source of another provider.
+    pub fn event_misdirected(&self, source: &str) {
+        self.events_misdirected
+            .get_or_create(&OfSource {
+                source: source.to_owned(),
             })
             .inc();
     }

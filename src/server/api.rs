@@ -48,6 +48,8 @@ struct Wanted {
     /// States, separated by commas.
     state: Option<String>,
     provider: Option<String>,
+    /// Of events: only `unknown` can be asked for.
+    class: Option<String>,
     /// RFC 3339.
     since: Option<String>,
     limit: Option<usize>,
@@ -120,7 +122,7 @@ fn wanted(query: WantedQuery) -> Result<Wanted, Refusal> {
     match query {
         Ok(Query(wanted)) => Ok(wanted),
         Err(_) => Err(Refusal::invalid(
-            "the query is not understood, known are state, provider, since, limit and after"
+            "the query is not understood, known are state, provider, class, since, limit and after"
                 .to_owned(),
         )),
     }
@@ -205,7 +207,16 @@ async fn events(
     let wanted = wanted(query)?;
     let limit = u32::try_from(wanted.limit()).unwrap_or(u32::MAX);
     let provider = wanted.filter()?.provider;
-    let mut events = within_time(admin.store.events(wanted.since()?, limit)).await?;
+    let since = wanted.since()?;
+    let mut events = match wanted.class.as_deref() {
+        None => within_time(admin.store.events(since, limit)).await?,
+        Some("unknown") => within_time(admin.store.unknown_events(since, None, limit)).await?,
+        Some(_) => {
+            return Err(Refusal::invalid(
+                "the only class that can be asked for is unknown".to_owned(),
+            ));
+        }
+    };
     events.retain(|event| provider.is_none_or(|provider| event.provider == provider));
     Ok(Json(Events { events }))
 }

@@ -33,7 +33,7 @@ use super::told::{Seldom, shown_path};
 use crate::clock::SharedClock;
 use crate::error::{Error, Result};
 use crate::ingest::signature::{Presented, Refusal};
-use crate::ingest::{Adapter, Delivery, Reply};
+use crate::ingest::{Adapter, Delivery, Reply, misdirected};
 use crate::model::json_weight::JSON_TREE_MAX_BYTES;
 use crate::model::{Event, EventClass, JsonWeight, Layout};
 use crate::report::metrics::{Metrics, UNKNOWN_SOURCE};
@@ -285,6 +285,7 @@ async fn take(
             reply: source.adapter.reply(&raw, secret),
         });
     }
+    let event = with_advice(intake, name, &source.adapter, event, &raw);
     let class = commit(intake, name, event, (raw, memory), received_at).await?;
     streak::accepted(&source.streak, name, &intake.metrics);
     Ok(Taken { class, reply: None })
@@ -356,6 +357,30 @@ async fn understand(
             Error::internal("read a long event").with_source(error),
         )),
     }
+}
+
+/// An event that the source can't make out, with a word about where it belongs, if that shows.
+fn with_advice(
+    intake: &Intake,
+    name: &str,
+    adapter: &Adapter,
+    mut event: Event,
+    raw: &Bytes,
+) -> Event {
+    if event.class == EventClass::Unknown {
+        let delivery = Delivery {
+            body: raw,
+            id_header: None,
+            received_at: intake.clock.now(),
+        };
+        let sources = intake.sources.iter();
+        let sources = sources.map(|(name, source)| (name.as_str(), &source.adapter));
+        if let Some(advice) = misdirected::advice(&delivery, adapter, sources) {
+            intake.metrics.event_misdirected(name);
+            event.alert = Some(advice);
+        }
+    }
+    event
 }
 
 async fn commit(

@@ -7,6 +7,7 @@ mod playlist;
 mod senders;
 mod stores;
 mod trust;
+mod unknown;
 
 use std::net::TcpListener;
 use std::path::Path;

@@ -15,6 +15,9 @@ const LOW_SPACE_BYTES: u64 = 1 << 30;
 /// With less it is about to.
 const NO_SPACE_BYTES: u64 = 64 << 20;
 
+/// More need not be counted.
+const UNKNOWN_EVENTS_MAX: u32 = 1_000;
+
 pub(super) async fn examine(config: &Config, checkup: &mut Checkup) {
     let path = config.store_path();
     let is_usable = match path.exists() {
@@ -40,6 +43,7 @@ async fn open(path: &Path, checkup: &mut Checkup) -> bool {
     // Ends a walk that nobody has begun: a write that changes nothing.
     let written = store.end_walk("doctor", "doctor", None).await;
     let is_worked_on = store.lock_worker().is_err();
+    unknown_events(&store, checkup).await;
     store.close().await;
     match written {
         Ok(()) => {
@@ -58,6 +62,24 @@ async fn open(path: &Path, checkup: &mut Checkup) -> bool {
             false
         }
     }
+}
+
+/// Events that nobody could make out may name recordings that are lost for it.
+async fn unknown_events(store: &SqliteStore, checkup: &mut Checkup) {
+    let Ok(unknown) = store.unknown_events(None, None, UNKNOWN_EVENTS_MAX).await else {
+        // What is wrong with the store is told by the check of it.
+        return;
+    };
+    let count = match unknown.len() {
+        0 => return,
+        most if most == UNKNOWN_EVENTS_MAX as usize => format!("{most} events or more"),
+        count => format!("{count} events"),
+    };
+    checkup.warn(
+        "store.unknown_events",
+        format!("{count} came in that could not be understood"),
+        "`harvester events --unknown` says why; after an upgrade `harvester retry --unknown` reads them again",
+    );
 }
 
 fn could_be_made(path: &Path, checkup: &mut Checkup) -> bool {
