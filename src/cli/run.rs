@@ -223,10 +223,14 @@ impl Listeners {
             shutdown.clone(),
         ));
         let Some(public) = self.public else { return };
+        let sources = public.sources.into_iter().map(|(name, source)| {
+            let alarm = house.alarms.of(&name);
+            (name, source.with_alarm(alarm))
+        });
         let intake = webhook::router(Arc::new(Intake {
             store: house.store.clone(),
             layout: house.layout.clone(),
-            sources: public.sources,
+            sources: sources.collect(),
             clock: Arc::clone(&house.clock),
             bell: Arc::clone(&house.bell),
             metrics: Arc::clone(&house.metrics),

@@ -31,7 +31,7 @@ use crate::store::JobStore;
 use crate::store::sqlite::{Seat, SqliteStore};
 use crate::transfer::hls::{HlsKeys, HlsSettings};
 use crate::transfer::{Engine, TransferSettings};
-use crate::worker::reconcile::{Done, Reconciled, Reconciler};
+use crate::worker::reconcile::{Alarms, Done, Reconciled, Reconciler};
 use crate::worker::walk::{Absent, Subject, Walker};
 use crate::worker::{
     ApiPace, EventDocuments, OnRemint, PaceSettings, SourceAccess, Worker, WorkerSettings,
@@ -65,6 +65,8 @@ pub struct House {
     pub metrics: Arc<Metrics>,
     /// Rings when jobs were recorded in this process.
     pub bell: Arc<Notify>,
+    /// Ring when a source's lists are to be walked at once.
+    pub alarms: Alarms,
     /// The name under which this process holds leases.
     name: String,
     /// Shows that it lives.
@@ -113,6 +115,7 @@ impl House {
             progress: Progress::new(PROGRESS_CAPACITY),
             metrics: Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))),
             bell: Arc::new(Notify::new()),
+            alarms: Alarms::default(),
         })
     }
 
@@ -261,6 +264,7 @@ impl House {
                 Some(Reconciled {
                     every: source.reconcile?.0,
                     reactivate_webhook: source.reactivate_webhook,
+                    alarm: self.alarms.of(&name),
                     subject: Subject {
                         name,
                         provider,

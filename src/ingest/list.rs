@@ -67,6 +67,12 @@ pub fn lists(provider: Provider) -> &'static [&'static str] {
     list::lists(provider)
 }
 
+/// The names of the lists that are worth reading only when an operator asks: 100ms's deliveries, which are all events of
+/// the whole workspace, those of every participant among them.
+pub fn thorough_lists(provider: Provider) -> &'static [&'static str] {
+    list::thorough_lists(provider)
+}
+
 /// Whether an account has one of its provider's lists only, so that it is no fault when the others refuse: an account
 /// of MeetingBaaS is of one version. Elsewhere a list that refuses hides what is on it.
 pub fn is_one_enough(provider: Provider) -> bool {

@@ -127,6 +127,12 @@ pub fn parse(provider: Provider, delivery: &Delivery<'_>) -> Result<Event> {
     providers::parse(provider, delivery)
 }
 
+/// Whether `event` is the provider's alert that something may not have arrived, so that its lists are to be walked at
+/// once.
+pub fn calls_for_a_walk(event: &Event) -> bool {
+    providers::calls_for_a_walk(event)
+}
+
 /// Whose event this is, by its shape; Dyte before RealtimeKit, whose shapes are the same.
 /// `None` when it looks like nobody's, or is no JSON object.
 pub fn recognise(body: &[u8]) -> Option<Provider> {

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
 
 use super::keys::{KeyRing, Renewal};
 use super::rate::{DEFAULT_EVENT_RATE, EventRate};
 use super::rejection::Rejection;
 use super::streak::Streak;
 use super::told::Seldom;
-use crate::ingest::Adapter;
 use crate::ingest::signature::{Check, Claim, Proof, Refusal};
-use crate::model::Provider;
+use crate::ingest::{Adapter, calls_for_a_walk};
+use crate::model::{Event, Provider};
 
 /// The largest body of a provider's events, unless the configuration says otherwise. An event is some kilobytes; those
 /// of MeetingBaaS v1 hold the transcript, with times for every word: some 100 bytes each, so that these are ten hours.
@@ -37,6 +38,7 @@ pub struct WebhookSource {
     pub(super) rate: Arc<EventRate>,
     keys: Option<Arc<KeyRing>>,
     accounts: Arc<[String]>,
+    alarm: Option<Arc<Notify>>,
 }
 
 impl WebhookSource {
@@ -51,6 +53,29 @@ impl WebhookSource {
             rate: Arc::new(EventRate::new(DEFAULT_EVENT_RATE)),
             keys: None,
             accounts: Arc::default(),
+            alarm: None,
+        }
+    }
+
+    /// With a bell that rings when the provider alerts that something may not have arrived.
+    #[must_use]
+    pub fn with_alarm(mut self, alarm: Arc<Notify>) -> WebhookSource {
+        self.alarm = Some(alarm);
+        self
+    }
+
+    /// Rings it, where `event` is such an alert.
+    pub(super) fn heed(&self, name: &str, event: &Event) {
+        if let Some(alarm) = &self.alarm
+            && calls_for_a_walk(event)
+        {
+            let alert = event.event_type.as_deref();
+            tracing::warn!(
+                source = name,
+                alert,
+                "the provider alerts: something may not have arrived"
+            );
+            alarm.notify_one();
         }
     }
 

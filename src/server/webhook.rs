@@ -286,6 +286,7 @@ async fn take(
         });
     }
     let event = with_advice(intake, name, &source.adapter, event, &raw);
+    source.heed(name, &event);
     let class = commit(intake, name, event, (raw, memory), received_at).await?;
     streak::accepted(&source.streak, name, &intake.metrics);
     Ok(Taken { class, reply: None })

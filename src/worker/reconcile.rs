@@ -3,7 +3,8 @@
 //! The store hands the walk of a source to one worker at a time, and remembers up to when everything was seen: a
 //! worker that was down for days looks back over those days.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -33,6 +34,20 @@ pub struct Reconciled {
     pub every: Duration,
     /// Whether a webhook that the provider has switched off may be switched on again.
     pub reactivate_webhook: bool,
+    /// Rings when its lists are to be walked at once.
+    pub alarm: Arc<Notify>,
+}
+
+/// The bells of the sources that may be rung for a walk, by the sources' names. Clones share them.
+#[derive(Clone, Debug, Default)]
+pub struct Alarms(Arc<Mutex<HashMap<String, Arc<Notify>>>>);
+
+impl Alarms {
+    /// The bell of `source`.
+    pub fn of(&self, source: &str) -> Arc<Notify> {
+        let mut bells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(bells.entry(source.to_owned()).or_default())
+    }
 }
 
 /// What a reconciler has done, for whoever counts.
@@ -115,6 +130,9 @@ impl Reconciler {
             tokio::select! {
                 () = shutdown.cancelled() => return,
                 () = tokio::time::sleep(source.every) => {}
+                () = source.alarm.notified() => {
+                    tracing::info!(source = name, "the provider alerts: looking at its lists now");
+                }
             }
         }
     }

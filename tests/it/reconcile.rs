@@ -13,6 +13,7 @@ use crate::harness::binary::{self, Running};
 use crate::harness::daily::{KEY, TestDaily, mp4};
 use crate::harness::s3::{BUCKET, Op, TestS3};
 
+mod alerts;
 mod backfill;
 mod doctor;
 mod providers;

@@ -57,7 +57,15 @@ async fn examine_one(walker: &Walker, subject: &Subject, checkup: &mut Checkup) 
             checkup.clock(format!("{check}.clock"), &whose, theirs, walker.clock.now());
         }
         Err(error) => {
-            checkup.fault(&*check, &error, advice(&error, name));
+            let mut advice = advice(&error, name);
+            let is_denied = error.class() == Class::Denied;
+            if is_denied && subject.provider == Provider::MeetingBaas {
+                // It starts bots, and is refused every list.
+                advice.push_str(
+                    ". A key of the type \"Sending Access\" can't read: make one with full access",
+                );
+            }
+            checkup.fault(&*check, &error, advice);
             return;
         }
     }

@@ -112,7 +112,8 @@ pub(super) fn hls(data: Fields, life: Life, shelf: &mut Shelf) {
     chat(data, life, shelf);
 }
 
-/// The playlist, or the ZIP of playlists and segments.
+/// The playlist, or the ZIP of playlists and segments. ZIPs come from templates made before 27 August 2023, whatever
+/// their storage, 100ms's own included; newer templates can choose.
 fn vod(data: Fields, life: Life, shelf: &mut Shelf) {
     let url = data.first_location(&[
         "hls_vod_recording_presigned_url",

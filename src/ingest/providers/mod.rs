@@ -56,6 +56,11 @@ fn shorten(draft: &mut draft::Draft) {
     }
 }
 
+pub(super) fn calls_for_a_walk(event: &Event) -> bool {
+    let event_type = event.event_type.as_deref().unwrap_or_default();
+    event.provider == Provider::MeetingBaas && event_type.starts_with(meetingbaas::ALERT)
+}
+
 pub(super) fn recognise(body: &[u8]) -> Option<Provider> {
     let value = read_object(body).ok()?;
     let event = Fields::of(&value);

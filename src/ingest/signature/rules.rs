@@ -175,13 +175,13 @@ fn own_ways(
     }
 }
 
-/// v1 sends the account's API key and v2's callbacks their secret, each in a header; v2's webhooks are signed.
+/// v1 sends the account's API key, v2's callbacks and alerts their secrets, each in a header; v2's webhooks are signed.
 fn meetingbaas(name: &str, secrets: &[SecretString]) -> Result<Vec<Way>> {
     let is_signing = |secret: &&SecretString| secret.expose_secret().starts_with("whsec_");
     let (signing, plain): (Vec<_>, Vec<_>) = secrets.iter().partition(is_signing);
     let owned = |secrets: Vec<&SecretString>| secrets.into_iter().cloned().collect::<Vec<_>>();
     let mut ways = standard_webhooks(name, &owned(signing))?;
-    let headers = ["x-meeting-baas-api-key", "x-mb-secret"].map(str::to_owned);
+    let headers = ["x-meeting-baas-api-key", "x-mb-secret", "x-mb-alert-secret"].map(str::to_owned);
     ways.extend(shared(headers.to_vec(), owned(plain)));
     Ok(ways)
 }

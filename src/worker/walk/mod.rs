@@ -149,7 +149,11 @@ impl Walker {
             walked.trouble = Some(no_list(subject));
         }
         let mut refusals = Vec::new();
-        for name in lists {
+        let further = match purpose.is_thorough {
+            true => list::thorough_lists(subject.provider),
+            false => &[],
+        };
+        for name in lists.iter().chain(further) {
             let mut walk = Walk::new(self, subject, purpose, name, cancel, &mut walked);
             let Err(error) = walk.whole(on_sighting).await else {
                 continue;

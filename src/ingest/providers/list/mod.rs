@@ -15,6 +15,7 @@ use crate::signed_url::redact_json;
 mod daily;
 mod dyte;
 mod hms;
+mod hms_deliveries;
 mod meetingbaas;
 
 /// Things on a page. Daily and 100ms document it as the most; others have more.
@@ -27,6 +28,14 @@ pub(in crate::ingest) fn lists(provider: Provider) -> &'static [&'static str] {
         Provider::Daily => &["recordings", "transcripts"],
         Provider::Dyte | Provider::RealtimeKit => &["recordings", "sessions"],
         Provider::Adhoc | Provider::Custom(_) => &[],
+    }
+}
+
+/// Lists that an operator's walk reads besides: what they tell costs many pages.
+pub(in crate::ingest) fn thorough_lists(provider: Provider) -> &'static [&'static str] {
+    match provider {
+        Provider::Hms => &[hms_deliveries::NAME],
+        _ => &[],
     }
 }
 
@@ -44,6 +53,9 @@ pub(in crate::ingest) fn request(
         window,
     };
     match provider {
+        Provider::Hms if list == hms_deliveries::NAME => {
+            hms_deliveries::request(ask, credentials, now)
+        }
         Provider::Hms => hms::request(ask, credentials, now),
         Provider::MeetingBaas => meetingbaas::request(ask, credentials),
         Provider::Daily => daily::request(ask, credentials),
@@ -68,6 +80,7 @@ pub(in crate::ingest) fn answer(
         window,
     };
     let mut page = match provider {
+        Provider::Hms if list == hms_deliveries::NAME => hms_deliveries::answer(ask, answer, now),
         Provider::Hms => hms::answer(ask, answer),
         Provider::MeetingBaas => meetingbaas::answer(ask, answer),
         Provider::Daily => daily::answer(ask, answer),

@@ -145,3 +145,68 @@ async fn tracks_streams_and_layers_are_called_as_their_events_call_them() {
         ]
     );
 }
+
+// D4
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_backfill_reads_the_deliveries_of_the_whole_workspace() {
+    let told = World::start(Provider::Hms).await;
+    let event = told.sample("100ms/beam.recording.success.json");
+    told.hear(&event).await;
+    let by_webhook = told.keys().await;
+
+    let missed = World::start(Provider::Hms).await;
+    script_list(&missed, Vec::new());
+    let delivery = |data: Value| {
+        json!({"event_id": "d1", "event_name": "reporter.webhook.delivery.failed",
+               "event_timestamp": event["timestamp"],
+               "payload": {"event_data": data, "original_event_name": event["type"]}})
+    };
+    let peer = json!({"event_id": "d2", "payload": {"original_event_name": "peer.join.success",
+                      "event_data": {"version": "2.0", "id": "p", "type": "peer.join.success", "data": {}}}});
+    let page = |events: Value, has_next: bool| json!({"events": events, "pagination": {"has_next": has_next}});
+    let event = missed.sample("100ms/beam.recording.success.json");
+    missed.script(
+        "/analytics/webhooks",
+        [
+            (200, page(json!([peer]), true)),
+            (
+                200,
+                page(json!([delivery(json!(event.to_string()))]), false),
+            ),
+        ],
+    );
+    let purpose = Purpose {
+        window: Window {
+            since: "2026-03-02T00:00:00Z".parse().unwrap(),
+            until: "2026-03-03T00:00:00Z".parse().unwrap(),
+        },
+        is_dry_run: false,
+        is_thorough: true,
+    };
+    let mut seen = Vec::new();
+    let mut on_sighting = |sighting: &Sighting| {
+        seen.push(sighting.standing);
+        Ok(())
+    };
+    let never = CancellationToken::new();
+    let clock: recording_harvester::clock::SharedClock =
+        recording_harvester::clock::ManualClock::at("2026-03-04T00:00:00Z".parse().unwrap());
+    let walker = Walker {
+        clock,
+        ..missed.walker.clone()
+    };
+    let walk = walker.walk(&missed.subject, &purpose, &mut on_sighting, &never);
+    let walked = walk.await.whole().unwrap();
+    assert_eq!((walked.new, seen), (1, vec![Standing::New]));
+    missed.work().await;
+    assert_eq!(missed.keys().await, by_webhook);
+    let asked = missed.api.asked();
+    let asked = asked
+        .iter()
+        .find(|asked| asked.target.contains("/analytics"));
+    let query = &asked.unwrap().target;
+    assert!(
+        query.contains("start_time=2026-03-02T00%3A00%3A00Z") && query.contains("status=all"),
+        "{query}"
+    );
+}
