@@ -254,6 +254,7 @@ pub(super) async fn work_on(
             records?
         }
     };
+    screen.is_worker_running = house.store.lock_worker().is_err();
     screen.finish(&records)?;
     if records.iter().any(|record| !record.state.is_settled()) && shutdown.is_cancelled() {
         output.warn("interrupted; the same command goes on where this one stopped");
@@ -414,6 +415,8 @@ struct Screen<'a> {
     output: &'a mut Output,
     clock: &'a SharedClock,
     told: HashSet<JobId>,
+    /// Whether a worker goes on with what this run leaves.
+    is_worker_running: bool,
 }
 
 impl<'a> Screen<'a> {
@@ -423,6 +426,7 @@ impl<'a> Screen<'a> {
             output,
             clock,
             told: HashSet::new(),
+            is_worker_running: false,
         }
     }
 
@@ -478,8 +482,25 @@ impl<'a> Screen<'a> {
     }
 
     fn advise(&self, record: &Record, class: Class) {
-        let action = record.action.as_deref().unwrap_or(class.action());
+        let action = match (record.state, class) {
+            (State::Pending | State::Running, Class::UploadDenied) => {
+                refused_bucket_advice(self.is_worker_running)
+            }
+            _ => record.action.as_deref().unwrap_or(class.action()),
+        };
         let label = board::label(record);
         self.output.warn(&format!("{label}: {}", printable(action)));
+    }
+}
+
+/// What to do about a bucket that has refused what is still pending.
+fn refused_bucket_advice(is_worker_running: bool) -> &'static str {
+    match is_worker_running {
+        true => {
+            "Check the bucket's name, credentials, rights and quota; the worker that is running goes on by itself."
+        }
+        false => {
+            "Check the bucket's name, credentials, rights and quota, then give the same command again: no worker is running."
+        }
     }
 }

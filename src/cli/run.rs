@@ -32,6 +32,9 @@ const GRACE: Duration = Duration::from_secs(25);
 const PUBLIC_SHARE: u64 = 4;
 const ADMIN_SHARE: u64 = 16;
 
+/// How long requests that are being answered may take once the transfers have ended.
+const LISTENER_GRACE: Duration = Duration::from_secs(3);
+
 /// Arguments of `run`.
 #[derive(clap::Args, Debug)]
 pub(super) struct RunArgs {
@@ -107,7 +110,9 @@ async fn serve(role: Role, context: Context, shutdown: CancellationToken) -> Res
         ));
     }
     let secret = own_token.as_ref().map(AdminToken::secret);
-    listeners.serve(&house, secret, &is_ready, &shutdown, &mut tasks);
+    // Webhooks are taken in while the transfers drain: what they announce is for the next start.
+    let (mut listening, stop_listening) = (JoinSet::new(), CancellationToken::new());
+    listeners.serve(&house, secret, &is_ready, &stop_listening, &mut listening);
     let store = Arc::clone(&house.store);
     // Only a new start helps then, so this one has to end.
     let lost = async move { Err(store.lost().await) };
@@ -124,12 +129,19 @@ async fn serve(role: Role, context: Context, shutdown: CancellationToken) -> Res
         () = shutdown.cancelled() => {}
         // None of them ends by itself, unless it fails.
         Some(ended) = tasks.join_next() => outcome(ended)?,
+        Some(ended) = listening.join_next() => outcome(ended)?,
     }
     is_ready.store(false, Ordering::Release);
     shutdown.cancel();
+    let mut all = Ok(());
     while let Some(ended) = tasks.join_next().await {
-        outcome(ended)?;
+        all = all.and(outcome(ended));
     }
+    stop_listening.cancel();
+    while let Some(ended) = listening.join_next().await {
+        all = all.and(outcome(ended));
+    }
+    all?;
     if let Some(destination) = destination {
         destination.close().await;
     }
@@ -219,7 +231,10 @@ impl Listeners {
         tasks.spawn(listen::serve(
             self.admin,
             admin,
-            descriptors::http_limits(self.descriptors, ADMIN_SHARE),
+            HttpLimits {
+                grace: LISTENER_GRACE,
+                ..descriptors::http_limits(self.descriptors, ADMIN_SHARE)
+            },
             shutdown.clone(),
         ));
         let Some(public) = self.public else { return };
@@ -240,6 +255,7 @@ impl Listeners {
         }));
         let limits = HttpLimits {
             trusted_proxies: house.config.trusted_proxies.clone(),
+            grace: LISTENER_GRACE,
             ..descriptors::http_limits(self.descriptors, PUBLIC_SHARE)
         };
         tasks.spawn(listen::serve(

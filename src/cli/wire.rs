@@ -172,6 +172,8 @@ impl House {
                 small_transfers: limits.small_transfers,
                 lease: Duration::from_secs(60),
                 heartbeat: Duration::from_secs(15),
+                // The slowest part that an upload may have takes less.
+                silence: Duration::from_secs(30 * 60),
                 grace,
                 poll: Duration::from_secs(2),
                 retry: RetrySettings::default(),
@@ -294,6 +296,7 @@ impl House {
                 Done::Found(class) => metrics.reconcile_found(source, class),
                 Done::Walked(is_whole) => metrics.reconcile_walked(source, is_whole),
                 Done::Reactivated(is_on) => metrics.webhook_reactivated(source, is_on),
+                Done::Restarted => metrics.task_restarted("reconciler"),
             }),
         })
     }

@@ -65,6 +65,31 @@ pub enum ProgressEvent {
         /// Losses in the report.
         lost: usize,
     },
+    /// The bucket refuses everything: nothing is carried until it is asked again.
+    BucketRefuses {
+        /// What went wrong.
+        class: Class,
+        /// In words.
+        message: String,
+        /// Jobs that wait for it.
+        waiting: u64,
+        /// When it is asked again.
+        until: Timestamp,
+    },
+    /// The bucket takes objects again.
+    BucketAccepts,
+    /// A task of the worker panicked, and is started again or given up.
+    TaskRestarted {
+        /// Its name.
+        task: String,
+    },
+    /// The clock of this machine and that of another are known to differ by this now.
+    ClockOffset {
+        /// The source whose origins told it, or the bucket.
+        peer: String,
+        /// By how much ours is ahead.
+        seconds: i64,
+    },
 }
 
 /// Where events go: the holder decides (a broadcast channel, a test's list). Must not block.

@@ -228,6 +228,11 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// When the bucket does not answer, or does not let an object be written. It is known as much as before then.
     async fn probe(&self, probe_key: &str) -> Result<Capabilities>;
 
+    /// By how much our clock is ahead of the store's, as its last answers told; `None` when they told nothing.
+    fn clock_offset(&self) -> Option<jiff::SignedDuration> {
+        None
+    }
+
     /// What time it is at the store, from the `Date` of its answer about `missing_key`, under which nothing is; `None`
     /// when it does not tell.
     async fn server_time(&self, _missing_key: &str) -> Result<Option<jiff::Timestamp>> {

@@ -29,6 +29,8 @@ pub enum Change {
     Gone(JobId, Tone, String),
     /// Say this.
     Line(Tone, String),
+    /// Nothing.
+    Nothing,
 }
 
 /// One artifact on its way.
@@ -59,6 +61,38 @@ pub struct Totals {
     pub bytes_total: u64,
     /// The earliest deadline among the open ones.
     pub next_deadline: Option<Timestamp>,
+}
+
+/// A clock that is off by less is not worth a line.
+const CLOCK_WORTH_TELLING: u64 = 60;
+
+/// How it is told that the bucket refuses; `None` for any other event.
+pub fn bucket_refusal(event: &ProgressEvent, now: Timestamp) -> Option<String> {
+    let ProgressEvent::BucketRefuses {
+        class,
+        message,
+        waiting,
+        until,
+    } = event
+    else {
+        return None;
+    };
+    let wait = duration(until.duration_since(now));
+    let message = printable(message);
+    Some(format!(
+        "bucket    refuses ({message}): {waiting} waiting, next try in {wait} (at once: `harvester retry --class {class}`)"
+    ))
+}
+
+fn clock_offset(peer: &str, seconds: i64) -> Option<String> {
+    let side = if seconds > 0 { "ahead of" } else { "behind" };
+    let far = seconds.unsigned_abs();
+    (far > CLOCK_WORTH_TELLING).then(|| {
+        format!(
+            "clock     this machine is {far} s {side} {}",
+            printable(peer)
+        )
+    })
 }
 
 /// The state of a screen.
@@ -150,6 +184,21 @@ impl Board {
                 let text = format!("sealed    {key} ({archived} archived, {lost} lost)");
                 Change::Line(Tone::Quiet, text)
             }
+            ProgressEvent::BucketRefuses { .. } => {
+                let text = bucket_refusal(event, now).unwrap_or_default();
+                Change::Line(Tone::Bad, text)
+            }
+            ProgressEvent::BucketAccepts => {
+                let text = "bucket    takes objects again".to_owned();
+                Change::Line(Tone::Good, text)
+            }
+            ProgressEvent::TaskRestarted { task } => {
+                let text =
+                    format!("worker    the {task} panicked and is started again: see the log");
+                Change::Line(Tone::Bad, text)
+            }
+            ProgressEvent::ClockOffset { peer, seconds } => clock_offset(peer, *seconds)
+                .map_or(Change::Nothing, |text| Change::Line(Tone::Warning, text)),
         }
     }
 

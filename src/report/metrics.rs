@@ -45,6 +45,16 @@ struct OfSource {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfTask {
+    task: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OfPeer {
+    peer: String,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct SourceKind {
     source: String,
     kind: &'static str,
@@ -100,6 +110,9 @@ pub struct Metrics {
     reconcile_found: Family<SourceClass, Counter>,
     reconcile_walks: Family<SourceResult, Counter>,
     webhook_reactivations: Family<SourceResult, Counter>,
+    bucket_refuses: Gauge,
+    task_restarts: Family<OfTask, Counter>,
+    clock_offset_seconds: Family<OfPeer, Gauge>,
     transfers: Mutex<HashMap<JobId, Transfer>>,
 }
 
@@ -131,6 +144,9 @@ impl Metrics {
             reconcile_found: Family::default(),
             reconcile_walks: Family::default(),
             webhook_reactivations: Family::default(),
+            bucket_refuses: Gauge::default(),
+            task_restarts: Family::default(),
+            clock_offset_seconds: Family::default(),
             transfers: Mutex::default(),
         };
         metrics.registry.register(
@@ -227,6 +243,21 @@ impl Metrics {
             metrics.webhook_reactivations.clone(),
         );
         metrics.registry.register(
+            "bucket_refuses",
+            "1 while the bucket refuses everything and the work is paused",
+            metrics.bucket_refuses.clone(),
+        );
+        metrics.registry.register(
+            "task_restarts",
+            "Panics of the worker's long-lived tasks",
+            metrics.task_restarts.clone(),
+        );
+        metrics.registry.register(
+            "clock_offset_seconds",
+            "By how much this machine's clock is ahead of a source's origins' or the bucket's",
+            metrics.clock_offset_seconds.clone(),
+        );
+        metrics.registry.register(
             "build",
             "The running version",
             Info::new(Build {
@@ -287,6 +318,14 @@ impl Metrics {
         self.webhook_reactivations.get_or_create(&result).inc();
     }
 
+    /// A long-lived task panicked.
+    pub fn task_restarted(&self, task: &str) {
+        let task = OfTask {
+            task: task.to_owned(),
+        };
+        self.task_restarts.get_or_create(&task).inc();
+    }
+
     /// A webhook was refused; `source` is a configured one or [`UNKNOWN_SOURCE`].
     pub fn webhook_rejected(&self, source: &str, reason: &'static str) {
         self.webhooks_rejected
@@ -336,6 +375,19 @@ impl Metrics {
                     .inc();
             }
             ProgressEvent::Settled { record } => self.settled(record),
+            ProgressEvent::BucketRefuses { .. } => {
+                self.bucket_refuses.set(1);
+            }
+            ProgressEvent::BucketAccepts => {
+                self.bucket_refuses.set(0);
+            }
+            ProgressEvent::TaskRestarted { task } => {
+                self.task_restarted(task);
+            }
+            ProgressEvent::ClockOffset { peer, seconds } => {
+                let peer = OfPeer { peer: peer.clone() };
+                self.clock_offset_seconds.get_or_create(&peer).set(*seconds);
+            }
             ProgressEvent::Sealed { .. } => {}
         }
     }

@@ -20,6 +20,8 @@ const MAX_ACTIVE: usize = 4096;
 pub struct Progress {
     events: broadcast::Sender<ProgressEvent>,
     active: Arc<Mutex<HashMap<JobId, Active>>>,
+    /// While the bucket refuses: how that was told last.
+    refusal: Arc<Mutex<Option<ProgressEvent>>>,
 }
 
 #[derive(Debug)]
@@ -35,6 +37,7 @@ impl Progress {
         Progress {
             events: broadcast::Sender::new(capacity.max(1)),
             active: Arc::default(),
+            refusal: Arc::default(),
         }
     }
 
@@ -50,23 +53,32 @@ impl Progress {
         self.events.subscribe()
     }
 
-    /// What is on its way now: for each transfer how it started and how far it is.
+    /// While the bucket refuses: how that was told last.
+    pub fn bucket_refusal(&self) -> Option<ProgressEvent> {
+        self.refusal().clone()
+    }
+
+    fn refusal(&self) -> std::sync::MutexGuard<'_, Option<ProgressEvent>> {
+        self.refusal.lock().expect("no holder of this lock panics")
+    }
+
+    /// What is on its way now: for each transfer how it started and how far it is; first, whether the bucket refuses.
     pub fn snapshot(&self) -> Vec<ProgressEvent> {
         let active = self.active.lock().expect("no holder of this lock panics");
         let mut transfers: Vec<_> = active.values().collect();
         transfers.sort_by_key(|transfer| transfer.record.id);
-        transfers
-            .into_iter()
-            .flat_map(|transfer| {
-                let bytes = ProgressEvent::Bytes {
-                    id: transfer.record.id,
-                    done: transfer.done,
-                    total: transfer.total,
-                };
-                let record = Arc::clone(&transfer.record);
-                [ProgressEvent::Started { record }, bytes]
-            })
-            .collect()
+        let refusal = self.bucket_refusal();
+        let transfers = transfers.into_iter();
+        let transfers = transfers.flat_map(|transfer| {
+            let bytes = ProgressEvent::Bytes {
+                id: transfer.record.id,
+                done: transfer.done,
+                total: transfer.total,
+            };
+            let record = Arc::clone(&transfer.record);
+            [ProgressEvent::Started { record }, bytes]
+        });
+        refusal.into_iter().chain(transfers).collect()
     }
 
     fn publish(&self, event: ProgressEvent) {
@@ -103,7 +115,13 @@ impl Progress {
             ProgressEvent::Settled { record } => {
                 active.remove(&record.id);
             }
-            ProgressEvent::Sealed { .. } => {}
+            ProgressEvent::BucketRefuses { .. } => {
+                *self.refusal() = Some(event.clone());
+            }
+            ProgressEvent::BucketAccepts => *self.refusal() = None,
+            ProgressEvent::Sealed { .. }
+            | ProgressEvent::TaskRestarted { .. }
+            | ProgressEvent::ClockOffset { .. } => {}
         }
     }
 }

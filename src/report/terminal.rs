@@ -182,6 +182,7 @@ impl Terminal {
                 Some(self.stderr.line(tone, &text))
             }
             Change::Line(tone, text) => Some(self.stderr.line(tone, &text)),
+            Change::Nothing => None,
         }
     }
 

@@ -41,22 +41,20 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// How long to wait before the next look at the queue, when neither a new job nor a finished one
 /// wakes the worker earlier.
 ///
-/// `next_due` in the past means that what is due waits for a lane: with a full lane the end of a
-/// transfer wakes us, so that looking again at once would only spin.
-pub fn next_look(
-    now: Timestamp,
-    next_due: Option<Timestamp>,
-    room: Lanes,
-    poll: Duration,
-) -> Duration {
-    let Some(due) = next_due else {
-        return poll;
-    };
-    match Duration::try_from(due.duration_since(now)) {
-        Ok(wait) if !wait.is_zero() => wait.min(poll),
-        _ if room.is_open() => LOOK_AGAIN.min(poll),
-        _ => poll,
+/// `due_in` is how long it is until the next job is due, `None` when there is none. Zero means that what is due
+/// waits for a lane: with a full lane the end of a transfer wakes us, so that looking again at once would only spin.
+pub fn next_look(due_in: Option<Duration>, room: Lanes, poll: Duration) -> Duration {
+    match due_in {
+        None => poll,
+        Some(wait) if !wait.is_zero() => wait.min(poll),
+        Some(_) if room.is_open() => LOOK_AGAIN.min(poll),
+        Some(_) => poll,
     }
+}
+
+/// How long it is from `now` until `then`; zero when that is past.
+pub fn time_until(then: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(then.duration_since(now)).unwrap_or_default()
 }
 
 /// So close to its deadline a URL that has not been opened yet is better replaced: connecting, a slow
@@ -113,19 +111,18 @@ mod tests {
 
     #[test]
     fn the_next_look_is_when_something_is_due_and_never_later_than_the_poll() {
-        let now = second(100);
-        assert_eq!(next_look(now, None, FREE, POLL), POLL);
-        assert_eq!(
-            next_look(now, Some(second(102)), FULL, POLL),
-            Duration::from_secs(2)
-        );
-        assert_eq!(next_look(now, Some(second(500)), FREE, POLL), POLL);
+        assert_eq!(next_look(None, FREE, POLL), POLL);
+        let seconds = |seconds| Some(Duration::from_secs(seconds));
+        assert_eq!(next_look(seconds(2), FULL, POLL), Duration::from_secs(2));
+        assert_eq!(next_look(seconds(400), FREE, POLL), POLL);
     }
 
     #[test]
     fn work_that_waits_for_a_full_lane_does_not_make_us_spin() {
         let now = second(100);
-        assert_eq!(next_look(now, Some(second(90)), FULL, POLL), POLL);
-        assert_eq!(next_look(now, Some(second(100)), FREE, POLL), LOOK_AGAIN);
+        let late = Some(time_until(second(90), now));
+        assert_eq!(next_look(late, FULL, POLL), POLL);
+        let just_due = Some(time_until(now, now));
+        assert_eq!(next_look(just_due, FREE, POLL), LOOK_AGAIN);
     }
 }

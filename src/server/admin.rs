@@ -27,6 +27,7 @@ use super::refusal::{Refusal, within_time};
 use crate::clock::SharedClock;
 use crate::error::{Class, Error, Result};
 use crate::ingest::signature;
+use crate::report::board;
 use crate::report::metrics::{self, Metrics};
 use crate::report::progress::Progress;
 use crate::store::{JobStore, Stats};
@@ -111,13 +112,20 @@ async fn not_found() -> Refusal {
 /// Recordings whose manifest is overdue that the metrics count at most.
 const OVERDUE_COUNTED: u32 = 10_000;
 
-/// Ready is: started, not shutting down, and the store answers.
+/// Ready is: started, not shutting down, and the store answers. A bucket that refuses is told and changes nothing:
+/// webhooks are taken in all the same, and would be lost if they were sent nowhere.
 async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
     if !admin.ready.load(Ordering::Acquire) {
         return (StatusCode::SERVICE_UNAVAILABLE, "not ready\n").into_response();
     }
     match stats(&admin).await {
-        Ok(_) => "ready\n".into_response(),
+        Ok(_) => match admin.progress.bucket_refusal() {
+            Some(refusal) => {
+                let text = board::bucket_refusal(&refusal, admin.clock.now());
+                format!("ready; {}\n", text.unwrap_or_default()).into_response()
+            }
+            None => "ready\n".into_response(),
+        },
         Err(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
             "the store does not answer\n",

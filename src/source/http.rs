@@ -20,6 +20,7 @@ use http_body::Body as _;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpInfo;
+use jiff::SignedDuration;
 use secrecy::ExposeSecret;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
@@ -28,6 +29,7 @@ use super::answer;
 use super::body::{self, Hold, Pace};
 use super::client::{self, AddressRefused, OriginClient};
 use super::guard::Guard;
+use super::offsets::Offsets;
 use super::throttle::{Throttle, ThrottleSettings, throttled};
 use super::{OpenRequest, Opened, Source};
 use crate::clock::{SharedClock, SystemClock};
@@ -105,6 +107,7 @@ pub struct HttpSource {
     wary_origins: OnceLock<OriginClient>,
     apis: OnceLock<reqwest::Client>,
     hosts: Mutex<HashMap<String, Arc<Semaphore>>>,
+    offsets: Offsets,
 }
 
 impl HttpSource {
@@ -120,6 +123,7 @@ impl HttpSource {
             apis: OnceLock::new(),
             hosts: Mutex::new(HashMap::new()),
             throttle: Throttle::new(&settings.throttle, &settings.clock),
+            offsets: Offsets::default(),
             guard,
             settings,
         })
@@ -205,6 +209,8 @@ impl HttpSource {
                 format!("the origin is {reason}"),
             ));
         }
+        let now = self.settings.clock.now();
+        self.offsets.note(&parsed, response.headers(), now);
         Ok(Some((url.leading_to(parsed.as_str()), response, permit)))
     }
 
@@ -311,6 +317,10 @@ impl Source for HttpSource {
 
     async fn try_open(&self, request: &OpenRequest) -> Result<Option<Opened>> {
         self.follow(request, Queue::Leave).await
+    }
+
+    fn clock_offset(&self, url: &SignedUrl) -> Option<SignedDuration> {
+        self.offsets.of(&Url::parse(url.expose()).ok()?)
     }
 
     async fn call(&self, request: &ApiRequest) -> Result<ApiResponse> {

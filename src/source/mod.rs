@@ -6,6 +6,7 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
+use jiff::SignedDuration;
 
 use crate::error::Result;
 use crate::model::Deadline;
@@ -18,6 +19,7 @@ pub mod client;
 pub mod guard;
 pub mod hls;
 pub mod http;
+mod offsets;
 pub mod own_store;
 pub mod throttle;
 pub mod zip;
@@ -83,4 +85,10 @@ pub trait Source: Send + Sync + 'static {
 
     /// One call of a provider's API; no redirects. Any HTTP status is an answer.
     async fn call(&self, request: &ApiRequest) -> Result<ApiResponse>;
+
+    /// By how much our clock is ahead of the origin's of this URL, as the `Date` of its last answer told; `None` when
+    /// it told nothing.
+    fn clock_offset(&self, _url: &SignedUrl) -> Option<SignedDuration> {
+        None
+    }
 }

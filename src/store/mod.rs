@@ -16,7 +16,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::error::{Class, Result};
 use crate::model::manifest::{OverdueManifest, RecordingContents};
@@ -54,8 +54,14 @@ pub trait JobStore: Send + Sync + 'static {
 
     /// Leases due jobs to `worker`, least slack first (earliest latest-start, session-signed
     /// ones first among equals, then oldest). Due is: `pending` with `next_attempt_at` not after now,
-    /// or `running` with a lease that has run out. Counts the attempt and gives a new fencing token.
-    /// A job that was leased 20 times in a row without a word from its worker becomes `failed` (`internal`) instead.
+    /// or `running` with a lease that has run out, unless the caller holds it: such a lease is extended. What is due, or
+    /// leased, for longer than [`LONGEST_WAIT`] from now was written before a clock was set back, and is due as well.
+    /// Counts the attempt and gives a new fencing token.
+    ///
+    /// A job that was leased twice without a word from its worker is suspected of ending its workers. Of the suspects one
+    /// is leased at a time, the least suspected first, so that an end is the fault of that one. One that was
+    /// leased 20 times becomes `failed` (`internal`), which clears the others; a checkpoint with more bytes than ever
+    /// clears the job itself.
     /// A job whose row can't be read (a newer harvester wrote it, or it is damaged) becomes `failed` (`internal`) too,
     /// and the others are leased.
     async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>>;
@@ -100,6 +106,12 @@ pub trait JobStore: Send + Sync + 'static {
     /// Moves `next_attempt_at` of all pending jobs that are due before `until` to `until`, counting
     /// no attempt: the destination refuses. Answers how many were moved.
     async fn pause(&self, until: Timestamp, class: Class, message: &str) -> Result<u64>;
+
+    /// Makes the pending jobs due that wait because of a failure of `class`; how many.
+    async fn wake(&self, class: Class) -> Result<u64>;
+
+    /// Whether an operator has put pending jobs of `class` back since they were moved.
+    async fn is_retry_asked(&self, class: Class) -> Result<bool>;
 
     /// Recordings whose jobs have all settled and that have changed since their manifest was
     /// written, those that wait for another try among them; at most `limit`.
@@ -179,7 +191,8 @@ pub trait JobStore: Send + Sync + 'static {
     /// no such event. One that turns out to be another delivery of an event that is known already only goes.
     async fn reread(&self, event: EventId, new: NewEvent) -> Result<Option<Recorded>>;
 
-    /// Puts settled jobs that are not archived back to `pending`, due now, attempts from zero.
+    /// Puts settled jobs that are not archived back to `pending`, due now, attempts from zero; of a class also the
+    /// pending ones, whose attempts stay counted.
     /// Answers with their records as they are after. Many are woken a few at a time, each few in a transaction of their own: after an
     /// error some are awake, and the same call goes on.
     async fn retry(&self, selection: &Selection, now: Timestamp) -> Result<Vec<Record>>;
@@ -344,6 +357,9 @@ pub struct Recorded {
     pub is_duplicate: bool,
 }
 
+/// Nothing is due later than this from when it is written, and no lease lives longer.
+pub const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(300);
+
 /// What a worker asks for.
 #[derive(Clone, Debug)]
 pub struct Claim {
@@ -359,6 +375,10 @@ pub struct Claim {
     pub lease_until: Timestamp,
     /// Only these jobs, when it is an `archive` in the foreground that asks.
     pub only: Option<Vec<JobId>>,
+    /// The leases that the caller holds: never lapsed to it, whatever the clock says.
+    pub held: Vec<Lease>,
+    /// Whether to take over the jobs of workers whose leases have run out.
+    pub takes_lapsed: bool,
 }
 
 /// A leased job.
@@ -366,6 +386,8 @@ pub struct Claim {
 pub struct Claimed {
     /// The proof.
     pub lease: Lease,
+    /// How many of the job's earlier attempts ended with their worker, and don't count for the budget of retries.
+    pub unsettled_attempts: u32,
     /// The work.
     pub job: Job,
     /// Its record as it stands now.
@@ -515,4 +537,12 @@ pub struct Stats {
     pub jobs: Vec<(State, u64)>,
     /// The earliest latest-start among open jobs that have a deadline: slack is this minus now.
     pub least_latest_start: Option<Timestamp>,
+}
+
+impl Stats {
+    /// How many jobs are pending.
+    pub fn pending(&self) -> u64 {
+        let pending = self.jobs.iter().find(|(state, _)| *state == State::Pending);
+        pending.map_or(0, |(_, count)| *count)
+    }
 }

@@ -58,6 +58,7 @@ struct WorkColumns<'r> {
     room_name: Option<String>,
     started_at: Option<i64>,
     ended_at: Option<i64>,
+    unsettled_attempts: i64,
 }
 
 /// A job with its recording as people see it.
@@ -155,7 +156,12 @@ pub(super) fn claimed(record: &str, work: &str) -> Result<Claimed> {
         job: job.id,
         token: work.lease_token,
     };
-    Ok(Claimed { lease, job, record })
+    Ok(Claimed {
+        lease,
+        unsettled_attempts: u32::try_from(work.unsettled_attempts).unwrap_or(u32::MAX),
+        job,
+        record,
+    })
 }
 
 fn read(text: &str) -> Result<RecordColumns<'_>> {

@@ -28,11 +28,12 @@ FROM jsonb_each($1) AS wanted
 JOIN recordings r ON r.source = wanted.value ->> 0 AND r.recording_key = wanted.value ->> 1
 JOIN answered_lookups a ON a.recording_id = r.id";
 
-/// Takes the walk of a source unless another holds it.
+/// Takes the walk of a source unless another holds it. A lease that ends later than two of them from now was written
+/// before a clock was set back.
 pub(super) const BEGIN_WALK: &str = "
 INSERT INTO walks (source, holder, lease_until) VALUES ($1, $2, $4)
 ON CONFLICT (source) DO UPDATE SET holder = $2, lease_until = $4
-    WHERE walks.holder IS NULL OR walks.holder = $2 OR walks.lease_until <= $3
+    WHERE walks.holder IS NULL OR walks.holder = $2 OR walks.lease_until <= $3 OR walks.lease_until > 2 * $4 - $3
 RETURNING reached_at";
 
 pub(super) const END_WALK: &str = "
@@ -83,9 +84,10 @@ UPDATE jobs SET
     origin_kind = $5, origin = $6, remint = coalesce($7, remint),
     deadline = $8, deadline_from = $9, is_upper_bound = $10, latest_start = $11, is_small = $12,
     announced_size = coalesce($13, announced_size),
-    next_attempt_at = min(next_attempt_at, $14), changed_at = $14,
+    next_attempt_at = 0, changed_at = $14,
     has_fresh_origin = CASE state WHEN 'running' THEN 1 ELSE 0 END,
     attempts = CASE WHEN state IN ('pending', 'running') THEN attempts ELSE 0 END,
+    unsettled_attempts = CASE WHEN state IN ('pending', 'running') THEN unsettled_attempts ELSE 0 END,
     first_attempt_at = CASE WHEN state IN ('pending', 'running') THEN first_attempt_at END,
     unsettled_leases = CASE WHEN state IN ('pending', 'running') THEN unsettled_leases ELSE 0 END,
     class = CASE WHEN state IN ('pending', 'running') THEN class END,
@@ -174,7 +176,8 @@ macro_rules! record_json {
 macro_rules! work_json {
     () => {
         "json_array(jobs.lease_token, jobs.origin, jobs.remint, jobs.is_upper_bound, jobs.first_attempt_at, \
-         jobs.checkpoint, r.provider_id, r.bot_id, r.session_id, r.room_id, r.room_name, r.started_at, r.ended_at)"
+         jobs.checkpoint, r.provider_id, r.bot_id, r.session_id, r.room_id, r.room_name, r.started_at, r.ended_at, \
+         jobs.unsettled_attempts)"
     };
 }
 
@@ -193,37 +196,88 @@ macro_rules! records {
 macro_rules! candidate_columns {
     ($rest:literal) => {
         concat!(
-            "SELECT j.id, j.recording_id, j.state, j.latest_start, j.is_upper_bound, j.unsettled_leases ",
-            "FROM jobs j ",
+            "SELECT j.id, j.recording_id, j.state, j.latest_start, j.is_upper_bound, j.unsettled_leases, ",
+            "j.lease_token FROM jobs j ",
             $rest
         )
     };
 }
 
-/// The first jobs of a lane that are due, and the first whose lease has run out, each in the order of slack. The plus
-/// keeps the planner from finding the due ones by their time and sorting all of them: the index of the order gives the
-/// first few at once.
+/// `pending` and due by `$2`, or due later than `$4`: no wait as long as that is ever written, so a clock was
+/// set back since.
+macro_rules! is_due {
+    ($job:literal) => {
+        concat!(
+            "(+",
+            $job,
+            "next_attempt_at <= $2 OR +",
+            $job,
+            "next_attempt_at > $4)"
+        )
+    };
+}
+
+/// `running` under a lease that ended by `$5`, or that ends later than `$6`, as no lease does.
+macro_rules! has_lapsed {
+    ($job:literal) => {
+        concat!(
+            "(+",
+            $job,
+            "lease_until <= $5 OR +",
+            $job,
+            "lease_until > $6)"
+        )
+    };
+}
+
+/// The first jobs of a lane that are due, the first whose lease has run out, each in the order of slack, and
+/// apart from them the suspects: those that were leased `$7` times or more and never settled. The plus keeps the
+/// planner from finding the due ones by their time and sorting all of them: the index of the order gives the first few
+/// at once.
 pub(super) const DUE: &str = concat!(
     "SELECT * FROM (",
+    candidate_columns!("WHERE j.state = 'pending' AND j.is_small = $1 AND "),
+    is_due!("j."),
+    " ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3) AS due UNION ALL SELECT * FROM (",
     candidate_columns!(
-        "WHERE j.state = 'pending' AND j.is_small = $1 AND +j.next_attempt_at <= $2
-         ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3"
+        "WHERE j.state = 'running' AND j.is_small = $1 AND +j.unsettled_leases < $7 AND "
     ),
-    ") AS due UNION ALL SELECT * FROM (",
+    has_lapsed!("j."),
+    " ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3) AS lapsed UNION ALL SELECT * FROM (",
     candidate_columns!(
-        "WHERE j.state = 'running' AND j.is_small = $1 AND +j.lease_until <= $2
-         ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3"
+        "WHERE j.state = 'running' AND j.is_small = $1 AND +j.unsettled_leases >= $7 AND "
     ),
-    ") AS lapsed"
+    has_lapsed!("j."),
+    " LIMIT 1000) AS suspects"
 );
 
-/// As `DUE`, only of the jobs `$4`. The pluses lead the planner to look these up by their ids: going through all jobs
+/// As `DUE`, only of the jobs `$8`. The pluses lead the planner to look these up by their ids: going through all jobs
 /// of the state costs more the longer the queue is.
-pub(super) const DUE_OF: &str = candidate_columns!(
-    "WHERE j.id IN (SELECT value FROM json_each($4)) AND +j.is_small = $1
-     AND (+j.state = 'pending' AND +j.next_attempt_at <= $2 OR +j.state = 'running' AND +j.lease_until <= $2)
-     ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3"
+pub(super) const DUE_OF: &str = concat!(
+    "SELECT * FROM (",
+    candidate_columns!(
+        "WHERE j.id IN (SELECT value FROM json_each($8)) AND +j.is_small = $1 AND (+j.state = 'pending' AND "
+    ),
+    is_due!("j."),
+    " OR +j.state = 'running' AND +j.unsettled_leases < $7 AND ",
+    has_lapsed!("j."),
+    ") ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3) AS due UNION ALL SELECT * FROM (",
+    candidate_columns!(
+        "WHERE j.id IN (SELECT value FROM json_each($8)) AND +j.is_small = $1 AND +j.state = 'running'
+         AND +j.unsettled_leases >= $7 AND "
+    ),
+    has_lapsed!("j."),
+    " LIMIT 1000) AS suspects"
 );
+
+/// Whether a suspect is on its way now: leased when `$1` leases of it or more had never been settled.
+pub(super) const SUSPECT_IS_RUNNING: &str = "
+SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'running' AND +unsettled_leases > $1
+    AND +lease_until > $2 AND +lease_until <= $3) AS is_running";
+
+/// The one that ended its workers is found: the others are suspects no more.
+pub(super) const CLEAR_SUSPECTS: &str =
+    "UPDATE jobs SET unsettled_leases = 1 WHERE state = 'running' AND unsettled_leases >= $1";
 
 /// A running job under its current lease.
 pub(super) const JOB_BY_LEASE: &str =
@@ -257,15 +311,21 @@ pub(super) const UPLOAD_OWNERS: &str = "
 SELECT id, key, state, checkpoint FROM jobs
 WHERE checkpoint IS NOT NULL OR key IN (SELECT value FROM json_each($1))";
 
-/// Leases those of the jobs `$1` that are due in the lane `$5` and have been leased fewer than `$6` times in a row. The
-/// pluses as in `DUE_OF`.
+/// Leases those of the jobs `$8` that are due in the lane `$1` and have been leased fewer than `$7` times in a row. The
+/// pluses as in `DUE_OF`. An attempt that nobody settled is noted as that, and does not begin the time that retries have.
 pub(super) const LEASE_JOBS: &str = concat!(
-    "UPDATE jobs SET state = 'running', attempts = attempts + 1, first_attempt_at = coalesce(first_attempt_at, $2),
-        lease_token = lease_token + 1, lease_until = $3, leased_by = $4,
+    "UPDATE jobs SET state = 'running', attempts = attempts + 1,
+        first_attempt_at = CASE WHEN attempts > unsettled_attempts + CASE state WHEN 'running' THEN 1 ELSE 0 END
+            THEN coalesce(first_attempt_at, $2) ELSE $2 END,
+        unsettled_attempts = unsettled_attempts + CASE state WHEN 'running' THEN 1 ELSE 0 END,
+        lease_token = lease_token + 1, lease_until = $3, leased_by = $9,
         unsettled_leases = unsettled_leases + 1, changed_at = $2
-     WHERE id IN (SELECT value FROM json_each($1)) AND +is_small = $5 AND +unsettled_leases < $6
-     AND (+state = 'pending' AND +next_attempt_at <= $2 OR +state = 'running' AND +lease_until <= $2)
-     RETURNING jobs.id AS id, (SELECT ",
+     WHERE id IN (SELECT value FROM json_each($8)) AND +is_small = $1 AND +unsettled_leases < $7
+     AND (+state = 'pending' AND ",
+    is_due!(""),
+    " OR +state = 'running' AND ",
+    has_lapsed!(""),
+    ") RETURNING jobs.id AS id, (SELECT ",
     record_json!(),
     " FROM recordings r WHERE r.id = jobs.recording_id) AS record, (SELECT ",
     work_json!(),
@@ -281,8 +341,10 @@ pub(super) const LEASE_HOLDERS: &str =
 pub(super) const FREE_LEASES: &str =
     "UPDATE jobs SET lease_until = 0 WHERE state = 'running' AND leased_by = $1";
 
+/// More in the bucket than ever before: this job does not end its workers, or not at once.
 pub(super) const CHECKPOINT: &str = "
-UPDATE jobs SET checkpoint = $3, bytes_done = $4
+UPDATE jobs SET checkpoint = $3, bytes_done = $4,
+    unsettled_leases = CASE WHEN $4 > bytes_done THEN 1 ELSE unsettled_leases END
 WHERE id = $1 AND lease_token = $2 AND state = 'running'";
 
 /// Each of `[id, lease token, key, bytes, crc64nvme, sha256, etag, version, now]` that is still under its lease. The plus
@@ -305,10 +367,11 @@ FROM jsonb_each($1) AS done
 WHERE recordings.id = done.value ->> 0
 RETURNING EXISTS (SELECT 1 FROM provider_failures WHERE withdrawn_at IS NULL) AS has_open_failures";
 
+/// Of an attempt that is not counted (`$5` = 1) the time does not count either, nor that until the next one.
 pub(super) const REQUEUE_JOB: &str = "
 UPDATE jobs SET state = 'pending', next_attempt_at = $2, class = $3, message = $4,
     attempts = attempts - $5,
-    first_attempt_at = CASE WHEN attempts > $5 THEN first_attempt_at END,
+    first_attempt_at = CASE WHEN attempts > $5 THEN first_attempt_at + $5 * max(0, $2 - changed_at) END,
     lease_until = NULL, leased_by = NULL, unsettled_leases = 0, has_fresh_origin = 0, changed_at = $6
 WHERE id = $1";
 
@@ -331,9 +394,18 @@ UPDATE jobs SET origin_kind = $3, origin = $4, remint = coalesce($5, remint),
     announced_size = coalesce($10, announced_size), is_small = $11, has_fresh_origin = 0
 WHERE id = $1 AND lease_token = $2 AND state = 'running'";
 
+/// The wait does not count as time that retries have.
 pub(super) const PAUSE: &str = "
-UPDATE jobs INDEXED BY jobs_due SET next_attempt_at = $1, class = $2, message = $3
+UPDATE jobs INDEXED BY jobs_due SET next_attempt_at = $1, class = $2, message = $3,
+    first_attempt_at = first_attempt_at + max(0, $1 - max(next_attempt_at, changed_at))
 WHERE state = 'pending' AND next_attempt_at < $1";
+
+pub(super) const WAKE: &str = "UPDATE jobs INDEXED BY jobs_due SET next_attempt_at = 0 WHERE state = 'pending' AND next_attempt_at > 0 AND class = $1
+    RETURNING id";
+
+/// A job that failed is never written with a time of 0, but by an operator's word.
+pub(super) const IS_RETRY_ASKED: &str = "
+SELECT EXISTS (SELECT 1 FROM jobs WHERE state = 'pending' AND next_attempt_at = 0 AND class = $1) AS is_asked";
 
 /// Few jobs are running, so that only the pending ones need the index's order, which the planner would not choose.
 pub(super) const NEXT_DUE: &str = "
@@ -342,8 +414,9 @@ SELECT (SELECT next_attempt_at FROM jobs INDEXED BY jobs_due WHERE state = 'pend
 
 /// Wakes those of the jobs `$1` that are in one of the states `$3`. The plus as in `DUE_OF`.
 pub(super) const RETRY_JOBS: &str = "
-UPDATE jobs SET state = 'pending', next_attempt_at = $2, attempts = 0, first_attempt_at = NULL,
-    unsettled_leases = 0, has_fresh_origin = 0, class = NULL, message = NULL, changed_at = $2
+UPDATE jobs SET state = 'pending', next_attempt_at = 0, attempts = 0, first_attempt_at = NULL,
+    unsettled_leases = 0, unsettled_attempts = 0, has_fresh_origin = 0, class = NULL, message = NULL,
+    changed_at = $2
 WHERE id IN (SELECT value FROM json_each($1)) AND +state IN (SELECT value FROM json_each($3))
 RETURNING id, recording_id";
 

@@ -3,15 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
+use self::failure::{Failure, is_refusal, without_fresh_url};
 use super::aside::Aside;
+use super::clocks::{self, Clocks};
+use super::destination::BucketTrust;
 use super::document::event_document;
-use super::lease::{Hold, LeaseLedger, persist};
-use super::settle::{self, Facts, again, settle, tell};
+use super::hold::Hold;
+use super::lease::{LeaseLedger, persist};
+use super::settle::{self, Circumstances, Facts, again, settle, tell};
 use super::{Worker, lookup};
 use crate::error::{Class, Error, Result};
+use crate::model::progress::Emit;
 use crate::model::{
     Archived, Artifact, Deadline, Job, Lookup, Origin, Outcome, ProgressEvent, Record, RecordingId,
     State,
@@ -19,6 +24,8 @@ use crate::model::{
 use crate::schedule;
 use crate::schedule::retry::{self, Decision};
 use crate::store::Written;
+
+mod failure;
 
 /// How long a fresh URL is waited for while the old one is near its end but alive.
 const NEAR_PATIENCE: Duration = Duration::from_secs(30);
@@ -45,19 +52,24 @@ pub(super) struct Attempt {
     worker: Worker,
     hold: Hold,
     job: Job,
+    facts: Facts,
     /// As it was claimed, while nothing but its state has changed.
     record: Option<Arc<Record>>,
-    /// Cancelled when a shutdown's grace is over.
-    abandon: CancellationToken,
-    /// Whether somebody waits for it at a terminal.
-    is_foreground: bool,
-    lane: Lane,
+    around: Surroundings,
 }
 
-/// The lane that an attempt has a place in.
-pub(super) struct Lane {
+/// What all attempts of a run have in common, and the lane that this one has a place in.
+pub(super) struct Surroundings {
+    /// Cancelled when a shutdown's grace is over.
+    pub(super) abandon: CancellationToken,
+    /// Whether somebody waits for it at a terminal.
+    pub(super) is_foreground: bool,
     /// Where those go that only wait for the store.
     pub(super) aside: Arc<Aside>,
+    /// What is known of the bucket.
+    pub(super) bucket: Arc<BucketTrust>,
+    /// Whose clocks are off.
+    pub(super) clocks: Arc<Clocks>,
     pub(super) is_small: bool,
 }
 
@@ -67,54 +79,52 @@ enum Fruit {
     Found(Vec<Artifact>),
 }
 
-/// A failed attempt, with what was true for the origin that failed.
-struct Failure {
-    error: Error,
-    deadline: Deadline,
-    can_remint: bool,
-}
-
-impl Failure {
-    /// Of something that has no deadline and no other place to ask.
-    fn of(error: Error) -> Failure {
-        Failure {
-            error,
-            deadline: Deadline::NONE,
-            can_remint: false,
-        }
-    }
-}
-
 impl Attempt {
     /// An attempt at what was claimed.
     pub(super) fn new(
         worker: Worker,
         hold: Hold,
         job: Job,
-        abandon: CancellationToken,
-        is_foreground: bool,
-        lane: Lane,
+        facts: Facts,
+        around: Surroundings,
     ) -> Attempt {
         Attempt {
             worker,
             hold,
             job,
+            facts,
             record: None,
-            abandon,
-            is_foreground,
-            lane,
+            around,
         }
     }
 
     /// Makes the attempt and writes its outcome.
     pub(super) async fn run(mut self, record: Record) -> Ended {
-        match self.work(record).await {
+        match self.work_unless_stuck(record).await {
             Ok(Fruit::Archived(archived)) => self.settle(Outcome::Archived(archived)).await,
             Ok(Fruit::Found(found)) => self.resolve(found).await,
             Err(_) if self.hold.is_lost() => self.let_go().await,
-            Err(_) if self.abandon.is_cancelled() => self.settle(self.handed_back()).await,
+            Err(_) if self.hold.is_stuck() => self.fail(Failure::of(self.stuck())).await,
+            Err(_) if self.around.abandon.is_cancelled() => self.settle(self.handed_back()).await,
             Err(failure) => self.fail(failure).await,
         }
+    }
+
+    /// One that is stuck is cancelled, and dropped where it is if it does not stop.
+    async fn work_unless_stuck(&mut self, record: Record) -> Result<Fruit, Failure> {
+        let stuck = self.hold.watch();
+        tokio::select! {
+            worked = self.work(record) => worked,
+            () = stuck.is_stuck_for_good() => Err(Failure::of(Error::internal("stop in time"))),
+        }
+    }
+
+    fn stuck(&self) -> Error {
+        let minutes = self.hold.silence().as_secs_f64() / 60.0;
+        Error::transient(
+            Class::Internal,
+            format!("go on: no progress for {minutes:.1} minutes, so the attempt was cancelled"),
+        )
     }
 
     async fn work(&mut self, record: Record) -> Result<Fruit, Failure> {
@@ -192,13 +202,37 @@ impl Attempt {
         let ledger = LeaseLedger::new(&self.worker, &self.hold, self.job.checkpoint.clone());
         let access = self.worker.access.get(&self.job.source);
         let allow_hosts = access.map_or(&[][..], |access| &access.allow_hosts);
-        let (emit, cancel) = (&self.worker.emit, self.hold.cancel());
+        // Whatever a transfer tells shows that it moves.
+        let (pulse, inner) = (self.hold.pulse().clone(), Arc::clone(&self.worker.emit));
+        let emit: Emit = Arc::new(move |event| {
+            pulse.tell();
+            inner(event);
+        });
         let engine = &self.worker.engine;
         let carried = engine
-            .carry(&self.job, allow_hosts, &ledger, emit, cancel)
+            .carry(&self.job, allow_hosts, &ledger, &emit, self.hold.cancel())
             .await;
         self.job.checkpoint = ledger.into_last();
+        self.note_clocks();
         carried
+    }
+
+    /// By how much our clock is ahead of the origin's, as far as its answers told.
+    fn ahead_of_origin(&self) -> Option<SignedDuration> {
+        match &self.job.origin {
+            Origin::Url(url) => self.worker.source.clock_offset(url),
+            _ => None,
+        }
+    }
+
+    fn note_clocks(&self) {
+        let told = &self.around.clocks;
+        if let Some(ahead) = self.ahead_of_origin() {
+            told.note(&self.worker, &self.job.source, ahead);
+        }
+        if let Some(ahead) = self.worker.objects.clock_offset() {
+            told.note(&self.worker, clocks::BUCKET, ahead);
+        }
     }
 
     fn wants_fresh_url(&self, error: &Error) -> bool {
@@ -259,10 +293,12 @@ impl Attempt {
     }
 
     async fn ask(&self, call: &Lookup) -> Result<Vec<Artifact>> {
+        self.hold.pulse().tell();
         lookup::heeding(&self.hold, lookup::ask(&self.worker, &self.job, call)).await
     }
 
     async fn look_up(&self, call: &Lookup) -> Result<Vec<Artifact>> {
+        self.hold.pulse().tell();
         lookup::files(&self.worker, &self.hold, &self.job, call).await
     }
 
@@ -289,7 +325,14 @@ impl Attempt {
             can_remint,
         } = failure;
         match self.decide(&error, deadline, can_remint) {
-            Decision::PauseDestination { until, .. } => self.give_back(error, until).await,
+            Decision::PauseDestination { until, .. } => {
+                if self.around.bucket.refuses_all(&self.worker).await {
+                    return self.give_back(error, until).await;
+                }
+                let own = self.facts.with_deadline(deadline);
+                let outcome = own.decide_own_denial(&self.worker, &error);
+                self.settle(outcome).await
+            }
             Decision::Settle(_) if self.is_bucket_down(&error).await => {
                 let until =
                     retry::pause_until(self.worker.clock.now(), &self.worker.settings.retry);
@@ -307,7 +350,7 @@ impl Attempt {
     /// Whether the bucket as a whole does not answer, so that the failure is not this job's.
     async fn is_bucket_down(&self, error: &Error) -> bool {
         // At a terminal a bounded number of tries says more than a silent wait.
-        !self.is_foreground
+        !self.around.is_foreground
             && error.class() == Class::UploadFailed
             && error.is_transient()
             && self.worker.objects.check_bucket().await.is_err()
@@ -315,7 +358,7 @@ impl Attempt {
 
     async fn give_back(&mut self, error: Error, until: Timestamp) -> Ended {
         // The next `archive` of the same event should not have to wait.
-        let at = if self.is_foreground {
+        let at = if self.around.is_foreground {
             self.worker.clock.now()
         } else {
             until
@@ -334,12 +377,18 @@ impl Attempt {
     }
 
     fn decide(&self, error: &Error, deadline: Deadline, can_remint: bool) -> Decision {
-        let facts = Facts::of(&self.job).with_deadline(deadline);
-        facts.decide(&self.worker, error, can_remint)
+        let circumstances = Circumstances {
+            can_remint,
+            ahead: self.ahead_of_origin().unwrap_or_default(),
+        };
+        let facts = self.facts.with_deadline(deadline);
+        facts.decide(&self.worker, error, circumstances)
     }
 
     async fn settle(&mut self, outcome: Outcome) -> Ended {
-        let Lane { aside, is_small } = &self.lane;
+        let Surroundings {
+            aside, is_small, ..
+        } = &self.around;
         let is_carried = outcome.state() == State::Archived;
         let _aside = is_carried.then(|| aside.step(*is_small));
         let record = self.record.take();
@@ -374,86 +423,5 @@ impl Attempt {
         );
         tell(&self.worker, id, &outcome).await;
         Ended::Done
-    }
-}
-
-fn is_refusal(error: &Error) -> bool {
-    matches!(error.class(), Class::Denied | Class::Expired) || error.has_stale_url()
-}
-
-/// What a failure is when a fresh URL was asked for in vain. If asking may work later, that is what
-/// the job waits for; otherwise the origin's own answer stands.
-fn without_fresh_url(error: Error, refusal: Error, deadline: Deadline) -> Failure {
-    let message = format!(
-        "{}; failed to get a fresh URL: {}",
-        error.full_message(),
-        refusal.full_message()
-    );
-    let is_unopened =
-        is_refusal(&error) || matches!(error.class(), Class::Unreachable | Class::Throttled);
-    if is_unopened && refusal.is_transient() {
-        let wait = refusal.retry_after();
-        return Failure::of(Error::transient(refusal.class(), message).with_retry_after(wait));
-    }
-    let combined = if error.is_transient() {
-        Error::transient(error.class(), message).with_retry_after(error.retry_after())
-    } else {
-        Error::new(error.class(), message)
-    };
-    Failure {
-        error: combined,
-        deadline,
-        can_remint: false,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::DeadlineFrom;
-
-    fn deadline() -> Deadline {
-        Deadline::at(Timestamp::UNIX_EPOCH, DeadlineFrom::Query)
-    }
-
-    #[test]
-    fn when_asking_for_a_fresh_url_may_work_later_the_job_waits_for_that() {
-        let refusal = Error::transient(Class::Throttled, "ask the API: 429")
-            .with_retry_after(Some(Duration::from_secs(7)));
-        let failure = without_fresh_url(
-            Error::new(Class::Denied, "open the file: 403"),
-            refusal,
-            deadline(),
-        );
-        assert_eq!(failure.error.class(), Class::Throttled);
-        assert!(failure.error.is_transient());
-        assert_eq!(failure.error.retry_after(), Some(Duration::from_secs(7)));
-        assert_eq!(failure.deadline, Deadline::NONE);
-        assert_eq!(
-            failure.error.full_message(),
-            "open the file: 403; failed to get a fresh URL: ask the API: 429"
-        );
-    }
-
-    #[test]
-    fn when_no_fresh_url_will_ever_come_the_origins_answer_stands() {
-        let failure = without_fresh_url(
-            Error::new(Class::Denied, "open the file: 403"),
-            Error::new(Class::Gone, "ask the API: 404"),
-            deadline(),
-        );
-        assert_eq!(failure.error.class(), Class::Denied);
-        assert_eq!(failure.deadline, deadline());
-        assert!(!failure.can_remint);
-    }
-
-    #[test]
-    fn a_bucket_that_refuses_is_not_mistaken_for_a_dead_url() {
-        let failure = without_fresh_url(
-            Error::new(Class::UploadDenied, "put the object: 403"),
-            Error::transient(Class::Unreachable, "ask the API: 503"),
-            deadline(),
-        );
-        assert_eq!(failure.error.class(), Class::UploadDenied);
     }
 }

@@ -1,12 +1,7 @@
-//! Leases while they are held: renewed on a task of their own, so that a transfer that blocks does not
-//! lose them, and given back by `Drop`.
-//!
-//! A lease that is lost (another worker has the job, or an operator cancelled it) stops its transfer
-//! at once. The store refuses every write under it anyway; stopping keeps the bucket out of it too.
+//! Leases are renewed on a task of their own, so that a transfer that blocks does not lose them, and everything that a
+//! transfer notes is written under them.
 
-use std::collections::HashMap;
 use std::future::Future;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,136 +11,44 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
+use super::hold::{Hold, Leases};
+use super::taken::Taken;
 use crate::error::{Error, Result};
-use crate::model::{Checkpoint, JobId, Lease};
+use crate::model::Checkpoint;
 use crate::store::Written;
 use crate::transfer::Ledger;
 
-/// The leases that this worker holds now.
-#[derive(Debug, Default)]
-pub(super) struct Leases(Mutex<HashMap<JobId, Held>>);
-
-#[derive(Clone, Debug)]
-struct Held {
-    lease: Lease,
-    is_lost: Arc<AtomicBool>,
-    cancel: CancellationToken,
-}
-
-impl Held {
-    fn lose(&self) {
-        self.is_lost.store(true, Ordering::Release);
-        self.cancel.cancel();
-    }
-}
-
-/// One held lease; dropping it ends the heartbeats for it.
-#[derive(Debug)]
-#[must_use = "the lease is renewed only while this lives"]
-pub(super) struct Hold {
-    leases: Arc<Leases>,
-    held: Held,
-}
-
-impl Leases {
-    /// Begins to renew `lease`; `cancel` is cancelled when it is lost.
-    pub(super) fn hold(self: &Arc<Self>, lease: Lease, cancel: CancellationToken) -> Hold {
-        let held = Held {
-            lease,
-            is_lost: Arc::default(),
-            cancel,
-        };
-        let earlier = self.lock().insert(held.lease.job, held.clone());
-        if let Some(earlier) = earlier {
-            // We have claimed our own job anew: its lease had run out before we noticed.
-            earlier.lose();
-        }
-        Hold {
-            leases: Arc::clone(self),
-            held,
-        }
-    }
-
-    fn current(&self) -> Vec<Lease> {
-        self.lock()
-            .values()
-            .map(|held| held.lease.clone())
-            .collect()
-    }
-
-    fn lose(&self, asked: &[Lease], lost: &[JobId]) {
-        let leases = self.lock();
-        for job in lost {
-            let Some(held) = leases.get(job) else {
-                continue;
-            };
-            // Claimed anew since we asked: the answer was about the earlier lease.
-            if asked.contains(&held.lease) {
-                held.lose();
-            }
-        }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, Held>> {
-        self.0.lock().expect("no holder of this lock panics")
-    }
-}
-
-impl Hold {
-    /// The lease.
-    pub(super) fn lease(&self) -> &Lease {
-        &self.held.lease
-    }
-
-    /// Cancelled when the lease is lost, or with the token that it was given.
-    pub(super) fn cancel(&self) -> &CancellationToken {
-        &self.held.cancel
-    }
-
-    /// Whether it is known that the lease is no longer ours.
-    pub(super) fn is_lost(&self) -> bool {
-        self.held.is_lost.load(Ordering::Acquire)
-    }
-
-    /// Notes that a write under the lease was refused.
-    pub(super) fn lose(&self) {
-        self.held.lose();
-    }
-}
-
-impl Drop for Hold {
-    fn drop(&mut self) {
-        let mut leases = self.leases.lock();
-        if leases
-            .get(&self.held.lease.job)
-            .is_some_and(|held| held.lease == self.held.lease)
-        {
-            leases.remove(&self.held.lease.job);
-        }
-    }
-}
-
-/// Renews all held leases until `stop`.
+/// Renews all held leases until `stop`, and cancels the attempts that tell no progress.
 pub(super) async fn keep(worker: Worker, leases: Arc<Leases>, stop: CancellationToken) {
-    let mut beat = tokio::time::interval(worker.settings.heartbeat);
+    // Looked at more often than renewed where patience is shorter than that.
+    let every = worker.settings.heartbeat.min(leases.silence());
+    let mut beat = tokio::time::interval(every.max(Duration::from_millis(1)));
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = beat.tick() => {}
         }
-        let held = leases.current();
-        if held.is_empty() {
-            continue;
+        for job in leases.cancel_stuck() {
+            tracing::error!(%job, "an attempt told no progress for {:?}: cancelled", leases.silence());
         }
-        match worker.store.heartbeat(&held, lease_until(&worker)).await {
-            Ok(lost) => leases.lose(&held, &lost),
-            Err(error) => tracing::warn!(
-                leases = held.len(),
-                "failed to renew leases: {}",
-                error.full_message()
-            ),
-        }
+        renew(&worker, &leases).await;
+    }
+}
+
+/// Renews all held leases.
+pub(super) async fn renew(worker: &Worker, leases: &Leases) {
+    let held = leases.current();
+    if held.is_empty() {
+        return;
+    }
+    match worker.store.heartbeat(&held, lease_until(worker)).await {
+        Ok(lost) => leases.lose(&held, &lost),
+        Err(error) => tracing::warn!(
+            leases = held.len(),
+            "failed to renew leases: {}",
+            error.full_message()
+        ),
     }
 }
 
@@ -185,15 +88,11 @@ where
     }
 }
 
-/// An attempt younger than this part of a lease holds it without asking: a small file then costs no write for it.
-const YOUNG_PART: u32 = 60;
-
 /// The transfer's notes, written under the lease.
 pub(super) struct LeaseLedger<'a> {
     worker: &'a Worker,
     hold: &'a Hold,
     last: Mutex<Option<Checkpoint>>,
-    begun: (Timestamp, Instant),
 }
 
 impl<'a> LeaseLedger<'a> {
@@ -203,17 +102,7 @@ impl<'a> LeaseLedger<'a> {
             worker,
             hold,
             last: Mutex::new(last),
-            begun: (worker.clock.now(), Instant::now()),
         }
-    }
-
-    /// Whether the attempt began so short a time ago that its lease can't have run out. By two clocks: one of
-    /// them stands still while the machine is suspended, the other may be set back.
-    fn is_young(&self) -> bool {
-        let young = self.worker.settings.lease / YOUNG_PART;
-        let (at, instant) = self.begun;
-        let age = Duration::try_from(self.worker.clock.now().duration_since(at));
-        age.is_ok_and(|age| age < young) && instant.elapsed() < young
     }
 
     /// The checkpoint as it was last noted.
@@ -230,6 +119,7 @@ impl Ledger for LeaseLedger<'_> {
         if self.hold.is_lost() {
             return Err(lost());
         }
+        self.hold.pulse().tell();
         *self.last.lock().expect("no holder of this lock panics") = checkpoint.cloned();
         let lease = self.hold.lease();
         match self
@@ -255,7 +145,9 @@ impl Ledger for LeaseLedger<'_> {
         if self.hold.is_lost() {
             return false;
         }
-        if self.is_young() {
+        self.hold.pulse().tell();
+        let (taken, lease) = (self.hold.taken(), self.worker.settings.lease);
+        if taken.is_young(Taken::now(self.worker), lease) {
             return true;
         }
         // Asked of the store, not of our memory: a machine that was frozen believes what is long past.
@@ -283,60 +175,4 @@ impl Ledger for LeaseLedger<'_> {
 
 fn lost() -> Error {
     Error::internal("go on: the lease is lost, the job belongs to another worker or is cancelled")
-}
-
-#[cfg(test)]
-mod tests {
-    use uuid::Uuid;
-
-    use super::*;
-
-    fn lease(token: i64) -> Lease {
-        Lease {
-            job: JobId(Uuid::from_u128(1)),
-            token,
-        }
-    }
-
-    #[test]
-    fn a_lease_is_renewed_until_its_hold_is_dropped() {
-        let leases = Arc::new(Leases::default());
-        let hold = leases.hold(lease(1), CancellationToken::new());
-        assert_eq!(leases.current(), [lease(1)]);
-        drop(hold);
-        assert_eq!(leases.current(), []);
-    }
-
-    #[test]
-    fn a_lost_lease_cancels_its_transfer() {
-        let leases = Arc::new(Leases::default());
-        let hold = leases.hold(lease(1), CancellationToken::new());
-        leases.lose(&[lease(1)], &[lease(1).job]);
-        assert!(hold.is_lost());
-        assert!(hold.cancel().is_cancelled());
-    }
-
-    #[test]
-    fn f87_our_own_later_claim_ends_the_earlier_attempt_and_outlives_its_drop() {
-        let leases = Arc::new(Leases::default());
-        let frozen = leases.hold(lease(1), CancellationToken::new());
-        let asked = leases.current();
-        let current = leases.hold(lease(2), CancellationToken::new());
-        assert!(frozen.is_lost());
-        // The answer to a heartbeat of before must not hit the new lease.
-        leases.lose(&asked, &[lease(1).job]);
-        assert!(!current.is_lost());
-        drop(frozen);
-        assert_eq!(leases.current(), [lease(2)]);
-    }
-
-    #[test]
-    fn cancelling_the_parent_stops_the_transfer_without_losing_the_lease() {
-        let leases = Arc::new(Leases::default());
-        let abandon = CancellationToken::new();
-        let hold = leases.hold(lease(1), abandon.child_token());
-        abandon.cancel();
-        assert!(hold.cancel().is_cancelled());
-        assert!(!hold.is_lost());
-    }
 }

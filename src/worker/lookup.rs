@@ -2,7 +2,8 @@
 
 use secrecy::ExposeSecret as _;
 
-use super::lease::{Hold, persist};
+use super::hold::Hold;
+use super::lease::persist;
 use super::question::Question;
 use super::{SourceAccess, Worker};
 use crate::error::{Class, Error, Result};

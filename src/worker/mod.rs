@@ -5,7 +5,8 @@
 //! and the recordings whose jobs have settled are `seal`ed.
 //!
 //! Trouble stays where it arises: a panic costs one attempt, a store that fails is waited for, a
-//! bucket that refuses pauses the claiming and costs no attempts.
+//! bucket that refuses everything pauses the claiming and costs no attempts, one that denies an object costs that
+//! object's attempts alone.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -26,8 +27,10 @@ use crate::transfer::Engine;
 
 mod aside;
 mod attempt;
+mod clocks;
 mod destination;
 mod document;
+mod hold;
 mod lease;
 mod lookup;
 mod pace;
@@ -37,7 +40,9 @@ pub mod reconcile;
 mod seal;
 mod settle;
 mod shift;
+mod supervise;
 mod sweep;
+mod taken;
 mod waiting;
 pub mod walk;
 
@@ -57,6 +62,8 @@ pub struct WorkerSettings {
     pub lease: Duration,
     /// How often it is renewed.
     pub heartbeat: Duration,
+    /// How long an attempt may tell no progress before it is cancelled.
+    pub silence: Duration,
     /// How long a shutdown waits for parts on their way.
     pub grace: Duration,
     /// The longest time between two looks at the queue.
@@ -118,10 +125,10 @@ impl Worker {
     /// period, hands the rest back.
     ///
     /// # Errors
-    /// None now: what fails is logged, waited for and tried again.
+    /// `internal` when one of its tasks panics again and again: only a new start may help. All else that fails is
+    /// logged, waited for and tried again.
     pub async fn run(&self, shutdown: CancellationToken) -> Result<()> {
-        shift::background(self, &shutdown).await;
-        Ok(())
+        shift::background(self, &shutdown).await
     }
 
     /// Works on these jobs (and what their lookups lead to) until they have settled or `shutdown`; answers with

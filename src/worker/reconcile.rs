@@ -12,11 +12,13 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::supervise::supervise;
 use super::walk::{Purpose, Standing, Subject, Walked, Walker, sliding_window};
 use super::{lookup, question};
 use crate::error::{Error, Result};
 use crate::ingest::hooks::{self, Hook, HookState};
 use crate::model::EventClass;
+use crate::model::progress::Emit;
 use crate::store::{JobStore, WalkTurn};
 
 /// A walk that does not show up for this long has died with its worker.
@@ -59,6 +61,8 @@ pub enum Done {
     Walked(bool),
     /// Asked for a webhook to be switched on again: whether it is.
     Reactivated(bool),
+    /// Panicked, and begins again.
+    Restarted,
 }
 
 /// Hears of what was done, with the source's name.
@@ -85,22 +89,33 @@ impl Reconciler {
     /// Walks each source now and then every so often, until `shutdown`.
     ///
     /// # Errors
-    /// None now: what fails is logged and tried again at the next time.
+    /// `internal` when the walk of a source panics again and again. What else fails is logged and tried again at the
+    /// next time.
     pub async fn run(self, shutdown: CancellationToken) -> Result<()> {
         let mut tasks = JoinSet::new();
         for source in self.sources.clone() {
-            let (reconciler, shutdown) = (self.clone(), shutdown.clone());
-            tasks.spawn(async move { reconciler.keep(source, shutdown).await });
+            tasks.spawn(self.clone().keep_going(source, shutdown.clone()));
         }
         while let Some(ended) = tasks.join_next().await {
-            if let Err(panic) = ended {
-                tracing::error!("a source is not reconciled any more: {panic}");
-            }
+            ended.map_err(|error| Error::internal("reconcile a source").with_source(error))??;
         }
         Ok(())
     }
 
-    async fn keep(&self, source: Reconciled, shutdown: CancellationToken) {
+    /// Starts the walks of a source again after a panic.
+    async fn keep_going(self, source: Reconciled, shutdown: CancellationToken) -> Result<()> {
+        let name = source.subject.name.clone();
+        let task = format!("reconciler of {name}");
+        let on_done = Arc::clone(&self.on_done);
+        let restarted: Emit = Arc::new(move |_| on_done(&name, Done::Restarted));
+        let stop = shutdown.clone();
+        supervise(&task, &restarted, &stop, move || {
+            self.clone().keep(source.clone(), shutdown.clone())
+        })
+        .await
+    }
+
+    async fn keep(self, source: Reconciled, shutdown: CancellationToken) {
         let name = &source.subject.name;
         while !shutdown.is_cancelled() {
             let trouble = match self.once(&source, &shutdown).await {

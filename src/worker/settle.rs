@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::Worker;
-use super::lease::{Hold, persist};
+use super::hold::Hold;
+use super::lease::persist;
 use crate::error::{Class, Error};
-use crate::model::{Deadline, Job, JobId, Origin, Outcome, ProgressEvent, Record, RecordingId};
+use crate::model::{Deadline, JobId, Origin, Outcome, ProgressEvent, Record, RecordingId};
 use crate::schedule::retry::{self, Decision};
-use crate::store::{Filter, Written};
+use crate::store::{Claimed, Filter, Written};
 
 /// What the retry decision needs of a job; outlives the attempt's task, which may panic.
 #[derive(Clone, Copy, Debug)]
@@ -19,16 +20,21 @@ pub(super) struct Facts {
     deadline: Deadline,
     /// Whose files a lookup may have led to already.
     pub(super) looked_up_for: Option<RecordingId>,
+    is_watched: bool,
 }
 
 impl Facts {
-    /// Of a job as it was claimed.
-    pub(super) fn of(job: &Job) -> Facts {
+    /// Of a job as it was claimed; `is_watched` when somebody waits for it at a terminal. Attempts whose worker died are
+    /// not its fault.
+    pub(super) fn of(claimed: &Claimed, is_watched: bool) -> Facts {
+        let job = &claimed.job;
+        let number = job.attempts.saturating_sub(claimed.unsettled_attempts);
         Facts {
-            number: job.attempts,
+            number: number.max(1),
             first_at: job.first_attempt_at,
             deadline: job.deadline,
             looked_up_for: matches!(job.origin, Origin::Lookup(_)).then_some(job.recording_id),
+            is_watched,
         }
     }
 
@@ -38,17 +44,37 @@ impl Facts {
     }
 
     /// What `error` leads to now.
-    pub(super) fn decide(&self, worker: &Worker, error: &Error, can_remint: bool) -> Decision {
-        let attempt = retry::Attempt {
+    pub(super) fn decide(&self, worker: &Worker, error: &Error, at: Circumstances) -> Decision {
+        retry::decide(error, &self.attempt(worker, at), &worker.settings.retry)
+    }
+
+    /// What `error`, a denial of this object alone, leads to now.
+    pub(super) fn decide_own_denial(&self, worker: &Worker, error: &Error) -> Outcome {
+        let attempt = self.attempt(worker, Circumstances::default());
+        retry::decide_own_denial(error, &attempt, &worker.settings.retry)
+    }
+
+    fn attempt(&self, worker: &Worker, at: Circumstances) -> retry::Attempt {
+        retry::Attempt {
             number: self.number,
             first_at: self.first_at,
             deadline: self.deadline,
-            can_remint,
+            can_remint: at.can_remint,
+            is_watched: self.is_watched,
+            ahead: at.ahead,
             now: worker.clock.now(),
             jitter: fastrand::f64(),
-        };
-        retry::decide(error, &attempt, &worker.settings.retry)
+        }
     }
+}
+
+/// What was true when an attempt failed.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Circumstances {
+    /// Whether the source could give a fresh URL.
+    pub(super) can_remint: bool,
+    /// By how much our clock is ahead of the origin's.
+    pub(super) ahead: SignedDuration,
 }
 
 /// Settles an attempt whose task has panicked: that attempt is lost, nothing else.
@@ -57,7 +83,7 @@ pub(super) async fn settle_panicked(worker: &Worker, hold: &Hold, facts: Facts) 
         Class::Internal,
         "finish the attempt: it panicked (the log has the message)",
     );
-    if let Decision::Settle(outcome) = facts.decide(worker, &error, false) {
+    if let Decision::Settle(outcome) = facts.decide(worker, &error, Circumstances::default()) {
         settle(worker, hold, &outcome, None).await;
     }
 }

@@ -11,52 +11,69 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::aside::Aside;
-use super::attempt::{Attempt, Ended, Lane};
-use super::destination::Destination;
-use super::lease::{self, Leases};
+use super::attempt::Ended;
+use super::clocks::Clocks;
+use super::destination::{Admission, BucketTrust, Destination};
+use super::hold::Leases;
+use super::lease;
 use super::settle::{Facts, settle_panicked};
+use super::supervise::{flattened, keep_going};
+use super::taken::Taken;
 use super::waiting::{Place, Waiting};
 use super::{Worker, seal, sweep};
 use crate::error::{Error, Result};
 use crate::model::{JobId, Lease, Record, RecordingId};
 use crate::schedule::{self, Lanes};
-use crate::store::{Claim, Claimed, Filter};
+use crate::store::Filter;
+
+mod lanes;
 
 /// After the grace period transfers are told to stop; one that has not stopped this long after is dropped.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The first wait after a claim has failed; doubles up to the poll or a minute, whichever is longer.
-const CLAIM_DELAY: Duration = Duration::from_millis(200);
-
-/// A lane that is full but for a few places is filled this long after the last time.
-const REST: Duration = Duration::from_millis(20);
-
-/// In the foreground, a lane for which there was too little is looked after this often.
-const DRY_REST: Duration = Duration::from_millis(200);
 
 /// In the foreground somebody waits: the end of a job elsewhere is noticed this soon.
 const FOREGROUND_POLL: Duration = Duration::from_millis(500);
 
 /// Works on everything until `shutdown`, then drains and seals.
-pub(super) async fn background(worker: &Worker, shutdown: &CancellationToken) {
+///
+/// # Errors
+/// `internal`, after the drain, when one of the tasks that go on beside the work panics again and again.
+pub(super) async fn background(worker: &Worker, shutdown: &CancellationToken) -> Result<()> {
+    // Ended by a shutdown, and by a task that can't be kept going.
+    let stop = shutdown.child_token();
     let stop_sealing = CancellationToken::new();
-    let mut sealer = JoinSet::new();
-    let mut shift = Shift::new(worker, None);
-    sealer.spawn(seal::keep(
-        worker.clone(),
-        Arc::clone(&shift.settled),
-        stop_sealing.clone(),
+    let mut shift = Shift::new(worker, None, &stop);
+    let settled = Arc::clone(&shift.settled);
+    let (sealing, sealed) = (worker.clone(), stop_sealing.clone());
+    let mut beside = JoinSet::new();
+    beside.spawn(keep_going(
+        "sealer",
+        worker,
+        &stop_sealing,
+        &stop,
+        move || seal::keep(sealing.clone(), Arc::clone(&settled), sealed.clone()),
     ));
-    sealer.spawn(sweep::keep(worker.clone(), shutdown.clone()));
-    shift.work(shutdown).await;
-    shift.drain().await;
+    let (sweeping, swept) = (worker.clone(), stop.clone());
+    beside.spawn(keep_going("sweep", worker, &stop, &stop, move || {
+        sweep::keep(sweeping.clone(), swept.clone())
+    }));
+    let (asking, bucket) = (worker.clone(), Arc::clone(&shift.bucket));
+    beside.spawn(async move {
+        bucket.refuses_all(&asking).await;
+        Ok(())
+    });
+    shift.work(&stop).await;
+    let mut ended = shift.drain().await;
     stop_sealing.cancel();
-    if tokio::time::timeout(STOP_TIMEOUT, sealer.join_all())
-        .await
-        .is_err()
-    {
+    let all = async {
+        while let Some(one) = beside.join_next().await {
+            ended = std::mem::replace(&mut ended, Ok(())).and(flattened(one));
+        }
+    };
+    if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
         tracing::warn!("stopped before all manifests were written: the next start writes them");
     }
+    ended
 }
 
 /// Works on the jobs of `records` until they have settled or `shutdown`, then seals their recordings.
@@ -66,11 +83,12 @@ pub(super) async fn foreground(
     shutdown: &CancellationToken,
 ) -> Result<Vec<Record>> {
     let jobs = records.iter().map(|record| record.id).collect();
-    let mut shift = Shift::new(worker, Some(jobs));
+    let stop = shutdown.child_token();
+    let mut shift = Shift::new(worker, Some(jobs), &stop);
     shift.queue(&records);
     drop(records);
-    shift.work(shutdown).await;
-    shift.drain().await;
+    shift.work(&stop).await;
+    shift.drain().await?;
     let records = shift.own_records().await?;
     let own = records.iter().map(|record| record.recording_id);
     seal::these(worker, shift.worked_on, own.collect()).await;
@@ -92,7 +110,7 @@ struct Shift<'a> {
     /// In the foreground: whose jobs were worked on.
     worked_on: BTreeSet<RecordingId>,
     leases: Arc<Leases>,
-    heartbeats: JoinSet<()>,
+    heartbeats: JoinSet<Result<()>>,
     stop_heartbeats: CancellationToken,
     attempts: JoinSet<Ended>,
     underway: HashMap<Id, Underway>,
@@ -103,6 +121,12 @@ struct Shift<'a> {
     /// Cancelled when a shutdown's grace is over.
     abandon: CancellationToken,
     destination: Destination,
+    bucket: Arc<BucketTrust>,
+    clocks: Arc<Clocks>,
+    /// When the queue was looked at last, by both clocks.
+    last_look: Taken,
+    /// Before this the leases of others are left alone: after a jump of the clock they look older than they are.
+    lapses_from: Instant,
     /// In the foreground: the destination refuses, which ends the run.
     is_refused: bool,
     failed_claims: u32,
@@ -112,6 +136,7 @@ struct Shift<'a> {
 struct Underway {
     place: Place,
     lease: Lease,
+    taken: Taken,
     facts: Facts,
     is_small: bool,
 }
@@ -131,14 +156,22 @@ enum Next {
 }
 
 impl<'a> Shift<'a> {
-    fn new(worker: &'a Worker, only: Option<BTreeSet<JobId>>) -> Shift<'a> {
-        let leases = Arc::new(Leases::default());
+    /// `stop` ends the work; it is cancelled when the heartbeats can't be kept going.
+    fn new(
+        worker: &'a Worker,
+        only: Option<BTreeSet<JobId>>,
+        stop: &CancellationToken,
+    ) -> Shift<'a> {
+        let leases = Arc::new(Leases::new(worker.settings.silence));
         let stop_heartbeats = CancellationToken::new();
         let mut heartbeats = JoinSet::new();
-        heartbeats.spawn(lease::keep(
-            worker.clone(),
-            Arc::clone(&leases),
-            stop_heartbeats.clone(),
+        let (beating, kept, until) = (worker.clone(), Arc::clone(&leases), stop_heartbeats.clone());
+        heartbeats.spawn(keep_going(
+            "heartbeats",
+            worker,
+            &stop_heartbeats,
+            stop,
+            move || lease::keep(beating.clone(), Arc::clone(&kept), until.clone()),
         ));
         Shift {
             worker,
@@ -157,6 +190,10 @@ impl<'a> Shift<'a> {
             settled: Arc::new(Notify::new()),
             abandon: CancellationToken::new(),
             destination: Destination::default(),
+            bucket: Arc::default(),
+            clocks: Arc::default(),
+            last_look: Taken::now(worker),
+            lapses_from: Instant::now(),
             is_refused: false,
             failed_claims: 0,
         }
@@ -184,7 +221,10 @@ impl<'a> Shift<'a> {
     }
 
     /// Stops claiming: transfers get the grace period to finish, then a moment to stop.
-    async fn drain(&mut self) {
+    ///
+    /// # Errors
+    /// When the heartbeats could not be kept going.
+    async fn drain(&mut self) -> Result<()> {
         if !self.attempts.is_empty() {
             tracing::info!(transfers = self.attempts.len(), "draining");
         }
@@ -203,7 +243,11 @@ impl<'a> Shift<'a> {
             }
         }
         self.stop_heartbeats.cancel();
-        while self.heartbeats.join_next().await.is_some() {}
+        let mut kept = Ok(());
+        while let Some(ended) = self.heartbeats.join_next().await {
+            kept = kept.and(flattened(ended));
+        }
+        kept
     }
 
     async fn join_all(&mut self) {
@@ -217,14 +261,16 @@ impl<'a> Shift<'a> {
         if self.is_refused {
             return Next::Finished;
         }
-        let pause = tokio::select! {
-            pause = self.destination.wait(self.worker) => pause,
+        let admission = tokio::select! {
+            admission = self.destination.admission(self.worker, &self.bucket) => admission,
             () = shutdown.cancelled() => return Next::Finished,
         };
-        if let Some(wait) = pause {
-            return Next::Wait(wait);
-        }
-        match self.try_fill_lanes().await {
+        let filled = match admission {
+            Admission::Open => self.try_fill_lanes().await,
+            Admission::One => self.try_one().await,
+            Admission::Closed(wait) => return Next::Wait(wait),
+        };
+        match filled {
             Ok(next) => {
                 self.failed_claims = 0;
                 next
@@ -239,139 +285,6 @@ impl<'a> Shift<'a> {
                 Next::Wait(wait)
             }
         }
-    }
-
-    async fn try_fill_lanes(&mut self) -> Result<Next> {
-        let settings = &self.worker.settings;
-        let limits = limits(self.worker);
-        let room = limits.room(self.running());
-        let mut rest = None::<Duration>;
-        for (is_small, room, limit) in [
-            (true, room.small, limits.small),
-            (false, room.large, limits.large),
-        ] {
-            if room == 0 {
-                continue;
-            }
-            match self.rest_of(is_small, room, limit) {
-                None => self.claim(is_small, room).await?,
-                Some(of_lane) => rest = Some(rest.map_or(of_lane, |rest| rest.min(of_lane))),
-            }
-        }
-        if let Some(rest) = rest {
-            return Ok(Next::Wait(rest));
-        }
-        if self.is_foreground() && self.attempts.is_empty() && self.all_settled().await? {
-            return Ok(Next::Finished);
-        }
-        let room = limits.room(self.running());
-        let (next_due, poll) = match self.is_foreground() {
-            true => (self.waiting.next_due(), settings.poll.min(FOREGROUND_POLL)),
-            false => (self.worker.store.next_due().await?, settings.poll),
-        };
-        let now = self.worker.clock.now();
-        let wait = schedule::next_look(now, next_due, room, poll);
-        // Retries become due one by one, and each look costs something.
-        Ok(Next::Wait(match self.is_foreground() {
-            true => wait.max(REST),
-            false => wait,
-        }))
-    }
-
-    /// How long a lane waits before it is filled again; `None` when it is time. While others of it are on
-    /// their way, the places that became free are filled together.
-    fn rest_of(&self, is_small: bool, room: u32, limit: u32) -> Option<Duration> {
-        let filled = self.filled[usize::from(is_small)]?;
-        let rest = match filled.is_dry {
-            true if self.is_foreground() && !self.attempts.is_empty() => DRY_REST,
-            false if room < limit.div_ceil(4) => REST,
-            _ => return None,
-        };
-        rest.checked_sub(filled.at.elapsed())
-            .filter(|rest| !rest.is_zero())
-    }
-
-    async fn claim(&mut self, is_small: bool, room: u32) -> Result<()> {
-        let wanted = room as usize;
-        let mut started = 0;
-        if self.only.is_none() {
-            started = self.claim_of(None, is_small, room).await?;
-        } else {
-            let waiting = self.waiting.named(is_small, self.worker.clock.now());
-            // Mostly the first of them will do, and a long list would be looked up again for every few of it.
-            let (mut rest, mut count) = (&*waiting, wanted);
-            while started < wanted && !rest.is_empty() {
-                let (some, others) = rest.split_at(count.min(rest.len()));
-                let missing = room.saturating_sub(u32::try_from(started).unwrap_or(room));
-                let some = Some(some.to_vec());
-                started += self.claim_of(some, is_small, missing).await?;
-                (rest, count) = (others, count.saturating_mul(4));
-            }
-        }
-        self.filled[usize::from(is_small)] = Some(Filled {
-            at: Instant::now(),
-            is_dry: started < wanted,
-        });
-        Ok(())
-    }
-
-    async fn claim_of(
-        &mut self,
-        only: Option<Vec<JobId>>,
-        is_small: bool,
-        limit: u32,
-    ) -> Result<usize> {
-        let claim = Claim {
-            worker: self.worker.settings.name.clone(),
-            is_small,
-            limit,
-            now: self.worker.clock.now(),
-            lease_until: lease::lease_until(self.worker),
-            only,
-        };
-        let claimed = self.worker.store.claim(claim).await?;
-        let started = claimed.len();
-        for claimed in claimed {
-            self.start(claimed, is_small);
-        }
-        Ok(started)
-    }
-
-    fn start(&mut self, claimed: Claimed, is_small: bool) {
-        if self.is_foreground() {
-            self.worked_on.insert(claimed.job.recording_id);
-        }
-        let place = place_of(&claimed.record);
-        self.waiting.remove(place);
-        let underway = Underway {
-            place,
-            lease: claimed.lease.clone(),
-            facts: Facts::of(&claimed.job),
-            is_small,
-        };
-        let hold = self.leases.hold(claimed.lease, self.abandon.child_token());
-        let attempt = Attempt::new(
-            self.worker.clone(),
-            hold,
-            claimed.job,
-            self.abandon.clone(),
-            self.is_foreground(),
-            Lane {
-                aside: Arc::clone(&self.aside),
-                is_small,
-            },
-        );
-        let task = self.attempts.spawn(attempt.run(claimed.record));
-        self.underway.insert(task.id(), underway);
-    }
-
-    fn running(&self) -> Lanes {
-        let small = self.underway.values().filter(|one| one.is_small).count();
-        let large = self.underway.len() - small;
-        self.aside.left_of(Lanes {
-            small: u32::try_from(small).unwrap_or(u32::MAX),
-            large: u32::try_from(large).unwrap_or(u32::MAX),
-        })
     }
 
     /// Notes an ended attempt, and those that ended at the same time: one look at the queue serves all.
@@ -396,7 +309,10 @@ impl<'a> Shift<'a> {
                 // A lookup that was answered is a job no more.
                 Some(Ended::Archived(_) | Ended::Resolved(_)) => {}
                 Some(Ended::Lost) => self.waiting.lose(underway.place),
-                Some(Ended::Later(until)) => self.waiting.rest(underway.place, until),
+                Some(Ended::Later(until)) => {
+                    let wait = schedule::time_until(until, self.worker.clock.now());
+                    self.waiting.rest(underway.place, Instant::now() + wait);
+                }
                 _ => self.waiting.add([underway.place]),
             }
         }
@@ -404,6 +320,8 @@ impl<'a> Shift<'a> {
             Some(Ended::Archived(record)) => {
                 if self.only.is_some() {
                     self.archived.insert(record.id, record);
+                } else {
+                    self.bucket.note_written();
                 }
             }
             Some(Ended::Lost | Ended::Later(_) | Ended::Done) => {
@@ -419,7 +337,11 @@ impl<'a> Shift<'a> {
 
     async fn bury(&self, underway: Underway) {
         tracing::error!(job = %underway.lease.job, "an attempt panicked");
-        let hold = self.leases.hold(underway.lease, self.abandon.child_token());
+        // Not held anew: a newer attempt of ours may be under way.
+        let cancel = self.abandon.child_token();
+        let hold = self
+            .leases
+            .unrenewed(underway.lease, underway.taken, cancel);
         settle_panicked(self.worker, &hold, underway.facts).await;
     }
 
@@ -480,12 +402,6 @@ impl<'a> Shift<'a> {
         records.extend(known.into_values().map(Arc::unwrap_or_clone));
         records.sort_by_key(|record| record.id);
         Ok(records)
-    }
-
-    fn claim_backoff(&self) -> Duration {
-        let doublings = self.failed_claims.saturating_sub(1).min(16);
-        let longest = self.worker.settings.poll.max(Duration::from_secs(60));
-        CLAIM_DELAY.saturating_mul(1 << doublings).min(longest)
     }
 }
 

@@ -4,8 +4,10 @@
 //! when nearly all of them only wait for their next attempt.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
+use tokio::time::Instant;
 
 use crate::model::JobId;
 
@@ -13,16 +15,18 @@ use crate::model::JobId;
 pub(super) type Place = (Timestamp, JobId);
 
 /// How often those are named too that should not be due yet: a fresh URL or an operator may have woken them.
-const LOOK_AT_ALL: SignedDuration = SignedDuration::from_secs(1);
+const LOOK_AT_ALL: Duration = Duration::from_secs(1);
 
 /// Those that are not on their way now, and not known to be in the bucket.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
     due: BTreeSet<Place>,
-    /// By the time of their next attempt.
-    resting: BTreeMap<Place, Place>,
-    /// When that was done last: for large ones, for small ones.
-    all_named_at: [Option<Timestamp>; 2],
+    /// By the time of their next attempt, on the clock that nobody sets.
+    resting: BTreeMap<(Instant, JobId), Place>,
+    /// Given up, and not due before somebody wakes them.
+    lost: BTreeSet<Place>,
+    /// When all were named last: for large ones, for small ones.
+    all_named_at: [Option<Instant>; 2],
 }
 
 impl Waiting {
@@ -32,13 +36,13 @@ impl Waiting {
     }
 
     /// Adds what is not due before `until`.
-    pub(super) fn rest(&mut self, place: Place, until: Timestamp) {
+    pub(super) fn rest(&mut self, place: Place, until: Instant) {
         self.resting.insert((until, place.1), place);
     }
 
     /// Adds what was given up, and is not due before somebody wakes it.
     pub(super) fn lose(&mut self, place: Place) {
-        self.rest(place, Timestamp::MAX);
+        self.lost.insert(place);
     }
 
     /// Takes out what was claimed.
@@ -49,10 +53,11 @@ impl Waiting {
         // It was woken before its time, or a fresh URL has moved it meanwhile.
         self.due.retain(|(_, job)| *job != place.1);
         self.resting.retain(|(_, job), _| *job != place.1);
+        self.lost.retain(|(_, job)| *job != place.1);
     }
 
     /// Those to name in a claim for a lane at `now`, in the order of slack, and after them now and then all others.
-    pub(super) fn named(&mut self, is_small: bool, now: Timestamp) -> Vec<JobId> {
+    pub(super) fn named(&mut self, is_small: bool, now: Instant) -> Vec<JobId> {
         while let Some(first) = self.resting.first_entry()
             && first.key().0 <= now
         {
@@ -60,23 +65,23 @@ impl Waiting {
         }
         let last = self.all_named_at[usize::from(is_small)].get_or_insert(now);
         let mut named: Vec<_> = self.due.iter().map(|(_, job)| *job).collect();
-        if now.duration_since(*last) >= LOOK_AT_ALL {
+        if now.saturating_duration_since(*last) >= LOOK_AT_ALL {
             *last = now;
             named.extend(self.resting.keys().map(|(_, job)| *job));
+            named.extend(self.lost.iter().map(|(_, job)| *job));
         }
         named
     }
 
     /// When the next one is due that is not yet; `None` when none will be by itself.
-    pub(super) fn next_due(&self) -> Option<Timestamp> {
-        let first = self.resting.keys().next().map(|(until, _)| *until);
-        first.filter(|until| *until < Timestamp::MAX)
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.resting.keys().next().map(|(until, _)| *until)
     }
 
     /// All of them.
     pub(super) fn jobs(&self) -> impl Iterator<Item = JobId> {
-        let due = self.due.iter().map(|(_, job)| *job);
-        due.chain(self.resting.keys().map(|(_, job)| *job))
+        let settled = self.due.iter().chain(&self.lost).map(|(_, job)| *job);
+        settled.chain(self.resting.keys().map(|(_, job)| *job))
     }
 }
 
@@ -94,8 +99,14 @@ mod tests {
         (at(latest_start), JobId(Uuid::from_u128(job)))
     }
 
-    fn named_small(waiting: &mut Waiting, now: i64) -> Vec<u128> {
-        let jobs = waiting.named(true, at(now));
+    /// So many milliseconds after the first time that it was asked for.
+    fn instant(millisecond: u64) -> Instant {
+        static BEGIN: std::sync::LazyLock<Instant> = std::sync::LazyLock::new(Instant::now);
+        *BEGIN + Duration::from_millis(millisecond)
+    }
+
+    fn named_small(waiting: &mut Waiting, now: u64) -> Vec<u128> {
+        let jobs = waiting.named(true, instant(now));
         jobs.into_iter().map(|job| job.0.as_u128()).collect()
     }
 
@@ -103,9 +114,9 @@ mod tests {
     fn what_rests_is_named_when_it_is_due_in_the_order_of_slack() {
         let mut waiting = Waiting::default();
         waiting.add([place(500, 1), place(300, 2)]);
-        waiting.rest(place(400, 3), at(12));
-        waiting.rest(place(200, 4), at(11));
-        assert_eq!(waiting.next_due(), Some(at(11)));
+        waiting.rest(place(400, 3), instant(12));
+        waiting.rest(place(200, 4), instant(11));
+        assert_eq!(waiting.next_due(), Some(instant(11)));
         assert_eq!(named_small(&mut waiting, 10), [2, 1]);
         assert_eq!(named_small(&mut waiting, 11), [4, 2, 1]);
         assert_eq!(named_small(&mut waiting, 12), [4, 2, 3, 1]);
@@ -116,17 +127,17 @@ mod tests {
     fn what_rests_is_named_now_and_then_for_it_may_have_been_woken() {
         let mut waiting = Waiting::default();
         waiting.add([place(500, 1)]);
-        waiting.rest(place(400, 2), at(9_000));
+        waiting.rest(place(400, 2), instant(9_000));
         waiting.lose(place(300, 3));
         assert_eq!(named_small(&mut waiting, 0), [1]);
         assert_eq!(named_small(&mut waiting, 999), [1]);
         assert_eq!(named_small(&mut waiting, 1000), [1, 2, 3]);
         assert_eq!(named_small(&mut waiting, 1001), [1]);
         // The other lane has its own turn.
-        assert_eq!(waiting.named(false, at(1001)).len(), 1);
-        assert_eq!(waiting.named(false, at(2001)).len(), 3);
+        assert_eq!(waiting.named(false, instant(1001)).len(), 1);
+        assert_eq!(waiting.named(false, instant(2001)).len(), 3);
         assert_eq!(named_small(&mut waiting, 2000), [1, 2, 3]);
-        assert_eq!(waiting.next_due(), Some(at(9_000)));
+        assert_eq!(waiting.next_due(), Some(instant(9_000)));
         waiting.remove(place(400, 2));
         assert_eq!(waiting.next_due(), None);
     }
@@ -135,7 +146,7 @@ mod tests {
     fn what_was_claimed_is_gone_wherever_it_was() {
         let mut waiting = Waiting::default();
         waiting.add([place(500, 1), place(300, 2)]);
-        waiting.rest(place(400, 3), at(12));
+        waiting.rest(place(400, 3), instant(12));
         waiting.remove(place(500, 1));
         waiting.remove(place(400, 3));
         // A fresh URL has given it another latest start.

@@ -11,6 +11,7 @@ mod ingest;
 mod kill;
 mod memory;
 mod object;
+mod operation;
 mod reconcile;
 mod secrets;
 mod server;

@@ -2,7 +2,9 @@
 //! that misbehave on script.
 
 mod answers;
+mod denials;
 mod fresh;
+mod liveness;
 mod sources;
 mod stores;
 mod stuck;
@@ -384,6 +386,8 @@ async fn f77_a_second_worker_takes_over_and_the_first_ones_late_writes_are_refus
         now,
         lease_until: now + Duration::from_millis(300),
         only: None,
+        held: Vec::new(),
+        takes_lapsed: true,
     };
     let mut dead = world.store.claim(claim(false)).await.unwrap();
     dead.extend(world.store.claim(claim(true)).await.unwrap());
@@ -585,6 +589,8 @@ async fn f85_a_job_that_no_attempt_ever_settles_is_given_up() {
             now,
             lease_until: now,
             only: None,
+            held: Vec::new(),
+            takes_lapsed: true,
         };
         assert_eq!(world.store.claim(claim).await.unwrap().len(), 1);
     }

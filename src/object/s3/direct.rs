@@ -6,25 +6,25 @@
 //! what it refuses here is left to the SDK.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicI64, AtomicU32, Ordering};
+use std::time::Duration;
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{ProvideCredentials as _, SharedCredentialsProvider};
+use aws_sdk_s3::config::SharedCredentialsProvider;
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sigv4::http_request::{
     PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings,
     UriPathNormalizationMode, sign,
 };
 use aws_sigv4::sign::v4;
-use aws_smithy_runtime_api::client::identity::Identity;
-use http::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use http::header::{CONTENT_LENGTH, DATE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use http::{Method, Request, Response, StatusCode, Uri};
+use jiff::SignedDuration;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use tokio::sync::Mutex;
 
 use super::body::Chunks;
 use super::classify::chain;
+use super::identity::Identities;
 use crate::clock::{Clock as _, SystemClock};
 use crate::http1;
 use crate::object::Payload;
@@ -43,8 +43,8 @@ const QUERY: &AsciiSet = &PATH.add(b'/');
 /// What the names of an object's own metadata begin with.
 pub(super) const METADATA: &str = "x-amz-meta-";
 
-/// Credentials that live for less than this are not used any more: a request may take a while.
-const CREDENTIALS_MARGIN: Duration = Duration::from_secs(60);
+/// No offset of a clock.
+const UNKNOWN: i64 = i64::MIN;
 
 /// One refusal that does not come again may have had any reason, such as a byte that was damaged on its way.
 const MAX_REFUSED: u32 = 3;
@@ -64,8 +64,9 @@ struct Bucket {
     /// An object's URL but for its key.
     base: String,
     region: String,
-    provider: SharedCredentialsProvider,
-    identity: Mutex<Option<Identity>>,
+    identities: Identities,
+    /// By how much our clock is ahead of the store's; [`UNKNOWN`] before the first answer.
+    ahead_seconds: AtomicI64,
     /// How often in a row the store has taken from the SDK what it had refused here.
     refused: AtomicU32,
 }
@@ -134,8 +135,8 @@ impl Direct {
             client,
             base,
             region,
-            provider,
-            identity: Mutex::new(None),
+            identities: Identities::of(provider),
+            ahead_seconds: AtomicI64::new(UNKNOWN),
             refused: AtomicU32::new(0),
         })))
     }
@@ -152,7 +153,9 @@ impl Direct {
     pub(super) async fn send(&self, call: Call<'_>) -> Result<Answer, Left> {
         let is_head = call.method == Method::HEAD;
         let limit = call.limit;
-        let request = self.request(call).await.ok_or(Left::default())?;
+        // Credentials may have to be asked for: that has the same limit.
+        let request = tokio::time::timeout(limit, self.request(call)).await;
+        let request = request.ok().flatten().ok_or(Left::default())?;
         let sent = tokio::time::timeout(limit, self.0.client.request(request)).await;
         let response = match sent {
             Ok(Ok(response)) => Some(response),
@@ -166,6 +169,7 @@ impl Direct {
         match (status, response) {
             (Some(StatusCode::OK), Some(response)) => {
                 self.0.refused.store(0, Ordering::Relaxed);
+                self.note_date(response.headers());
                 return Ok(Answer::Done(response.into_parts().0.headers));
             }
             (Some(StatusCode::NOT_FOUND), _) if is_head => return Ok(Answer::Missing),
@@ -216,7 +220,7 @@ impl Direct {
 
     /// The headers that sign a call.
     async fn sign(&self, call: &Call<'_>, url: &str) -> Option<HeaderMap> {
-        let identity = self.identity().await?;
+        let identity = self.0.identities.get().await?;
         let mut settings = SigningSettings::default();
         settings.percent_encoding_mode = PercentEncodingMode::Single;
         settings.uri_path_normalization_mode = UriPathNormalizationMode::Disabled;
@@ -250,18 +254,21 @@ impl Direct {
             .collect()
     }
 
-    async fn identity(&self) -> Option<Identity> {
-        let mut kept = self.0.identity.lock().await;
-        let is_fresh = |identity: &Identity| {
-            let least = SystemTime::from(SystemClock.now()) + CREDENTIALS_MARGIN;
-            identity.expiration().is_none_or(|expiry| expiry > least)
-        };
-        if let Some(identity) = kept.as_ref().filter(|kept| is_fresh(kept)) {
-            return Some(identity.clone());
+    /// By how much our clock is ahead of the store's, as its last answer told.
+    pub(super) fn clock_offset(&self) -> Option<SignedDuration> {
+        let seconds = self.0.ahead_seconds.load(Ordering::Relaxed);
+        (seconds != UNKNOWN).then(|| SignedDuration::from_secs(seconds))
+    }
+
+    fn note_date(&self, headers: &HeaderMap) {
+        let date = text(headers, DATE.as_str());
+        let date = date.and_then(|date| jiff::fmt::rfc2822::parse(&date).ok());
+        if let Some(date) = date {
+            let ahead = SystemClock.now().duration_since(date.timestamp());
+            self.0
+                .ahead_seconds
+                .store(ahead.as_secs(), Ordering::Relaxed);
         }
-        let fresh = Identity::from(self.0.provider.provide_credentials().await.ok()?);
-        *kept = Some(fresh.clone());
-        Some(fresh)
     }
 }
 

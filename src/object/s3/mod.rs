@@ -11,6 +11,7 @@ mod classify;
 mod condition;
 mod connect;
 mod direct;
+mod identity;
 mod options;
 mod probe;
 mod read;
@@ -270,6 +271,10 @@ impl ObjectStore for S3Store {
 
     async fn probe(&self, probe_key: &str) -> Result<Capabilities> {
         self.probe_capabilities(probe_key).await
+    }
+
+    fn clock_offset(&self) -> Option<jiff::SignedDuration> {
+        self.direct.as_ref()?.clock_offset()
     }
 
     async fn server_time(&self, missing_key: &str) -> Result<Option<jiff::Timestamp>> {

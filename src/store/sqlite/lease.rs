@@ -1,6 +1,6 @@
 //! Leases: taking them, keeping them, writing under them. Each function runs inside a transaction of the writer.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use sqlx::SqliteConnection;
 use sqlx::sqlite::SqliteRow;
 
@@ -10,19 +10,25 @@ use crate::error::{Class, Error, Result};
 use crate::model::artifact::is_small;
 use crate::model::{Artifact, Checkpoint, JobId, Lease, RecordingId, State};
 use crate::store::stored::{clean, from_origin, length, millis, to_json};
-use crate::store::{Claim, Claimed, Written, sql};
+use crate::store::{Claim, Claimed, LONGEST_WAIT, Written, sql};
 
 /// A job whose lease was never given back this many times in a row takes its workers down with it
 /// (or freezes them): it has had its chances.
 pub(in crate::store) const MAX_UNSETTLED_LEASES: i64 = 20;
 
-/// Leases what is due, least slack first.
+/// From this many unsettled leases on a job is a suspect.
+const SUSPECT_LEASES: i64 = 2;
+
+/// How far beyond the longest wait a time must lie to have been written by a clock that was set back since.
+const BACKSTEP: SignedDuration = SignedDuration::from_secs(60);
+
+/// Leases what is due, least slack first. A suspect comes before all others: no more than one has a place.
 pub(super) async fn claim(conn: &mut SqliteConnection, claim: Claim) -> Result<Vec<Claimed>> {
     let wanted = claim.limit as usize;
     let mut claimed = match &claim.only {
         // Of no more than are wanted none need be chosen, and mostly all of them can be leased.
         Some(only) if only.len() <= wanted => {
-            let leased = lease(conn, only, &claim).await?;
+            let leased = lease(conn, only, &claim, SUSPECT_LEASES).await?;
             if leased.len() == only.len() {
                 return Ok(leased);
             }
@@ -32,19 +38,26 @@ pub(super) async fn claim(conn: &mut SqliteConnection, claim: Claim) -> Result<V
     };
     while claimed.len() < wanted {
         let missing = wanted - claimed.len();
-        let candidates = candidates(conn, &claim, missing).await?;
-        if candidates.is_empty() {
-            break;
-        }
-        let (deadly, sound): (Vec<_>, Vec<_>) = candidates
+        let (found, mut is_short) = candidates(conn, &claim, missing).await?;
+        let (ours, others): (Vec<_>, Vec<_>) = found
             .into_iter()
-            .partition(|candidate| candidate.unsettled_leases >= MAX_UNSETTLED_LEASES);
-        for candidate in deadly {
-            give_up_deadly(conn, &candidate, claim.now).await?;
+            .partition(|candidate| candidate.is_held(&claim));
+        extend(conn, &ours, &claim).await?;
+        let (suspects, sound): (Vec<_>, Vec<_>) =
+            others.into_iter().partition(Candidate::is_suspect);
+        if let Some(suspect) = next_suspect(conn, suspects, &claim).await? {
+            claimed.extend(lease(conn, &[suspect], &claim, MAX_UNSETTLED_LEASES).await?);
         }
-        if !sound.is_empty() {
-            let ids: Vec<_> = sound.iter().map(|candidate| candidate.id).collect();
-            claimed.extend(lease(conn, &ids, &claim).await?);
+        let missing = wanted.saturating_sub(claimed.len());
+        let ids: Vec<_> = sound.iter().map(|one| one.id).take(missing).collect();
+        if !ids.is_empty() {
+            let leased = lease(conn, &ids, &claim, SUSPECT_LEASES).await?;
+            is_short |= leased.len() < ids.len();
+            claimed.extend(leased);
+        }
+        // Only what can't be read, and what is ours and not due at all, may have kept others from being found.
+        if ours.is_empty() && !is_short {
+            break;
         }
     }
     Ok(claimed)
@@ -57,22 +70,20 @@ struct Candidate {
     /// Its place in the queue.
     order: (i64, bool, JobId),
     unsettled_leases: i64,
+    token: i64,
 }
 
-/// The first of the due and of the lapsed ones, in one order.
+/// The first of the due and of the lapsed ones, in one order, and all suspects; and whether some could not be read.
 async fn candidates(
     conn: &mut SqliteConnection,
     claim: &Claim,
     limit: usize,
-) -> Result<Vec<Candidate>> {
+) -> Result<(Vec<Candidate>, bool)> {
     let statement = match claim.only {
         None => sql::DUE,
         Some(_) => sql::DUE_OF,
     };
-    let mut query = sqlx::query(statement)
-        .bind(i64::from(claim.is_small))
-        .bind(millis(claim.now))
-        .bind(length(limit as u64));
+    let mut query = due(statement, claim, length(limit as u64), SUSPECT_LEASES);
     if let Some(only) = &claim.only {
         query = query.bind(to_json(only)?);
     }
@@ -84,9 +95,41 @@ async fn candidates(
             Err(error) => give_up_unreadable(conn, row, &error, claim.now).await?,
         }
     }
+    let is_short = candidates.len() < found.len();
     candidates.sort_by_key(|candidate| candidate.order);
-    candidates.truncate(limit);
-    Ok(candidates)
+    Ok((candidates, is_short))
+}
+
+/// The arguments that all statements about due jobs have in common.
+fn due<'q>(
+    statement: &'static str,
+    claim: &Claim,
+    third: i64,
+    unsettled_leases: i64,
+) -> sqlx::query::Query<'q, sqlx::Sqlite, sqlx::sqlite::SqliteArguments> {
+    let (lapsed_by, lapsed_beyond) = lapses(claim);
+    sqlx::query(statement)
+        .bind(i64::from(claim.is_small))
+        .bind(millis(claim.now))
+        .bind(third)
+        .bind(beyond(claim))
+        .bind(lapsed_by)
+        .bind(lapsed_beyond)
+        .bind(unsettled_leases)
+}
+
+/// What is due after this was written before a clock was set back.
+fn beyond(claim: &Claim) -> i64 {
+    let longest = LONGEST_WAIT.saturating_add(BACKSTEP);
+    millis(claim.now.saturating_add(longest).unwrap_or(Timestamp::MAX))
+}
+
+/// Leases that ended by the first, or end after the second, have lapsed.
+fn lapses(claim: &Claim) -> (i64, i64) {
+    match claim.takes_lapsed {
+        true => (millis(claim.now), beyond(claim)),
+        false => (i64::MIN, i64::MAX),
+    }
 }
 
 impl Candidate {
@@ -99,20 +142,85 @@ impl Candidate {
             state: rows::named(row, "state", State::parse)?,
             order: (rows::get(row, "latest_start")?, !is_upper_bound, id),
             unsettled_leases: rows::get(row, "unsettled_leases")?,
+            token: rows::get(row, "lease_token")?,
         })
+    }
+
+    fn is_suspect(&self) -> bool {
+        self.unsettled_leases >= SUSPECT_LEASES
+    }
+
+    fn is_held(&self, claim: &Claim) -> bool {
+        self.state == State::Running
+            && claim
+                .held
+                .iter()
+                .any(|lease| lease.job == self.id && lease.token == self.token)
     }
 }
 
-/// Leases those of `jobs` that are due, least slack first. All at once: each statement is a way to the connection's thread and
-/// back.
-async fn lease(conn: &mut SqliteConnection, jobs: &[JobId], claim: &Claim) -> Result<Vec<Claimed>> {
-    let query = sqlx::query(sql::LEASE_JOBS)
+/// Leases that their holder still has, though the clock says that they are over: it was set, or the machine stood still.
+async fn extend(conn: &mut SqliteConnection, ours: &[Candidate], claim: &Claim) -> Result<()> {
+    // Later than now in any case, so that they are not found again.
+    let until = millis(claim.lease_until).max(millis(claim.now) + 1);
+    for candidate in ours {
+        let query = sqlx::query(sql::EXTEND_LEASE)
+            .bind(candidate.id.to_string())
+            .bind(candidate.token)
+            .bind(until);
+        rows::execute(conn, query).await?;
+    }
+    Ok(())
+}
+
+/// The suspect to lease now, if none is on its way. Those that have had their chances are given up.
+async fn next_suspect(
+    conn: &mut SqliteConnection,
+    suspects: Vec<Candidate>,
+    claim: &Claim,
+) -> Result<Option<JobId>> {
+    if suspects.is_empty() {
+        return Ok(None);
+    }
+    let (deadly, suspects): (Vec<_>, Vec<_>) = suspects
+        .into_iter()
+        .partition(|candidate| candidate.unsettled_leases >= MAX_UNSETTLED_LEASES);
+    for candidate in &deadly {
+        give_up_deadly(conn, candidate, claim.now).await?;
+    }
+    if !deadly.is_empty() {
+        let query = sqlx::query(sql::CLEAR_SUSPECTS).bind(SUSPECT_LEASES);
+        rows::execute(conn, query).await?;
+        // Found again, as jobs like all others, by the next claim.
+        return Ok(None);
+    }
+    let (lapsed_by, lapsed_beyond) = lapses(claim);
+    let query = sqlx::query(sql::SUSPECT_IS_RUNNING)
+        .bind(SUSPECT_LEASES)
+        .bind(lapsed_by)
+        .bind(lapsed_beyond);
+    let is_running = match rows::optional(conn, query).await? {
+        Some(row) => rows::get::<i64>(&row, "is_running")? != 0,
+        None => false,
+    };
+    let least = suspects
+        .iter()
+        .min_by_key(|suspect| (suspect.unsettled_leases, suspect.order));
+    Ok(least.filter(|_| !is_running).map(|suspect| suspect.id))
+}
+
+/// Leases those of `jobs` that are due and were leased fewer than `unsettled_leases` times in a row, least slack first. All
+/// at once: each statement is a way to the connection's thread and back.
+async fn lease(
+    conn: &mut SqliteConnection,
+    jobs: &[JobId],
+    claim: &Claim,
+    unsettled_leases: i64,
+) -> Result<Vec<Claimed>> {
+    let until = millis(claim.lease_until);
+    let query = due(sql::LEASE_JOBS, claim, until, unsettled_leases)
         .bind(to_json(&jobs)?)
-        .bind(millis(claim.now))
-        .bind(millis(claim.lease_until))
-        .bind(&claim.worker)
-        .bind(i64::from(claim.is_small))
-        .bind(MAX_UNSETTLED_LEASES);
+        .bind(&claim.worker);
     let leased = rows::all(conn, query).await?;
     let mut claimed = Vec::with_capacity(leased.len());
     for row in &leased {
@@ -250,6 +358,12 @@ pub(super) async fn pause(
         .bind(millis(until))
         .bind(class.as_str())
         .bind(clean(message));
+    Ok(rows::execute(conn, query).await?.rows_affected())
+}
+
+/// Makes the pending jobs of a class due.
+pub(super) async fn wake(conn: &mut SqliteConnection, class: Class) -> Result<u64> {
+    let query = sqlx::query(sql::WAKE).bind(class.as_str());
     Ok(rows::execute(conn, query).await?.rows_affected())
 }
 

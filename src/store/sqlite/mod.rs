@@ -245,6 +245,16 @@ impl JobStore for SqliteStore {
             .await
     }
 
+    async fn wake(&self, class: Class) -> Result<u64> {
+        self.writer
+            .write(move |conn| Box::pin(lease::wake(conn, class)))
+            .await
+    }
+
+    async fn is_retry_asked(&self, class: Class) -> Result<bool> {
+        read::is_retry_asked(&self.readers, class).await
+    }
+
     async fn unsealed(&self, limit: u32) -> Result<Vec<RecordingId>> {
         seal::unsealed(&self.readers, limit).await
     }
@@ -358,6 +368,12 @@ impl JobStore for SqliteStore {
             let woken = self
                 .writer
                 .write(move |conn| Box::pin(operate::retry(conn, chunk, states, now)));
+            records.extend(woken.await?);
+        }
+        if let &Selection::Class(class) = selection {
+            let woken = self
+                .writer
+                .write(move |conn| Box::pin(operate::wake(conn, class)));
             records.extend(woken.await?);
         }
         Ok(records)

@@ -40,7 +40,7 @@ const WRITER_CACHE_KIB: u32 = 16 * 1024;
 
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-const MIGRATIONS: [(i64, &str, &str); 6] = [
+const MIGRATIONS: [(i64, &str, &str); 7] = [
     (
         1,
         "events recordings jobs",
@@ -55,6 +55,11 @@ const MIGRATIONS: [(i64, &str, &str); 6] = [
         6,
         "indexes",
         include_str!("../migrations/sqlite/0006_indexes.sql"),
+    ),
+    (
+        7,
+        "unsettled_attempts",
+        include_str!("../migrations/sqlite/0007_unsettled_attempts.sql"),
     ),
     (
         8,

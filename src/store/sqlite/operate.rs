@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::read::reader;
 use super::rows;
-use crate::error::Result;
+use crate::error::{Class, Result};
 use crate::model::{Record, State};
 use crate::store::stored::{clean, millis, to_json};
 use crate::store::{Selection, sql};
@@ -57,6 +57,14 @@ pub(super) async fn retry(
         .bind(to_json(&states)?);
     let woken = rows::all(conn, query).await?;
     changed(conn, &woken, 1).await
+}
+
+/// Makes the pending jobs due that wait because of a failure of `class`.
+pub(super) async fn wake(conn: &mut SqliteConnection, class: Class) -> Result<Vec<Record>> {
+    let woken = rows::all(conn, sqlx::query(sql::WAKE).bind(class.as_str())).await?;
+    let query = sqlx::query(sql::RECORDS_OF).bind(to_json(&ids(&woken)?)?);
+    let (records, _) = rows::records(conn, query).await?;
+    Ok(records)
 }
 
 /// Cancels those of `jobs` that have not settled.

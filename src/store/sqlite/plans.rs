@@ -70,6 +70,7 @@ async fn frequent_statements_neither_scan_nor_sort() {
                     "first_ones",
                     "SCAN due",
                     "SCAN lapsed",
+                    "SCAN suspects",
                     "subquery",
                 ]
                 .iter()

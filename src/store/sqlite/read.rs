@@ -6,7 +6,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Acquire as _, SqliteConnection, SqlitePool};
 
 use super::{error, rows};
-use crate::error::Result;
+use crate::error::{Class, Result};
 use crate::model::manifest::{RecordingContents, event_name};
 use crate::model::{EventClass, EventId, JobId, Provider, Record, RecordingId, State};
 use crate::store::UploadOwner;
@@ -86,6 +86,14 @@ pub(super) async fn next_due(pool: &SqlitePool) -> Result<Option<Timestamp>> {
     let pending = rows::optional_time(&row, "pending")?;
     let running = rows::optional_time(&row, "running")?;
     Ok([pending, running].into_iter().flatten().min())
+}
+
+pub(super) async fn is_retry_asked(pool: &SqlitePool, class: Class) -> Result<bool> {
+    let mut conn = reader(pool).await?;
+    let query = sqlx::query(sql::IS_RETRY_ASKED).bind(class.as_str());
+    let row = rows::optional(&mut conn, query).await?;
+    let is_asked = row.map(|row| rows::get::<i64>(&row, "is_asked"));
+    Ok(is_asked.transpose()?.is_some_and(|asked| asked != 0))
 }
 
 pub(super) async fn list(pool: &SqlitePool, filter: &Filter) -> Result<Vec<Record>> {

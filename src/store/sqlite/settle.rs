@@ -12,7 +12,7 @@ use crate::error::{Class, Result};
 use crate::model::{Artifact, JobId, Lease, Outcome, RecordingId, State};
 use crate::store::intake::{Announcement, Change, Shelf};
 use crate::store::stored::{clean, damaged, millis};
-use crate::store::{Written, sql};
+use crate::store::{LONGEST_WAIT, Written, sql};
 
 /// Ends an attempt.
 pub(super) async fn settle(
@@ -45,7 +45,8 @@ pub(super) async fn settle(
             message,
             is_counted,
         } => {
-            let at = if has_fresh_origin { now.min(*at) } else { *at };
+            let latest = now.saturating_add(LONGEST_WAIT).unwrap_or(Timestamp::MAX);
+            let at = if has_fresh_origin { now } else { latest }.min(*at);
             requeue(conn, lease.job, at, *class, message, *is_counted, now).await?;
             Open::AsMany
         }

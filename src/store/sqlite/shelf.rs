@@ -277,7 +277,8 @@ fn job_row(shelf: &Shelf, job: &JobSlot, artifact: &Artifact) -> Result<NewRow> 
         "announced_by": job.announced_by,
         "announced_at": millis(job.announced_at),
         "found_by": job.found_by,
-        "next_attempt_at": now,
+        // Not `now`: a clock that is set back would hide what was recorded before.
+        "next_attempt_at": 0,
         "class": failure.map(|(class, _)| class.as_str()),
         "message": failure.map(|(_, why)| clean(why)),
         "created_at": now,

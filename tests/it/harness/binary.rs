@@ -177,6 +177,13 @@ impl Running {
         signal_term(&self.child);
     }
 
+    /// Waits for its end; gives the exit code.
+    pub async fn ended(mut self) -> Option<i32> {
+        let ended = tokio::time::timeout(PATIENCE, self.child.wait());
+        let ended = ended.await.expect("the program ends in time");
+        ended.unwrap().code()
+    }
+
     /// SIGTERM; gives the exit code.
     pub async fn terminate(mut self) -> Option<i32> {
         self.signal_term();

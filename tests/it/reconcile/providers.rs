@@ -162,6 +162,8 @@ impl World {
                     now,
                     lease_until: now + SignedDuration::from_secs(60),
                     only: None,
+                    held: Vec::new(),
+                    takes_lapsed: true,
                 };
                 claimed.extend(self.store.claim(claim).await.unwrap());
             }

@@ -237,6 +237,25 @@ async fn readiness_follows_its_flag() {
     assert_eq!(desk.send("GET", "/healthz", &[], "").await.status, 200);
 }
 
+// N4
+#[tokio::test]
+async fn readiness_tells_a_bucket_that_refuses_and_stays_for_the_webhooks() {
+    let desk = Desk::start(None).await;
+    (desk.emit)(ProgressEvent::BucketRefuses {
+        class: Class::UploadDenied,
+        message: "check bucket b: NoSuchBucket (status 404)".to_owned(),
+        waiting: 3,
+        until: "2026-03-02T10:40:42Z".parse().unwrap(),
+    });
+    let answer = desk.send("GET", "/readyz", &[], "").await;
+    assert_eq!(answer.status, 200);
+    let told = "refuses (check bucket b: NoSuchBucket (status 404)): 3 waiting, next try in 42";
+    assert!(answer.body.contains(told), "{}", answer.body);
+    (desk.emit)(ProgressEvent::BucketAccepts);
+    let answer = desk.send("GET", "/readyz", &[], "").await;
+    assert!(!answer.body.contains("refuses"), "{}", answer.body);
+}
+
 #[tokio::test]
 async fn what_came_in_is_shown_without_its_secrets() {
     let desk = Desk::start(None).await;

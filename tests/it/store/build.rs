@@ -141,6 +141,8 @@ pub fn claim_at(seconds: i64, is_small: bool, limit: u32) -> Claim {
         now: at(seconds),
         lease_until: at(seconds + 60),
         only: None,
+        held: Vec::new(),
+        takes_lapsed: true,
     }
 }
 

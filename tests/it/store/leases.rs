@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use recording_harvester::error::Class;
 use recording_harvester::model::job::FinishedPart;
-use recording_harvester::model::{Checkpoint, Deadline, Lease, Outcome, State};
-use recording_harvester::store::Written;
+use recording_harvester::model::{Checkpoint, Deadline, JobId, Lease, Outcome, State};
+use recording_harvester::store::{Claimed, JobStore, Written};
 
 use super::build::*;
 use super::{Backend, on_every_backend};
@@ -26,6 +26,12 @@ on_every_backend! {
     archiving_keeps_what_the_bucket_confirmed,
     artifacts_that_are_settled_together_are_each_settled_once_under_their_own_lease,
     a_job_that_kills_every_worker_is_given_up,
+    of_jobs_whose_workers_died_one_runs_at_a_time_and_only_the_guilty_one_is_given_up,
+    a_checkpoint_with_more_bytes_clears_a_suspect_and_the_next_one_may_run,
+    a_claim_extends_what_its_worker_holds_and_takes_what_another_has_let_lapse,
+    the_lapsed_leases_of_others_are_left_alone_where_the_claim_says_so,
+    what_was_written_by_a_clock_that_was_set_back_since_is_due_now,
+    time_in_which_the_bucket_refused_does_not_count_as_time_of_retrying,
     reorigin_replaces_origin_and_deadline_under_the_lease,
     a_pause_moves_pending_jobs_and_counts_nothing,
     next_due_is_the_earliest_of_due_times_and_lease_ends,
@@ -484,6 +490,169 @@ async fn a_job_that_kills_every_worker_is_given_up(backend: &dyn Backend) {
     );
 }
 
+/// Videos of recordings `0`, `1` and so on, without a deadline; their jobs.
+async fn videos(store: &dyn JobStore, count: usize) -> Vec<JobId> {
+    let mut jobs = Vec::new();
+    for number in 0..count {
+        let new = event(&format!("e{number}"), &format!("r{number}")).with(video("v", None));
+        jobs.push(store.record(new.received(0)).await.unwrap().jobs[0]);
+    }
+    jobs
+}
+
+// R11
+async fn of_jobs_whose_workers_died_one_runs_at_a_time_and_only_the_guilty_one_is_given_up(
+    backend: &dyn Backend,
+) {
+    let store = backend.open().await;
+    let jobs = videos(&*store, 5).await;
+    let guilty = jobs[2];
+    // Whoever works on it dies at once; whoever does not settles all that it has.
+    for minute in 0..40 {
+        let now = 60 * minute;
+        let claimed = store.claim(claim_at(now, false, 9)).await.unwrap();
+        if minute >= 2 {
+            assert!(claimed.len() <= 1, "suspects run alone");
+        }
+        if claimed.iter().any(|one| one.job.id == guilty) {
+            continue;
+        }
+        for one in claimed {
+            let outcome = archived(&one.job.key);
+            let settled = store.settle(&one.lease, &outcome, at(now)).await.unwrap();
+            assert_eq!(settled, Written::Yes);
+        }
+    }
+    for job in jobs {
+        let record = record_of(&*store, job).await;
+        let expected = match job == guilty {
+            true => (State::Failed, Some(Class::Internal)),
+            false => (State::Archived, None),
+        };
+        assert_eq!((record.state, record.class), expected);
+    }
+}
+
+// R11
+async fn a_checkpoint_with_more_bytes_clears_a_suspect_and_the_next_one_may_run(
+    backend: &dyn Backend,
+) {
+    let store = backend.open().await;
+    videos(&*store, 2).await;
+    for minute in 0..2 {
+        let claimed = store.claim(claim_at(60 * minute, false, 9)).await.unwrap();
+        assert_eq!(claimed.len(), 2);
+    }
+    let claim = async |second| store.claim(claim_at(second, false, 9)).await.unwrap();
+    let first = claim(120).await.remove(0);
+    assert_eq!(claim(121).await.len(), 0, "a suspect is on its way");
+    let checkpoint = async |bytes_done| {
+        let saved = store.checkpoint(&first.lease, None, bytes_done).await;
+        assert_eq!(saved.unwrap(), Written::Yes);
+    };
+    checkpoint(0).await;
+    assert_eq!(claim(122).await.len(), 0, "nothing new is in the bucket");
+    checkpoint(7).await;
+    let second = claim(123).await.remove(0);
+    assert_ne!(first.job.id, second.job.id);
+    assert_eq!(second.unsettled_attempts, 2);
+}
+
+// R3a
+async fn a_claim_extends_what_its_worker_holds_and_takes_what_another_has_let_lapse(
+    backend: &dyn Backend,
+) {
+    let store = backend.open().await;
+    let jobs = videos(&*store, 3).await;
+    let mut own = store.claim(claim_at(0, false, 2)).await.unwrap();
+    let others = own.pop().unwrap();
+    let own = own.pop().unwrap();
+    let mut claim = claim_at(3600, false, 9);
+    claim.held = vec![own.lease.clone()];
+    let claimed = store.claim(claim.clone()).await.unwrap();
+    let mut ids: Vec<_> = claimed.iter().map(|one| one.job.id).collect();
+    ids.sort_unstable();
+    let mut expected: Vec<_> = jobs.into_iter().filter(|job| *job != own.job.id).collect();
+    expected.sort_unstable();
+    assert_eq!(ids, expected);
+    assert!(ids.contains(&others.job.id));
+    // Extended in the same transaction: nobody else gets it either.
+    let found = store.claim(claim_at(3601, false, 9)).await.unwrap();
+    assert_eq!(found.len(), 0);
+    let settled = store.settle(&own.lease, &archived("k"), at(3602)).await;
+    assert_eq!(settled.unwrap(), Written::Yes);
+    // A lease that another has had in between is not held any more.
+    let mut late = claim_at(9000, false, 9);
+    late.held = vec![others.lease];
+    assert_eq!(store.claim(late).await.unwrap().len(), 2);
+}
+
+// R3a
+async fn the_lapsed_leases_of_others_are_left_alone_where_the_claim_says_so(backend: &dyn Backend) {
+    let store = backend.open().await;
+    videos(&*store, 1).await;
+    let first = claim_one(&*store, 0).await;
+    let mut claim = claim_at(3600, false, 9);
+    claim.takes_lapsed = false;
+    assert_eq!(store.claim(claim.clone()).await.unwrap().len(), 0);
+    claim.takes_lapsed = true;
+    assert_eq!(store.claim(claim).await.unwrap()[0].job.id, first.job.id);
+}
+
+// R3b
+async fn what_was_written_by_a_clock_that_was_set_back_since_is_due_now(backend: &dyn Backend) {
+    let store = backend.open().await;
+    videos(&*store, 1).await;
+    let hours = 7200;
+    let first = claim_one(&*store, hours).await;
+    let retry = retry_at(hours + 90, true);
+    let settled = store.settle(&first.lease, &retry, at(hours)).await.unwrap();
+    assert_eq!(settled, Written::Yes);
+    // The clock is set back by two hours: the wait, and then the lease of a worker that has died.
+    claim_one(&*store, hours - 3600).await;
+    claim_one(&*store, 0).await;
+    let paused = store.pause(at(60), Class::UploadDenied, "no bucket").await;
+    assert!(paused.unwrap() > 0);
+    assert_eq!(store.claim(claim_at(59, false, 9)).await.unwrap().len(), 0);
+    // No wait is longer than this, whatever is asked for.
+    let current = claim_one(&*store, 60).await;
+    let far = retry_at(100_000, true);
+    let settled = store.settle(&current.lease, &far, at(61)).await.unwrap();
+    assert_eq!(settled, Written::Yes);
+    assert_eq!(store.claim(claim_at(360, false, 9)).await.unwrap().len(), 0);
+    claim_one(&*store, 361).await;
+}
+
+// R22
+async fn time_in_which_the_bucket_refused_does_not_count_as_time_of_retrying(
+    backend: &dyn Backend,
+) {
+    let store = backend.open().await;
+    videos(&*store, 1).await;
+    let settle = async |claimed: &Claimed, outcome, seconds| {
+        let settled = store.settle(&claimed.lease, &outcome, at(seconds)).await;
+        assert_eq!(settled.unwrap(), Written::Yes);
+    };
+    let first = claim_one(&*store, 0).await;
+    settle(&first, retry_at(10, true), 5).await;
+    let denied = claim_one(&*store, 10).await;
+    assert_eq!(denied.job.first_attempt_at, at(0));
+    settle(&denied, retry_at(70, false), 11).await;
+    for minute in 1..100 {
+        let until = at(70 + 60 * minute);
+        let moved = store.pause(until, Class::UploadDenied, "no bucket").await;
+        assert!(moved.unwrap() > 0);
+    }
+    let after = claim_one(&*store, 70 + 60 * 99).await;
+    assert_eq!(after.job.attempts, 2);
+    let tried_for = at(70 + 60 * 99).duration_since(after.job.first_attempt_at);
+    assert_eq!(
+        tried_for.as_secs(),
+        10,
+        "as when the bucket was refused first"
+    );
+}
+
 async fn reorigin_replaces_origin_and_deadline_under_the_lease(backend: &dyn Backend) {
     let store = backend.open().await;
     store
@@ -550,7 +719,9 @@ async fn next_due_is_the_earliest_of_due_times_and_lease_ends(backend: &dyn Back
         .record(event("e1", "r1").with(video("v", Some(9000))).received(5))
         .await
         .unwrap();
-    assert_eq!(store.next_due().await.unwrap(), Some(at(5)));
+    // Whenever it was received: a clock may have been set back since.
+    let always = Some(jiff::Timestamp::UNIX_EPOCH);
+    assert_eq!(store.next_due().await.unwrap(), always);
     archive_small_at(backend, 6).await;
     let claimed = claim_one(&*store, 6).await;
     assert_eq!(
@@ -560,13 +731,13 @@ async fn next_due_is_the_earliest_of_due_times_and_lease_ends(backend: &dyn Back
     );
     assert_eq!(
         store
-            .settle(&claimed.lease, &retry_at(600, true), at(7))
+            .settle(&claimed.lease, &retry_at(200, true), at(7))
             .await
             .unwrap(),
         Written::Yes
     );
-    assert_eq!(store.next_due().await.unwrap(), Some(at(600)));
-    archive_all(&*store, 600).await;
+    assert_eq!(store.next_due().await.unwrap(), Some(at(200)));
+    archive_all(&*store, 200).await;
     assert_eq!(store.next_due().await.unwrap(), None);
 }
 

@@ -43,30 +43,51 @@ impl Model {
             .expect("the store made up a job")
     }
 
-    /// What a claim must give: the first due ones, least slack first.
-    /// One that has had its chances fails on the way.
+    /// What a claim must give: a suspect if none is on its way, and the first due ones, least slack first.
+    /// One that has had its chances fails on the way, which clears the other suspects.
     fn claimable(&mut self, now: i64, limit: usize) -> Vec<JobId> {
-        let mut due: Vec<&mut Modelled> = self
+        let mut due: Vec<&Modelled> = self
             .jobs
-            .values_mut()
+            .values()
             .filter(|job| match job.state {
                 State::Pending => job.due <= now,
-                State::Running => job.lease_until <= now,
+                State::Running => job.lease_until <= now && job.unsettled < 2,
                 _ => false,
             })
             .collect();
         due.sort_by_key(|job| (job.latest_start, job.id));
+        let due: Vec<_> = due.into_iter().map(|job| job.id).collect();
         let mut claimed = Vec::new();
-        for job in due {
-            if claimed.len() == limit {
-                break;
+        let is_suspect = |job: &Modelled| job.state == State::Running && job.unsettled >= 2;
+        let mut suspects: Vec<&mut Modelled> = self
+            .jobs
+            .values_mut()
+            .filter(|job| is_suspect(job))
+            .collect();
+        suspects.sort_by_key(|job| (job.unsettled, job.latest_start, job.id));
+        let has_lapsed = |job: &&mut Modelled| job.lease_until <= now;
+        let is_deadly = |job: &&mut Modelled| has_lapsed(job) && job.unsettled >= 20;
+        if suspects.iter().any(is_deadly) {
+            for job in &mut suspects {
+                if is_deadly(job) {
+                    (job.state, job.class) = (State::Failed, Some(Class::Internal));
+                    job.unsettled = 0;
+                } else {
+                    job.unsettled = 1;
+                }
             }
-            if job.unsettled >= 20 {
-                (job.state, job.class, job.unsettled) = (State::Failed, Some(Class::Internal), 0);
-            } else {
-                claimed.push(job.id);
-            }
+            suspects.clear();
         }
+        let mut suspects: Vec<&Modelled> =
+            self.jobs.values().filter(|job| is_suspect(job)).collect();
+        suspects.sort_by_key(|job| (job.unsettled, job.latest_start, job.id));
+        let is_running = |job: &&Modelled| job.unsettled > 2 && job.lease_until > now;
+        if !suspects.iter().any(is_running)
+            && let Some(suspect) = suspects.iter().find(|job| job.lease_until <= now)
+        {
+            claimed.push(suspect.id);
+        }
+        claimed.extend(due.into_iter().take(limit - claimed.len()));
         claimed
     }
 }

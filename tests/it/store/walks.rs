@@ -94,6 +94,11 @@ async fn one_holder_walks_at_a_time_until_its_lease_runs_out(backend: &dyn Backe
         other.begin_walk("s", "b", at(90), at(150)).await.unwrap(),
         ours
     );
+    // R3b: it was held by a clock that was set back since.
+    let ahead = one.begin_walk("u", "a", at(7200), at(7260)).await.unwrap();
+    assert_eq!(ahead, ours);
+    let back = other.begin_walk("u", "b", at(0), at(60)).await.unwrap();
+    assert_eq!(back, ours);
     // Who comes back late neither ends the walk of another nor says how far it came.
     one.end_walk("s", "a", Some(at(99))).await.unwrap();
     assert_eq!(

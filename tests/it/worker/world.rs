@@ -35,7 +35,7 @@ use crate::harness::stores::StoreKind;
 pub const TRANSCRIPT: &str = "WEBVTT\n\n00:00.000 --> 00:01.000\nhello\n";
 
 /// No wait in these tests is longer.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(20);
 
 const MISSING_BUCKET: &str = "forgotten";
 
@@ -212,6 +212,7 @@ impl World {
                 small_transfers: 4,
                 lease: Duration::from_secs(5),
                 heartbeat: Duration::from_millis(100),
+                silence: Duration::from_secs(600),
                 grace: Duration::from_millis(200),
                 poll: Duration::from_millis(200),
                 retry: RetrySettings {
@@ -366,6 +367,8 @@ impl World {
             now,
             lease_until: now + jiff::SignedDuration::from_mins(1),
             only: None,
+            held: Vec::new(),
+            takes_lapsed: true,
         };
         for claimed in self.store.claim(claim).await.unwrap() {
             let outcome = Outcome::Archived(Archived {
@@ -446,6 +449,39 @@ impl World {
         .await;
     }
 
+    /// Waits until all of this many recordings are complete and sealed, as the store says it.
+    pub async fn wait_for_nothing_unsealed(&self, recordings: usize) {
+        let sealed = async {
+            loop {
+                let records = self.store.list(&Filter::default()).await.unwrap();
+                let is_complete = records.iter().all(|record| record.state.is_settled());
+                let unsealed = self.store.unsealed(10).await.unwrap();
+                if records.len() >= recordings && is_complete && unsealed.is_empty() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let sealed = tokio::time::timeout(PATIENCE, sealed).await;
+        sealed.expect("the recordings are sealed in time");
+    }
+
+    /// A worker leases all that is due in the lane and dies at once.
+    pub async fn claim_and_die(&self, is_small: bool) {
+        let now = SystemClock.now();
+        let claim = Claim {
+            worker: "killed".to_owned(),
+            is_small,
+            limit: 99,
+            now,
+            lease_until: now,
+            only: None,
+            held: Vec::new(),
+            takes_lapsed: true,
+        };
+        self.store.claim(claim).await.unwrap();
+    }
+
     pub async fn wait_for_seal(&self) -> ProgressEvent {
         self.wait_for(|event| kind_of(event) == "sealed").await
     }
@@ -517,6 +553,11 @@ pub fn artifact(name: &str, kind: Kind, format: Format, url: &str) -> Artifact {
     }
 }
 
+/// How long an attempt of the worker may tell no progress.
+pub fn set_silence(worker: &mut Worker, silence: Duration) {
+    worker.settings.silence = silence;
+}
+
 /// A deadline so many seconds from now, or before.
 pub fn deadline_in(seconds: i64) -> Deadline {
     let at = SystemClock.now() + jiff::SignedDuration::from_secs(seconds);
@@ -531,6 +572,10 @@ pub fn kind_of(event: &ProgressEvent) -> &'static str {
         ProgressEvent::Settled { .. } => "settled",
         ProgressEvent::Sealed { .. } => "sealed",
         ProgressEvent::Resumed { .. } => "resumed",
+        ProgressEvent::BucketRefuses { .. } => "bucket_refuses",
+        ProgressEvent::BucketAccepts => "bucket_accepts",
+        ProgressEvent::TaskRestarted { .. } => "task_restarted",
+        ProgressEvent::ClockOffset { .. } => "clock_offset",
     }
 }
 

@@ -35,6 +35,8 @@ async fn lose(world: &World, class: Class) -> JobId {
             now,
             lease_until: now + SignedDuration::from_secs(60),
             only: None,
+            held: Vec::new(),
+            takes_lapsed: true,
         };
         if let Some(one) = world.store.claim(claim).await.unwrap().pop() {
             let lost = Outcome::Failed {
