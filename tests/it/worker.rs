@@ -746,13 +746,8 @@ async fn f55_an_upload_that_fails_while_the_bucket_answers_is_the_jobs_own_troub
 async fn f58_a_manifest_whose_answer_was_lost_is_found_and_noted() {
     for lost in [FaultKind::ResetAfter, FaultKind::InternalError] {
         let world = World::start().await;
-        // The first object is the event itself.
-        world.s3.fail(Fault {
-            op: Op::PutObject,
-            after: 1,
-            times: 2,
-            kind: lost,
-        });
+        let fault = Fault::times(Op::PutObject, 2, lost);
+        world.s3.fail(fault.of("/manifest.json"));
         world.record("m24", Vec::new()).await;
         let running = world.run(world.worker());
         world.wait_for_seal().await;

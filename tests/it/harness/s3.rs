@@ -104,6 +104,8 @@ pub struct Fault {
     pub after: usize,
     pub times: usize,
     pub kind: Kind,
+    /// Only keys that end so.
+    pub key_end: &'static str,
 }
 
 impl Fault {
@@ -119,7 +121,13 @@ impl Fault {
             after: 0,
             times,
             kind,
+            key_end: "",
         }
+    }
+
+    /// The same for keys that end so.
+    pub fn of(self, key_end: &'static str) -> Fault {
+        Fault { key_end, ..self }
     }
 
     /// Every request of `op` from now on.
@@ -151,8 +159,11 @@ impl Script {
     fn note(&mut self, seen: Seen) -> Option<Kind> {
         let op = seen.op;
         let upload_id = seen.upload_id.clone().unwrap_or_default();
+        let key = seen.key.clone();
         self.seen.push(seen);
-        let fault = self.faults.iter_mut().find(|f| f.op == op && f.times > 0)?;
+        let mut faults = self.faults.iter_mut();
+        let fault = faults
+            .find(|fault| fault.op == op && fault.times > 0 && key.ends_with(fault.key_end))?;
         if fault.after > 0 {
             fault.after -= 1;
             return None;

@@ -147,10 +147,8 @@ async fn a_manifest_that_an_earlier_backfill_owes_is_written_by_the_next_one() {
     let world = World::start("").await;
     world.daily.with(|daily| daily.add_recordings(1));
     // The recording gets into the bucket, and its manifest does not.
-    world.s3.fail(Fault {
-        after: 1,
-        ..Fault::times(Op::PutObject, 2, Kind::AccessDenied)
-    });
+    let fault = Fault::times(Op::PutObject, 2, Kind::AccessDenied);
+    world.s3.fail(fault.of("/manifest.json"));
     let backfill = ["--json", "backfill", "daily", "--since", "7d"];
     assert_eq!(world.finish(&backfill).await.1, Some(0), "{}", world.log());
     let (objects, manifests) = world.bucket();

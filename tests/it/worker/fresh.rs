@@ -354,10 +354,8 @@ async fn f79_a_fresh_event_that_comes_during_the_attempt_goes_on_with_what_that_
         ..world::artifact("recording.mp4", Kind::Video, Format::Mp4, &origin.url(path))
     };
     world.s3.fail(Fault {
-        op: Op::UploadPart,
         after: 1,
-        times: 1,
-        kind: FaultKind::Held,
+        ..Fault::once(Op::UploadPart, FaultKind::Held)
     });
     let jobs = world.record("again", vec![video("/old.mp4?sig=old")]).await;
     let running = world.run(world.worker());

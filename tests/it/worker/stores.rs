@@ -65,7 +65,7 @@ on_every_store! {
         world.api.script("/gone.vtt", [Answer::file(TRANSCRIPT)]);
         world.forget_events();
         // The file goes up, and then the manifest.
-        world.s3.fail(Fault { op: Op::PutObject, after: 1, times: 1, kind: FaultKind::ErrorIn200 });
+        world.s3.fail(Fault { after: 1, ..Fault::once(Op::PutObject, FaultKind::ErrorIn200) });
         let gone = Selection::Class(Class::Gone);
         world.store.retry(&gone, SystemClock.now()).await.unwrap();
         world.bell.notify_one();
