@@ -68,6 +68,14 @@ impl Capabilities {
         self.checksum != ChecksumSupport::Wrong
     }
 
+    /// Whether the store tells checksums that what is read can be held against, as far as is known.
+    pub(super) fn tells_checksums(self) -> bool {
+        matches!(
+            self.checksum,
+            ChecksumSupport::Unknown | ChecksumSupport::Told
+        )
+    }
+
     /// What is known about conditions of this kind.
     pub(super) fn of(mut self, condition: &Condition) -> ConditionSupport {
         *self.of_mut(condition)

@@ -10,7 +10,7 @@ use md5::{Digest as _, Md5};
 
 use super::S3Store;
 use crate::error::{Error, Result};
-use crate::object::{ChecksumSupport, Payload, encode_crc64nvme};
+use crate::object::{ChecksumSupport, Payload, decode_crc64nvme, encode_crc64nvme};
 
 /// The header of a CRC64NVME, in a request and in its answer.
 pub(super) const CRC64NVME: &str = "x-amz-checksum-crc64nvme";
@@ -43,7 +43,7 @@ impl S3Store {
     /// What the store has told of what it took with `sent`. One that has answered a CRC64NVME with a CRC64NVME is not
     /// doubted for one refusal, which may have had another reason.
     pub(super) fn note_crc64nvme(&self, sent: &Checksum, shown: Option<&str>) {
-        if sent.crc64nvme.is_some() && shown.is_some() {
+        if sent.crc64nvme.is_some() && shown.and_then(decode_crc64nvme).is_some() {
             let _ = self.is_crc64nvme_known.set(true);
         }
     }
@@ -53,6 +53,21 @@ impl S3Store {
         if self.is_crc64nvme_known.set(false).is_ok() {
             self.note(|known| known.checksum = ChecksumSupport::Untold);
         }
+    }
+
+    /// The CRC64NVME that the store tells. What can't be one counts as none: moto without its CRC library tells a CRC32
+    /// in its place, and whoever takes that for a checksum finds every object wrong.
+    pub(super) fn told_crc64nvme(&self, told: Option<String>) -> Option<String> {
+        let told = told?;
+        if decode_crc64nvme(&told).is_some() {
+            return Some(told);
+        }
+        self.note(|known| {
+            if known.checksum != ChecksumSupport::Wrong {
+                known.checksum = ChecksumSupport::Untold;
+            }
+        });
+        None
     }
 
     /// The checksum of a payload.

@@ -238,7 +238,7 @@ impl ObjectStore for S3Store {
     }
 
     async fn get(&self, key: &str, max_bytes: u64) -> Result<Option<(Bytes, ObjectInfo)>> {
-        let is_checked = self.learned.get().believes_checksums();
+        let is_checked = self.learned.get().tells_checksums();
         self.get_object(key, max_bytes, is_checked).await
     }
 

@@ -33,7 +33,7 @@ impl S3Store {
         let left = match self.send(call).await {
             Ok(Answer::Missing) => return Ok(None),
             Ok(Answer::Done(headers)) => match told(&headers) {
-                Some(info) => return Ok(Some(info)),
+                Some(info) => return Ok(Some(self.believable(info))),
                 None => Left::once(),
             },
             Ok(_) => Left::once(),
@@ -65,9 +65,23 @@ impl S3Store {
             size_bytes: size,
             etag: head.e_tag.map(unquoted),
             version_id: head.version_id,
-            crc64nvme: head.checksum_crc64_nvme,
+            crc64nvme: self.told_crc64nvme(head.checksum_crc64_nvme),
             metadata: sorted(head.metadata.unwrap_or_default()),
         }))
+    }
+
+    fn believable(&self, mut info: ObjectInfo) -> ObjectInfo {
+        info.crc64nvme = self.told_crc64nvme(info.crc64nvme);
+        info
+    }
+
+    fn listed(&self, part: aws_sdk_s3::types::Part) -> Option<ListedPart> {
+        Some(ListedPart {
+            number: u32::try_from(part.part_number?).ok()?,
+            size_bytes: u64::try_from(part.size?).ok()?,
+            etag: part.e_tag?,
+            crc64nvme: self.told_crc64nvme(part.checksum_crc64_nvme),
+        })
     }
 
     /// The SDK shows the headers of a refusal only, so one is asked for.
@@ -128,7 +142,7 @@ impl S3Store {
             size_bytes: content.len() as u64,
             etag: object.e_tag.map(unquoted),
             version_id: object.version_id,
-            crc64nvme: object.checksum_crc64_nvme,
+            crc64nvme: self.told_crc64nvme(object.checksum_crc64_nvme),
             metadata: sorted(object.metadata.unwrap_or_default()),
         };
         Ok(Some((content, info)))
@@ -199,7 +213,7 @@ impl S3Store {
                 page.parts
                     .unwrap_or_default()
                     .into_iter()
-                    .filter_map(listed),
+                    .filter_map(|part| self.listed(part)),
             );
             marker = page.next_part_number_marker;
             if !page.is_truncated.unwrap_or(false) || marker.is_none() {
@@ -290,15 +304,6 @@ async fn read_capped(
         content.extend_from_slice(&chunk);
     }
     Ok(content.freeze())
-}
-
-fn listed(part: aws_sdk_s3::types::Part) -> Option<ListedPart> {
-    Some(ListedPart {
-        number: u32::try_from(part.part_number?).ok()?,
-        size_bytes: u64::try_from(part.size?).ok()?,
-        etag: part.e_tag?,
-        crc64nvme: part.checksum_crc64_nvme,
-    })
 }
 
 /// What the answer to a HEAD tells of an object (S3 API reference, HeadObject).

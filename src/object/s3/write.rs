@@ -67,7 +67,7 @@ impl S3Store {
         let left = match self.send(call).await {
             Ok(Answer::Done(headers)) => {
                 self.note_crc64nvme(&checksum, text(&headers, CRC64NVME).as_deref());
-                let shown = shown(&headers, payload, attributes);
+                let shown = self.shown(&headers, payload, attributes);
                 let end = WriteEnd::Done;
                 return Ok(PutEnd { end, shown });
             }
@@ -111,6 +111,22 @@ impl S3Store {
             }
             Err(error) => conditional_end(on("PutObject", key), error, condition).map(Into::into),
         }
+    }
+
+    /// What the answer to a Put is proof of: nothing, when it does not tell the checksum of what was stored.
+    fn shown(
+        &self,
+        headers: &HeaderMap,
+        payload: &Payload,
+        attributes: &Attributes,
+    ) -> Option<ObjectInfo> {
+        Some(ObjectInfo {
+            size_bytes: payload.size_bytes,
+            etag: Some(unquoted(text(headers, "etag")?)),
+            version_id: text(headers, "x-amz-version-id"),
+            crc64nvme: Some(self.told_crc64nvme(text(headers, CRC64NVME))?),
+            metadata: attributes.metadata.clone(),
+        })
     }
 
     fn direct_put<'a>(
@@ -377,17 +393,6 @@ fn part_list(parts: &[FinishedPart], has_crc64nvme: bool) -> Result<CompletedMul
         );
     }
     Ok(list.build())
-}
-
-/// What the answer to a Put is proof of: nothing, when it does not tell the checksum of what was stored.
-fn shown(headers: &HeaderMap, payload: &Payload, attributes: &Attributes) -> Option<ObjectInfo> {
-    Some(ObjectInfo {
-        size_bytes: payload.size_bytes,
-        etag: Some(unquoted(text(headers, "etag")?)),
-        version_id: text(headers, "x-amz-version-id"),
-        crc64nvme: Some(text(headers, CRC64NVME)?),
-        metadata: attributes.metadata.clone(),
-    })
 }
 
 fn content_type(attributes: &Attributes) -> Option<String> {

@@ -132,3 +132,45 @@ async fn checksums_that_are_not_those_of_the_content_are_not_believed() {
     let (content, _) = store.get("d", 100).await.unwrap().unwrap();
     assert_eq!(&content[..], b"a document");
 }
+
+// D10: moto without its CRC library tells the CRC32 of an object as its CRC64NVME.
+#[tokio::test]
+async fn what_is_too_short_to_be_a_checksum_counts_as_none_told() {
+    let s3 = TestS3::start().await;
+    let short = Kind::ShownCrc64(Some("Wv7AmA=="));
+    for op in [Op::PutObject, Op::HeadObject, Op::GetObject] {
+        s3.fail(Fault::always(op, short));
+    }
+    let store = s3.store().await;
+    let seen = store.probe(KEY).await.unwrap();
+    assert_eq!(seen.checksum, ChecksumSupport::Untold);
+    let document = payload(b"a document");
+    let attributes = Attributes::default();
+    let put = store.put_shown("d", &document, &attributes, None).await;
+    assert_eq!(put.unwrap().shown, None, "it is no proof");
+    let info = store.head("d").await.unwrap().unwrap();
+    assert_eq!(info.crc64nvme, None);
+    let (content, _) = store.get("d", 100).await.unwrap().unwrap();
+    assert_eq!(&content[..], b"a document");
+}
+
+// The same where only uploads in parts are told that way: the probe can't see it.
+#[tokio::test]
+async fn a_store_that_tells_half_a_checksum_later_on_is_noted_as_one_that_tells_none() {
+    let s3 = TestS3::start().await;
+    let store = s3.store().await;
+    assert_eq!(
+        store.probe(KEY).await.unwrap().checksum,
+        ChecksumSupport::Told
+    );
+    let document = payload(b"a document");
+    let attributes = Attributes::default();
+    let put = store.put("d", &document, &attributes, None).await;
+    assert_eq!(put.unwrap(), WriteEnd::Done);
+    let short = Kind::ShownCrc64(Some("Wv7AmA=="));
+    s3.fail(Fault::always(Op::HeadObject, short));
+    let info = store.head("d").await.unwrap().unwrap();
+    assert_eq!(info.crc64nvme, None);
+    assert_eq!(store.capabilities().checksum, ChecksumSupport::Untold);
+    assert!(store.capabilities().warnings().contains(&CHECKSUM_WARNING));
+}

@@ -321,3 +321,20 @@ async fn where_nothing_may_be_replaced_ours_gets_the_next_name() {
         assert!(world.object(&second).await.unwrap().0 == mp4(size));
     }
 }
+
+// D10: moto without its CRC library tells a CRC32 in the place of the CRC64NVME of what went up in parts.
+#[tokio::test]
+async fn a_store_that_tells_half_a_checksum_of_an_upload_gets_it_once() {
+    let s3 = TestS3::start().await;
+    let short = FaultKind::ShownCrc64(Some("Wv7AmA=="));
+    s3.fail(Fault::always(S3Op::HeadObject, short));
+    let world = World::new()
+        .await
+        .archiving_in(S3Store::connect(s3.settings()).await.unwrap());
+    world.origin.serve("/file", mp4(7 * MIB), good());
+    let job = world.job("/file", Format::Mp4);
+    let archived = world.carry(&job).await.unwrap();
+    assert_eq!((&archived.key, archived.size_bytes), (&job.key, 7 * MIB));
+    assert_eq!(s3.count(S3Op::CreateUpload), 1, "it is carried once");
+    assert!(s3.object(&job.key).await.unwrap() == mp4(7 * MIB));
+}
