@@ -31,6 +31,7 @@ impl Shift<'_> {
         let limits = limits(self.worker);
         let room = limits.room(self.running());
         let mut rest = None::<Duration>;
+        let mut failed = None;
         for (is_small, room, limit) in [
             (true, room.small, limits.small),
             (false, room.large, limits.large),
@@ -39,9 +40,13 @@ impl Shift<'_> {
                 continue;
             }
             match self.rest_of(is_small, room, limit) {
-                None => self.claim(is_small, room).await?,
+                // The other queue is asked all the same.
+                None => failed = self.claim(is_small, room).await.err().or(failed),
                 Some(of_lane) => rest = Some(rest.map_or(of_lane, |rest| rest.min(of_lane))),
             }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         if let Some(rest) = rest {
             return Ok(Next::Wait(rest));
@@ -72,12 +77,16 @@ impl Shift<'_> {
 
     /// Claims one job, of whatever lane, unless some are on their way.
     pub(super) async fn try_one(&mut self) -> Result<Next> {
+        let mut failed = None;
         for is_small in [true, false] {
             if self.attempts.is_empty() {
-                self.claim_of(None, is_small, 1).await?;
+                failed = self.claim_of(None, is_small, 1).await.err().or(failed);
             }
         }
-        Ok(Next::Wait(self.worker.settings.poll))
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(Next::Wait(self.worker.settings.poll)),
+        }
     }
 
     /// How long a lane waits before it is filled again; `None` when it is time. While others of it are on

@@ -3,7 +3,8 @@
 use recording_harvester::error::Class;
 use recording_harvester::model::{ProgressEvent, State};
 
-use super::world::{World, kind_of};
+use super::world::{World, file, kind_of};
+use crate::harness::api::Answer;
 
 /// R6: so many are looked at together.
 const BATCH: usize = 256;
@@ -51,4 +52,27 @@ async fn an_event_that_cannot_be_read_now_is_archived_later() {
         (record.state, record.class),
         (State::Archived, None::<Class>)
     );
+}
+
+/// R7
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn small_jobs_that_cannot_be_claimed_do_not_keep_large_ones_from_it() {
+    let world = World::start().await;
+    world
+        .change_store(
+            "CREATE TRIGGER planted BEFORE UPDATE ON jobs WHEN NEW.state = 'running' AND NEW.is_small = 1
+             BEGIN SELECT RAISE(ABORT, 'planted by the test'); END",
+        )
+        .await;
+    world.api.script("/a.bin", [Answer::file(vec![7; 1000])]);
+    world
+        .record("c1", vec![file("a.bin", &world.url("/a.bin"))])
+        .await;
+    let running = world.run(world.worker());
+    world
+        .wait_for(
+            |event| matches!(event, ProgressEvent::Settled { record } if record.name == "a.bin"),
+        )
+        .await;
+    running.stop().await;
 }
