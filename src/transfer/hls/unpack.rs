@@ -201,8 +201,9 @@ impl Unpacking<'_> {
                 put(self.context, &mut names, &payload, self.origin, Vec::new()).await?
             }
             Some(_) => {
-                check_lease(self.ledger).await?;
-                entry.complete(self.context, self.origin).await?
+                entry
+                    .complete(self.context, self.origin, self.ledger)
+                    .await?
             }
         };
         let is_renamed = landed.key != entry.key;
@@ -253,7 +254,12 @@ impl Entry {
         Ok(())
     }
 
-    async fn complete(&mut self, context: &Context, origin: &str) -> Result<Landed> {
+    async fn complete(
+        &mut self,
+        context: &Context,
+        origin: &str,
+        ledger: &dyn Ledger,
+    ) -> Result<Landed> {
         if self.part.size_bytes() > 0 {
             self.send_part(context, origin).await?;
         }
@@ -268,6 +274,7 @@ impl Entry {
         let mut condition = Condition::Absent;
         let mut tried = 0;
         loop {
+            check_lease(ledger).await?;
             tried += 1;
             let object = OwnedObject {
                 key: &self.key,

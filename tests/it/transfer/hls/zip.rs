@@ -1,12 +1,16 @@
 //! ZIPs of playlists and segments.
 
+use std::sync::atomic::Ordering;
+
 use recording_harvester::error::Class;
 use recording_harvester::model::{Format, Job, Kind};
+use recording_harvester::object::s3::S3Store;
 use recording_harvester::transfer::hls::HlsSettings;
 
 use super::super::world::World;
 use super::{FOLDER, hls_job, keys_of, list};
 use crate::harness::origin::Behaviour;
+use crate::harness::s3::{Fault, Kind as FaultKind, Op as S3Op, TestS3};
 
 pub fn zip_job(world: &World) -> Job {
     Job {
@@ -75,7 +79,7 @@ async fn f53_a_damaged_zip_is_not_archived() {
 /// What Python makes of these (name, content).
 fn python_zip(entries: &str, options: &str) -> Option<Vec<u8>> {
     let script = format!(
-        "import io,sys,zipfile\n\
+        "import io,os,sys,zipfile\n\
          class Pipe(io.RawIOBase):\n \
           def writable(self): return True\n \
           def write(self,b): return sys.stdout.buffer.write(b)\n\
@@ -187,4 +191,70 @@ async fn a_zip_of_very_many_entries_is_kept_as_it_is() {
     assert!(message.contains("more than 20000 entries"), "{message}");
     let (kept, _) = world.object(&job.key).await.unwrap();
     assert_eq!(kept, zip);
+}
+
+// R18
+#[tokio::test]
+async fn a_large_entry_is_not_completed_by_who_has_lost_the_lease() {
+    let s3 = TestS3::start().await;
+    let world = World::new()
+        .await
+        .archiving_in(S3Store::connect(s3.settings()).await.unwrap())
+        .with_hls(HlsSettings {
+            unpack: true,
+            ..HlsSettings::default()
+        });
+    // Small as an archive and of several parts without.
+    let entries = "[('vod/a.ts', (os.urandom(200000) + bytes(800000)) * 7)]";
+    let Some(zip) = python_zip(entries, ",compression=zipfile.ZIP_DEFLATED") else {
+        return;
+    };
+    world.origin.serve("/hls.zip", zip, Behaviour::default());
+    let job = zip_job(&world);
+    s3.fail(Fault::always(S3Op::UploadPart, FaultKind::Held));
+    let lost = async {
+        s3.wait_for(S3Op::UploadPart, 1).await;
+        assert!(world.object(&job.key).await.is_some(), "it is unpacked");
+        world.ledger.is_held.store(false, Ordering::SeqCst);
+        s3.heal();
+    };
+    let (carried, ()) = tokio::join!(world.carry(&job), lost);
+    let error = carried.unwrap_err();
+    assert_eq!(
+        (error.class(), error.is_transient()),
+        (Class::Internal, true)
+    );
+    assert_eq!(s3.count(S3Op::Complete), 0);
+    let key = format!("{FOLDER}/hls/vod/a.ts");
+    assert!(world.object(&key).await.is_none());
+    assert!(s3.open_uploads().await.is_empty());
+}
+
+// R18
+#[tokio::test]
+async fn a_large_entry_whose_completion_fails_is_completed_again_only_under_the_lease() {
+    let s3 = TestS3::start().await;
+    let world = World::new()
+        .await
+        .archiving_in(S3Store::connect(s3.settings()).await.unwrap())
+        .with_hls(HlsSettings {
+            unpack: true,
+            ..HlsSettings::default()
+        });
+    let entries = "[('vod/a.ts', (os.urandom(200000) + bytes(800000)) * 7)]";
+    let Some(zip) = python_zip(entries, ",compression=zipfile.ZIP_DEFLATED") else {
+        return;
+    };
+    world.origin.serve("/hls.zip", zip, Behaviour::default());
+    let job = zip_job(&world);
+    s3.fail(Fault::times(S3Op::Complete, 4, FaultKind::InternalError));
+    let lost = async {
+        s3.wait_for(S3Op::Complete, 1).await;
+        world.ledger.is_held.store(false, Ordering::SeqCst);
+    };
+    let (carried, ()) = tokio::join!(world.carry(&job), lost);
+    let error = carried.unwrap_err();
+    assert_eq!(error.class(), Class::Internal, "{}", error.full_message());
+    let key = format!("{FOLDER}/hls/vod/a.ts");
+    assert!(world.object(&key).await.is_none());
 }
