@@ -205,7 +205,7 @@ fn beyond_the_deadline(
 fn held_back(error: &Error, attempt: &Attempt, settings: &RetrySettings) -> Outcome {
     let wait = error.retry_after().unwrap_or(settings.max_delay);
     let at = later(attempt.now, wait.min(settings.max_delay));
-    let end = attempt.deadline.at.filter(|_| !attempt.can_remint);
+    let end = deadline_here(attempt).filter(|_| !attempt.can_remint);
     let edge = end.map(|end| end.saturating_sub(LAST_TRY).unwrap_or(end));
     if end.is_some() && edge.is_some_and(|edge| attempt.now >= edge) {
         return expired(error, attempt);

@@ -29,6 +29,24 @@ fn what_we_hold_back_ourselves_costs_no_attempt() {
     );
 }
 
+// R3c, S19
+#[test]
+fn what_we_hold_back_is_not_given_up_by_a_clock_that_is_ahead_of_the_origins() {
+    let error = Error::transient(Class::Throttled, "x").held_back(Duration::from_secs(7_200));
+    let settings = RetrySettings::default();
+    let ahead = Attempt {
+        ahead: SignedDuration::from_secs(600),
+        ..attempt(1, deadline_in(-400))
+    };
+    // 200 seconds are left there.
+    let at = NOW + 200 - LAST_TRY.as_secs();
+    let decided = decide(&error, &ahead, &settings);
+    assert!(
+        matches!(&decided, Decision::Settle(Outcome::Retry { at: then, .. }) if *then == second(at)),
+        "{decided:?}"
+    );
+}
+
 fn second(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
