@@ -27,12 +27,15 @@ use crate::model::{
 
 pub mod sqlite;
 
+mod body;
 mod cure;
 mod intake;
 mod purge_sql;
 mod records;
 mod sql;
 mod stored;
+
+pub use body::KeptBody;
 
 /// Keeps events and jobs. See the module's contract.
 #[async_trait]
@@ -140,6 +143,12 @@ pub trait JobStore: Send + Sync + 'static {
     /// All that manifest and report of a recording are made from. Of a row that can't be read whole, what can be is told
     /// (kind `other`, format `bin`), so that no manifest gets shorter by it; an error when one can't be read at all.
     async fn contents(&self, recording: RecordingId) -> Result<Option<RecordingContents>>;
+
+    /// What stays of the events of `recording` when it is sealed: the bodies of those that are not archived themselves.
+    async fn kept_bodies(&self, recording: RecordingId) -> Result<Vec<KeptBody>>;
+
+    /// Puts these texts in the place of bodies that are still there.
+    async fn replace_bodies(&self, bodies: Vec<(EventId, String)>) -> Result<()>;
 
     /// Notes that manifest and report of `generation` are in the bucket under these ETags. If the recording has
     /// changed meanwhile it stays unsealed. What its events said is forgotten, since the bucket has it.

@@ -6,11 +6,17 @@ UPDATE events SET raw = '', raw_encoding = 'utf8'
 WHERE recording_id = $1 AND raw <> '' AND NOT EXISTS (
     SELECT 1 FROM jobs WHERE jobs.recording_id = $1 AND jobs.announced_by = events.id AND jobs.origin = '\"event\"')";
 
+/// Those that are still to be archived themselves.
+pub(super) const KEPT_BODIES_OF: &str = "
+SELECT id, source, provider, raw, raw_encoding FROM events
+WHERE recording_id = $1 AND raw <> '' AND EXISTS (
+    SELECT 1 FROM jobs WHERE jobs.recording_id = $1 AND jobs.announced_by = events.id AND jobs.origin = '\"event\"')";
+
 pub(super) const BODIES_OF: &str =
     "SELECT id, raw, raw_encoding FROM events WHERE recording_id = $1 AND raw <> ''";
 
 pub(super) const REPLACE_BODY: &str =
-    "UPDATE events SET raw = $2, raw_encoding = 'utf8' WHERE id = $1";
+    "UPDATE events SET raw = $2, raw_encoding = 'utf8' WHERE id = $1 AND raw <> ''";
 
 /// URLs of lost jobs that can be of no more use: given up before `$1`, and then either dead since before `$2` or given up before
 /// `$3`. What is left of one that can be minted again is not found again.

@@ -1,4 +1,5 @@
-//! The event as a file of its recording: made of its body when it is carried, and never kept.
+//! The event as a file of its recording: made of its body when it is carried. What a lost one leaves in the store is made the
+//! same way.
 
 use std::sync::Arc;
 
@@ -6,9 +7,9 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Worker;
-use crate::error::{Error, Result};
+use crate::error::{Class, Error, Result};
 use crate::ingest::Adapter;
-use crate::model::{Job, Provider};
+use crate::model::{Job, Provider, RecordingId};
 use crate::signed_url::redact_body;
 
 /// Documents above [`LARGE_BYTES`] of one source that are in memory at once.
@@ -40,6 +41,11 @@ impl EventDocuments {
             adapter: Some(adapter),
             ..EventDocuments::default()
         }
+    }
+
+    /// Whether nobody here knows what is secret in an event of `provider`.
+    fn lack_definition(&self, provider: Provider) -> bool {
+        self.adapter.is_none() && matches!(provider, Provider::Custom(_))
     }
 
     async fn make(&self, provider: Provider, body: Bytes) -> Result<String> {
@@ -81,4 +87,39 @@ pub(super) async fn event_document(
         body.ok_or_else(|| Error::internal("archive an event: it is not in the store any more"))?;
     let room = (body.len() > LARGE_BYTES).then_some(room);
     Ok((documents.make(job.provider, body).await?, room))
+}
+
+/// Takes the secrets, as the sources' definitions know them, out of what the store keeps of a recording's events when it is
+/// sealed. Before it is noted as sealed, so that a crash in between leaves nothing undone.
+///
+/// # Errors
+/// When the store can't be read or written.
+pub(super) async fn hide_secrets_of_kept(worker: &Worker, recording: RecordingId) -> Result<()> {
+    let mut hidden = Vec::new();
+    for kept in worker.store.kept_bodies(recording).await? {
+        let access = worker.access.get(&kept.source);
+        let documents =
+            access.map_or_else(EventDocuments::default, |access| access.documents.clone());
+        if documents.lack_definition(kept.provider) {
+            // A retry after the definition was put back needs what was sent.
+            tracing::warn!(
+                source = kept.source,
+                "an event that is not archived stays in the store, and no source of the configuration says what of it is secret"
+            );
+            continue;
+        }
+        match documents.make(kept.provider, kept.raw.clone()).await {
+            Ok(text) if text.as_bytes() == &*kept.raw => {}
+            Ok(text) => hidden.push((kept.event, text)),
+            // It can't be archived later on either.
+            Err(error) if error.class() != Class::Internal => {
+                hidden.push((kept.event, String::new()));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    match hidden.is_empty() {
+        true => Ok(()),
+        false => worker.store.replace_bodies(hidden).await,
+    }
 }

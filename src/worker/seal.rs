@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
+use super::document::hide_secrets_of_kept;
 use crate::error::{Class, Error, Result};
 use crate::model::artifact::free_name;
 use crate::model::job::Fingerprint;
@@ -170,6 +171,7 @@ async fn seal(worker: &Worker, recording: RecordingId) -> Result<()> {
         },
         false => None,
     };
+    hide_secrets_of_kept(worker, recording).await?;
     worker
         .store
         .sealed(

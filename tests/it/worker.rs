@@ -5,6 +5,7 @@ mod answers;
 mod denials;
 mod fresh;
 mod liveness;
+mod secrets;
 mod sources;
 mod stores;
 mod stuck;

@@ -8,8 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use sqlx::SqlitePool;
 
 use super::{
-    Claim, Claimed, EventRecord, Filter, JobStore, KnownArtifact, NewEvent, ProviderLoss, Purged,
-    Recorded, Sealable, Selection, Stats, UploadOwner, WalkTurn, Written,
+    Claim, Claimed, EventRecord, Filter, JobStore, KeptBody, KnownArtifact, NewEvent, ProviderLoss,
+    Purged, Recorded, Sealable, Selection, Stats, UploadOwner, WalkTurn, Written,
 };
 use crate::error::{Class, Error, Result};
 use crate::model::manifest::{OverdueManifest, RecordingContents};
@@ -291,6 +291,16 @@ impl JobStore for SqliteStore {
 
     async fn contents(&self, recording: RecordingId) -> Result<Option<RecordingContents>> {
         read::contents(&self.readers, recording).await
+    }
+
+    async fn kept_bodies(&self, recording: RecordingId) -> Result<Vec<KeptBody>> {
+        seal::kept_bodies(&self.readers, recording).await
+    }
+
+    async fn replace_bodies(&self, bodies: Vec<(EventId, String)>) -> Result<()> {
+        self.writer
+            .write(move |conn| Box::pin(seal::replace_bodies(conn, bodies)))
+            .await
     }
 
     async fn sealed(

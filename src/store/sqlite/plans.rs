@@ -46,6 +46,7 @@ async fn frequent_statements_neither_scan_nor_sort() {
         (sql::CANCEL_JOBS, "sqlite_autoindex_jobs_1"),
         (sql::COUNT_OPEN, "sqlite_autoindex_recordings_1"),
         (purge_sql::FORGET_BODIES_OF, "events_by_recording"),
+        (purge_sql::KEPT_BODIES_OF, "events_by_recording"),
         (purge_sql::PURGEABLE, "sqlite_autoindex_recordings_1"),
         (purge_sql::PURGEABLE_OF, "sqlite_autoindex_recordings_1"),
         (purge_sql::FORGET_BODIES, "events_with_body"),

@@ -6,11 +6,11 @@ use sqlx::{SqliteConnection, SqlitePool};
 use super::read::reader;
 use super::rows;
 use crate::error::{Class, Result};
-use crate::model::RecordingId;
 use crate::model::manifest::OverdueManifest;
+use crate::model::{EventId, Provider, RecordingId};
 use crate::signed_url::redact_json;
 use crate::store::stored::{clean, millis, to_json};
-use crate::store::{Sealable, purge_sql, sql};
+use crate::store::{KeptBody, Sealable, purge_sql, sql};
 
 /// Longer than any wait that is ever written: a manifest that is due later was put off by another clock.
 const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(1);
@@ -55,8 +55,37 @@ pub(super) async fn sealable(
     Ok(due)
 }
 
+pub(super) async fn kept_bodies(
+    pool: &SqlitePool,
+    recording: RecordingId,
+) -> Result<Vec<KeptBody>> {
+    let query = sqlx::query(purge_sql::KEPT_BODIES_OF).bind(recording.to_string());
+    let found = rows::all(&mut *reader(pool).await?, query).await?;
+    Ok(rows::readable(&found, |row| {
+        Ok(KeptBody {
+            event: rows::id(row, "id")?,
+            source: rows::get(row, "source")?,
+            provider: rows::named(row, "provider", Provider::named)?,
+            raw: rows::raw(row)?,
+        })
+    }))
+}
+
+pub(super) async fn replace_bodies(
+    conn: &mut SqliteConnection,
+    bodies: Vec<(EventId, String)>,
+) -> Result<()> {
+    for (event, text) in bodies {
+        let query = sqlx::query(purge_sql::REPLACE_BODY)
+            .bind(event.to_string())
+            .bind(text);
+        rows::execute(conn, query).await?;
+    }
+    Ok(())
+}
+
 /// Notes that a recording is sealed, and forgets what its events said: that is in the bucket now. Of an event that is not (its
-/// own artifact was lost, and may be retried) the redacted text is kept.
+/// own artifact was lost, and may be retried) the redacted text is kept; what a definition hides is gone from it before.
 pub(super) async fn sealed(
     conn: &mut SqliteConnection,
     recording: RecordingId,

@@ -357,6 +357,17 @@ impl World {
         sqlx::Connection::close(conn).await.unwrap();
     }
 
+    /// Closes the store and gives all bytes of its files.
+    pub async fn closed_store(&self) -> Vec<u8> {
+        self.sqlite.close().await;
+        let files = std::fs::read_dir(self._folder.path()).unwrap();
+        let files = files.map(|file| file.unwrap().path());
+        let files = files.filter(|path| path.is_file());
+        files
+            .flat_map(|path| std::fs::read(path).unwrap())
+            .collect()
+    }
+
     /// Settles all small jobs as archived, though nothing is in the bucket.
     pub async fn archive_without_a_worker(&self) {
         let now = SystemClock.now();
