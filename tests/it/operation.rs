@@ -1,13 +1,23 @@
 //! The real program as its operator sees it: while it stops, and before a bucket that refuses.
 
+use std::path::Path;
 use std::time::Duration;
 
+use jiff::SignedDuration;
+use recording_harvester::clock::{Clock as _, SystemClock};
+use recording_harvester::ingest::{self, Delivery};
+use recording_harvester::model::{Layout, Provider, key};
 use recording_harvester::source::client::local_client;
+use recording_harvester::store::sqlite::SqliteStore;
+use recording_harvester::store::{JobStore as _, NewEvent};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
+use sqlx::sqlite::SqliteConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::harness::binary::{self, Running};
 use crate::harness::origin::{Behaviour, Fault, TestOrigin};
+use crate::harness::overdue::settle_without_manifest;
 use crate::harness::s3::TestS3;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -121,4 +131,97 @@ async fn an_archive_that_a_bucket_refuses_says_whether_a_worker_goes_on() {
     assert_eq!(code, Some(1), "{log}");
     assert!(log.contains("no worker is running"), "{log}");
     assert!(!log.contains("a running worker goes on"), "{log}");
+}
+
+/// Leaves a database with a WAL of `bytes` that nobody has copied into it, as a crash does.
+async fn leave_wal(database: &Path, bytes: u64) {
+    let folder = tempfile::tempdir().unwrap();
+    let before = folder.path().join("harvester.db");
+    SqliteStore::open(&before).await.unwrap().close().await;
+    let options = SqliteConnectOptions::new().filename(&before);
+    let mut conn = options.connect().await.unwrap();
+    let statements = [
+        "PRAGMA wal_autocheckpoint = 0".to_owned(),
+        "CREATE TABLE planted (text TEXT)".to_owned(),
+        format!("INSERT INTO planted VALUES (hex(zeroblob({})))", bytes / 2),
+    ];
+    for statement in statements {
+        let statement = sqlx::AssertSqlSafe(statement);
+        sqlx::query(statement).execute(&mut conn).await.unwrap();
+    }
+    let beside = |path: &Path| path.with_file_name("harvester.db-wal");
+    std::fs::create_dir_all(database.parent().unwrap()).unwrap();
+    std::fs::copy(&before, database).unwrap();
+    std::fs::copy(beside(&before), beside(database)).unwrap();
+    conn.close().await.unwrap();
+}
+
+// R12: what is only in the WAL may be lost with the next crash, so nobody is answered before it is copied.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_that_cannot_copy_what_a_crash_has_left_is_refused_and_loses_nothing() {
+    const WAL_BYTES: u64 = 8_000_000;
+    let folder = tempfile::tempdir().unwrap();
+    let config = binary::configure(folder.path(), "");
+    let database = folder.path().join("data/harvester.db");
+    leave_wal(&database, WAL_BYTES).await;
+    let before = std::fs::metadata(&database).unwrap().len();
+    assert!(before < WAL_BYTES / 4, "{before}");
+    let mut command = binary::with_file_size(&config, WAL_BYTES / 4, &["run"]);
+    let ended = tokio::time::timeout(PATIENCE, command.status()).await;
+    let ended = ended.expect("it does not go on").unwrap();
+    let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+    assert!(ended.code().is_some_and(|code| code != 0), "{ended}: {log}");
+    assert!(log.contains("open the store"), "{log}");
+
+    let running = Running::start(&config, &[]).await;
+    assert_eq!(running.terminate().await, Some(0));
+    let options = SqliteConnectOptions::new().filename(&database);
+    let mut conn = options.connect().await.unwrap();
+    let query = sqlx::query_scalar("SELECT length(text) FROM planted");
+    let found: i64 = query.fetch_one(&mut conn).await.unwrap();
+    assert_eq!(u64::try_from(found).unwrap(), WAL_BYTES);
+    conn.close().await.unwrap();
+}
+
+// R6
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_tells_of_a_manifest_that_could_not_be_written_for_an_hour() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = binary::configure(folder.path(), "");
+    let database = folder.path().join("data/harvester.db");
+    std::fs::create_dir_all(database.parent().unwrap()).unwrap();
+    let store = SqliteStore::open(&database).await.unwrap();
+    let now = SystemClock.now();
+    let body = event("e-1", "https://example.com/a.csv").into_bytes();
+    let delivery = Delivery {
+        body: &body,
+        id_header: None,
+        received_at: now,
+    };
+    let parsed = ingest::parse(Provider::Hms, &delivery).unwrap();
+    let layout = Layout::new("", key::DEFAULT_TEMPLATE).unwrap();
+    let new = NewEvent::new("100ms", parsed, body.into(), &layout, now);
+    store.record(new).await.unwrap();
+    let hour = SignedDuration::from_hours(1);
+    let recording = settle_without_manifest(&store, now, hour).await;
+    store.close().await;
+    let (printed, code) = binary::finish(&config, &["--json", "failures"]).await;
+    let told: Value = serde_json::from_str(&printed).unwrap();
+    let group = &told["groups"][0];
+    assert_eq!(
+        (code, &group["class"], &group["count"]),
+        (Some(0), &json!("upload_denied"), &json!(1)),
+        "{told}"
+    );
+    assert!(group["action"].is_string(), "{told}");
+    let manifest = &group["manifests"][0];
+    assert_eq!(manifest["recording"]["id"], json!(recording.to_string()));
+    assert!(manifest["failing_since"].is_string(), "{told}");
+    let (printed, _) = binary::finish(&config, &["failures"]).await;
+    let line = format!("recording {recording}  100ms  no manifest since ");
+    assert!(printed.contains(&line), "{printed}");
+    assert!(
+        printed.contains("403 AccessDenied") && !printed.contains('\u{1b}'),
+        "{printed}"
+    );
 }

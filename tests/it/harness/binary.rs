@@ -58,6 +58,20 @@ pub fn with_descriptors(config: &Path, descriptors: u32, arguments: &[&str]) -> 
     prepared(command, config, arguments)
 }
 
+/// The same with a limit to the size of the files that it writes. A write beyond fails.
+pub fn with_file_size(config: &Path, bytes: u64, arguments: &[&str]) -> Command {
+    let mut command = Command::new("/bin/sh");
+    // Counted in blocks of 512 bytes (POSIX).
+    command
+        .arg("-c")
+        .arg(format!(
+            "trap '' XFSZ && ulimit -f {} && exec \"$0\" \"$@\"",
+            bytes.div_ceil(512)
+        ))
+        .arg(assert_cmd::cargo::cargo_bin!("harvester"));
+    prepared(command, config, arguments)
+}
+
 /// What time it is.
 pub fn unix_seconds() -> i64 {
     recording_harvester::clock::Clock::now(&recording_harvester::clock::SystemClock).as_second()

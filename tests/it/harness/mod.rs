@@ -5,6 +5,7 @@ pub mod binary;
 pub mod daily;
 pub mod garage;
 pub mod origin;
+pub mod overdue;
 pub mod s3;
 pub mod stores;
 

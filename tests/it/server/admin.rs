@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use super::intake::{World, hms_event};
 use super::*;
+use crate::harness::overdue::settle_without_manifest;
 
 const TOKEN: &str = "canary-token";
 
@@ -484,4 +485,32 @@ async fn f93_a_reader_that_stops_reading_is_dropped_and_slows_nobody() {
     );
     (desk.emit)(bytes(4711));
     read_until(&mut eager, "4711").await;
+}
+
+// R6
+#[tokio::test]
+async fn a_manifest_that_could_not_be_written_for_an_hour_is_told_with_the_failures() {
+    let desk = Desk::start(None).await;
+    assert_eq!(desk.world.post(hms_event("e-1")).await.status, 200);
+    let now = "2026-03-02T10:40:00Z".parse().unwrap();
+    let hour = jiff::SignedDuration::from_hours(1);
+    let recording = settle_without_manifest(&*desk.world.store, now, hour).await;
+    let told = desk.ask("GET", "/api/v1/failures", "").await.json();
+    let manifest = &told["manifests"][0];
+    assert_eq!(
+        manifest["recording"]["id"],
+        recording.to_string().as_str(),
+        "{told}"
+    );
+    assert_eq!(manifest["class"], "upload_denied", "{told}");
+    assert_eq!(manifest["failing_since"], "2026-03-02T09:40:00Z", "{told}");
+    let elsewhere = "/api/v1/failures?provider=daily";
+    let elsewhere = desk.ask("GET", elsewhere, "").await.json();
+    assert_eq!(elsewhere["manifests"], serde_json::json!([]));
+    let metrics = desk.send("GET", "/metrics", &[], "").await;
+    let metrics = metrics.body;
+    assert!(
+        metrics.contains("harvester_manifests_overdue 1"),
+        "{metrics}"
+    );
 }
