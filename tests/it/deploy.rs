@@ -114,6 +114,7 @@ fn what_is_deployed_is_pinned_and_not_root() {
     let unit = read("deploy/systemd/harvester.service");
     let (unit_section, service) = unit.split_once("[Service]").unwrap();
     assert!(unit_section.contains("\nStartLimitIntervalSec=0\n"));
+    assert!(service.contains("\nRestart=always\n"), "{service}");
     assert!(service.contains("\nIPAddressDeny=") && service.contains("~@privileged"));
 }
 
