@@ -27,6 +27,10 @@ const REACH_FIX: &str = "check archive.bucket, archive.region, archive.endpoint 
 const RIGHTS_FIX: &str = "allow s3:PutObject, s3:GetObject, s3:AbortMultipartUpload, s3:ListMultipartUploadParts on its \
                           objects and s3:ListBucket, s3:ListBucketMultipartUploads on it";
 
+/// What helps where a store lets us in and answers otherwise than S3.
+const PARTS_FIX: &str = "try again, and then another version of the store: without parts and their list no large file \
+                         is archived, or none goes on where it was interrupted";
+
 pub(super) async fn examine(config: &Config, clock: &SharedClock, checkup: &mut Checkup) {
     let places = Places { config, clock };
     let destination = match places.destination(Embedded::MayShare).await {
@@ -220,6 +224,7 @@ impl Probe {
         let is_good = in_parts.is_ok();
         match in_parts {
             Ok(()) => checkup.good("bucket.multipart", "objects can be written in parts"),
+            Err((error, check)) if error.is_transient() => checkup.fault(check, &error, PARTS_FIX),
             Err((error, check)) => checkup.fault(check, &error, RIGHTS_FIX),
         }
         match aborted {

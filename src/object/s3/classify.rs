@@ -166,10 +166,22 @@ pub(super) fn failure<E>(call: Call<'_>, error: SdkError<E, HttpResponse>) -> Er
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
+    let Call { operation, subject } = call;
     if let Some(refusal) = Refusal::of(&error) {
+        let is_success = (200..300).contains(&refusal.status);
+        if is_success && refusal.code.is_none() {
+            // The store did it and says so in words that are not S3's: no right and no quota is missing.
+            return Error::transient(
+                Class::UploadFailed,
+                format!(
+                    "{operation} {subject}: the store's answer (status {}) is not that of S3: {}",
+                    refusal.status,
+                    chain(&error)
+                ),
+            );
+        }
         return refusal.into_error(call);
     }
-    let Call { operation, subject } = call;
     if let Some(reason) = missing_credentials(&error) {
         return Error::new(
             Class::UploadDenied,
@@ -238,6 +250,8 @@ fn seconds(value: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use aws_sdk_s3::operation::list_parts::ListPartsError;
+    use aws_sdk_s3::primitives::SdkBody;
 
     const CALL: Call<'static> = Call {
         operation: "UploadPart",
@@ -292,6 +306,19 @@ mod tests {
             assert_eq!(error.class(), Class::UploadDenied);
             assert!(error.is_transient());
         }
+    }
+
+    // moto's ListParts has a root element of its own.
+    #[test]
+    fn an_answer_that_is_not_s3s_is_quoted_and_blamed_on_no_right() {
+        let raw = HttpResponse::new(200.try_into().unwrap(), SdkBody::empty());
+        let error = SdkError::<ListPartsError, _>::response_error("unexpected root", raw);
+        let error = failure(CALL, error);
+        assert_eq!(error.class(), Class::UploadFailed);
+        assert!(error.is_transient());
+        let told = error.to_string();
+        assert!(told.contains("the store's answer (status 200)"), "{told}");
+        assert!(told.contains("unexpected root"), "{told}");
     }
 
     #[test]
