@@ -48,9 +48,7 @@ pub(super) async fn retry(args: RetryArgs, mut context: Context) -> Result {
         context.output.json(&records)?;
     } else {
         match records.len() {
-            0 => context
-                .output
-                .note("nothing to retry: what was named is archived or still open"),
+            0 => context.output.note(&nothing_to_retry(&selection)),
             count => context.output.note(&format!(
                 "{count} back to work; `harvester run` takes them up"
             )),
@@ -71,6 +69,17 @@ pub(super) async fn retry(args: RetryArgs, mut context: Context) -> Result {
         Ok(())
     } else {
         Err(Failure::Told)
+    }
+}
+
+/// Why nothing goes back to work.
+fn nothing_to_retry(selection: &Selection) -> String {
+    match selection {
+        Selection::All => "nothing to retry: nothing was lost".to_owned(),
+        Selection::Class(class) => format!("nothing to retry: no artifact was lost as {class}"),
+        Selection::Ids(_) => {
+            "nothing to retry: what was named is archived or still open".to_owned()
+        }
     }
 }
 

@@ -66,7 +66,7 @@ pub struct Totals {
 /// A clock that is off by less is not worth a line.
 const CLOCK_WORTH_TELLING: u64 = 60;
 
-/// How it is told that the bucket refuses; `None` for any other event.
+/// How it is told that the bucket refuses, to follow "bucket"; `None` for any other event.
 pub fn bucket_refusal(event: &ProgressEvent, now: Timestamp) -> Option<String> {
     let ProgressEvent::BucketRefuses {
         class,
@@ -80,7 +80,7 @@ pub fn bucket_refusal(event: &ProgressEvent, now: Timestamp) -> Option<String> {
     let wait = duration(until.duration_since(now));
     let message = printable(message);
     Some(format!(
-        "bucket    refuses ({message}): {waiting} waiting, next try in {wait} (at once: `harvester retry --class {class}`)"
+        "refuses ({message}): {waiting} waiting, next try in {wait} (at once: `harvester retry --class {class}`)"
     ))
 }
 
@@ -185,8 +185,8 @@ impl Board {
                 Change::Line(Tone::Quiet, text)
             }
             ProgressEvent::BucketRefuses { .. } => {
-                let text = bucket_refusal(event, now).unwrap_or_default();
-                Change::Line(Tone::Bad, text)
+                let refusal = bucket_refusal(event, now).unwrap_or_default();
+                Change::Line(Tone::Bad, format!("bucket    {refusal}"))
             }
             ProgressEvent::BucketAccepts => {
                 let text = "bucket    takes objects again".to_owned();

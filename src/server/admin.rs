@@ -73,7 +73,7 @@ impl Admin {
             return Ok(());
         }
         Err(Error::invalid(format!(
-            "listen on {address}: set `admin.token`, since others can reach that address"
+            "admin.token is missing: others can reach admin.listen = \"{address}\". Set it, or listen on loopback"
         )))
     }
 }
@@ -122,7 +122,7 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
         Ok(_) => match admin.progress.bucket_refusal() {
             Some(refusal) => {
                 let text = board::bucket_refusal(&refusal, admin.clock.now());
-                format!("ready; {}\n", text.unwrap_or_default()).into_response()
+                format!("ready; bucket {}\n", text.unwrap_or_default()).into_response()
             }
             None => "ready\n".into_response(),
         },

@@ -280,6 +280,19 @@ fn an_unknown_id_is_named() {
 }
 
 #[test]
+fn a_retry_says_why_there_is_nothing_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    for (which, expected) in [
+        (&["--all"][..], "nothing was lost"),
+        (&["--class", "gone"][..], "no artifact was lost as gone"),
+    ] {
+        let ended = run(folder.path(), &[&["retry"], which].concat());
+        assert_eq!(ended.code, 0, "{}", ended.err);
+        assert!(ended.err.contains(expected), "{}", ended.err);
+    }
+}
+
+#[test]
 fn a_port_in_use_is_named_with_its_setting() {
     let folder = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
