@@ -100,8 +100,10 @@ pub(super) fn resolve(name: &str, source: &mut SourceConfig, folder: &Path) -> R
     let path = folder.join(path);
     let text = std::fs::read_to_string(&path).map_err(|error| {
         let path = path.display();
-        Error::invalid(format!("read sources.{name}.definition, the file {path}"))
-            .with_source(error)
+        Error::invalid(format!(
+            "sources.{name}.definition: the file {path} can't be read"
+        ))
+        .with_source(error)
     })?;
     let definition: Definition =
         toml::from_str(&text).map_err(|error| explain(&path, &text, &error))?;
@@ -187,7 +189,7 @@ mod tests {
             (
                 DEFINITION.to_owned(),
                 "[sources.a]\nprovider = \"custom\"\ndefinition = \"missing.toml\"",
-                "read sources.a.definition",
+                "sources.a.definition: the file",
             ),
             (
                 DEFINITION.to_owned(),

@@ -132,8 +132,8 @@ pub(super) fn check_credentials(file: &Table, layers: &Layers) -> Result<()> {
     };
     let refuse = |address: &str, credential: &str| {
         Err(Error::invalid(format!(
-            "{address} of ./{FILE} would be told {credential}, which does not stand in that file: if that is meant, \
-             name the file with `--config {FILE}`"
+            "./{FILE} sets {address}, and {credential}, which does not stand in that file, would go there: if that is \
+             intended, name the file with `--config {FILE}`"
         )))
     };
     let in_file = |section: &str, key: &str| {
@@ -239,7 +239,7 @@ mod tests {
         let key = "HARVESTER_SOURCES__MY_DAILY__API_KEY";
         let said = credentials(daily, &[key], &[]).unwrap_err();
         assert!(
-            said.starts_with("sources.My-Daily.base_url of ./harvester.toml"),
+            said.starts_with("./harvester.toml sets sources.My-Daily.base_url"),
             "{said}"
         );
         assert!(credentials(daily, &[], &["sources.My-Daily.api_secret"]).is_err());

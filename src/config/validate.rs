@@ -241,7 +241,7 @@ fn validate_source(name: &str, source: &SourceConfig) -> Result<()> {
         }
         if source.secrets.is_empty() {
             return refuse(format!(
-                "sources.{name}.header is set: set sources.{name}.secrets as well"
+                "sources.{name}.secrets is missing: sources.{name}.header is to carry one of them"
             ));
         }
     }
@@ -403,7 +403,7 @@ mod tests {
         check("[sources.daily]\nsecrets = [\"\"]", "empty secret");
         check(
             "[sources.daily]\nheader = \"x-a\"",
-            "set sources.daily.secrets",
+            "sources.daily.secrets is missing",
         );
         check(
             "[sources.daily]\nheader = \"x a\"\nsecrets = [\"s\"]",

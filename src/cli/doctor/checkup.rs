@@ -89,6 +89,12 @@ impl Checkup {
         self.bad(check, format!("failed to {}", error.full_message()), fix);
     }
 
+    /// A setting that is wrong; the error's message says which, why and how to mend it.
+    pub(super) fn misconfigured(&mut self, check: impl Into<String>, error: &Error) {
+        let fix = "`harvester run` does not start before that is done";
+        self.bad(check, error.full_message(), fix);
+    }
+
     /// Our clock against another's; one that was not told is no line.
     pub(super) fn clock(
         &mut self,

@@ -14,8 +14,7 @@ pub(super) async fn examine(context: &Context, checkup: &mut Checkup) {
     let mut is_sound = true;
     if let Err(error) = Admin::check(config.admin.listen, config.admin.token.as_ref()) {
         is_sound = false;
-        let fix = "correct it; `harvester run` does not start before";
-        checkup.fault("admin", &error, fix);
+        checkup.misconfigured("admin", &error);
     }
     let may_be_open = senders::may_be_open(config);
     let mut sources: Vec<_> = config.resolved_sources().into_iter().collect();
@@ -26,8 +25,7 @@ pub(super) async fn examine(context: &Context, checkup: &mut Checkup) {
             Ok(check) => checks.push((name, provider, source, check)),
             Err(error) => {
                 is_sound = false;
-                let fix = "set it as said; `harvester run` does not start before";
-                checkup.fault(format!("sources.{name}.senders"), &error, fix);
+                checkup.misconfigured(format!("sources.{name}.senders"), &error);
             }
         }
     }

@@ -126,7 +126,7 @@ impl Refusal {
             }
             Refusal::Twice => "look for a proxy that adds the header once more",
             Refusal::Malformed | Refusal::Wrong => {
-                "set the source's secrets (or public_key) to what the provider signs with"
+                "set the source's secrets (or public_key) to what the provider sends or signs with"
             }
             Refusal::Stale => "let NTP set this machine's clock",
             Refusal::Sender => {

@@ -81,7 +81,7 @@ pub fn provider_check(
     let has_secret = trust.header.is_some() && !trust.secrets.is_empty();
     if check.key_url().is_some() && trust.account.is_empty() && !has_secret {
         return Err(Error::invalid(format!(
-            "check deliveries of {provider}: it signs the events of all its customers with one key; set sources.{name}.account to your organization's id (or sources.{name}.header to a header with a secret as well)"
+            "sources.{name}.account is missing: {provider} signs the events of all its customers with one key. Set it to your organization's id (or set sources.{name}.header and secrets as well)"
         )));
     }
     Ok(check)
@@ -99,7 +99,7 @@ pub fn custom_check(
 ) -> Result<Check> {
     if trust.public_key.is_some() {
         return Err(Error::invalid(format!(
-            "check deliveries: sources.{name}.public_key is for dyte and realtimekit"
+            "sources.{name}.public_key is for dyte and realtimekit alone: remove it"
         )));
     }
     let secrets = &trust.secrets;
@@ -108,7 +108,7 @@ pub fn custom_check(
         (Some(header), _) => shared(vec![header.clone()], secrets.clone()),
         (None, Scheme::None) => {
             return Err(Error::invalid(format!(
-                "check deliveries: the definition of sources.{name} has no signature; set sources.{name}.header to the header that carries the secret"
+                "sources.{name}.header is missing: the definition has no signature. Set it to the header that carries the secret"
             )));
         }
         (None, Scheme::Header(header)) => shared(vec![header.clone()], secrets.clone()),
@@ -136,7 +136,7 @@ fn finish(
     demands.retain(|ways| !ways.is_empty());
     if demands.is_empty() && needs_check(trust, may_be_open) {
         return Err(Error::invalid(format!(
-            "check deliveries: nothing proves who sends them; set sources.{name}.secrets, or sources.{name}.insecure = true to take events from everybody"
+            "sources.{name}.secrets is missing: nothing proves who sends the events. Set it, or sources.{name}.insecure = true to take events from everybody"
         )));
     }
     Ok(Check {
@@ -167,10 +167,10 @@ fn own_ways(
         )]),
         Provider::MeetingBaas => meetingbaas(name, secrets),
         Provider::Dyte | Provider::RealtimeKit => Err(Error::invalid(format!(
-            "check deliveries of {provider}: it signs with a key of its own, set sources.{name}.public_key = \"{WELL_KNOWN}\" instead of secrets (or sources.{name}.header for a secret in a header)"
+            "sources.{name}.secrets does nothing alone: {provider} signs with a key of its own. Set sources.{name}.public_key = \"{WELL_KNOWN}\" instead (or sources.{name}.header for a secret in a header)"
         ))),
         _ => Err(Error::invalid(format!(
-            "check deliveries of {provider}: set sources.{name}.header to the header that carries the secret"
+            "sources.{name}.header is missing: {provider} does not sign. Set it to the header that carries the secret"
         ))),
     }
 }
@@ -209,11 +209,8 @@ fn keys(name: &str, secrets: &[SecretString], form: KeyForm) -> Result<Vec<Key>>
         KeyForm::Whsec => "`whsec_` and base64, as the provider shows them",
     };
     let keys = secrets.iter().map(|secret| {
-        Key::new(secret, form).ok_or_else(|| {
-            Error::invalid(format!(
-                "check deliveries: sources.{name}.secrets must be {expected}"
-            ))
-        })
+        Key::new(secret, form)
+            .ok_or_else(|| Error::invalid(format!("sources.{name}.secrets must be {expected}")))
     });
     keys.collect()
 }

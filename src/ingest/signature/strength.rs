@@ -20,12 +20,12 @@ pub fn check_secret(setting: &str, secret: &SecretString) -> Result<()> {
     let text = secret.expose_secret();
     if is_example(text) {
         return Err(Error::invalid(format!(
-            "use {setting}: it is that of the example, which everybody knows; set your own"
+            "{setting} is still that of the example, which everybody knows: set your own"
         )));
     }
     if text.len() < SECRET_MIN_BYTES {
         return Err(Error::invalid(format!(
-            "use {setting}: a secret needs at least {SECRET_MIN_BYTES} bytes, or it can be guessed; `openssl rand -hex 32` makes one"
+            "{setting} has fewer than {SECRET_MIN_BYTES} bytes and can be guessed: `openssl rand -hex 32` makes a good one"
         )));
     }
     Ok(())

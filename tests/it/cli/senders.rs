@@ -13,6 +13,12 @@ fn log(folder: &Path) -> String {
     std::fs::read_to_string(folder.join("log")).unwrap()
 }
 
+/// The line begins with the setting that is wrong.
+fn is_about_a_setting(log: &str) -> bool {
+    let mut lines = log.lines();
+    lines.any(|line| line.starts_with("error: sources.") || line.starts_with("error: admin."))
+}
+
 // S2, S3, S19 and N20: each of these was taken, on loopback or everywhere.
 #[tokio::test]
 async fn run_does_not_start_with_senders_that_prove_nothing() {
@@ -36,12 +42,12 @@ async fn run_does_not_start_with_senders_that_prove_nothing() {
         (
             "[sources.100ms]\nheader = \"x-a\"\nsecrets = [\"replace-me-100ms-secret\"]",
             "limits.lanes=1",
-            "that of the example",
+            "which everybody knows",
         ),
         (
             "[sources.daily]\nsecrets = [\"cmVwbGFjZS1tZQ==\"]",
             "limits.lanes=1",
-            "that of the example",
+            "which everybody knows",
         ),
         ("", "admin.token=canary", "admin.token"),
     ] {
@@ -51,6 +57,7 @@ async fn run_does_not_start_with_senders_that_prove_nothing() {
         let log = log(folder.path());
         assert_eq!(code, Some(2), "{sources}: {log}");
         assert!(log.contains(expected), "{sources}: {log}");
+        assert!(is_about_a_setting(&log), "{sources}: {log}");
         assert!(!log.contains("canary"), "{log}");
         // Other commands are not for senders to hold up.
         let (_, code) = binary::finish(&config, &["list"]).await;
