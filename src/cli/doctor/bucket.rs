@@ -28,7 +28,7 @@ const RIGHTS_FIX: &str = "allow s3:PutObject, s3:GetObject, s3:AbortMultipartUpl
                           objects and s3:ListBucket, s3:ListBucketMultipartUploads on it";
 
 /// What helps where a store lets us in and answers otherwise than S3.
-const PARTS_FIX: &str = "try again, and then another version of the store: without parts and their list no large file \
+const PARTS_FIX: &str = "if it happens again, use another version of the store: without parts and their list no large file \
                          is archived, or none goes on where it was interrupted";
 
 pub(super) async fn examine(config: &Config, clock: &SharedClock, checkup: &mut Checkup) {
