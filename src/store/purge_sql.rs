@@ -18,6 +18,22 @@ pub(super) const BODIES_OF: &str =
 pub(super) const REPLACE_BODY: &str =
     "UPDATE events SET raw = $2, raw_encoding = 'utf8' WHERE id = $1 AND raw <> ''";
 
+macro_rules! sealed {
+    ($which:literal) => {
+        concat!(
+            "SELECT id FROM recordings WHERE ",
+            $which,
+            " AND open_jobs = 0 AND generation = sealed_generation ORDER BY id"
+        )
+    };
+}
+
+/// `$2` sealed recordings after the id `$1`.
+pub(super) const SEALED_AFTER: &str = concat!(sealed!("id > $1"), " LIMIT $2");
+
+/// Those of the recordings `$1` that are sealed.
+pub(super) const SEALED_OF: &str = sealed!("id IN (SELECT value FROM json_each($1))");
+
 /// URLs of lost jobs that can be of no more use: given up before `$1`, and then either dead since before `$2` or given up before
 /// `$3`. What is left of one that can be minted again is not found again.
 pub(super) const STALE_ORIGINS: &str = "

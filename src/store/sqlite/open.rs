@@ -40,7 +40,7 @@ const WRITER_CACHE_KIB: u32 = 16 * 1024;
 
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-const MIGRATIONS: [(i64, &str, &str); 7] = [
+const MIGRATIONS: [(i64, &str, &str); 8] = [
     (
         1,
         "events recordings jobs",
@@ -75,6 +75,11 @@ const MIGRATIONS: [(i64, &str, &str); 7] = [
         13,
         "purge",
         include_str!("../migrations/sqlite/0013_purge.sql"),
+    ),
+    (
+        14,
+        "sealed bodies",
+        include_str!("../migrations/sqlite/0014_sealed_bodies.sql"),
     ),
 ];
 

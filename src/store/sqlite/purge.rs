@@ -11,13 +11,13 @@ use jiff::{SignedDuration, Timestamp};
 use sqlx::{SqliteConnection, SqlitePool};
 
 use super::read::reader;
-use super::rows;
 use super::writer::Writer;
+use super::{rows, seal};
 use crate::error::{Class, Result};
 use crate::model::Origin;
 use crate::signed_url::SignedUrl;
 use crate::store::stored::{first_id, from_origin, millis, to_json, to_origin};
-use crate::store::{Purged, purge_sql};
+use crate::store::{Purged, purge_sql, sql};
 
 /// The URL of a lost job is kept so long in any case: for a `retry`, and for a clock that is wrong.
 const ORIGIN_KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -38,6 +38,9 @@ const RECEIPTS_KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
 const CHUNK: i64 = 256;
 const RECORDINGS: i64 = 32;
 
+/// What the one-time work is called in the table of what is to be done.
+const SEALED_BODIES: &str = "sealed_bodies";
+
 pub(super) struct Purge<'a> {
     pub(super) readers: &'a SqlitePool,
     pub(super) writer: &'a Writer,
@@ -49,17 +52,16 @@ impl Purge<'_> {
         let cutoff = retention.map(|retention| self.before(retention));
         let mut purged = Purged {
             origins: self.forget_origins().await?,
-            bodies: self.forget_bodies(cutoff).await?,
+            bodies: self.forget_sealed_bodies().await? + self.forget_bodies(cutoff).await?,
             ..Purged::default()
         };
         if let Some(cutoff) = cutoff {
             purged.recordings = self.remove_recordings(cutoff).await?;
             purged.events = self.forget_events(cutoff).await?;
         }
-        if purged != Purged::default() {
-            // In the WAL all of it can still be read.
-            self.writer.copy_wal().await?;
-        }
+        // In the WAL all of it can still be read, and what was forgotten when recordings were sealed as well: where
+        // nothing else happens it would stay there for ever.
+        self.writer.copy_wal().await?;
         Ok(purged)
     }
 
@@ -92,6 +94,40 @@ impl Purge<'_> {
                 return Ok(forgotten);
             }
         }
+    }
+
+    /// Once, after an upgrade: recordings that an earlier version has sealed still have the bodies of their events.
+    async fn forget_sealed_bodies(&self) -> Result<u64> {
+        let due = sqlx::query(sql::UPKEEP_DUE).bind(SEALED_BODIES);
+        if rows::optional(&mut *reader(self.readers).await?, due)
+            .await?
+            .is_none()
+        {
+            return Ok(0);
+        }
+        let mut forgotten = 0;
+        let mut after = String::new();
+        loop {
+            let query = sqlx::query(purge_sql::SEALED_AFTER)
+                .bind(after)
+                .bind(RECORDINGS);
+            let found = rows::all(&mut *reader(self.readers).await?, query).await?;
+            let found: Vec<String> = rows::readable(&found, |row| rows::get(row, "id"));
+            let Some(last) = found.last() else { break };
+            after = last.clone();
+            let forget = self
+                .writer
+                .write(move |conn| Box::pin(forget_bodies_of(conn, found)));
+            forgotten += forget.await?;
+        }
+        let done = self.writer.write(|conn| {
+            Box::pin(async move {
+                let done = sqlx::query(sql::UPKEEP_DONE).bind(SEALED_BODIES);
+                rows::execute(conn, done).await.map(drop)
+            })
+        });
+        done.await?;
+        Ok(forgotten)
     }
 
     async fn forget_bodies(&self, cutoff: Option<Timestamp>) -> Result<u64> {
@@ -178,6 +214,18 @@ async fn replace_origins(conn: &mut SqliteConnection, stale: Vec<Replacement>) -
         changed += rows::execute(conn, query).await?.rows_affected();
     }
     Ok(changed)
+}
+
+/// Forgets the bodies of those of the recordings that are sealed still.
+async fn forget_bodies_of(conn: &mut SqliteConnection, recordings: Vec<String>) -> Result<u64> {
+    let query = sqlx::query(purge_sql::SEALED_OF).bind(to_json(&recordings)?);
+    let found = rows::all(conn, query).await?;
+    let still: Vec<String> = rows::readable(&found, |row| rows::get(row, "id"));
+    let mut forgotten = 0;
+    for recording in still {
+        forgotten += seal::forget_bodies(conn, &recording).await?;
+    }
+    Ok(forgotten)
 }
 
 async fn remove_recordings(

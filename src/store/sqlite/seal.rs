@@ -101,8 +101,14 @@ pub(super) async fn sealed(
     if rows::execute(conn, query).await?.rows_affected() == 0 {
         return Ok(());
     }
-    let of = |statement| sqlx::query(statement).bind(recording.to_string());
-    rows::execute(conn, of(purge_sql::FORGET_BODIES_OF)).await?;
+    forget_bodies(conn, &recording.to_string()).await.map(drop)
+}
+
+/// Forgets what the events of a sealed recording said; answers with how many bodies changed.
+pub(super) async fn forget_bodies(conn: &mut SqliteConnection, recording: &str) -> Result<u64> {
+    let of = |statement| sqlx::query(statement).bind(recording.to_owned());
+    let done = rows::execute(conn, of(purge_sql::FORGET_BODIES_OF)).await?;
+    let mut changed = done.rows_affected();
     for row in rows::all(conn, of(purge_sql::BODIES_OF)).await? {
         let raw = rows::raw(&row)?;
         let redacted = serde_json::from_slice(&raw).ok().map(|mut value| {
@@ -114,10 +120,10 @@ pub(super) async fn sealed(
         if text.as_bytes() != &*raw {
             let id: &str = rows::get(&row, "id")?;
             let query = sqlx::query(purge_sql::REPLACE_BODY).bind(id).bind(text);
-            rows::execute(conn, query).await?;
+            changed += rows::execute(conn, query).await?.rows_affected();
         }
     }
-    Ok(())
+    Ok(changed)
 }
 
 /// Notes a failure to write a manifest.
