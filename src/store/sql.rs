@@ -77,7 +77,8 @@ UPDATE recordings SET generation = generation + 1, open_jobs = max(0, open_jobs 
 pub(super) const ANNOUNCE_ARCHIVED: &str = "
 UPDATE jobs SET announced_by = $2, announced_at = $3, found_by = $4 WHERE id = $1 AND state = 'archived'";
 
-/// A fresh origin for a job that is not archived: one that has settled begins anew.
+/// A fresh origin for a job that is not archived. One that has settled begins anew, and one that waits has all attempts
+/// again: those before were made at another URL. Of an attempt under way see `REQUEUE_JOB`.
 pub(super) const REFRESH_JOB: &str = "
 UPDATE jobs SET
     announced_by = $2, announced_at = $3, found_by = $4,
@@ -86,9 +87,9 @@ UPDATE jobs SET
     announced_size = coalesce($13, announced_size),
     next_attempt_at = 0, changed_at = $14,
     has_fresh_origin = CASE state WHEN 'running' THEN 1 ELSE 0 END,
-    attempts = CASE WHEN state IN ('pending', 'running') THEN attempts ELSE 0 END,
+    attempts = CASE state WHEN 'running' THEN attempts ELSE 0 END,
     unsettled_attempts = CASE WHEN state IN ('pending', 'running') THEN unsettled_attempts ELSE 0 END,
-    first_attempt_at = CASE WHEN state IN ('pending', 'running') THEN first_attempt_at END,
+    first_attempt_at = CASE state WHEN 'running' THEN first_attempt_at END,
     unsettled_leases = CASE WHEN state IN ('pending', 'running') THEN unsettled_leases ELSE 0 END,
     class = CASE WHEN state IN ('pending', 'running') THEN class END,
     message = CASE WHEN state IN ('pending', 'running') THEN message END,
@@ -367,11 +368,12 @@ FROM jsonb_each($1) AS done
 WHERE recordings.id = done.value ->> 0
 RETURNING EXISTS (SELECT 1 FROM provider_failures WHERE withdrawn_at IS NULL) AS has_open_failures";
 
-/// Of an attempt that is not counted (`$5` = 1) the time does not count either, nor that until the next one.
+/// Of an attempt that is not counted (`$5` = 1) the time does not count either, nor that until the next one. Where a fresh
+/// origin came meanwhile, none of the attempts before counts.
 pub(super) const REQUEUE_JOB: &str = "
 UPDATE jobs SET state = 'pending', next_attempt_at = $2, class = $3, message = $4,
-    attempts = attempts - $5,
-    first_attempt_at = CASE WHEN attempts > $5 THEN first_attempt_at + $5 * max(0, $2 - changed_at) END,
+    attempts = CASE has_fresh_origin WHEN 1 THEN 0 ELSE attempts - $5 END,
+    first_attempt_at = CASE WHEN has_fresh_origin = 0 AND attempts > $5 THEN first_attempt_at + $5 * max(0, $2 - changed_at) END,
     lease_until = NULL, leased_by = NULL, unsettled_leases = 0, has_fresh_origin = 0, changed_at = $6
 WHERE id = $1";
 

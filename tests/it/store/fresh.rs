@@ -10,6 +10,7 @@ use super::{Backend, on_every_backend};
 
 on_every_backend! {
     a_fresh_event_gives_a_waiting_job_its_origin_and_wakes_a_lost_one,
+    a_fresh_origin_has_all_attempts,
     a_fresh_event_changes_nothing_about_an_archived_job,
     an_older_event_that_comes_late_brings_no_fresh_origin,
     a_fresh_origin_during_an_attempt_survives_its_failure,
@@ -62,6 +63,44 @@ async fn a_fresh_event_gives_a_waiting_job_its_origin_and_wakes_a_lost_one(backe
             (record.state, record.attempts, record.class),
             (State::Pending, 0, None)
         );
+    }
+}
+
+/// Those before were made at another URL: with what was left of them one passing error would lose the fresh one.
+async fn a_fresh_origin_has_all_attempts(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let send = async |key: &str, seconds: i64| {
+        let mut fresh = video("v", Some(7200));
+        fresh.origin = url("v", key);
+        let new = event(key, "r1").with(fresh).received(seconds);
+        store.record(new).await.unwrap();
+    };
+    send("e1", 0).await;
+    for time in [1, 2] {
+        let tried = claim_one(&*store, time).await;
+        let again = retry_at(time, true);
+        let settled = store.settle(&tried.lease, &again, at(time)).await;
+        assert_eq!(settled.unwrap(), Written::Yes);
+    }
+    send("e2", 10).await;
+    let tried = claim_one(&*store, 11).await.job;
+    assert_eq!((tried.attempts, tried.first_attempt_at), (1, at(11)));
+
+    for (number, outcome) in [retry_at(99, true), retry_at(99, false), expired()]
+        .into_iter()
+        .enumerate()
+    {
+        let time = 100 * (number as i64 + 1);
+        let running = claim_one(&*store, time).await;
+        send(&format!("during-{number}"), time + 1).await;
+        let settled = store.settle(&running.lease, &outcome, at(time + 2)).await;
+        assert_eq!(settled.unwrap(), Written::Yes);
+        let tried = claim_one(&*store, time + 3).await;
+        let of = (tried.job.attempts, tried.job.first_attempt_at);
+        assert_eq!(of, (1, at(time + 3)), "after {outcome:?}");
+        let again = retry_at(time + 4, false);
+        let settled = store.settle(&tried.lease, &again, at(time + 4)).await;
+        assert_eq!(settled.unwrap(), Written::Yes);
     }
 }
 

@@ -140,8 +140,10 @@ async fn hundreds_of_random_calls_leave_what_the_model_says(backend: &dyn Backen
                         job.due = job.due.min(now);
                         job.has_fresh_origin = job.state == State::Running;
                         if job.state.is_settled() {
-                            (job.state, job.class, job.attempts, job.unsettled) =
-                                (State::Pending, None, 0, 0);
+                            (job.state, job.class, job.unsettled) = (State::Pending, None, 0);
+                        }
+                        if job.state == State::Pending {
+                            job.attempts = 0;
                         }
                     }
                 }
@@ -273,5 +275,6 @@ fn settle(job: &mut Modelled, outcome: &Outcome, now: i64) {
     if has_fresh_origin && job.state != State::Archived {
         job.state = State::Pending;
         job.due = now;
+        job.attempts = 0;
     }
 }
