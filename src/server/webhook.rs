@@ -34,6 +34,7 @@ use crate::clock::SharedClock;
 use crate::error::{Error, Result};
 use crate::ingest::signature::{Presented, Refusal};
 use crate::ingest::{Adapter, Delivery, Reply, misdirected};
+use crate::model;
 use crate::model::json_weight::JSON_TREE_MAX_BYTES;
 use crate::model::{Event, EventClass, JsonWeight, Layout};
 use crate::report::metrics::{Metrics, UNKNOWN_SOURCE};
@@ -426,12 +427,21 @@ fn log_event(
     alert: Option<&str>,
     recorded: &Recorded,
 ) {
+    let is_loss = matches!(class, EventClass::Failure | EventClass::ArtifactsAndFailure);
+    // Those whose URL can't be used.
+    let made = recorded.made.iter();
+    let lost = made
+        .filter(|record| record.state == model::State::Failed)
+        .count();
     let class = class.as_str();
     let event = recorded.event_id;
     let jobs = recorded.jobs.len();
     match alert {
         Some(alert) if !recorded.is_duplicate => {
             tracing::warn!(source = name, class, event_type, %event, alert, "kept an event that can't be read");
+        }
+        _ if (is_loss || lost > 0) && !recorded.is_duplicate => {
+            tracing::warn!(source = name, class, event_type, %event, jobs, lost, "event recorded: something is lost already, `harvester failures` says what and why");
         }
         _ => {
             tracing::info!(source = name, class, event_type, %event, jobs, duplicate = recorded.is_duplicate, "event recorded");

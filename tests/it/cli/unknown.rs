@@ -72,6 +72,29 @@ async fn an_event_at_a_source_of_another_provider_is_told_counted_and_listed() {
     );
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loss_that_an_event_brings_is_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let sources = "[sources.100ms]\ninsecure = true\n";
+    let config = binary::configure(folder.path(), sources);
+    let running = Running::start(&config, &[]).await;
+    let failed = include_str!("../../../fixtures/events/100ms/recording.failed.json");
+    post(&running, "100ms", failed).await;
+    // Its URLs are placeholders.
+    let unusable = include_str!("../../../fixtures/events/100ms/recording.success.json");
+    post(&running, "100ms", unusable).await;
+    assert_eq!(running.terminate().await, Some(0));
+    let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
+    for event_type in ["\"recording.failed\"", "\"recording.success\""] {
+        let line = log.lines().find(|line| line.contains(event_type));
+        let line = line.unwrap_or_else(|| panic!("{log}"));
+        assert!(
+            line.contains("WARN") && line.contains("harvester failures"),
+            "{line}"
+        );
+    }
+}
+
 // N3
 #[tokio::test(flavor = "multi_thread")]
 async fn what_could_not_be_understood_is_read_again_after_a_change_and_once() {
