@@ -31,7 +31,7 @@ use super::client::{self, AddressRefused, OriginClient};
 use super::guard::Guard;
 use super::offsets::Offsets;
 use super::throttle::{Throttle, ThrottleSettings, throttled};
-use super::{OpenRequest, Opened, Source};
+use super::{OpenRequest, Opened, Source, Waits};
 use crate::clock::{SharedClock, SystemClock};
 use crate::error::{Class, Error, Result};
 use crate::http1;
@@ -173,7 +173,7 @@ impl HttpSource {
         queue: Queue,
     ) -> Result<Option<(SignedUrl, Response<Incoming>, OwnedSemaphorePermit)>> {
         let parsed = self.guard.judge_url(url.expose(), &request.allow_hosts)?;
-        let Some(permit) = self.permit(&parsed, queue).await? else {
+        let Some(permit) = self.permit(&parsed, queue, &request.waits).await? else {
             return Ok(None);
         };
         let is_own_port = parsed
@@ -214,7 +214,12 @@ impl HttpSource {
         Ok(Some((url.leading_to(parsed.as_str()), response, permit)))
     }
 
-    async fn permit(&self, url: &Url, queue: Queue) -> Result<Option<OwnedSemaphorePermit>> {
+    async fn permit(
+        &self,
+        url: &Url,
+        queue: Queue,
+        waits: &Waits,
+    ) -> Result<Option<OwnedSemaphorePermit>> {
         let host = url.host_str().unwrap_or_default().to_owned();
         let semaphore = {
             let mut hosts = self
@@ -232,7 +237,7 @@ impl HttpSource {
         };
         match queue {
             Queue::Leave => Ok(semaphore.try_acquire_owned().ok()),
-            Queue::Join => match semaphore.acquire_owned().await {
+            Queue::Join => match waits.during(semaphore.acquire_owned()).await {
                 Ok(permit) => Ok(Some(permit)),
                 Err(_) => Err(Error::internal("wait for a connection to the host")),
             },
@@ -300,7 +305,7 @@ impl HttpSource {
                 let bytes = response.into_body().into_data_stream();
                 let body = body::watch(bytes, body_length, pace, hold, permit);
                 match &self.throttle {
-                    Some(throttle) => throttled(body, Arc::clone(throttle)),
+                    Some(throttle) => throttled(body, Arc::clone(throttle), request.waits.clone()),
                     None => body,
                 }
             },

@@ -22,7 +22,10 @@ pub mod http;
 mod offsets;
 pub mod own_store;
 pub mod throttle;
+pub mod waits;
 pub mod zip;
+
+pub use waits::Waits;
 
 /// What to open.
 #[derive(Clone, Debug)]
@@ -37,6 +40,8 @@ pub struct OpenRequest {
     pub allow_hosts: Vec<String>,
     /// Until when the URL can be opened again: after that a slow body is held, not cut.
     pub deadline: Deadline,
+    /// Who is told of waits for a turn at the host.
+    pub waits: Waits,
 }
 
 /// A range of bytes.

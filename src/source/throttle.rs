@@ -14,6 +14,7 @@ use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use tokio::time::{Instant, Sleep};
 
+use super::waits::Waits;
 use crate::clock::SharedClock;
 use crate::error::{Class, Error, Result};
 
@@ -140,10 +141,12 @@ fn reserved(free_at: Option<Instant>, now: Instant, bytes: u64, rate: u64) -> In
 pub(super) fn throttled(
     body: BoxStream<'static, Result<Bytes>>,
     throttle: Arc<Throttle>,
+    waits: Waits,
 ) -> BoxStream<'static, Result<Bytes>> {
     Throttled {
         body,
         throttle,
+        waits,
         pause: None,
     }
     .boxed()
@@ -152,6 +155,7 @@ pub(super) fn throttled(
 struct Throttled {
     body: BoxStream<'static, Result<Bytes>>,
     throttle: Arc<Throttle>,
+    waits: Waits,
     pause: Option<Pin<Box<Sleep>>>,
 }
 
@@ -166,6 +170,9 @@ impl Stream for Throttled {
         let next = ready!(self.body.poll_next_unpin(cx));
         if let Some(Ok(chunk)) = &next {
             let until = self.throttle.take(chunk.len() as u64);
+            if let Some(until) = until {
+                self.waits.until(until);
+            }
             self.pause = until.map(|until| Box::pin(tokio::time::sleep_until(until)));
         }
         Poll::Ready(next)
@@ -217,7 +224,11 @@ mod tests {
         let throttle = Throttle::new(&settings(&[(0, 24 * 60, 1000)], None), &clock).unwrap();
         let body = || {
             let chunks = (0..10).map(|_| Ok(Bytes::from_static(&[0; 500])));
-            throttled(futures::stream::iter(chunks).boxed(), Arc::clone(&throttle))
+            throttled(
+                futures::stream::iter(chunks).boxed(),
+                Arc::clone(&throttle),
+                Waits::default(),
+            )
         };
         let began = Instant::now();
         let (one, other) = tokio::join!(body().count(), body().count());

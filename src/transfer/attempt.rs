@@ -28,7 +28,7 @@ use crate::model::{Archived, Checkpoint, Format, Job, Origin};
 use crate::object::Attributes;
 use crate::object::owned::Owner;
 use crate::signed_url::SignedUrl;
-use crate::source::Opened;
+use crate::source::{Opened, Waits};
 
 /// Times that content is begun again within one attempt.
 const MAX_RESTARTS: u32 = 3;
@@ -40,6 +40,7 @@ pub(super) struct Attempt<'a> {
     /// Whose the object is.
     pub(super) owner: Owner,
     pub(super) ledger: &'a dyn Ledger,
+    waits: Waits,
     pub(super) progress: Progress<'a>,
     allow_hosts: &'a [String],
     /// What an earlier attempt left, until it was looked at.
@@ -70,6 +71,7 @@ impl<'a> Attempt<'a> {
                 None => Owner::of_job(job),
             },
             ledger,
+            waits: ledger.waits(),
             progress: Progress::new(job.id, emit),
             allow_hosts,
             earlier: Mutex::new(job.checkpoint.clone()),
@@ -139,7 +141,8 @@ impl<'a> Attempt<'a> {
     }
 
     async fn carry_inline(&self, text: &str, names: &mut Names) -> Result<Archived> {
-        let _share = self.engine.budget.take(text.len() as u64).await?;
+        let room = self.engine.budget.take(text.len() as u64);
+        let _share = self.waits.during(room).await?;
         let mut part = PartBuilder::new();
         let mut digest = ObjectDigest::new(self.engine.settings.sha256);
         digest.update_sha256(text.as_bytes());
@@ -163,7 +166,8 @@ impl<'a> Attempt<'a> {
         self.check_announced(&reader)?;
         self.progress.tell_now(0, reader.length());
         let plan = self.plan(&reader);
-        let memory = Memory::begin(&self.engine.budget, plan.part_len(1)).await?;
+        let room = Memory::begin(&self.engine.budget, plan.part_len(1));
+        let memory = self.waits.during(room).await?;
         match plan {
             Plan::Equal { .. } => {
                 if let Some(archived) = self.look_before_upload(names).await? {
@@ -249,7 +253,8 @@ impl<'a> Attempt<'a> {
     async fn go_on<'u>(&'u self, remote: Remote<'u>, earlier: Earlier) -> Result<Archived, Stop> {
         let key = earlier.key.clone();
         let part_bytes = earlier.plan.part_len(1);
-        let memory = Memory::begin(&self.engine.budget, part_bytes).await?;
+        let room = Memory::begin(&self.engine.budget, part_bytes);
+        let memory = self.waits.during(room).await?;
         let mut content = self.content(earlier.version.length);
         content.check.restore(earlier.check.as_deref());
         let start = Start {
@@ -346,6 +351,7 @@ impl<'a> Attempt<'a> {
             allow_hosts: self.allow_hosts,
             deadline: self.job.deadline,
             max_bytes: self.engine.settings.max_object_bytes,
+            waits: &self.waits,
         }
     }
 

@@ -56,7 +56,7 @@ pub use crate::object::owned::JOB_METADATA_KEY;
 use crate::object::owned::Owner;
 use crate::object::{Attributes, ObjectStore};
 use crate::signed_url::SignedUrl;
-use crate::source::Source;
+use crate::source::{Source, Waits};
 use attempt::Attempt;
 use budget::Budget;
 use hls::HlsSettings;
@@ -124,6 +124,11 @@ pub trait Ledger: Send + Sync {
 
     /// Whether the lease is still ours, asked just before an upload is completed.
     async fn is_held(&self) -> bool;
+
+    /// Where the transfer declares that it waits, so that it is not taken for one that hangs.
+    fn waits(&self) -> Waits {
+        Waits::default()
+    }
 }
 
 /// Carries artifacts. Cheap to clone; clones share the budget.

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use crate::error::{Class, Error, Result};
 use crate::model::Deadline;
 use crate::signed_url::SignedUrl;
-use crate::source::{ByteRange, OpenRequest, Opened, Source};
+use crate::source::{ByteRange, OpenRequest, Opened, Source, Waits};
 
 /// Resumes in a row that bring less than [`PROGRESS_BYTES`].
 const MAX_RESUMES: u32 = 5;
@@ -70,6 +70,8 @@ pub(super) struct Remote<'a> {
     pub(super) deadline: Deadline,
     /// More is refused.
     pub(super) max_bytes: u64,
+    /// Who is told of waits for a turn at the host.
+    pub(super) waits: &'a Waits,
 }
 
 /// One version of the content, as its first answer told.
@@ -366,6 +368,7 @@ impl Remote<'_> {
             validator,
             allow_hosts: self.allow_hosts.to_vec(),
             deadline: self.deadline,
+            waits: self.waits.clone(),
         }
     }
 }

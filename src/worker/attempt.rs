@@ -196,7 +196,8 @@ impl Attempt {
     async fn carry_once(&mut self) -> Result<Archived> {
         let mut _room = None;
         if self.job.origin == Origin::Event {
-            let (text, room) = event_document(&self.worker, &self.job).await?;
+            let document = event_document(&self.worker, &self.hold, &self.job);
+            let (text, room) = document.await?;
             (self.job.origin, _room) = (Origin::Inline(text), room);
         }
         let ledger = LeaseLedger::new(&self.worker, &self.hold, self.job.checkpoint.clone());
@@ -294,7 +295,11 @@ impl Attempt {
 
     async fn ask(&self, call: &Lookup) -> Result<Vec<Artifact>> {
         self.hold.pulse().tell();
-        lookup::heeding(&self.hold, lookup::ask(&self.worker, &self.job, call)).await
+        lookup::heeding(
+            &self.hold,
+            lookup::ask(&self.worker, &self.hold, &self.job, call),
+        )
+        .await
     }
 
     async fn look_up(&self, call: &Lookup) -> Result<Vec<Artifact>> {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Worker;
+use super::hold::Hold;
 use crate::error::{Class, Error, Result};
 use crate::ingest::Adapter;
 use crate::model::{Job, Provider, RecordingId};
@@ -74,12 +75,15 @@ impl EventDocuments {
 /// Transient when the store can't be read; `internal` when the event is gone, `invalid` when it can't be written.
 pub(super) async fn event_document(
     worker: &Worker,
+    hold: &Hold,
     job: &Job,
 ) -> Result<(String, Option<OwnedSemaphorePermit>)> {
     let access = worker.access.get(&job.source);
     let documents = access.map_or_else(EventDocuments::default, |access| access.documents.clone());
-    let room = Arc::clone(&documents.room)
-        .acquire_owned()
+    let room = Arc::clone(&documents.room).acquire_owned();
+    let waits = hold.pulse().waits();
+    let room = waits
+        .during(room)
         .await
         .map_err(|closed| Error::internal("wait for room for an event").with_source(closed))?;
     let body = worker.store.announcing_event(job.id).await?;

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::taken::Taken;
 use crate::model::{JobId, Lease};
+use crate::source::Waits;
 
 /// How much longer a stuck attempt may take to stop by itself, before it is dropped.
 const STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -42,7 +43,7 @@ impl Held {
     }
 }
 
-/// When an attempt last told that it moves: bytes, a try, an answer.
+/// When an attempt last told that it moves: bytes, a try, an answer; or until when it said that it waits.
 #[derive(Clone, Debug)]
 pub(super) struct Pulse(Arc<Mutex<Instant>>);
 
@@ -53,7 +54,19 @@ impl Pulse {
 
     /// The attempt moves.
     pub(super) fn tell(&self) {
-        *self.0.lock().expect("no holder of this lock panics") = Instant::now();
+        self.expect_until(Instant::now());
+    }
+
+    /// The attempt waits, and may be silent until `end`: the silence counts from there.
+    fn expect_until(&self, end: Instant) {
+        let mut last = self.0.lock().expect("no holder of this lock panics");
+        *last = end.max(*last);
+    }
+
+    /// Where the attempt's waits are declared.
+    pub(super) fn waits(&self) -> Waits {
+        let pulse = self.clone();
+        Waits::heard_by(move |end| pulse.expect_until(end))
     }
 
     fn silent_for(&self) -> Duration {
@@ -335,5 +348,21 @@ mod tests {
         assert!(silent.is_stuck() && silent.cancel().is_cancelled() && !silent.is_lost());
         assert_eq!(leases.cancel_stuck(), []);
         assert_eq!(leases.current(), [lease(1)]);
+    }
+
+    // R10
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_waits_is_given_until_the_end_of_its_wait_and_no_longer() {
+        let leases = leases();
+        let waiting = hold(&leases, 1);
+        let second = Duration::from_secs(1);
+        let waits = waiting.pulse().waits();
+        waits.until(Instant::now() + 300 * second);
+        // What moves meanwhile does not shorten it.
+        waiting.pulse().tell();
+        tokio::time::advance(360 * second).await;
+        assert_eq!(leases.cancel_stuck(), []);
+        tokio::time::advance(second).await;
+        assert_eq!(leases.cancel_stuck(), [lease(1).job]);
     }
 }

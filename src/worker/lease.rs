@@ -15,6 +15,7 @@ use super::hold::{Hold, Leases};
 use super::taken::Taken;
 use crate::error::{Error, Result};
 use crate::model::Checkpoint;
+use crate::source::Waits;
 use crate::store::Written;
 use crate::transfer::Ledger;
 
@@ -170,6 +171,10 @@ impl Ledger for LeaseLedger<'_> {
                 false
             }
         }
+    }
+
+    fn waits(&self) -> Waits {
+        self.hold.pulse().waits()
     }
 }
 

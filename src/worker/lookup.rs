@@ -10,6 +10,7 @@ use crate::error::{Class, Error, Result};
 use crate::ingest;
 use crate::model::{Artifact, Deadline, Job, Lookup, Origin};
 use crate::signed_url::{SignedUrl, path_identity};
+use crate::source::Waits;
 use crate::store::Written;
 
 /// How `ingest` calls the source in its advice.
@@ -29,12 +30,19 @@ pub(super) fn remint_call(worker: &Worker, job: &Job) -> Option<Lookup> {
 ///
 /// # Errors
 /// As [`Question::ask`].
-pub(super) async fn ask(worker: &Worker, job: &Job, lookup: &Lookup) -> Result<Vec<Artifact>> {
+pub(super) async fn ask(
+    worker: &Worker,
+    hold: &Hold,
+    job: &Job,
+    lookup: &Lookup,
+) -> Result<Vec<Artifact>> {
     if let Some(place) = lookup.place() {
         return Ok(vec![at_place(job, place)?]);
     }
     let access = access_of(worker, job);
-    let answered = question(worker, job, &access).ask(lookup).await;
+    let answered = question(worker, job, &access, hold.pulse().waits())
+        .ask(lookup)
+        .await;
     answered.map_err(|error| name_the_source(error, &job.source))
 }
 
@@ -65,10 +73,10 @@ pub(super) async fn files(
     call: &Lookup,
 ) -> Result<Vec<Artifact>> {
     if call.place().is_some() || ingest::names_one_file(call) {
-        return heeding(hold, ask(worker, job, call)).await;
+        return heeding(hold, ask(worker, hold, job, call)).await;
     }
     let access = access_of(worker, job);
-    let question = question(worker, job, &access);
+    let question = question(worker, job, &access, hold.pulse().waits());
     let mut pages = question.pages(call);
     let (mut known, mut unfinished) = (0, 0);
     let named = |error| name_the_source(error, &job.source);
@@ -114,12 +122,14 @@ pub(super) fn question<'a>(
     worker: &'a Worker,
     job: &Job,
     access: &'a SourceAccess,
+    waits: Waits,
 ) -> Question<'a> {
     Question {
         source: worker.source.as_ref(),
         clock: &worker.clock,
         provider: job.provider,
         access,
+        waits,
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
+use crate::source::Waits;
 
 /// A `Retry-After` beyond this is not waited for at once: the next call asks again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
@@ -61,13 +62,14 @@ impl ApiPace {
         }
     }
 
-    /// Waits until a call may start; the call holds the permit until it is answered.
+    /// Waits until a call may start; the call holds the permit until it is answered. The wait is declared to `waits`.
     ///
     /// # Errors
     /// `internal`, after a panic while the budget was held.
-    pub async fn turn(&self) -> Result<SemaphorePermit<'_>> {
+    pub async fn turn(&self, waits: &Waits) -> Result<SemaphorePermit<'_>> {
         let broken = || Error::internal("wait for a turn at the provider's API");
-        let permit = self.slots.acquire().await.map_err(|_| broken())?;
+        let permit = waits.during(self.slots.acquire()).await;
+        let permit = permit.map_err(|_| broken())?;
         loop {
             let start = {
                 let mut next = self.next.lock().map_err(|_| broken())?;
@@ -80,6 +82,7 @@ impl ApiPace {
                     }
                 }
             };
+            waits.until(start);
             // Looked at again after the wait: a 429 may have moved it meanwhile.
             tokio::time::sleep_until(start).await;
         }
@@ -111,7 +114,7 @@ mod tests {
         let pace = pace(10, 100);
         let began = Instant::now();
         for _ in 0..5 {
-            let _permit = pace.turn().await.unwrap();
+            let _permit = pace.turn(&Waits::default()).await.unwrap();
         }
         assert_eq!(began.elapsed().as_millis(), 400);
     }
@@ -119,12 +122,14 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn no_more_calls_than_allowed_are_on_their_way_at_once() {
         let pace = pace(2, 0);
-        let first = pace.turn().await.unwrap();
-        let _second = pace.turn().await.unwrap();
-        let third = tokio::time::timeout(Duration::from_secs(1), pace.turn()).await;
+        let first = pace.turn(&Waits::default()).await.unwrap();
+        let _second = pace.turn(&Waits::default()).await.unwrap();
+        let third =
+            tokio::time::timeout(Duration::from_secs(1), pace.turn(&Waits::default())).await;
         assert!(third.is_err());
         drop(first);
-        let third = tokio::time::timeout(Duration::from_secs(1), pace.turn()).await;
+        let third =
+            tokio::time::timeout(Duration::from_secs(1), pace.turn(&Waits::default())).await;
         assert!(third.is_ok());
     }
 
@@ -133,10 +138,10 @@ mod tests {
         let pace = pace(4, 0);
         let began = Instant::now();
         pace.hold(Some(Duration::from_secs(45)));
-        let _permit = pace.turn().await.unwrap();
+        let _permit = pace.turn(&Waits::default()).await.unwrap();
         assert_eq!(began.elapsed().as_secs(), 45);
         pace.hold(Some(Duration::from_secs(86_400)));
-        let _permit = pace.turn().await.unwrap();
+        let _permit = pace.turn(&Waits::default()).await.unwrap();
         assert_eq!(began.elapsed().as_secs(), 345);
     }
 }

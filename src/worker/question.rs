@@ -8,7 +8,7 @@ use crate::error::{Class, Error, Result};
 use crate::ingest::{self, LookupPage};
 use crate::model::api::{ApiRequest, ApiResponse};
 use crate::model::{Artifact, Lookup, Provider};
-use crate::source::Source;
+use crate::source::{Source, Waits};
 
 /// Pages of one answer: a hundred thousand files. A meeting has a few thousand at most; an API that goes on for longer
 /// has lost its way.
@@ -20,6 +20,8 @@ pub(super) struct Question<'a> {
     pub(super) clock: &'a SharedClock,
     pub(super) provider: Provider,
     pub(super) access: &'a SourceAccess,
+    /// Where waits for a turn are declared.
+    pub(super) waits: Waits,
 }
 
 impl<'a> Question<'a> {
@@ -88,12 +90,13 @@ impl Pages<'_> {
             clock,
             provider,
             access,
+            waits,
         } = self.question;
         let (lookup, credentials) = (self.lookup, &access.credentials);
         let cursor = cursor.as_deref();
         let request =
             ingest::lookup_page_request(*provider, lookup, cursor, credentials, clock.now())?;
-        let response = call(*source, access, &request).await?;
+        let response = call_in_turn(*source, access, &request, waits).await?;
         let page = ingest::lookup_page(*provider, lookup, &response, clock.now())?;
         if let Some(next) = &page.next {
             let is_new = self.seen.insert(next.clone());
@@ -124,7 +127,17 @@ pub(super) async fn call(
     access: &SourceAccess,
     request: &ApiRequest,
 ) -> Result<ApiResponse> {
-    let _turn = access.pace.turn().await?;
+    call_in_turn(source, access, request, &Waits::default()).await
+}
+
+async fn call_in_turn(
+    source: &dyn Source,
+    access: &SourceAccess,
+    request: &ApiRequest,
+    waits: &Waits,
+) -> Result<ApiResponse> {
+    let _turn = access.pace.turn(waits).await?;
+    waits.end();
     let response = source.call(request).await?;
     let is_asked_to_wait = response.status == 503 && response.retry_after.is_some();
     if response.status == 429 || is_asked_to_wait {

@@ -12,8 +12,8 @@ use recording_harvester::model::api::{ApiResponse, Credentials};
 use recording_harvester::model::{Layout, Lookup, Provider};
 use recording_harvester::object::s3::{S3Settings, StaticCredentials};
 use recording_harvester::signed_url::SignedUrl;
-use recording_harvester::source::OpenRequest;
 use recording_harvester::source::client::local_client;
+use recording_harvester::source::{OpenRequest, Waits};
 use recording_harvester::store::NewEvent;
 use secrecy::SecretString;
 use serde_json::{Value, json};
@@ -575,6 +575,7 @@ fn t15_what_holds_a_secret_does_not_show_it_to_a_panic() {
         validator: None,
         allow_hosts: Vec::new(),
         deadline: recording_harvester::model::Deadline::NONE,
+        waits: Waits::default(),
     };
     let layout = Layout::new("", "{provider}/{recording}/{name}").unwrap();
     let new = NewEvent::new("100ms", event.clone(), body.clone().into(), &layout, now);

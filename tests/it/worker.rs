@@ -9,6 +9,7 @@ mod secrets;
 mod sources;
 mod stores;
 mod stuck;
+mod waits;
 mod world;
 
 use std::sync::Arc;

@@ -21,7 +21,7 @@ use crate::object::Attributes;
 use crate::object::owned::{Owner, UnderKey, find_owned};
 use crate::signed_url::SignedUrl;
 use crate::source::hls::{Role, media_type, resource_name};
-use crate::source::{ByteRange, OpenRequest, Opened};
+use crate::source::{ByteRange, OpenRequest, Opened, Waits};
 use crate::transfer::Engine;
 use crate::transfer::budget::{Budget, Share};
 
@@ -58,6 +58,8 @@ pub(super) struct Context {
     fresh: Mutex<HashSet<String>>,
     /// Who is asked for the job's lease.
     pub(super) lease: LeaseDesk,
+    /// Where waits are declared, by the ladder and by its pieces.
+    pub(super) waits: Waits,
 }
 
 /// The names that were given away.
@@ -97,7 +99,14 @@ impl Context {
             landed: Mutex::default(),
             fresh: Mutex::default(),
             lease: LeaseDesk::new(),
+            waits: Waits::default(),
         }
+    }
+
+    /// The same, which declares its waits there.
+    pub(super) fn declaring(mut self, waits: Waits) -> Context {
+        self.waits = waits;
+        self
     }
 
     pub(super) fn attempts(&self) -> u32 {
@@ -296,6 +305,7 @@ impl Context {
             validator: None,
             allow_hosts: self.allow_hosts.clone(),
             deadline: self.job.deadline,
+            waits: self.waits.clone(),
         };
         self.engine.source.open(&request).await
     }

@@ -147,12 +147,14 @@ async fn reload(
         if let Some(why) = overdue(context, begun, changed_at) {
             return Ok(Some(Error::new(Class::Partial, why)));
         }
+        let next = Instant::now() + wait(&sheet.playlist, is_changed);
+        context.waits.until(next);
         tokio::select! {
             () = context.stop.cancelled() => return Err(Error::transient(
                 Class::Internal,
                 "the attempt at the whole ladder has ended",
             )),
-            () = tokio::time::sleep(wait(&sheet.playlist, is_changed)) => {}
+            () = tokio::time::sleep_until(next) => {}
         }
         carriers.check()?;
         let read = fetch(context, way.url, way.is_relative, way.token, way.imported).await;

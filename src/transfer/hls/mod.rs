@@ -172,9 +172,10 @@ pub(super) async fn carry(
     let mut names = Names::of(&job.key);
     let mut room_bytes = 0;
     loop {
-        let room = Room::open(&engine.budget, room_bytes).await?;
+        let waits = ledger.waits();
+        let room = waits.during(Room::open(&engine.budget, room_bytes)).await?;
         let context = Context::new(engine, job, allow_hosts, &names.key(), room);
-        let context = Arc::new(context);
+        let context = Arc::new(context.declaring(waits));
         let _end = CloseRoom(&context);
         match context.find(&names.key(), None).await? {
             UnderKey::Whole(archived) => return Ok(archived),
@@ -221,6 +222,7 @@ pub(super) async fn carry_unnamed(
 ) -> Option<Result<Archived>> {
     let room = Room::empty(&engine.budget);
     let context = Context::new(engine, job, allow_hosts, &job.key, room);
+    let context = context.declaring(ledger.waits());
     let mut opened = context
         .open(url.expose(), false, &Token::default())
         .await

@@ -22,8 +22,8 @@ use crate::error::{Class, Error, Result};
 use crate::model::{Archived, Checkpoint, Format, Job, Origin, ProgressEvent};
 use crate::object::Payload;
 use crate::signed_url::SignedUrl;
-use crate::source::Opened;
 use crate::source::hls::Role;
+use crate::source::{Opened, Waits};
 use crate::transfer::budget::Share;
 use crate::transfer::names::Names;
 use crate::transfer::part::PartBuilder;
@@ -340,10 +340,13 @@ fn carry_alone<'a>(
     context: &'a Context,
 ) -> BoxFuture<'a, Result<Archived>> {
     Box::pin(async move {
-        let emit: crate::model::progress::Emit = Arc::new(|_: ProgressEvent| {});
+        // How far a piece is, is nobody's business. That it moves is, since it may be the whole recording.
+        let waits = context.waits.clone();
+        let emit: crate::model::progress::Emit = Arc::new(move |_: ProgressEvent| waits.end());
         let ledger = PieceLedger {
             last: Mutex::default(),
             lease: &context.lease,
+            waits: &context.waits,
         };
         let (allow_hosts, stop) = (&context.allow_hosts, &context.stop);
         let carried = engine.carry(job, allow_hosts, &ledger, &emit, stop).await;
@@ -363,6 +366,7 @@ fn carry_alone<'a>(
 struct PieceLedger<'a> {
     last: Mutex<Option<Checkpoint>>,
     lease: &'a LeaseDesk,
+    waits: &'a Waits,
 }
 
 #[async_trait]
@@ -375,5 +379,9 @@ impl Ledger for PieceLedger<'_> {
 
     async fn is_held(&self) -> bool {
         self.lease.is_held().await
+    }
+
+    fn waits(&self) -> Waits {
+        self.waits.clone()
     }
 }

@@ -52,6 +52,7 @@ pub(in crate::transfer) async fn unpack(
 ) -> Result<()> {
     let room = Room::empty(&engine.budget);
     let context = Context::new(engine, job, allow_hosts, &zip.key, room);
+    let context = context.declaring(ledger.waits());
     let list_key = format!("{}/resources.json", context.folder);
     if let UnderKey::Whole(_) = context.find(&list_key, None).await? {
         return Ok(());
@@ -59,7 +60,7 @@ pub(in crate::transfer) async fn unpack(
     // All that it needs, at once: it waits for nothing more while it holds this.
     let needed = engine.settings.part_size_bytes + RANGE_BYTES + unzip::WAITING_BYTES;
     let needed = needed.min(engine.settings.memory_bytes);
-    let _share = engine.budget.take(needed).await?;
+    let _share = context.waits.during(engine.budget.take(needed)).await?;
     let mut unpacking = Unpacking {
         context: &context,
         origin: &lasting(url.expose(), false),
@@ -216,6 +217,7 @@ impl Unpacking<'_> {
             ));
         }
         self.landed.push(landed);
+        self.context.waits.end();
         Ok(())
     }
 
@@ -251,6 +253,7 @@ impl Entry {
             .upload_part(&self.key, &upload_id, number, &payload)
             .await?;
         self.parts.push(part);
+        context.waits.end();
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use super::pass::{FIRST_WAIT, TRIES, Walk, is_worth_a_retry};
 use crate::error::{Class, Error, Result};
 use crate::ingest::list;
 use crate::model::{Artifact, Event, Lookup, Origin};
+use crate::source::Waits;
 use crate::store::KnownArtifact;
 use crate::worker::lookup;
 use crate::worker::question::Question;
@@ -97,6 +98,7 @@ impl Walk<'_> {
             clock: &self.walker.clock,
             provider: self.subject.provider,
             access: &self.subject.access,
+            waits: Waits::default(),
         };
         self.heeding(question.ask(call)).await
     }

@@ -9,7 +9,7 @@ use recording_harvester::clock::{Clock as _, SystemClock};
 use recording_harvester::error::Class;
 use recording_harvester::model::{Deadline, DeadlineFrom, Format, Job};
 use recording_harvester::source::http::HttpSettings;
-use recording_harvester::source::{OpenRequest, Source};
+use recording_harvester::source::{OpenRequest, Source, Waits};
 use recording_harvester::transfer::TransferSettings;
 
 use super::lanes::{archive, throttled};
@@ -133,6 +133,7 @@ async fn past_the_deadline_a_slow_body_is_held_and_not_cut() {
         validator: None,
         allow_hosts: Vec::new(),
         deadline,
+        waits: Waits::default(),
     };
     let past = Deadline::at(Timestamp::UNIX_EPOCH, DeadlineFrom::Query);
     let source = loopback_source(Vec::new());

@@ -11,6 +11,7 @@ mod partial;
 mod play;
 mod resume;
 mod troubles;
+mod waits;
 mod zip;
 
 use std::path::{Path, PathBuf};

@@ -8,7 +8,7 @@ use recording_harvester::model::Deadline;
 use recording_harvester::model::api::{ApiRequest, Method};
 use recording_harvester::signed_url::{SignedUrl, UrlHeader};
 use recording_harvester::source::guard::{Guard, GuardSettings};
-use recording_harvester::source::{ByteRange, OpenRequest, Opened, Source};
+use recording_harvester::source::{ByteRange, OpenRequest, Opened, Source, Waits};
 
 use super::{loopback_source, single_file_source, source_behind};
 use crate::harness::origin::{
@@ -24,6 +24,7 @@ fn request(url: &str) -> OpenRequest {
         validator: None,
         allow_hosts: Vec::new(),
         deadline: Deadline::NONE,
+        waits: Waits::default(),
     }
 }
 

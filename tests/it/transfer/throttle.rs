@@ -10,7 +10,7 @@ use recording_harvester::model::Deadline;
 use recording_harvester::signed_url::SignedUrl;
 use recording_harvester::source::http::{HttpSettings, HttpSource};
 use recording_harvester::source::throttle::{RateWindow, ThrottleSettings};
-use recording_harvester::source::{OpenRequest, Source as _};
+use recording_harvester::source::{OpenRequest, Source as _, Waits};
 
 use super::source_with;
 use crate::harness::origin::{Behaviour, TestOrigin};
@@ -35,6 +35,7 @@ fn request(origin: &TestOrigin) -> OpenRequest {
         validator: None,
         allow_hosts: Vec::new(),
         deadline: Deadline::NONE,
+        waits: Waits::default(),
     }
 }
 

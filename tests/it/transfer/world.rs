@@ -21,9 +21,11 @@ use recording_harvester::object::{
     Payload, PutEnd, WriteEnd,
 };
 use recording_harvester::signed_url::SignedUrl;
+use recording_harvester::source::Waits;
 use recording_harvester::source::http::HttpSource;
 use recording_harvester::transfer::hls::HlsSettings;
 use recording_harvester::transfer::{Engine, JOB_METADATA_KEY, Ledger, TransferSettings};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{loopback_source, single_file_source};
@@ -307,6 +309,8 @@ pub fn mp4(size: u64) -> Vec<u8> {
 /// A ledger that remembers.
 pub struct TestLedger {
     pub is_held: AtomicBool,
+    /// The waits that were declared.
+    pub heard: Arc<Mutex<Vec<Heard>>>,
     pub saves: Mutex<Vec<u64>>,
     pub last: Mutex<Option<Checkpoint>>,
 }
@@ -315,6 +319,7 @@ impl Default for TestLedger {
     fn default() -> Self {
         TestLedger {
             is_held: AtomicBool::new(true),
+            heard: Arc::default(),
             saves: Mutex::default(),
             last: Mutex::default(),
         }
@@ -332,6 +337,21 @@ impl Ledger for TestLedger {
     async fn is_held(&self) -> bool {
         self.is_held.load(Ordering::SeqCst)
     }
+
+    fn waits(&self) -> Waits {
+        let heard = Arc::clone(&self.heard);
+        Waits::heard_by(move |end| {
+            let at = Instant::now();
+            heard.lock().unwrap().push(Heard { at, end });
+        })
+    }
+}
+
+/// A wait as it was declared.
+#[derive(Clone, Copy, Debug)]
+pub struct Heard {
+    pub at: Instant,
+    pub end: Instant,
 }
 
 /// An operation that can be made to fail.
