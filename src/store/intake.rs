@@ -276,11 +276,14 @@ impl Shelf {
             Origin::Lookup(lookup) => !lookup.has_call(),
             Origin::Url(_) | Origin::Inline(_) | Origin::Event => false,
         };
-        if is_older || is_no_good {
+        // But of what is lost it may be the last URL that is still alive.
+        let is_lost = matches!(job.state, State::Failed | State::Expired);
+        let is_alive = artifact.deadline.at.is_none_or(|at| at > self.changed_at);
+        if is_no_good || is_older && !(is_lost && is_alive) {
             return None;
         }
         job.announced_by = by.event.or(job.announced_by);
-        job.announced_at = by.at;
+        job.announced_at = job.announced_at.max(by.at);
         job.found_by = by.found_by.or(job.found_by);
         if job.change == Change::Kept {
             job.change = Change::Altered;

@@ -11,6 +11,7 @@ use super::{Backend, on_every_backend};
 on_every_backend! {
     a_fresh_event_gives_a_waiting_job_its_origin_and_wakes_a_lost_one,
     a_fresh_origin_has_all_attempts,
+    an_older_event_with_a_living_url_wakes_what_was_lost,
     a_fresh_event_changes_nothing_about_an_archived_job,
     an_older_event_that_comes_late_brings_no_fresh_origin,
     a_fresh_origin_during_an_attempt_survives_its_failure,
@@ -141,6 +142,29 @@ async fn an_older_event_that_comes_late_brings_no_fresh_origin(backend: &dyn Bac
     let claimed = claim_one(&*store, 3).await;
     assert_eq!(claimed.job.origin, newer.origin);
     assert_eq!(claimed.job.deadline, newer.deadline);
+}
+
+/// Deliveries are repeated for hours, each with a URL of its own.
+async fn an_older_event_with_a_living_url_wakes_what_was_lost(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let send = async |key: &str, made: i64, deadline: i64, received: i64| {
+        let mut artifact = video("v", Some(deadline));
+        artifact.origin = url("v", key);
+        let mut new = event(key, "r1").with(artifact.clone()).received(received);
+        new.event.event_time = Some(at(made));
+        let recorded = store.record(new).await.unwrap();
+        (recorded.jobs[0], artifact.origin)
+    };
+    let (video, _) = send("newer", 50, 100, 60).await;
+    let lost = claim_one(&*store, 61).await;
+    let settled = store.settle(&lost.lease, &expired(), at(101)).await;
+    assert_eq!(settled.unwrap(), Written::Yes);
+
+    send("dead", 20, 90, 110).await;
+    assert_eq!(record_of(&*store, video).await.state, State::Expired);
+    let (woken, origin) = send("alive", 20, 900, 120).await;
+    assert_eq!(woken, video);
+    assert_eq!(claim_one(&*store, 121).await.job.origin, origin);
 }
 
 async fn a_fresh_origin_during_an_attempt_survives_its_failure(backend: &dyn Backend) {
