@@ -59,7 +59,7 @@ pub(super) fn may_be_open(config: &Config) -> bool {
     config.sources.is_empty() && config.listen.ip().is_loopback()
 }
 
-/// What `run` tells at its start of who is let in without proof.
+/// What `run` tells at its start: who is let in without proof, and what would be lost of each event.
 pub(super) fn warnings(config: &Config, sources: &HashMap<String, WebhookSource>) -> Vec<String> {
     let listen = config.listen;
     let mut warnings = Vec::new();
@@ -79,6 +79,12 @@ pub(super) fn warnings(config: &Config, sources: &HashMap<String, WebhookSource>
         if known.is_open() && source.insecure {
             warnings.push(format!(
                 "sources.{name}.insecure is true: whoever reaches {listen} can post events to it"
+            ));
+        }
+        let is_configured = config.sources.contains_key(&name);
+        if provider == Provider::Daily && source.api_key.is_none() && is_configured {
+            warnings.push(format!(
+                "sources.{name}.api_key is missing: Daily's events hold no URLs, so nothing of them can be archived"
             ));
         }
         let types = source.definition().map(|found| found.types_without_id());

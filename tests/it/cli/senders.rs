@@ -66,12 +66,16 @@ async fn run_does_not_start_with_senders_that_prove_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_open_is_said_at_the_start() {
+async fn what_is_open_and_what_would_be_lost_is_said_at_the_start() {
     for (sources, expected) in [
         ("", "no source is configured"),
         (
             "[sources.100ms]\ninsecure = true\n",
             "sources.100ms.insecure is true",
+        ),
+        (
+            "[sources.daily]\ninsecure = true\n",
+            "sources.daily.api_key is missing",
         ),
     ] {
         let folder = tempfile::tempdir().unwrap();
