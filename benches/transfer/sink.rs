@@ -14,6 +14,9 @@ use super::http1::{Connection, Head};
 /// Documents (manifests, reports) are kept: who wrote one may read it again.
 const KEPT_BYTES: u64 = 1 << 20;
 
+/// Of every object.
+const ETAG: &str = "sink-0";
+
 /// What a run left in the bucket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Held {
@@ -144,6 +147,10 @@ fn answer(head: &Head, document: Vec<u8>, bucket: &Mutex<Bucket>) -> Answer {
     let upload_id = parameter(query, "uploadId");
     let part = parameter(query, "partNumber").and_then(|number| number.parse().ok());
     let mut bucket = lock(bucket);
+    let is_object_write = part.is_none() && !query.contains("uploads");
+    if is_object_write && !holds(head, bucket.objects.contains_key(key)) {
+        return refused("412 Precondition Failed", "PreconditionFailed");
+    }
     match (head.method.as_str(), upload_id, part) {
         ("PUT", _, _) if is_bucket => Answer::new("200 OK"),
         ("GET" | "HEAD", None, _) if is_bucket => Answer::xml(
@@ -232,9 +239,20 @@ fn answer(head: &Head, document: Vec<u8>, bucket: &Mutex<Bucket>) -> Answer {
     }
 }
 
+/// Whether the conditions of a write hold, which S3 checks too.
+fn holds(head: &Head, is_there: bool) -> bool {
+    head.headers
+        .iter()
+        .all(|(name, value)| match name.as_str() {
+            "if-none-match" => !is_there,
+            "if-match" => is_there && value.trim_matches('"') == ETAG,
+            _ => true,
+        })
+}
+
 /// Not the MD5 of anything, so that nobody compares it with one.
 fn with_etag(mut answer: Answer, head: &Head) -> Answer {
-    answer.headers.push(("etag".into(), "\"sink-0\"".into()));
+    answer.headers.push(("etag".into(), format!("\"{ETAG}\"")));
     let checksums = head
         .headers
         .iter()
