@@ -87,12 +87,20 @@ async fn copy(path: &Path, connect: &SqliteConnectOptions) -> Result<Copied> {
         Err(cause) if error::is_busy(&cause) => return Ok(Copied::NotAlone),
         Err(cause) => return Err(failed(cause)),
     };
+    // The first read takes the lock.
+    let first_read: Result<i64, _> = sqlx::query_scalar("SELECT count(*) FROM sqlite_master")
+        .fetch_one(&mut conn)
+        .await;
+    if first_read.is_err_and(|cause| error::is_busy(&cause)) {
+        return Ok(Copied::NotAlone);
+    }
     check_owner(path, &mut conn).await?;
     let copied = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
         .fetch_one(&mut conn)
         .await;
     let (busy, _, _): (i64, i64, i64) = match copied {
         Ok(copied) => copied,
+        Err(cause) if error::is_busy(&cause) => return Ok(Copied::NotAlone),
         Err(cause) => {
             // Closing would try again, and believe a second sync.
             std::mem::forget(conn);

@@ -13,6 +13,8 @@ use sqlx::{
     SqlitePool,
 };
 
+use tokio::time::Instant;
+
 use super::disk::Sync;
 use super::lost_write::{LostWriteNote, copy_whole_wal};
 use super::writer::Writer;
@@ -27,6 +29,9 @@ const OLDEST_SQLITE: (u32, u32, u32) = (3, 51, 3);
 
 /// How long a statement waits for another process's transaction; ours take milliseconds.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Between two tries to open a file that another process has for itself.
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Readers at once: reports and pages, never the intake.
 const READERS: u32 = 4;
@@ -97,10 +102,7 @@ pub(super) async fn open(
     let connect_writer = connect
         .clone()
         .pragma("cache_size", format!("-{WRITER_CACHE_KIB}"));
-    let mut writer = connect_writer
-        .connect()
-        .await
-        .map_err(|cause| cannot_open(path, cause))?;
+    let mut writer = connect_patiently(path, &connect_writer).await?;
     check_library(&mut writer).await?;
     check_owner(path, &mut writer).await?;
     migrate(path, &mut writer).await?;
@@ -116,6 +118,30 @@ pub(super) async fn open(
         .test_before_acquire(false)
         .connect_lazy_with(connect.pragma("query_only", "ON"));
     Ok((writer, readers))
+}
+
+/// Connects, also while another start has the file for itself for a moment: a switch to WAL mode does not wait by itself.
+async fn connect_patiently(
+    path: &Path,
+    options: &SqliteConnectOptions,
+) -> Result<SqliteConnection> {
+    let begun = Instant::now();
+    loop {
+        let connected = match options.connect().await {
+            Ok(mut conn) => {
+                let query = sqlx::query_scalar("SELECT count(*) FROM sqlite_master");
+                let read: std::result::Result<i64, _> = query.fetch_one(&mut conn).await;
+                read.map(|_| conn)
+            }
+            Err(cause) => Err(cause),
+        };
+        match connected {
+            Err(cause) if error::is_busy(&cause) && begun.elapsed() < BUSY_TIMEOUT => {
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+            connected => return connected.map_err(|cause| cannot_open(path, cause)),
+        }
+    }
 }
 
 /// The file's name with `suffix` behind it.
