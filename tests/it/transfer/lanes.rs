@@ -134,20 +134,15 @@ async fn lanes_that_break_lose_nothing() {
     }
 }
 
-/// Carries until `bytes` have come in, then stops as a shutdown does. The job has the checkpoint after.
-async fn stop_after(world: &World, job: &mut Job, bytes: u64) -> u64 {
+/// Serves `content` up to `bytes`, carries until the bucket has that, then stops as a shutdown does. The
+/// job has the checkpoint after, and `content` is served whole.
+async fn stop_after(world: &World, job: &mut Job, path: &str, content: &[u8], bytes: usize) -> u64 {
+    let stalls = Behaviour::fault(Fault::StallAfter(bytes));
+    world.origin.serve(path, content.to_vec(), stalls);
     let cancel = CancellationToken::new();
-    world.told.lock().unwrap().clear();
+    let key = job.key.clone();
     let watch = async {
-        let has_come = || {
-            world
-                .told
-                .lock()
-                .unwrap()
-                .iter()
-                .any(|(done, _)| *done >= bytes)
-        };
-        while !has_come() {
+        while world.landed_parts(&key).await < bytes / (5 << 20) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         cancel.cancel();
@@ -158,6 +153,9 @@ async fn stop_after(world: &World, job: &mut Job, bytes: u64) -> u64 {
         (error.class(), error.is_transient()),
         (Class::Internal, true)
     );
+    world
+        .origin
+        .serve(path, content.to_vec(), Behaviour::default());
     job.checkpoint = world.ledger.last.lock().unwrap().clone();
     let parts = &job.checkpoint.as_ref().expect("it is noted").parts;
     parts.iter().map(|part| part.size_bytes).sum()
@@ -191,9 +189,8 @@ async fn f79_after_a_stop_only_what_is_missing_is_transferred() {
             ..small_parts()
         })
         .await;
-        world.origin.serve("/file", content.clone(), throttled(24));
         let mut job = world.job("/file", Format::Mp4);
-        let done = stop_after(&world, &mut job, 20 * MIB).await;
+        let done = stop_after(&world, &mut job, "/file", &content, 22 << 20).await;
         assert!(done >= 5 * MIB, "{done}");
         let before = world.origin.requests("/file").len();
         archive(&world, &job, &content).await;
@@ -212,9 +209,8 @@ async fn f79_parts_that_landed_before_they_were_noted_are_not_fetched_again() {
     .await;
     let content = mp4(32 * MIB);
     let size = content.len() as u64;
-    world.origin.serve("/file", content.clone(), throttled(24));
     let mut job = world.job("/file", Format::Mp4);
-    let done = stop_after(&world, &mut job, 20 * MIB).await;
+    let done = stop_after(&world, &mut job, "/file", &content, 22 << 20).await;
     // As a kill leaves it: all that was noted is the first part.
     let checkpoint = job.checkpoint.as_mut().unwrap();
     assert!(checkpoint.parts.len() > 1);
@@ -251,9 +247,8 @@ async fn what_can_not_be_resumed_begins_from_zero_and_says_so() {
     })
     .await;
     // The content changed at the origin.
-    world.origin.serve("/file", mp4(24 * MIB), throttled(24));
     let mut job = world.job("/file", Format::Mp4);
-    stop_after(&world, &mut job, 12 * MIB).await;
+    stop_after(&world, &mut job, "/file", &mp4(24 * MIB), 12 << 20).await;
     let changed = mp4(24 * MIB + 7);
     let behaviour = Behaviour {
         validator: Validator::Date,
@@ -266,10 +261,9 @@ async fn what_can_not_be_resumed_begins_from_zero_and_says_so() {
     assert!(why.unwrap().contains("changed"));
 
     // The upload is gone.
-    world.origin.serve("/gone", changed.clone(), throttled(24));
     let mut job = world.job("/gone", Format::Mp4);
     job.key = "gone".to_owned();
-    stop_after(&world, &mut job, 12 * MIB).await;
+    stop_after(&world, &mut job, "/gone", &changed, 12 << 20).await;
     world.abandon(&job).await;
     archive(&world, &job, &changed).await;
     let (done, why) = world.resumed.lock().unwrap().last().cloned().unwrap();
@@ -287,16 +281,14 @@ async fn the_end_of_an_archive_is_seen_again_after_a_stop() {
     let mut tar = vec![7; 30 << 20];
     tar[257..262].copy_from_slice(b"ustar");
     tar.extend_from_slice(&[0; 1024]);
-    world.origin.serve("/tar", tar.clone(), throttled(24));
     let mut job = world.job("/tar", Format::Tar);
-    stop_after(&world, &mut job, 20 * MIB).await;
+    stop_after(&world, &mut job, "/tar", &tar, 22 << 20).await;
     archive(&world, &job, &tar).await;
     // One that lost its end is found out all the same.
     tar.truncate((29 << 20) + 100);
-    world.origin.serve("/cut", tar, throttled(24));
     let mut job = world.job("/cut", Format::Tar);
     job.key = "cut.tar".to_owned();
-    stop_after(&world, &mut job, 20 * MIB).await;
+    stop_after(&world, &mut job, "/cut", &tar, 22 << 20).await;
     let error = world.carry(&job).await.unwrap_err();
     assert_eq!(error.class(), Class::Corrupt, "{error}");
     assert!(world.object("cut.tar").await.is_none());
@@ -332,7 +324,7 @@ async fn a_url_that_died_while_it_was_read_is_resumed_with_a_fresh_one() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whatever_further_lanes_meet_the_object_is_whole() {
-    let world = World::with(many_lanes()).await;
+    let world = World::with(many_lanes()).await.impatient();
     let status = |code, headers| Fault::Status(code, headers, String::new());
     let faults = [
         ("f22 cut", Fault::CutAfter(1 << 20)),
@@ -383,7 +375,7 @@ async fn whatever_further_lanes_meet_the_object_is_whole() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_slow_stream_that_lives_is_not_cut() {
-    let world = World::new().await;
+    let world = World::new().await.impatient();
     // 64 kbit/s; the source of these tests asks for 2,000 bytes a second.
     let slow = Behaviour::fault(Fault::Trickle(400, Duration::from_millis(49)));
     world.origin.serve("/slow", mp4(16_000), slow);

@@ -11,7 +11,7 @@ use recording_harvester::transfer::{Engine, TransferSettings};
 use tokio_util::sync::CancellationToken;
 
 use super::door::deadline_in;
-use super::loopback_source;
+use super::patient_source;
 use super::world::{MIB, TestLedger, job, mp4, small_parts};
 use crate::harness::origin::{Behaviour, TestOrigin};
 use crate::harness::s3::{Fault, Kind, Op, TestS3};
@@ -47,7 +47,7 @@ async fn outlives(op: Op, kind: Kind, content: Vec<u8>) {
         lanes: 1,
         ..small_parts()
     };
-    let source = Arc::new(loopback_source(Vec::new()));
+    let source = Arc::new(patient_source(Vec::new()));
     let store = s3.store_within(Duration::from_secs(2)).await;
     let engine = Engine::new(source, store, settings);
     let (ledger, cancel) = (TestLedger::default(), CancellationToken::new());
@@ -90,7 +90,7 @@ async fn f61_credentials_that_stay_expired_are_the_destinations_fault() {
     origin.serve("/file", mp4(7 * MIB), Behaviour::default());
     let url = SignedUrl::new(origin.url("/file"));
     let job = job(Origin::Url(url), Format::Mp4);
-    let source = Arc::new(loopback_source(Vec::new()));
+    let source = Arc::new(patient_source(Vec::new()));
     let engine = Engine::new(source, s3.store().await, small_parts());
     let (ledger, cancel) = (TestLedger::default(), CancellationToken::new());
     let emit: Emit = Arc::new(|_| ());

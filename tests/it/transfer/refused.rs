@@ -11,7 +11,7 @@ use recording_harvester::signed_url::SignedUrl;
 use recording_harvester::transfer::Engine;
 use tokio_util::sync::CancellationToken;
 
-use super::loopback_source;
+use super::patient_source;
 use super::world::{MIB, TestLedger, job, mp4, small_parts};
 use crate::harness::origin::{Behaviour, TestOrigin};
 use crate::harness::s3::{Fault, Kind, Op, TestS3, payload};
@@ -30,7 +30,7 @@ impl Stage {
         let s3 = TestS3::start().await;
         let store = s3.store_within(Duration::from_secs(10)).await;
         Stage {
-            engine: Engine::new(Arc::new(loopback_source(Vec::new())), store, small_parts()),
+            engine: Engine::new(Arc::new(patient_source(Vec::new())), store, small_parts()),
             s3,
             origin: TestOrigin::start().await,
             ledger: TestLedger::default(),

@@ -10,7 +10,7 @@ use recording_harvester::signed_url::SignedUrl;
 use recording_harvester::transfer::Engine;
 use tokio_util::sync::CancellationToken;
 
-use super::loopback_source;
+use super::patient_source;
 use super::world::{MIB, TestLedger, job, mp4, small_parts};
 use crate::harness::origin::{Behaviour, TestOrigin};
 use crate::harness::s3::{Fault, Kind, Op, TestS3};
@@ -35,7 +35,7 @@ async fn carry(s3: &TestS3, origin: &TestOrigin, size: u64, fault: Fault) -> Res
     origin.serve(&path, mp4(size), Behaviour::default());
     let mut job = job(Origin::Url(SignedUrl::new(origin.url(&path))), Format::Mp4);
     job.key = format!("wire{path}/recording.mp4");
-    let source = Arc::new(loopback_source(Vec::new()));
+    let source = Arc::new(patient_source(Vec::new()));
     let engine = Engine::new(source, store, small_parts());
     let emit: Emit = Arc::new(|_| ());
     let ledger = TestLedger::default();
@@ -211,7 +211,7 @@ async fn where_conditions_are_unknown_somebody_elses_object_is_still_not_overwri
             .await
             .unwrap();
         assert_eq!(end, recording_harvester::object::WriteEnd::Done);
-        let source = Arc::new(loopback_source(Vec::new()));
+        let source = Arc::new(patient_source(Vec::new()));
         let engine = Engine::new(source, store.clone(), small_parts());
         let (ledger, cancel) = (TestLedger::default(), CancellationToken::new());
         let emit: Emit = Arc::new(|_| ());

@@ -28,7 +28,7 @@ use recording_harvester::transfer::{Engine, JOB_METADATA_KEY, Ledger, TransferSe
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{loopback_source, single_file_source};
+use super::{loopback_source, patient_source, single_file_source};
 use crate::harness::origin::TestOrigin;
 use crate::harness::s3::payload;
 use crate::harness::stores::StoreKind;
@@ -61,6 +61,8 @@ pub struct World {
     pub told: Told,
     /// Bytes that an earlier attempt had left, or why none of them were of use.
     pub resumed: Resumed,
+    source: Arc<HttpSource>,
+    settings: TransferSettings,
     _s3: EmbeddedS3,
     _folder: tempfile::TempDir,
 }
@@ -106,10 +108,12 @@ impl World {
             store,
             script: Mutex::new(Vec::new()),
         });
-        let source = Arc::new(loopback_source(vec![s3.address()]));
+        let source = Arc::new(patient_source(vec![s3.address()]));
         World {
             origin: TestOrigin::start().await,
-            engine: Engine::new(source, store.clone(), settings),
+            engine: Engine::new(source.clone(), store.clone(), settings.clone()),
+            source,
+            settings,
             store,
             ledger: TestLedger::default(),
             told: Arc::default(),
@@ -129,6 +133,12 @@ impl World {
         self
     }
 
+    /// The same world, whose source soon gives up on an origin that hangs or stalls.
+    pub fn impatient(self) -> World {
+        let settings = self.settings.clone();
+        self.over(loopback_source(Vec::new()), settings)
+    }
+
     /// The same world, with one connection to a host at a time.
     pub fn in_single_file(self) -> World {
         self.over(single_file_source(), small_parts())
@@ -136,7 +146,8 @@ impl World {
 
     /// The same world, read through another source.
     pub fn over(mut self, source: HttpSource, settings: TransferSettings) -> World {
-        self.engine = Engine::new(Arc::new(source), self.store.clone(), settings);
+        self.source = Arc::new(source);
+        self.set(settings);
         self
     }
 
@@ -151,8 +162,8 @@ impl World {
 
     /// From now on with these settings.
     pub fn set(&mut self, settings: TransferSettings) {
-        let source = Arc::new(loopback_source(Vec::new()));
-        self.engine = Engine::new(source, self.store.clone(), settings);
+        self.engine = Engine::new(self.source.clone(), self.store.clone(), settings.clone());
+        self.settings = settings;
     }
 
     /// A job for what the origin serves under `path`.
@@ -238,6 +249,17 @@ impl World {
         };
         *self.ledger.last.lock().unwrap() = Some(checkpoint.clone());
         checkpoint
+    }
+
+    /// How many parts the bucket holds of the unfinished upload under `key`.
+    pub async fn landed_parts(&self, key: &str) -> usize {
+        let store = &self.store.store;
+        let uploads = store.list_uploads(key).await.unwrap();
+        let Some(upload) = uploads.first() else {
+            return 0;
+        };
+        let parts = store.list_parts(key, &upload.upload_id).await.unwrap();
+        parts.map_or(0, |parts| parts.len())
     }
 
     pub async fn delete(&self, key: &str) {
