@@ -32,7 +32,7 @@ use crate::object::probe_key;
 use crate::report::printable::printable;
 use crate::report::terminal::Terminal;
 use crate::report::{board, failure};
-use crate::store::{Filter, JobStore, NewEvent, Recorded, Selection};
+use crate::store::{Filter, NewEvent, Recorded, Selection};
 use crate::tls;
 use crate::worker::Worker;
 
@@ -254,7 +254,7 @@ pub(super) async fn work_on(
             records?
         }
     };
-    screen.is_worker_running = house.store.lock_worker().is_err();
+    screen.is_worker_running = house.store.lock_worker().await.is_err();
     screen.finish(&records)?;
     if records.iter().any(|record| !record.state.is_settled()) && shutdown.is_cancelled() {
         output.warn("interrupted; the same command goes on where this one stopped");

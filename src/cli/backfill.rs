@@ -20,7 +20,6 @@ use crate::ingest::list::Window;
 use crate::model::{JobId, Layout};
 use crate::report::board::Tone;
 use crate::report::printable::printable;
-use crate::store::JobStore;
 use crate::worker::walk::{Purpose, Sighting, Standing, Subject, Walked, Walker};
 
 /// Arguments of `backfill`.
@@ -128,7 +127,7 @@ async fn fill_house(
     shutdown: &CancellationToken,
 ) -> Result {
     let walker = Walker {
-        store: Some(house.store.clone() as Arc<dyn JobStore>),
+        store: Some(house.store.clone()),
         source: wire::api_source(&house.config, &house.clock)?,
         clock: Arc::clone(&house.clock),
         layout: house.layout.clone(),
@@ -198,7 +197,7 @@ async fn work_on(
         return Ok(true);
     }
     // Not held: a worker may start at any time, and shares the work.
-    if house.store.lock_worker().is_err() {
+    if house.store.lock_worker().await.is_err() {
         output.note("the worker that runs on this store archives them");
         return Ok(true);
     }

@@ -82,7 +82,7 @@ async fn serve(role: Role, context: Context, shutdown: CancellationToken) -> Res
     let house = House::open(config.clone(), clock).await?;
     // Held until the end: one worker on one file.
     let _lock = match role.works() {
-        true => Some(house.store.lock_worker()?),
+        true => Some(house.store.lock_worker().await?),
         false => None,
     };
     let destination = match role.works() {

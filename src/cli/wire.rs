@@ -27,8 +27,8 @@ use crate::source::guard::{Guard, GuardSettings, is_public};
 use crate::source::http::{HttpSettings, HttpSource};
 use crate::source::own_store::OwnStore;
 use crate::source::throttle::{RateWindow, ThrottleSettings};
-use crate::store::JobStore;
-use crate::store::sqlite::{Seat, SqliteStore};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{JobStore, ProcessLock};
 use crate::transfer::hls::{HlsKeys, HlsSettings};
 use crate::transfer::{Engine, TransferSettings};
 use crate::worker::reconcile::{Alarms, Done, Reconciled, Reconciler};
@@ -54,7 +54,7 @@ pub struct House {
     /// The configuration that it was built from.
     pub config: Config,
     /// The durable state.
-    pub store: Arc<SqliteStore>,
+    pub store: Arc<dyn JobStore>,
     /// How keys are made.
     pub layout: Layout,
     /// What time it is.
@@ -70,7 +70,7 @@ pub struct House {
     /// The name under which this process holds leases.
     name: String,
     /// Shows that it lives.
-    _seat: Seat,
+    _alive: ProcessLock,
 }
 
 /// Where recordings go.
@@ -98,17 +98,17 @@ impl House {
     /// # Errors
     /// When it can't be opened, is damaged or of a newer version.
     pub async fn open(config: Config, clock: SharedClock) -> Result<House> {
-        let store = SqliteStore::open(&config.store_path()).await?;
+        let store: Arc<dyn JobStore> = Arc::new(SqliteStore::open(&config.store_path()).await?);
         let name = process_name();
-        let seat = store.take_seat(&name)?;
+        let alive = store.show_alive(&name).await?;
         let freed = store.free_leases_of_the_dead().await?;
         if freed > 0 {
             tracing::warn!(jobs = freed, "went on with the jobs of a process that died");
         }
         Ok(House {
             name,
-            _seat: seat,
-            store: Arc::new(store),
+            _alive: alive,
+            store,
             layout: Layout::new(&config.archive.prefix, &config.archive.template)?,
             config,
             clock,
@@ -280,15 +280,14 @@ impl House {
             return None;
         }
         let metrics = Arc::clone(&self.metrics);
-        let store: Arc<dyn JobStore> = self.store.clone();
         Some(Reconciler {
             walker: Walker {
-                store: Some(Arc::clone(&store)),
+                store: Some(Arc::clone(&self.store)),
                 source: Arc::clone(&worker.source),
                 clock: Arc::clone(&self.clock),
                 layout: self.layout.clone(),
             },
-            store,
+            store: self.store.clone(),
             name: worker.settings.name.clone(),
             sources,
             bell: Arc::clone(&self.bell),

@@ -30,7 +30,7 @@ use crate::ingest::signature;
 use crate::report::board;
 use crate::report::metrics::{self, Metrics};
 use crate::report::progress::Progress;
-use crate::store::{JobStore, Stats};
+use crate::store::{OperatorAccess, Stats};
 
 /// The header that every request to `/api/*` carries, with any value. A page of another origin can't send
 /// it without a preflight, which is never answered.
@@ -39,7 +39,7 @@ pub const API_HEADER: &str = "x-harvester";
 /// Everything that the operator's listener shows and does.
 pub struct Admin {
     /// The state.
-    pub store: Arc<dyn JobStore>,
+    pub store: Arc<dyn OperatorAccess>,
     /// What is going on.
     pub progress: Progress,
     /// What is counted.

@@ -38,7 +38,7 @@ use crate::model;
 use crate::model::json_weight::JSON_TREE_MAX_BYTES;
 use crate::model::{Event, EventClass, JsonWeight, Layout};
 use crate::report::metrics::{Metrics, UNKNOWN_SOURCE};
-use crate::store::{JobStore, NewEvent, Recorded};
+use crate::store::{EventIntake, NewEvent, Recorded};
 
 /// For a body, by default; a longer one has as much more as it takes at the slowest rate that is borne.
 pub const BODY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -65,7 +65,7 @@ const ID_HEADER_LIMIT_BYTES: usize = 256;
 /// Everything that taking in events needs.
 pub struct Intake {
     /// Where events are committed.
-    pub store: Arc<dyn JobStore>,
+    pub store: Arc<dyn EventIntake>,
     /// How folders are named.
     pub layout: Layout,
     /// By the name in the URL.

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::SharedClock;
 use crate::error::Result;
-use crate::store::{JobStore, Purged};
+use crate::store::{Purged, StoreLifecycle};
 
 /// How often the store is looked through.
 const EVERY: Duration = Duration::from_secs(3600);
@@ -19,7 +19,7 @@ const EVERY: Duration = Duration::from_secs(3600);
 /// # Errors
 /// None: what fails is logged and tried again.
 pub async fn keep(
-    store: Arc<dyn JobStore>,
+    store: Arc<dyn StoreLifecycle>,
     clock: SharedClock,
     retention: Option<Duration>,
     stop: CancellationToken,

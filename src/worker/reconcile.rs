@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::ingest::hooks::{self, Hook, HookState};
 use crate::model::EventClass;
 use crate::model::progress::Emit;
-use crate::store::{JobStore, WalkTurn};
+use crate::store::{ScanStore, WalkTurn};
 
 /// A walk that does not show up for this long has died with its worker.
 const LEASE: SignedDuration = SignedDuration::from_mins(2);
@@ -74,7 +74,7 @@ pub struct Reconciler {
     /// Walks.
     pub walker: Walker,
     /// Whose turn it is, and how far the walks came.
-    pub store: Arc<dyn JobStore>,
+    pub store: Arc<dyn ScanStore>,
     /// The name under which walks are held.
     pub name: String,
     /// The sources.

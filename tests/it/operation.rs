@@ -9,7 +9,7 @@ use recording_harvester::ingest::{self, Delivery};
 use recording_harvester::model::{Layout, Provider, key};
 use recording_harvester::source::client::local_client;
 use recording_harvester::store::sqlite::SqliteStore;
-use recording_harvester::store::{JobStore as _, NewEvent};
+use recording_harvester::store::*;
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use sqlx::sqlite::SqliteConnectOptions;

@@ -824,7 +824,7 @@ async fn f67_a_store_that_fails_does_not_hang_the_drain() {
         .await;
     let running = world.run(world.worker());
     world.api.wait_for(1).await;
-    world.sqlite.close().await;
+    world.store.close().await;
     world.bell.notify_one();
     // It fails to read the queue now, and to settle what it was carrying.
     running.stop().await;

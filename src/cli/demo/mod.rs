@@ -26,7 +26,7 @@ use crate::config::{Config, SourceConfig};
 use crate::error::Error;
 use crate::model::{ProgressEvent, Provider, Record, State};
 use crate::report::terminal::Terminal;
-use crate::store::{Filter, JobStore};
+use crate::store::Filter;
 
 mod api;
 pub mod events;

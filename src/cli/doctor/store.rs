@@ -6,8 +6,8 @@ use super::checkup::Checkup;
 use crate::config::Config;
 use crate::error::Error;
 use crate::report::board;
-use crate::store::JobStore as _;
 use crate::store::sqlite::SqliteStore;
+use crate::store::{OperatorAccess, ScanStore as _, StoreLifecycle as _};
 
 /// With less the store stops taking events in soon.
 const LOW_SPACE_BYTES: u64 = 1 << 30;
@@ -42,7 +42,7 @@ async fn open(path: &Path, checkup: &mut Checkup) -> bool {
     };
     // Ends a walk that nobody has begun: a write that changes nothing.
     let written = store.end_walk("doctor", "doctor", None).await;
-    let is_worked_on = store.lock_worker().is_err();
+    let is_worked_on = store.lock_worker().await.is_err();
     unknown_events(&store, checkup).await;
     store.close().await;
     match written {
@@ -65,7 +65,7 @@ async fn open(path: &Path, checkup: &mut Checkup) -> bool {
 }
 
 /// Events that nobody could make out may name recordings that are lost for it.
-async fn unknown_events(store: &SqliteStore, checkup: &mut Checkup) {
+async fn unknown_events(store: &dyn OperatorAccess, checkup: &mut Checkup) {
     let Ok(unknown) = store.unknown_events(None, None, UNKNOWN_EVENTS_MAX).await else {
         // What is wrong with the store is told by the check of it.
         return;

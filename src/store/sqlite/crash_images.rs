@@ -16,7 +16,7 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 use super::disk::Sync;
 use super::{SqliteOptions, SqliteStore};
 use crate::error::Result;
-use crate::store::{JobStore as _, WalkTurn};
+use crate::store::{ScanStore as _, StoreLifecycle as _, WalkTurn};
 
 const PAGE_BYTES: usize = 4096;
 const WAL_HEADER_BYTES: usize = 32;

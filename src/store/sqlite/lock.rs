@@ -6,21 +6,15 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// Proof that no other process works on the file. The kernel takes the lock back when the holder
-/// drops it or dies, so that no stale lock can be left behind.
-#[derive(Debug)]
-#[must_use = "the lock ends when this is dropped"]
-pub struct WorkerLock {
-    _file: File,
-}
-
-pub(super) fn lock(path: &Path) -> Result<WorkerLock> {
+/// Makes this process the only worker on the file, for as long as it holds the answer. The kernel takes the lock back
+/// when the holder drops it or dies, so that no stale lock can be left behind.
+pub(super) fn lock(path: &Path) -> Result<File> {
     let failed = |cause: std::io::Error| {
         Error::internal(format!("lock {}", path.display())).with_source(cause)
     };
     let file = open(path).map_err(failed)?;
     match file.try_lock() {
-        Ok(()) => Ok(WorkerLock { _file: file }),
+        Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Error::internal(format!(
             "start a worker: another one runs on this store (it holds {}), and one store has one worker; stop that one first, or give this one a `data_dir` of its own; `limits.transfers` lets one worker do more at once",
             path.display()
@@ -34,9 +28,7 @@ pub(super) fn lock(path: &Path) -> Result<WorkerLock> {
 /// A lease outlives its holder's death by up to a minute, which near a deadline is a minute too
 /// long. All processes of one SQLite file are on one machine, so there the kernel knows better:
 /// each holder keeps a lock on a file of its name, and a lock that can be taken is a dead man's.
-#[derive(Debug)]
-#[must_use = "the seat is given up when this is dropped"]
-pub struct Seat {
+pub(super) struct Seat {
     file: PathBuf,
     _lock: File,
 }

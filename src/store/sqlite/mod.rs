@@ -8,8 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 use sqlx::SqlitePool;
 
 use super::{
-    Claim, Claimed, EventRecord, Filter, JobStore, KeptBody, KnownArtifact, NewEvent, ProviderLoss,
-    Purged, Recorded, Sealable, Selection, Stats, UploadOwner, WalkTurn, Written,
+    Claim, Claimed, EventIntake, EventRecord, Filter, JobQueue, KeptBody, KnownArtifact,
+    ManifestQueue, NewEvent, OperatorAccess, ProcessLock, ProviderLoss, Purged, Recorded,
+    ScanStore, Sealable, Selection, Stats, StoreLifecycle, UploadOwner, WalkTurn, Written,
 };
 use crate::error::{Class, Error, Result};
 use crate::model::manifest::{OverdueManifest, RecordingContents};
@@ -47,8 +48,6 @@ mod walk;
 mod work;
 mod writer;
 
-pub use lock::{Seat, WorkerLock};
-
 /// What a commit waits for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Durability {
@@ -69,7 +68,7 @@ pub struct SqliteOptions {
 }
 
 /// The store in one SQLite file. Several processes may open it; one of them may be a worker, and
-/// proves it by [`lock_worker`](SqliteStore::lock_worker).
+/// proves it by [`lock_worker`](StoreLifecycle::lock_worker).
 #[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,
@@ -103,62 +102,20 @@ impl SqliteStore {
         })
     }
 
-    /// Makes this process the only worker on the file; an error when another one is.
-    pub fn lock_worker(&self) -> Result<WorkerLock> {
-        lock::lock(&open::beside(&self.path, ".lock"))
-    }
-
-    /// Shows other processes on the file that the holder of leases under `name` lives. The name must
-    /// be a file name that no process has had before.
-    pub fn take_seat(&self, name: &str) -> Result<Seat> {
-        lock::take_seat(&self.seats(), name)
-    }
-
-    /// Ends the leases of processes that have died, so that their jobs can be claimed at once.
-    /// Answers how many there were. The attempts stay counted.
-    pub async fn free_leases_of_the_dead(&self) -> Result<u64> {
-        let mut freed = 0;
-        for holder in read::lease_holders(&self.readers).await? {
-            if !lock::is_vacant(&self.seats(), &holder) {
-                continue;
-            }
-            lock::clear_seat(&self.seats(), &holder);
-            freed += self
-                .writer
-                .write(move |conn| Box::pin(lease::free(conn, holder)))
-                .await?;
-        }
-        Ok(freed)
-    }
-
     fn seats(&self) -> PathBuf {
         open::beside(&self.path, ".seats")
-    }
-
-    /// The body of an event, byte for byte; `None` when it is not kept any more.
-    pub async fn raw_event(&self, event: EventId) -> Result<Option<Bytes>> {
-        read::raw_event(&self.readers, event).await
-    }
-
-    /// Waits until the disk has lost a write, after which nothing is certain and nothing is written any more; for
-    /// ever when it never does. Only a new start reads what is really there.
-    pub async fn lost(&self) -> Error {
-        self.writer.lost().await
-    }
-
-    /// Writes what waits and closes the file. Calls that come later fail.
-    pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
     }
 }
 
 #[async_trait]
-impl JobStore for SqliteStore {
+impl EventIntake for SqliteStore {
     async fn record(&self, event: NewEvent) -> Result<Recorded> {
         self.writer.record(event).await
     }
+}
 
+#[async_trait]
+impl JobQueue for SqliteStore {
     async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>> {
         self.writer
             .write(move |conn| Box::pin(lease::claim(conn, claim)))
@@ -255,6 +212,17 @@ impl JobStore for SqliteStore {
         read::is_retry_asked(&self.readers, class).await
     }
 
+    async fn next_due(&self) -> Result<Option<Timestamp>> {
+        read::next_due(&self.readers).await
+    }
+
+    async fn upload_owners(&self, keys: &[String]) -> Result<Vec<UploadOwner>> {
+        read::upload_owners(&self.readers, keys).await
+    }
+}
+
+#[async_trait]
+impl ManifestQueue for SqliteStore {
     async fn unsealed(&self, limit: u32) -> Result<Vec<RecordingId>> {
         seal::unsealed(&self.readers, limit).await
     }
@@ -283,14 +251,6 @@ impl JobStore for SqliteStore {
                 })
             })
             .await
-    }
-
-    async fn overdue_manifests(&self, now: Timestamp, limit: u32) -> Result<Vec<OverdueManifest>> {
-        seal::overdue(&self.readers, now, limit).await
-    }
-
-    async fn contents(&self, recording: RecordingId) -> Result<Option<RecordingContents>> {
-        read::contents(&self.readers, recording).await
     }
 
     async fn kept_bodies(&self, recording: RecordingId) -> Result<Vec<KeptBody>> {
@@ -324,17 +284,20 @@ impl JobStore for SqliteStore {
             })
             .await
     }
+}
 
-    async fn upload_owners(&self, keys: &[String]) -> Result<Vec<UploadOwner>> {
-        read::upload_owners(&self.readers, keys).await
-    }
-
-    async fn next_due(&self) -> Result<Option<Timestamp>> {
-        read::next_due(&self.readers).await
-    }
-
+#[async_trait]
+impl OperatorAccess for SqliteStore {
     async fn list(&self, filter: &Filter) -> Result<Vec<Record>> {
         read::list(&self.readers, filter).await
+    }
+
+    async fn contents(&self, recording: RecordingId) -> Result<Option<RecordingContents>> {
+        read::contents(&self.readers, recording).await
+    }
+
+    async fn overdue_manifests(&self, now: Timestamp, limit: u32) -> Result<Vec<OverdueManifest>> {
+        seal::overdue(&self.readers, now, limit).await
     }
 
     async fn provider_failures_of(
@@ -402,6 +365,13 @@ impl JobStore for SqliteStore {
         Ok(records)
     }
 
+    async fn stats(&self) -> Result<Stats> {
+        read::stats(&self.readers).await
+    }
+}
+
+#[async_trait]
+impl ScanStore for SqliteStore {
     async fn known(&self, source: &str, recording_keys: &[String]) -> Result<Vec<KnownArtifact>> {
         walk::known(&self.readers, source, recording_keys).await
     }
@@ -429,6 +399,32 @@ impl JobStore for SqliteStore {
             })
             .await
     }
+}
+
+#[async_trait]
+impl StoreLifecycle for SqliteStore {
+    async fn lock_worker(&self) -> Result<ProcessLock> {
+        lock::lock(&open::beside(&self.path, ".lock")).map(ProcessLock::new)
+    }
+
+    async fn show_alive(&self, name: &str) -> Result<ProcessLock> {
+        lock::take_seat(&self.seats(), name).map(ProcessLock::new)
+    }
+
+    async fn free_leases_of_the_dead(&self) -> Result<u64> {
+        let mut freed = 0;
+        for holder in read::lease_holders(&self.readers).await? {
+            if !lock::is_vacant(&self.seats(), &holder) {
+                continue;
+            }
+            lock::clear_seat(&self.seats(), &holder);
+            freed += self
+                .writer
+                .write(move |conn| Box::pin(lease::free(conn, holder)))
+                .await?;
+        }
+        Ok(freed)
+    }
 
     async fn purge(&self, now: Timestamp, retention: Option<SignedDuration>) -> Result<Purged> {
         let purge = purge::Purge {
@@ -439,7 +435,12 @@ impl JobStore for SqliteStore {
         purge.run(retention).await
     }
 
-    async fn stats(&self) -> Result<Stats> {
-        read::stats(&self.readers).await
+    async fn lost(&self) -> Error {
+        self.writer.lost().await
+    }
+
+    async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
     }
 }

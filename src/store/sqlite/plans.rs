@@ -3,7 +3,7 @@
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, SqliteConnection};
 
 use super::SqliteStore;
-use crate::store::{purge_sql, sql};
+use crate::store::{StoreLifecycle as _, purge_sql, sql};
 
 async fn plan(conn: &mut SqliteConnection, statement: &str) -> String {
     let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));

@@ -312,7 +312,7 @@ mod tests {
     use super::*;
     use crate::model::{JobId, Lease};
     use crate::store::sqlite::{SqliteOptions, SqliteStore};
-    use crate::store::{JobStore as _, WalkTurn};
+    use crate::store::{JobQueue as _, ScanStore as _, StoreLifecycle as _, WalkTurn};
 
     async fn store(folder: &Path, syncs: Vec<Sync>) -> SqliteStore {
         let path = folder.join("harvester.db");

@@ -15,7 +15,7 @@ use recording_harvester::model::{Archived, Kind, Layout, Origin, Outcome, Provid
 use recording_harvester::source::guard::{Guard, GuardSettings};
 use recording_harvester::source::http::{HttpSettings, HttpSource};
 use recording_harvester::store::sqlite::SqliteStore;
-use recording_harvester::store::{Claim, Filter, JobStore, NewEvent};
+use recording_harvester::store::*;
 use recording_harvester::worker::walk::{
     Absent, Purpose, Sighting, Standing, Subject, Walked, Walker,
 };

@@ -44,7 +44,7 @@ impl Desk {
         };
         let router = |address| {
             admin::router(Arc::new(Admin {
-                store: Arc::clone(&world.store),
+                store: world.store.clone(),
                 progress,
                 metrics: Arc::clone(&world.metrics),
                 clock: ManualClock::at("2026-03-02T10:40:00Z".parse().unwrap()),

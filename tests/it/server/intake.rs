@@ -44,7 +44,7 @@ impl World {
         let metrics = Arc::new(Metrics::new("test"));
         let bell = Arc::new(Notify::new());
         let mut intake = Intake {
-            store: Arc::clone(&store),
+            store: store.clone(),
             layout: Layout::new("", key::DEFAULT_TEMPLATE).unwrap(),
             sources: sources(),
             clock: ManualClock::at("2026-03-02T10:40:00Z".parse().unwrap()),

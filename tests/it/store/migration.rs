@@ -5,7 +5,7 @@ use std::path::Path;
 use recording_harvester::error::Class;
 use recording_harvester::model::State;
 use recording_harvester::store::sqlite::SqliteStore;
-use recording_harvester::store::{Claim, JobStore as _, Selection, Written};
+use recording_harvester::store::*;
 
 use super::Sqlite;
 use super::build::*;

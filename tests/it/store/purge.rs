@@ -3,7 +3,7 @@
 use recording_harvester::error::Class;
 use recording_harvester::model::{Artifact, EventClass, Kind, Origin, State};
 use recording_harvester::store::sqlite::SqliteStore;
-use recording_harvester::store::{JobStore, NewEvent, Purged, Selection, Written};
+use recording_harvester::store::*;
 
 use super::Sqlite;
 use super::build::*;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use recording_harvester::error::Class;
 use recording_harvester::model::Origin;
 use recording_harvester::store::sqlite::{Durability, SqliteOptions, SqliteStore};
-use recording_harvester::store::{JobStore, NewEvent};
+use recording_harvester::store::*;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, SqliteConnection};
 
@@ -43,7 +43,7 @@ async fn the_file_and_its_companions_are_for_their_owner_only() {
     let backend = Sqlite::new();
     let store = SqliteStore::open(&backend.path()).await.unwrap();
     store.record(event("e1", "r1").received(0)).await.unwrap();
-    let _lock = store.lock_worker().unwrap();
+    let _lock = store.lock_worker().await.unwrap();
     assert_eq!(mode(backend.path().parent().unwrap()), 0o700);
     for suffix in ["", "-wal", "-shm", ".lock"] {
         let path = format!("{}{suffix}", backend.path().display());
@@ -55,9 +55,9 @@ async fn the_file_and_its_companions_are_for_their_owner_only() {
 async fn a_second_worker_on_one_file_is_refused_and_other_commands_are_not() {
     let backend = Sqlite::new();
     let worker = SqliteStore::open(&backend.path()).await.unwrap();
-    let lock = worker.lock_worker().unwrap();
+    let lock = worker.lock_worker().await.unwrap();
     let other = SqliteStore::open(&backend.path()).await.unwrap();
-    let error = other.lock_worker().unwrap_err();
+    let error = other.lock_worker().await.unwrap_err();
     assert!(
         error.to_string().contains("another one runs on this store"),
         "{error}"
@@ -65,7 +65,7 @@ async fn a_second_worker_on_one_file_is_refused_and_other_commands_are_not() {
     other.record(event("e1", "r1").received(0)).await.unwrap();
     assert_eq!(worker.events(None, 9).await.unwrap().len(), 1);
     drop(lock);
-    let _lock = other.lock_worker().unwrap();
+    let _lock = other.lock_worker().await.unwrap();
 }
 
 #[tokio::test]
@@ -79,9 +79,9 @@ async fn leases_of_a_dead_process_end_at_once_and_those_of_a_living_one_do_not()
         claim.worker = name.to_owned();
         assert_eq!(store.claim(claim).await.unwrap().len(), 1);
     }
-    let seat = store.take_seat("alive").unwrap();
+    let seat = store.show_alive("alive").await.unwrap();
     // What a killed process leaves behind: its file, without the lock.
-    let dead = store.take_seat("dead").unwrap();
+    let dead = store.show_alive("dead").await.unwrap();
     let file = backend.path().with_extension("db.seats").join("dead");
     drop(dead);
     std::fs::write(&file, "").unwrap();

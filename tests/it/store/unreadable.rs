@@ -2,8 +2,8 @@
 
 use recording_harvester::error::Class;
 use recording_harvester::model::{Format, Kind, State};
-use recording_harvester::store::JobStore as _;
 use recording_harvester::store::sqlite::SqliteStore;
+use recording_harvester::store::*;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use recording_harvester::ingest::{Definition, Delivery};
 use recording_harvester::model::{JobId, Layout, Record, State, key};
 use recording_harvester::store::sqlite::SqliteStore;
-use recording_harvester::store::{JobStore, NewEvent, Recorded};
+use recording_harvester::store::*;
 use serde_json::json;
 use sqlx::{ConnectOptions as _, Connection as _};
 

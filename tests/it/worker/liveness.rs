@@ -228,7 +228,7 @@ async fn f89_a_source_whose_walk_panicked_is_reconciled_again() {
             clock: Arc::new(SystemClock),
             layout: Layout::new("", key::DEFAULT_TEMPLATE).unwrap(),
         },
-        store: Arc::clone(&world.store),
+        store: world.store.clone(),
         name: "worker".to_owned(),
         sources: vec![Reconciled {
             subject: Subject {

@@ -44,7 +44,6 @@ const DAILY_SOURCE: &str = "daily-eu";
 
 pub struct World {
     pub store: Arc<dyn JobStore>,
-    pub sqlite: Arc<SqliteStore>,
     pub objects: Arc<dyn ObjectStore>,
     pub api: TestApi,
     pub bell: Arc<Notify>,
@@ -119,10 +118,8 @@ impl World {
             forbidden: Vec::new(),
         });
         let source = HttpSource::new(Arc::new(guard), HttpSettings::default()).unwrap();
-        let sqlite = Arc::new(store);
         World {
-            store: Arc::clone(&sqlite) as Arc<dyn JobStore>,
-            sqlite,
+            store: Arc::new(store),
             objects: Arc::new(objects),
             api: TestApi::start().await,
             bell: Arc::new(Notify::new()),
@@ -359,7 +356,7 @@ impl World {
 
     /// Closes the store and gives all bytes of its files.
     pub async fn closed_store(&self) -> Vec<u8> {
-        self.sqlite.close().await;
+        self.store.close().await;
         let files = std::fs::read_dir(self._folder.path()).unwrap();
         let files = files.map(|file| file.unwrap().path());
         let files = files.filter(|path| path.is_file());
