@@ -406,7 +406,7 @@ async fn commit(
             Err(Error::internal(format!("commit within {limit:?}")))
         })
         .map_err(Rejection::NotStored)?;
-    if !recorded.is_duplicate && !recorded.jobs.is_empty() {
+    if recorded.has_work() {
         intake.bell.notify_one();
     }
     log_event(
@@ -444,7 +444,7 @@ fn log_event(
             tracing::warn!(source = name, class, event_type, %event, jobs, lost, "event recorded: something is lost already, `harvester failures` says what and why");
         }
         _ => {
-            tracing::info!(source = name, class, event_type, %event, jobs, duplicate = recorded.is_duplicate, "event recorded");
+            tracing::info!(source = name, class, event_type, %event, jobs, duplicate = recorded.is_duplicate, renewed = recorded.renewed.len(), "event recorded");
         }
     }
 }

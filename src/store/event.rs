@@ -136,4 +136,6 @@ pub struct Recorded {
     pub made: Vec<Record>,
     /// Whether it had been recorded before.
     pub is_duplicate: bool,
+    /// On a duplicate: the jobs that were given a fresh URL by it.
+    pub renewed: Vec<JobId>,
 }

@@ -194,6 +194,7 @@ impl Shelf {
             jobs,
             made: self.made_from(known),
             is_duplicate: false,
+            renewed: Vec::new(),
         }
     }
 

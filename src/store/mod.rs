@@ -24,6 +24,7 @@ mod intake;
 mod lifecycle;
 mod purge_sql;
 mod records;
+mod renewal;
 mod sql;
 mod stored;
 mod views;

@@ -10,6 +10,13 @@ SELECT e.source, e.dedupe_key, e.id, e.recording_id, e.job_ids
 FROM jsonb_each($1) AS wanted
 JOIN events e ON e.source = wanted.value ->> 0 AND e.dedupe_key = wanted.value ->> 1";
 
+/// The jobs of these recordings whose files are neither in the bucket nor given up by an operator, but those whose bytes
+/// came with an event.
+pub(super) const UNSAVED_FILES: &str = "
+SELECT recording_id, identity, state, class, origin, deadline
+FROM jobs
+WHERE recording_id IN (SELECT value FROM json_each($1)) AND state NOT IN ('archived', 'cancelled') AND origin_kind <> 'inline'";
+
 /// Recordings of these `[source, recording_key]` pairs.
 pub(super) const RECORDINGS_BY_KEY: &str = "
 SELECT r.*

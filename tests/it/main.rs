@@ -13,6 +13,7 @@ mod memory;
 mod object;
 mod operation;
 mod reconcile;
+mod redelivery;
 mod secrets;
 mod server;
 mod store;

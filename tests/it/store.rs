@@ -9,6 +9,7 @@ mod migration;
 mod operator;
 mod purge;
 mod random;
+mod redelivered;
 mod sealing;
 mod sqlite;
 mod unreadable;

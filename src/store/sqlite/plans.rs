@@ -35,6 +35,7 @@ async fn frequent_statements_neither_scan_nor_sort() {
         (sql::RECORDINGS_BY_KEY, "sqlite_autoindex_recordings_2"),
         (sql::SESSION_DATES, "recordings_by_session"),
         (sql::JOB_SLOTS, "sqlite_autoindex_jobs"),
+        (sql::UNSAVED_FILES, "sqlite_autoindex_jobs"),
         (sql::LOSSES_TO_CURE, "provider_failures"),
         (sql::LOSSES_TO_CURE, "recordings_by_room"),
         (sql::TOUCH_RECORDING, "sqlite_autoindex_recordings_1"),

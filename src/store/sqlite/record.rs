@@ -6,15 +6,17 @@ use std::sync::Mutex;
 
 use jiff::Timestamp;
 use jiff::civil::Date;
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Connection as _, SqliteConnection};
 use uuid::{ContextV7, Uuid};
 
 use super::rows::{self, NewRow, row};
 use super::{error, shelf};
-use crate::error::Result;
-use crate::model::{Event, EventId, JobId, RecordingId};
+use crate::error::{Class, Result};
+use crate::model::{Event, EventId, JobId, RecordingId, State};
 use crate::store::intake::{Change, Shelf};
-use crate::store::stored::{self, from_raw, json, millis, to_json};
+use crate::store::renewal::{self, Standing, Standings};
+use crate::store::stored::{self, from_raw, instant, json, millis, to_json, to_origin};
 use crate::store::{NewEvent, Recorded, sql};
 
 /// Bytes of events that are written together at most: bounds the memory that one statement takes.
@@ -168,18 +170,25 @@ async fn record_chunk(
     news: &[NewEvent],
 ) -> Result<Vec<Recorded>> {
     let mut receipts = receipts(conn, news).await?;
-    let unknown: Vec<&NewEvent> = news
-        .iter()
-        .filter(|new| !receipts.contains_key(&dedupe_pair(new)))
-        .collect();
-    let mut shelves = known_shelves(conn, &unknown).await?;
+    let standings = standings(conn, &receipts, news).await?;
+    let (mut concerned, mut unknown) = (Vec::new(), Vec::new());
+    for new in news {
+        match receipts.get(&dedupe_pair(new)) {
+            None => unknown.push(new),
+            Some(receipt) if !standings.has_renewed(receipt.recording_id, new) => continue,
+            Some(_) => {}
+        }
+        concerned.push(new);
+    }
+    let mut shelves = known_shelves(conn, &concerned).await?;
     let mut dates = session_dates(conn, &unknown).await?;
 
     let mut recorded = Vec::with_capacity(news.len());
     let mut event_rows = Vec::new();
     for new in news {
         if let Some(receipt) = receipts.get(&dedupe_pair(new)) {
-            recorded.push(receipt.duplicate());
+            let renewed = renew(new, receipt, ids, &mut shelves, &standings);
+            recorded.push(receipt.duplicate(renewed));
             continue;
         }
         let event_id = EventId(ids.fresh(new.received_at));
@@ -208,13 +217,14 @@ async fn record_chunk(
 }
 
 impl Receipt {
-    fn duplicate(&self) -> Recorded {
+    fn duplicate(&self, renewed: Vec<JobId>) -> Recorded {
         Recorded {
             event_id: self.event_id,
             recording_id: self.recording_id,
             jobs: self.jobs.clone(),
             made: Vec::new(),
             is_duplicate: true,
+            renewed,
         }
     }
 }
@@ -240,6 +250,7 @@ fn take_in(
             jobs: Vec::new(),
             made: Vec::new(),
             is_duplicate: false,
+            renewed: Vec::new(),
         };
     }
     let session = session_pair(new);
@@ -253,6 +264,24 @@ fn take_in(
         dates.entry(pair).or_insert(shelf.date);
     }
     shelf.record(new, event_id, &mut || ids.fresh(new.received_at))
+}
+
+/// Takes in what another delivery of a known event renews. A shelf is there when there is any such thing, or when the event
+/// first came in the same batch.
+fn renew(
+    new: &NewEvent,
+    receipt: &Receipt,
+    ids: &mut Ids,
+    shelves: &mut HashMap<Pair, Shelf>,
+    standings: &Standings,
+) -> Vec<JobId> {
+    let pair = (new.source.clone(), new.recording_key.clone());
+    let shelf = shelves.get_mut(&pair);
+    let Some(shelf) = shelf.filter(|shelf| receipt.recording_id == Some(shelf.id)) else {
+        return Vec::new();
+    };
+    let mut fresh_id = || ids.fresh(new.received_at);
+    shelf.renew(new, receipt.event_id, standings, &mut fresh_id)
 }
 
 fn session_pair(new: &NewEvent) -> Option<Pair> {
@@ -278,6 +307,42 @@ async fn receipts(
         receipts.insert(pair, receipt);
     }
     Ok(receipts)
+}
+
+/// How the jobs stand that known events among `news` could renew: nothing is asked where none could.
+async fn standings(
+    conn: &mut SqliteConnection,
+    receipts: &HashMap<Pair, Receipt>,
+    news: &[NewEvent],
+) -> Result<Standings> {
+    if receipts.is_empty() {
+        return Ok(Standings::default());
+    }
+    let known = news.iter().filter(|new| renewal::has_urls(new));
+    let known: HashSet<RecordingId> = known
+        .filter_map(|new| receipts.get(&dedupe_pair(new))?.recording_id)
+        .collect();
+    if known.is_empty() {
+        return Ok(Standings::default());
+    }
+    let rows = rows::fetch_all(conn, sql::UNSAVED_FILES, &known).await?;
+    // A row that can't be read is not renewed, and holds up none of the others.
+    Ok(Standings::of(rows::readable(&rows, standing)))
+}
+
+fn standing(row: &SqliteRow) -> Result<Standing> {
+    let class: Option<String> = rows::get(row, "class")?;
+    let origin: Option<String> = rows::get(row, "origin")?;
+    Ok(Standing {
+        recording: rows::id(row, "recording_id")?,
+        identity: rows::get(row, "identity")?,
+        state: rows::named(row, "state", State::parse)?,
+        class: class.as_deref().and_then(Class::parse),
+        origin: origin.and_then(|text| to_origin(&text).ok()),
+        deadline: rows::get::<Option<i64>>(row, "deadline")?
+            .map(instant)
+            .transpose()?,
+    })
 }
 
 async fn known_shelves(

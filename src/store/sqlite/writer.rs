@@ -256,7 +256,10 @@ async fn write(
             record::record_each(&mut transaction, ids, &news).await?
         }
     };
-    let mut is_changed = recorded.iter().flatten().any(|new| !new.is_duplicate);
+    let mut is_changed = recorded
+        .iter()
+        .flatten()
+        .any(|new| !new.is_duplicate || new.has_work());
     let mut is_kept = true;
     match works {
         // What is alone can be rolled back with the transaction: two statements less.

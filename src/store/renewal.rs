@@ -1,0 +1,292 @@
+//! What another delivery of a known event is good for: providers sign the URLs of an event anew when they send it
+//! again, under the same id. Where such a URL outlives the one that is known, its file is announced as by a new event.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+
+use super::intake::{Announcement, FreshId, JobSlot, Shelf};
+use super::{NewEvent, Recorded};
+use crate::error::Class;
+use crate::model::{Artifact, DeadlineFrom, EventId, JobId, Origin, RecordingId, State};
+use crate::signed_url::SignedUrl;
+
+/// What is known of a job whose file is not in the bucket: where it stands, and the URL that it has.
+#[derive(Clone, Debug)]
+pub(super) struct Standing {
+    pub recording: RecordingId,
+    pub identity: String,
+    pub state: State,
+    /// Why its last attempt failed.
+    pub class: Option<Class>,
+    /// Where its bytes are; `None` when that can't be read.
+    pub origin: Option<Origin>,
+    /// Until when they can be had.
+    pub deadline: Option<Timestamp>,
+}
+
+impl Standing {
+    /// That of a job on the shelf whose origin is to be written yet.
+    fn of(slot: &JobSlot, artifact: &Artifact, recording: RecordingId) -> Standing {
+        Standing {
+            recording,
+            identity: slot.identity.clone(),
+            state: slot.state,
+            class: None,
+            origin: Some(artifact.origin.clone()),
+            deadline: artifact.deadline.at,
+        }
+    }
+
+    /// Whether `told` brings a URL that lives longer than the known one. Without an expiry of both only a job whose URL
+    /// is dead has nothing to lose by another.
+    fn is_renewed_by(&self, told: &Artifact, now: Timestamp) -> bool {
+        let Origin::Url(url) = &told.origin else {
+            return false;
+        };
+        let known = match &self.origin {
+            Some(Origin::Url(known)) => Some(known),
+            _ => None,
+        };
+        if known == Some(url) || told.deadline.is_past(now) {
+            return false;
+        }
+        let is_dying = match self.state {
+            State::Failed | State::Expired => true,
+            State::Pending | State::Running => {
+                let by_its_url = [Class::Expired, Class::Denied, Class::Gone];
+                let has_failed = self.class.is_some_and(|class| by_its_url.contains(&class));
+                has_failed || self.deadline.is_some_and(|at| at <= now)
+            }
+            State::Archived | State::Cancelled => return false,
+        };
+        // Where the old URL was erased, it may be this one: only an expiry that is its own tells it apart.
+        let is_erased = match &self.origin {
+            Some(Origin::Unusable(class, _)) => *class == Class::Expired,
+            _ => known.is_some_and(|known| is_stripped(known, url)),
+        };
+        let is_its_own = told.deadline.from != DeadlineFrom::Documented;
+        match (self.deadline, told.deadline.at) {
+            (Some(known), Some(told)) => told > known && (is_its_own || !is_erased),
+            _ => is_dying && !is_erased,
+        }
+    }
+}
+
+/// Whether `known` is what the purge leaves of `url`.
+fn is_stripped(known: &SignedUrl, url: &SignedUrl) -> bool {
+    let (path, _) = url.expose().split_once('?').unwrap_or((url.expose(), ""));
+    known.expose() == path && known.header().is_none()
+}
+
+/// Whether a delivery of a known event may bring anything fresh at all.
+pub(super) fn has_urls(new: &NewEvent) -> bool {
+    let mut artifacts = new.event.artifacts.iter();
+    artifacts.any(|artifact| matches!(artifact.origin, Origin::Url(_)))
+}
+
+/// Jobs by recording and identity.
+#[derive(Debug, Default)]
+pub(super) struct Standings(HashMap<RecordingId, HashMap<String, Standing>>);
+
+impl Standings {
+    pub(super) fn of(standings: Vec<Standing>) -> Standings {
+        let mut all = Standings::default();
+        for standing in standings {
+            let of_recording = all.0.entry(standing.recording).or_default();
+            of_recording.insert(standing.identity.clone(), standing);
+        }
+        all
+    }
+
+    fn get(&self, recording: RecordingId, identity: &str) -> Option<&Standing> {
+        self.0.get(&recording)?.get(identity)
+    }
+
+    /// Whether `new`, another delivery of a known event about `recording`, renews the URL of one of its jobs.
+    pub(super) fn has_renewed(&self, recording: Option<RecordingId>, new: &NewEvent) -> bool {
+        let Some(recording) = recording else {
+            return false;
+        };
+        new.event.artifacts.iter().any(|artifact| {
+            let standing = self.get(recording, &artifact.identity);
+            standing.is_some_and(|standing| standing.is_renewed_by(artifact, new.received_at))
+        })
+    }
+}
+
+impl Shelf {
+    /// Takes in another delivery of the event `event_id`: the URLs that outlive those of `standings` or of this shelf. Answers
+    /// with the jobs that have them now.
+    pub(super) fn renew(
+        &mut self,
+        new: &NewEvent,
+        event_id: EventId,
+        standings: &Standings,
+        fresh_id: FreshId<'_>,
+    ) -> Vec<JobId> {
+        let told: HashMap<&str, &Artifact> = new
+            .event
+            .artifacts
+            .iter()
+            .map(|artifact| (&*artifact.identity, artifact))
+            .collect();
+        let renewed: Vec<(&Artifact, Timestamp)> =
+            self.jobs
+                .iter()
+                .filter_map(|slot| {
+                    let artifact = *told.get(&*slot.identity)?;
+                    let is_renewed = match &slot.fresh {
+                        Some(fresh) => Standing::of(slot, fresh, self.id)
+                            .is_renewed_by(artifact, new.received_at),
+                        None => standings
+                            .get(self.id, &slot.identity)?
+                            .is_renewed_by(artifact, new.received_at),
+                    };
+                    is_renewed.then_some((artifact, slot.announced_at))
+                })
+                .collect();
+        if renewed.is_empty() {
+            return Vec::new();
+        }
+        self.changed_at = new.received_at;
+        let at = new.event.event_time.unwrap_or(new.received_at);
+        let mut jobs = Vec::with_capacity(renewed.len());
+        for (artifact, announced_at) in renewed {
+            let announcement = Announcement {
+                event: Some(event_id),
+                // The event is as old as it was, but its URL is younger than that of any event since.
+                at: at.max(announced_at),
+                found_by: None,
+            };
+            jobs.extend(self.announce(artifact.clone(), announcement, fresh_id));
+        }
+        jobs
+    }
+}
+
+impl Recorded {
+    /// Whether there is work that was not there before.
+    pub fn has_work(&self) -> bool {
+        match self.is_duplicate {
+            true => !self.renewed.is_empty(),
+            false => !self.jobs.is_empty(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+
+    use super::*;
+    use crate::model::{Deadline, Format, Kind};
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds)
+    }
+
+    fn url(signature: &str) -> Origin {
+        Origin::Url(SignedUrl::new(format!("https://h/v.mp4?sig={signature}")))
+    }
+
+    fn told(signature: &str, deadline: Option<i64>) -> Artifact {
+        let deadline = deadline.map(|seconds| Deadline::at(at(seconds), DeadlineFrom::Query));
+        Artifact {
+            identity: "v".to_owned(),
+            name: "recording.mp4".to_owned(),
+            kind: Kind::Video,
+            format: Format::Mp4,
+            origin: url(signature),
+            remint: None,
+            deadline: deadline.unwrap_or(Deadline::NONE),
+            size_bytes: None,
+        }
+    }
+
+    fn known(state: State, deadline: Option<i64>) -> Standing {
+        Standing {
+            recording: RecordingId(uuid::Uuid::nil()),
+            identity: "v".to_owned(),
+            state,
+            class: None,
+            origin: Some(url("old")),
+            deadline: deadline.map(at),
+        }
+    }
+
+    #[test]
+    fn a_url_renews_what_it_outlives() {
+        use State::*;
+        const NOW: i64 = 100;
+        for (state, known_until, told_until, is_renewed) in [
+            // Both expiries are known: the later one wins.
+            (Pending, Some(90), Some(200), true),
+            (Pending, Some(150), Some(200), true),
+            (Running, Some(150), Some(200), true),
+            (Failed, Some(150), Some(200), true),
+            (Expired, Some(90), Some(200), true),
+            (Pending, Some(200), Some(200), false),
+            (Failed, Some(200), Some(150), false),
+            (Expired, Some(50), Some(90), false),
+            (Cancelled, Some(90), Some(200), false),
+            (Archived, Some(90), Some(200), false),
+            // Nothing tells which is newer: what is dead has nothing to lose.
+            (Pending, None, Some(200), false),
+            (Pending, Some(150), None, false),
+            (Pending, None, None, false),
+            (Pending, Some(90), None, true),
+            (Failed, None, Some(200), true),
+            (Failed, None, None, true),
+            (Failed, None, Some(90), false),
+        ] {
+            let is_so = known(state, known_until).is_renewed_by(&told("new", told_until), at(NOW));
+            assert_eq!(is_so, is_renewed, "{state} {known_until:?} {told_until:?}");
+            let same = known(state, known_until).is_renewed_by(&told("old", told_until), at(NOW));
+            assert!(
+                !same,
+                "the very URL: {state} {known_until:?} {told_until:?}"
+            );
+        }
+        for (class, is_renewed) in [(Class::Denied, true), (Class::Unreachable, false)] {
+            let dying = Standing {
+                class: Some(class),
+                ..known(Pending, None)
+            };
+            let is_so = dying.is_renewed_by(&told("new", None), at(NOW));
+            assert_eq!(is_so, is_renewed, "{class}");
+        }
+    }
+
+    /// Of an erased URL nobody can tell whether it is the one that comes again.
+    #[test]
+    fn an_erased_url_is_renewed_only_by_a_later_expiry() {
+        let erased = Origin::Unusable(Class::Expired, "it was erased".to_owned());
+        let stripped = Origin::Url(SignedUrl::new("https://h/v.mp4"));
+        for origin in [erased, stripped] {
+            let lost = |deadline| Standing {
+                origin: Some(origin.clone()),
+                ..known(State::Failed, deadline)
+            };
+            assert!(!lost(None).is_renewed_by(&told("old", None), at(100)));
+            assert!(!lost(Some(150)).is_renewed_by(&told("old", Some(150)), at(100)));
+            assert!(lost(Some(90)).is_renewed_by(&told("new", Some(200)), at(100)));
+            let mut documented = told("old", Some(200));
+            documented.deadline.from = DeadlineFrom::Documented;
+            assert!(!lost(Some(90)).is_renewed_by(&documented, at(100)));
+        }
+    }
+
+    #[test]
+    fn what_never_had_a_url_is_renewed_by_any() {
+        let unusable = Origin::Unusable(Class::Invalid, "`ftp:` is no http(s) URL".to_owned());
+        let lost = Standing {
+            origin: Some(unusable),
+            ..known(State::Failed, None)
+        };
+        assert!(lost.is_renewed_by(&told("new", Some(200)), at(100)));
+        let mut no_url = told("new", None);
+        no_url.origin = Origin::Inline("x".to_owned());
+        assert!(!lost.is_renewed_by(&no_url, at(100)));
+    }
+}
