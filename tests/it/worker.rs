@@ -4,6 +4,7 @@
 mod answers;
 mod denials;
 mod fresh;
+mod frozen;
 mod liveness;
 mod secrets;
 mod sources;

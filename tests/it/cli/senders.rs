@@ -87,6 +87,38 @@ async fn what_is_open_and_what_would_be_lost_is_said_at_the_start() {
     }
 }
 
+// R8
+#[tokio::test]
+async fn files_that_a_definition_tells_apart_by_their_urls_alone_are_named_at_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let definition = |id: &str| {
+        format!(
+            "provider = \"acme\"\n[event]\ntype = \"$.type\"\n[recording]\nrecording_id = \"$.recording\"\n\
+             [[artifacts]]\ntypes = [\"file.ready\"]\nurl = \"$.url\"\nkind = \"video\"\n{id}"
+        )
+    };
+    let (vague, plain) = ("vague.toml", "plain.toml");
+    std::fs::write(folder.path().join(vague), definition("")).unwrap();
+    std::fs::write(folder.path().join(plain), definition("id = \"$.file\"")).unwrap();
+    let sources = [vague, plain].map(|file| {
+        let name = file.trim_end_matches(".toml");
+        format!(
+            "[sources.{name}]\nprovider = \"custom\"\ndefinition = \"{file}\"\ninsecure = true\n"
+        )
+    });
+    let config = binary::configure(folder.path(), &sources.concat());
+    let running = Running::start(&config, &[]).await;
+    assert_eq!(running.terminate().await, Some(0));
+    let log = log(folder.path());
+    let warned: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("names no id for the files of"))
+        .collect();
+    assert_eq!(warned.len(), 1, "{log}");
+    assert!(warned[0].starts_with("sources.vague: "), "{log}");
+    assert!(warned[0].contains("file.ready"), "{log}");
+}
+
 // N2 and R22: a wrong path left no trace, a wrong header only a reason, and a large event a number.
 #[tokio::test]
 async fn a_delivery_that_is_not_taken_is_told_with_what_would_help() {

@@ -58,6 +58,42 @@ async fn a_job_that_cannot_be_read_fails_alone_and_the_others_are_leased() {
 }
 
 #[tokio::test]
+async fn a_job_whose_place_in_the_queue_cannot_be_read_fails_alone_too() {
+    let backend = Sqlite::new();
+    let store = SqliteStore::open(&backend.path()).await.unwrap();
+    let mut jobs = Vec::new();
+    for name in ["odd", "sound"] {
+        let new = event(name, name).with(video(name, Some(60)));
+        jobs.push(store.record(new.received(0)).await.unwrap().jobs[0]);
+    }
+    let statement = "UPDATE jobs SET latest_start = 'soon' WHERE identity = 'url:/odd'";
+    change(&backend, statement).await;
+    let claimed = store.claim(claim_at(1, false, 9)).await.unwrap();
+    assert_eq!(claimed.len(), 1);
+    assert_eq!(claimed[0].job.id, jobs[1]);
+    let odd = record_of(&store, jobs[0]).await;
+    assert_eq!(
+        (odd.state, odd.class),
+        (State::Failed, Some(Class::Internal))
+    );
+}
+
+#[tokio::test]
+async fn a_checkpoint_that_cannot_be_read_costs_no_more_than_to_begin_anew() {
+    let backend = Sqlite::new();
+    let store = SqliteStore::open(&backend.path()).await.unwrap();
+    let new = event("e1", "r1").with(video("v", Some(60))).received(0);
+    let job = store.record(new).await.unwrap().jobs[0];
+    let statement = "UPDATE jobs SET checkpoint = '{\"resumed\": 1}' WHERE identity = 'url:/v'";
+    change(&backend, statement).await;
+    let owners = store.upload_owners(&[]).await.unwrap();
+    assert_eq!((owners.len(), owners[0].job), (1, job));
+    assert_eq!(owners[0].upload_id, None);
+    let claimed = claim_one(&store, 1).await;
+    assert_eq!((claimed.job.id, claimed.job.checkpoint), (job, None));
+}
+
+#[tokio::test]
 async fn what_is_archived_stays_in_the_manifest_whatever_its_kind_is_called() {
     let backend = Sqlite::new();
     let store = SqliteStore::open(&backend.path()).await.unwrap();

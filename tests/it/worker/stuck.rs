@@ -30,6 +30,17 @@ async fn recordings_that_cannot_be_sealed_do_not_keep_others_from_it() {
         })
         .await;
     running.stop().await;
+
+    // Nor in the foreground those whose files an earlier run had archived.
+    let own = world.record("own", Vec::new()).await;
+    world.archive_without_a_worker().await;
+    let records = world.worker().run_jobs(own, world.never()).await.unwrap();
+    let own = records[0].recording_id;
+    let is_own = |event: &ProgressEvent| match event {
+        ProgressEvent::Sealed { recording_id, .. } => *recording_id == own,
+        _ => false,
+    };
+    assert!(world.events().iter().any(is_own));
 }
 
 /// R14

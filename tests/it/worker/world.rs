@@ -354,6 +354,16 @@ impl World {
         sqlx::Connection::close(conn).await.unwrap();
     }
 
+    /// The number that a query answers with, as the store's file has it.
+    pub async fn number_in_store(&self, query: &'static str) -> i64 {
+        let path = self._folder.path().join("harvester.db");
+        let options = sqlx::sqlite::SqliteConnectOptions::new().filename(path);
+        let mut conn = sqlx::ConnectOptions::connect(&options).await.unwrap();
+        let number = sqlx::query_scalar(query).fetch_one(&mut conn).await;
+        sqlx::Connection::close(conn).await.unwrap();
+        number.unwrap()
+    }
+
     /// Closes the store and gives all bytes of its files.
     pub async fn closed_store(&self) -> Vec<u8> {
         self.store.close().await;
