@@ -4,8 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use recording_harvester::config::{self, Layers};
-use recording_harvester::object::{CHECKSUM_WARNING, CONDITIONS_WARNING, WRONG_CHECKSUM_WARNING};
+mod docs;
 
 /// Known to everybody.
 const BASE: &[&str] = &["model", "error", "clock", "signed_url", "tls", "http1"];
@@ -101,105 +100,23 @@ fn every_fixture_is_used() {
 
 #[test]
 fn no_file_names_a_path_of_somebodys_machine() {
-    let folders = ["src", "tests", "benches", "examples", "fixtures", "deploy"];
+    let folders = [
+        "src", "tests", "benches", "examples", "fixtures", "deploy", "docs",
+    ];
+    let of_root = ["README.md", "CHANGELOG.md", "CONTRIBUTING.md"];
+    let of_root = of_root.map(|path| {
+        (
+            path.to_owned(),
+            fs::read_to_string(root().join(path)).unwrap(),
+        )
+    });
     let complaints: Vec<_> = folders
         .iter()
         .flat_map(|folder| texts_under(folder))
+        .chain(of_root)
         .flat_map(|(path, text)| check_machine_paths(&path, &text))
         .collect();
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
-}
-
-/// The keys come from the error about one that there is not, so that a new key can't be forgotten here.
-#[test]
-fn the_example_and_the_readme_tell_every_key() {
-    let example = fs::read_to_string(root().join("deploy/harvester.example.toml")).unwrap();
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    let layers = Layers {
-        file: Some(root().join("deploy/harvester.example.toml")),
-        ..Layers::default()
-    };
-    config::load(&layers).unwrap();
-    check_with_what_is_commented_out(&example);
-    for section in [
-        "",
-        "admin",
-        "archive",
-        "sources.daily",
-        "guard",
-        "limits",
-        "store",
-    ] {
-        for key in keys_of(section) {
-            let is_section = section.is_empty() && (!keys_of(&key).is_empty() || key == "sources");
-            let line = format!("{key} = ");
-            assert!(
-                is_section || example.contains(&line),
-                "the example lacks {section} {key}"
-            );
-            let name = match section {
-                "" => key.clone(),
-                "sources.daily" => format!("sources.NAME.{key}"),
-                section => format!("{section}.{key}"),
-            };
-            assert!(
-                is_section || readme.contains(&format!("`{name}`")),
-                "the README lacks {name}"
-            );
-        }
-    }
-}
-
-/// N11: what a store lacks is told in the same words wherever it is told.
-#[test]
-fn the_readme_says_what_run_and_doctor_warn_of() {
-    let readme = fs::read_to_string(root().join("README.md")).unwrap();
-    for warning in [CONDITIONS_WARNING, CHECKSUM_WARNING, WRONG_CHECKSUM_WARNING] {
-        assert!(readme.contains(warning), "the README lacks: {warning}");
-    }
-}
-
-/// What is only for some is commented out, and as true as the rest.
-fn check_with_what_is_commented_out(example: &str) {
-    let is_key = |text: &str| {
-        text.split_once(" = ")
-            .is_some_and(|(key, _)| !key.contains(' '))
-    };
-    let lines = example.lines().map(|line| match line.strip_prefix("# ") {
-        Some(text) if is_key(text) => text,
-        _ => line,
-    });
-    let whole = lines.collect::<Vec<_>>().join("\n");
-    assert!(whole.contains("\nlock_mode = "), "{whole}");
-    let folder = tempfile::tempdir().unwrap();
-    fs::create_dir(folder.path().join("sources")).unwrap();
-    let zoom = root().join("deploy/sources/zoom.toml");
-    fs::copy(zoom, folder.path().join("sources/zoom.toml")).unwrap();
-    let path = folder.path().join("harvester.toml");
-    fs::write(&path, whole).unwrap();
-    let layers = Layers {
-        file: Some(path),
-        ..Layers::default()
-    };
-    config::load(&layers).unwrap();
-}
-
-/// The keys of a section, as the configuration's own error names them.
-fn keys_of(section: &str) -> Vec<String> {
-    let nonsense = match section {
-        "" => "nonsense".to_owned(),
-        section => format!("{section}.nonsense"),
-    };
-    let layers = Layers {
-        flags: vec![(nonsense, "x".to_owned())],
-        ..Layers::default()
-    };
-    let message = config::load(&layers).unwrap_err().to_string();
-    let Some((_, keys)) = message.split_once("expected") else {
-        return Vec::new();
-    };
-    let quoted = keys.split('`').skip(1).step_by(2);
-    quoted.map(str::to_owned).collect()
 }
 
 #[test]
