@@ -4,19 +4,18 @@ use std::sync::{Mutex, PoisonError};
 
 use super::Condition;
 
-/// What is said where a store refuses or ignores conditions. `doctor` and the README say the same.
-pub const CONDITIONS_WARNING: &str = "the object store does not keep If-None-Match and If-Match: before each write it is looked \
-     what is there, and what somebody else writes under the same name in the moment between is overwritten; give the \
-     harvester a prefix of its own";
+/// The warning for a store that refuses or ignores conditional writes. `doctor` and the documents use the same words.
+pub const CONDITIONS_WARNING: &str = "the object store does not honor If-None-Match and If-Match: the harvester looks at the \
+     key before each write, but overwrites what another program writes to it in that moment; give the harvester a prefix \
+     of its own";
 
-/// What is said where a store tells no checksum.
-pub const CHECKSUM_WARNING: &str = "the object store tells no CRC64NVME of what it has: what is archived is confirmed by its size \
-     and by the checksum that is kept in its metadata, so that damage inside the store does not show";
+/// The warning for a store that returns no checksum.
+pub const CHECKSUM_WARNING: &str = "the object store returns no CRC64NVME: an archived object is confirmed by its size and by the \
+     checksum in its metadata, so damage inside the store goes unnoticed";
 
-/// What is said where a store tells checksums that are not those of its content.
-pub const WRONG_CHECKSUM_WARNING: &str = "the object store tells a CRC64NVME that is not that of the content which it gives back: its \
-     checksums are not believed, and what is archived is confirmed by its size and by the checksum that is kept in its \
-     metadata";
+/// The warning for a store whose checksums do not match its content.
+pub const WRONG_CHECKSUM_WARNING: &str = "the object store returns a CRC64NVME that does not match the content: its checksums \
+     are ignored, and an archived object is confirmed by its size and by the checksum in its metadata";
 
 /// Whether a store keeps a condition on a write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
