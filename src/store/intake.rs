@@ -11,7 +11,7 @@ use jiff::civil::Date;
 use uuid::Uuid;
 
 use super::cure::{self, Loss, Saved};
-use super::stored::{clean, kept};
+use super::stored::{clean, kept, length};
 use super::{NewEvent, Recorded};
 use crate::error::Class;
 use crate::model::artifact::free_name;
@@ -394,6 +394,12 @@ impl Shelf {
             bytes_done: 0,
             archived_at: None,
         }
+    }
+
+    /// How many of its jobs have not settled.
+    pub(super) fn open_jobs(&self) -> i64 {
+        let open = self.jobs.iter().filter(|job| !job.state.is_settled());
+        length(open.count() as u64)
     }
 
     /// The key of a job that is new on the shelf.

@@ -15,18 +15,25 @@
 
 pub mod sqlite;
 
+mod archive;
 mod body;
 mod claim;
 mod contract;
 mod cure;
+mod engine;
 mod event;
+mod ids;
 mod intake;
+mod lease;
 mod lifecycle;
-mod purge_sql;
-mod records;
+mod operate;
+mod purge;
+mod record;
 mod renewal;
-mod sql;
+mod seal;
+mod settle;
 mod stored;
+mod tx;
 mod views;
 
 pub use body::KeptBody;

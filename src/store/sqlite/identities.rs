@@ -9,11 +9,11 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use sqlx::{Connection as _, SqliteConnection};
 
-use super::{error, rows};
+use super::{error, rows, sql};
 use crate::error::Result;
 use crate::model::{Origin, Provider};
 use crate::signed_url::{SignedUrl, earlier_path_identity, file_identity, path_identity};
-use crate::store::{sql, stored};
+use crate::store::stored;
 
 /// What this is called in the table of what is to be done.
 const NAME: &str = "identities";

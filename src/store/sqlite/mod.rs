@@ -2,25 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
+use futures::future::BoxFuture;
 use sqlx::SqlitePool;
 
-use super::{
-    Claim, Claimed, EventIntake, EventRecord, Filter, JobQueue, KeptBody, KnownArtifact,
-    ManifestQueue, NewEvent, OperatorAccess, ProcessLock, ProviderLoss, Purged, Recorded,
-    ScanStore, Sealable, Selection, Stats, StoreLifecycle, UploadOwner, WalkTurn, Written,
-};
-use crate::error::{Class, Error, Result};
-use crate::model::manifest::{OverdueManifest, RecordingContents};
-use crate::model::{
-    Artifact, Checkpoint, EventId, JobId, Lease, Outcome, Provider, Record, RecordingId,
-};
-use archive::Settlement;
+use super::archive::Settlement;
+use super::engine::Engine;
+use super::tx::{StoreRead, StoreTx};
+use super::{NewEvent, ProcessLock, Recorded, Written};
+use crate::error::{Error, Result};
 use writer::Writer;
 
-mod archive;
+mod batch;
 mod connection;
 #[cfg(test)]
 mod crash_images;
@@ -29,22 +21,21 @@ mod durable;
 mod error;
 mod gather;
 mod identities;
-mod lease;
+mod intake;
 mod lock;
 mod lost_write;
+mod manifest;
 mod open;
-mod operate;
+mod operator;
 #[cfg(test)]
 mod plans;
 mod purge;
+mod queue;
 mod read;
-mod record;
+mod record_json;
 mod rows;
-mod seal;
-mod settle;
-mod shelf;
+mod sql;
 mod wal;
-mod walk;
 mod work;
 mod writer;
 
@@ -68,7 +59,7 @@ pub struct SqliteOptions {
 }
 
 /// The store in one SQLite file. Several processes may open it; one of them may be a worker, and
-/// proves it by [`lock_worker`](StoreLifecycle::lock_worker).
+/// proves it by [`lock_worker`](super::StoreLifecycle::lock_worker).
 #[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,
@@ -107,302 +98,38 @@ impl SqliteStore {
     }
 }
 
-#[async_trait]
-impl EventIntake for SqliteStore {
-    async fn record(&self, event: NewEvent) -> Result<Recorded> {
-        self.writer.record(event).await
-    }
-}
-
-#[async_trait]
-impl JobQueue for SqliteStore {
-    async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>> {
-        self.writer
-            .write(move |conn| Box::pin(lease::claim(conn, claim)))
-            .await
+impl Engine for SqliteStore {
+    async fn write<T, W>(&self, work: W) -> Result<T>
+    where
+        T: Send + 'static,
+        W: for<'c> FnOnce(&'c mut dyn StoreTx) -> BoxFuture<'c, Result<T>> + Send + 'static,
+    {
+        self.writer.write(move |conn| work(conn)).await
     }
 
-    async fn announcing_event(&self, job: JobId) -> Result<Option<Bytes>> {
-        read::announcing_event(&self.readers, job).await
+    async fn read<T, R>(&self, read: R) -> Result<T>
+    where
+        T: Send + 'static,
+        R: for<'c> FnOnce(&'c mut dyn StoreRead) -> BoxFuture<'c, Result<T>> + Send + 'static,
+    {
+        let mut conn = read::reader(&self.readers).await?;
+        read(&mut *conn).await
     }
 
-    async fn heartbeat(&self, leases: &[Lease], until: Timestamp) -> Result<Vec<JobId>> {
-        let leases = leases.to_vec();
-        self.writer
-            .write(move |conn| Box::pin(lease::heartbeat(conn, leases, until)))
-            .await
+    async fn record(&self, new: NewEvent) -> Result<Recorded> {
+        self.writer.record(new).await
     }
 
-    async fn checkpoint(
-        &self,
-        lease: &Lease,
-        checkpoint: Option<&Checkpoint>,
-        bytes_done: u64,
-    ) -> Result<Written> {
-        let (lease, checkpoint) = (lease.clone(), checkpoint.cloned());
-        self.writer
-            .write(move |conn| Box::pin(lease::checkpoint(conn, lease, checkpoint, bytes_done)))
-            .await
+    async fn archive(&self, settlement: Settlement) -> Result<Written> {
+        self.writer.archive(settlement).await
     }
 
-    async fn settle(&self, lease: &Lease, outcome: &Outcome, now: Timestamp) -> Result<Written> {
-        let (lease, outcome) = (lease.clone(), outcome.clone());
-        if let Outcome::Archived(archived) = outcome {
-            return self
-                .writer
-                .archive(Settlement {
-                    lease,
-                    archived,
-                    now,
-                })
-                .await;
-        }
-        self.writer
-            .write(move |conn| Box::pin(settle::settle(conn, lease, outcome, now)))
-            .await
+    /// In the WAL all of it can still be read, and what was forgotten when recordings were sealed as well: where
+    /// nothing else happens it would stay there for ever.
+    async fn scrub(&self) -> Result<()> {
+        self.writer.copy_wal().await
     }
 
-    async fn resolve(
-        &self,
-        lease: &Lease,
-        found: Vec<Artifact>,
-        now: Timestamp,
-    ) -> Result<Written> {
-        let lease = lease.clone();
-        self.writer
-            .write(move |conn| Box::pin(settle::resolve(conn, lease, found, now)))
-            .await
-    }
-
-    async fn add_found(
-        &self,
-        lease: &Lease,
-        found: Vec<Artifact>,
-        now: Timestamp,
-    ) -> Result<Written> {
-        let lease = lease.clone();
-        self.writer
-            .write(move |conn| Box::pin(settle::add_found(conn, lease, found, now)))
-            .await
-    }
-
-    async fn reorigin(&self, lease: &Lease, artifact: &Artifact) -> Result<Written> {
-        let (lease, artifact) = (lease.clone(), artifact.clone());
-        self.writer
-            .write(move |conn| Box::pin(lease::reorigin(conn, lease, artifact)))
-            .await
-    }
-
-    async fn pause(&self, until: Timestamp, class: Class, message: &str) -> Result<u64> {
-        let message = message.to_owned();
-        self.writer
-            .write(move |conn| {
-                Box::pin(async move { lease::pause(conn, until, class, &message).await })
-            })
-            .await
-    }
-
-    async fn wake(&self, class: Class) -> Result<u64> {
-        self.writer
-            .write(move |conn| Box::pin(lease::wake(conn, class)))
-            .await
-    }
-
-    async fn is_retry_asked(&self, class: Class) -> Result<bool> {
-        read::is_retry_asked(&self.readers, class).await
-    }
-
-    async fn next_due(&self) -> Result<Option<Timestamp>> {
-        read::next_due(&self.readers).await
-    }
-
-    async fn upload_owners(&self, keys: &[String]) -> Result<Vec<UploadOwner>> {
-        read::upload_owners(&self.readers, keys).await
-    }
-}
-
-#[async_trait]
-impl ManifestQueue for SqliteStore {
-    async fn unsealed(&self, limit: u32) -> Result<Vec<RecordingId>> {
-        seal::unsealed(&self.readers, limit).await
-    }
-
-    async fn unsealed_of(&self, recordings: &[RecordingId]) -> Result<Vec<RecordingId>> {
-        seal::unsealed_of(&self.readers, recordings).await
-    }
-
-    async fn sealable(&self, now: Timestamp, limit: u32) -> Result<Vec<Sealable>> {
-        seal::sealable(&self.readers, now, limit).await
-    }
-
-    async fn put_off_seal(
-        &self,
-        recording: RecordingId,
-        class: Class,
-        message: &str,
-        now: Timestamp,
-        until: Timestamp,
-    ) -> Result<()> {
-        let message = message.to_owned();
-        self.writer
-            .write(move |conn| {
-                Box::pin(async move {
-                    seal::put_off(conn, recording, class, &message, now, until).await
-                })
-            })
-            .await
-    }
-
-    async fn kept_bodies(&self, recording: RecordingId) -> Result<Vec<KeptBody>> {
-        seal::kept_bodies(&self.readers, recording).await
-    }
-
-    async fn replace_bodies(&self, bodies: Vec<(EventId, String)>) -> Result<()> {
-        self.writer
-            .write(move |conn| Box::pin(seal::replace_bodies(conn, bodies)))
-            .await
-    }
-
-    async fn sealed(
-        &self,
-        recording: RecordingId,
-        generation: i64,
-        manifest_etag: Option<&str>,
-        report_etag: Option<&str>,
-    ) -> Result<()> {
-        let manifest_etag = manifest_etag.map(str::to_owned);
-        let report_etag = report_etag.map(str::to_owned);
-        self.writer
-            .write(move |conn| {
-                Box::pin(seal::sealed(
-                    conn,
-                    recording,
-                    generation,
-                    manifest_etag,
-                    report_etag,
-                ))
-            })
-            .await
-    }
-}
-
-#[async_trait]
-impl OperatorAccess for SqliteStore {
-    async fn list(&self, filter: &Filter) -> Result<Vec<Record>> {
-        read::list(&self.readers, filter).await
-    }
-
-    async fn contents(&self, recording: RecordingId) -> Result<Option<RecordingContents>> {
-        read::contents(&self.readers, recording).await
-    }
-
-    async fn overdue_manifests(&self, now: Timestamp, limit: u32) -> Result<Vec<OverdueManifest>> {
-        seal::overdue(&self.readers, now, limit).await
-    }
-
-    async fn provider_failures_of(
-        &self,
-        provider: Option<Provider>,
-        since: Option<Timestamp>,
-        limit: Option<u32>,
-    ) -> Result<Vec<ProviderLoss>> {
-        read::provider_failures(&self.readers, provider, since, limit).await
-    }
-
-    async fn events(&self, since: Option<Timestamp>, limit: u32) -> Result<Vec<EventRecord>> {
-        read::events(&self.readers, since, limit).await
-    }
-
-    async fn unknown_events(
-        &self,
-        since: Option<Timestamp>,
-        after: Option<EventId>,
-        limit: u32,
-    ) -> Result<Vec<EventRecord>> {
-        read::unknown_events(&self.readers, since, after, limit).await
-    }
-
-    async fn raw_event(&self, event: EventId) -> Result<Option<Bytes>> {
-        read::raw_event(&self.readers, event).await
-    }
-
-    async fn reread(&self, event: EventId, new: NewEvent) -> Result<Option<Recorded>> {
-        self.writer
-            .write(move |conn| Box::pin(record::reread(conn, event, new)))
-            .await
-    }
-
-    async fn retry(&self, selection: &Selection, now: Timestamp) -> Result<Vec<Record>> {
-        let states = operate::woken_states(selection);
-        let jobs = operate::selected(&self.readers, selection).await?;
-        let mut records = Vec::new();
-        for chunk in jobs.chunks(operate::CHUNK) {
-            let chunk = chunk.to_vec();
-            let woken = self
-                .writer
-                .write(move |conn| Box::pin(operate::retry(conn, chunk, states, now)));
-            records.extend(woken.await?);
-        }
-        if let &Selection::Class(class) = selection {
-            let woken = self
-                .writer
-                .write(move |conn| Box::pin(operate::wake(conn, class)));
-            records.extend(woken.await?);
-        }
-        Ok(records)
-    }
-
-    async fn cancel(&self, ids: &[uuid::Uuid], now: Timestamp) -> Result<Vec<Record>> {
-        let jobs = operate::named(&self.readers, ids).await?;
-        let mut records = Vec::new();
-        for chunk in jobs.chunks(operate::CHUNK) {
-            let chunk = chunk.to_vec();
-            let cancelled = self
-                .writer
-                .write(move |conn| Box::pin(operate::cancel(conn, chunk, now)));
-            records.extend(cancelled.await?);
-        }
-        Ok(records)
-    }
-
-    async fn stats(&self) -> Result<Stats> {
-        read::stats(&self.readers).await
-    }
-}
-
-#[async_trait]
-impl ScanStore for SqliteStore {
-    async fn known(&self, source: &str, recording_keys: &[String]) -> Result<Vec<KnownArtifact>> {
-        walk::known(&self.readers, source, recording_keys).await
-    }
-
-    async fn begin_walk(
-        &self,
-        source: &str,
-        holder: &str,
-        now: Timestamp,
-        lease_until: Timestamp,
-    ) -> Result<WalkTurn> {
-        let (source, holder) = (source.to_owned(), holder.to_owned());
-        self.writer
-            .write(move |conn| {
-                Box::pin(async move { walk::begin(conn, &source, &holder, now, lease_until).await })
-            })
-            .await
-    }
-
-    async fn end_walk(&self, source: &str, holder: &str, reached: Option<Timestamp>) -> Result<()> {
-        let (source, holder) = (source.to_owned(), holder.to_owned());
-        self.writer
-            .write(move |conn| {
-                Box::pin(async move { walk::end(conn, &source, &holder, reached).await })
-            })
-            .await
-    }
-}
-
-#[async_trait]
-impl StoreLifecycle for SqliteStore {
     async fn lock_worker(&self) -> Result<ProcessLock> {
         lock::lock(&open::beside(&self.path, ".lock")).map(ProcessLock::new)
     }
@@ -411,28 +138,12 @@ impl StoreLifecycle for SqliteStore {
         lock::take_seat(&self.seats(), name).map(ProcessLock::new)
     }
 
-    async fn free_leases_of_the_dead(&self) -> Result<u64> {
-        let mut freed = 0;
-        for holder in read::lease_holders(&self.readers).await? {
-            if !lock::is_vacant(&self.seats(), &holder) {
-                continue;
-            }
-            lock::clear_seat(&self.seats(), &holder);
-            freed += self
-                .writer
-                .write(move |conn| Box::pin(lease::free(conn, holder)))
-                .await?;
+    async fn bury(&self, name: &str) -> bool {
+        let is_dead = lock::is_vacant(&self.seats(), name);
+        if is_dead {
+            lock::clear_seat(&self.seats(), name);
         }
-        Ok(freed)
-    }
-
-    async fn purge(&self, now: Timestamp, retention: Option<SignedDuration>) -> Result<Purged> {
-        let purge = purge::Purge {
-            readers: &self.readers,
-            writer: &self.writer,
-            now,
-        };
-        purge.run(retention).await
+        is_dead
     }
 
     async fn lost(&self) -> Error {

@@ -2,8 +2,8 @@
 
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, SqliteConnection};
 
-use super::SqliteStore;
-use crate::store::{StoreLifecycle as _, purge_sql, sql};
+use super::{SqliteStore, sql};
+use crate::store::StoreLifecycle as _;
 
 async fn plan(conn: &mut SqliteConnection, statement: &str) -> String {
     let explain = AssertSqlSafe(format!("EXPLAIN QUERY PLAN {statement}"));
@@ -38,7 +38,14 @@ async fn frequent_statements_neither_scan_nor_sort() {
         (sql::UNSAVED_FILES, "sqlite_autoindex_jobs"),
         (sql::LOSSES_TO_CURE, "provider_failures"),
         (sql::LOSSES_TO_CURE, "recordings_by_room"),
-        (sql::TOUCH_RECORDING, "sqlite_autoindex_recordings_1"),
+        (sql::EXTEND_LEASES, "sqlite_autoindex_jobs_1"),
+        (sql::ANNOUNCE_ARCHIVED, "sqlite_autoindex_jobs_1"),
+        (
+            sql::WITHDRAW_FAILURES,
+            "sqlite_autoindex_provider_failures_1",
+        ),
+        (sql::FORGET_ANSWERS, "sqlite_autoindex_answered_lookups_1"),
+        (sql::GIVE_UP_JOBS, "sqlite_autoindex_jobs_1"),
         (sql::EVENTS_OF_RECORDING, "events_by_recording"),
         (sql::UNKNOWN_EVENTS, "events_unknown"),
         (sql::LIST_OF, "sqlite_autoindex_jobs_1"),
@@ -46,12 +53,12 @@ async fn frequent_statements_neither_scan_nor_sort() {
         (sql::RETRY_JOBS, "sqlite_autoindex_jobs_1"),
         (sql::CANCEL_JOBS, "sqlite_autoindex_jobs_1"),
         (sql::COUNT_OPEN, "sqlite_autoindex_recordings_1"),
-        (purge_sql::FORGET_BODIES_OF, "events_by_recording"),
-        (purge_sql::KEPT_BODIES_OF, "events_by_recording"),
-        (purge_sql::PURGEABLE, "sqlite_autoindex_recordings_1"),
-        (purge_sql::PURGEABLE_OF, "sqlite_autoindex_recordings_1"),
-        (purge_sql::FORGET_BODIES, "events_with_body"),
-        (purge_sql::FORGET_EVENTS, "sqlite_autoindex_events_1"),
+        (sql::FORGET_BODIES_OF, "events_by_recording"),
+        (sql::KEPT_BODIES_OF, "events_by_recording"),
+        (sql::PURGEABLE, "sqlite_autoindex_recordings_1"),
+        (sql::PURGEABLE_OF, "sqlite_autoindex_recordings_1"),
+        (sql::FORGET_BODIES, "events_with_body"),
+        (sql::FORGET_EVENTS, "sqlite_autoindex_events_1"),
         (sql::DUE_OF, "sqlite_autoindex_jobs_1"),
         (sql::LEASE_JOBS, "sqlite_autoindex_jobs_1"),
         (sql::LEASE_JOBS, "sqlite_autoindex_recordings_1"),

@@ -16,12 +16,12 @@ use sqlx::sqlite::{SqliteArguments, SqliteQueryResult, SqliteRow};
 use sqlx::{AssertSqlSafe, Decode, Row as _, Sqlite, SqliteConnection, Type};
 use uuid::Uuid;
 
-use super::error;
+use super::{error, record_json};
 use crate::error::{Class, Result};
 use crate::model::manifest::{ProviderFailureRecord, Record, RecordingRecord};
 use crate::model::{Checkpoint, EventId, JobId, Kind, Provider, Recording, RecordingId, State};
 use crate::store::stored::{self, damaged, json, to_json};
-use crate::store::{Claimed, UploadOwner, records};
+use crate::store::{Claimed, UploadOwner};
 
 type Statement<'q> = Query<'q, Sqlite, SqliteArguments>;
 
@@ -65,6 +65,26 @@ pub(super) async fn fetch_all(
     list: &impl Serialize,
 ) -> Result<Vec<SqliteRow>> {
     all(conn, sqlx::query(statement).bind(to_json(list)?)).await
+}
+
+/// The ids that a query finds, as far as they can be read.
+pub(super) async fn ids<T: FromStr>(
+    conn: &mut SqliteConnection,
+    query: Statement<'_>,
+) -> Result<Vec<T>> {
+    let found = all(conn, query).await?;
+    Ok(readable(&found, |row| id(row, "id")))
+}
+
+/// Whether the query says so in `column`.
+pub(super) async fn is_so(
+    conn: &mut SqliteConnection,
+    query: Statement<'_>,
+    column: &'static str,
+) -> Result<bool> {
+    let row = optional(conn, query).await?;
+    let is_so = row.map(|row| get::<i64>(&row, column));
+    Ok(is_so.transpose()?.is_some_and(|is_so| is_so != 0))
 }
 
 /// A value to insert.
@@ -326,7 +346,7 @@ fn complain(error: &crate::error::Error) {
 
 /// A job with its recording as people see it; of one that can't be read whole, what can be.
 pub(super) fn record(row: &SqliteRow) -> Result<Record> {
-    records::record_or_rest(get(row, "record")?)
+    record_json::record_or_rest(get(row, "record")?)
 }
 
 /// What an artifact is. A kind that only a newer harvester knows is something else.
@@ -336,7 +356,7 @@ pub(super) fn kind(row: &SqliteRow) -> Result<Kind> {
 
 /// A job that has just been leased.
 pub(super) fn claimed(row: &SqliteRow) -> Result<Claimed> {
-    records::claimed(get(row, "record")?, get(row, "work")?)
+    record_json::claimed(get(row, "record")?, get(row, "work")?)
 }
 
 /// The body of an event.

@@ -19,17 +19,19 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use super::archive::{Settlement, Settlements};
+use super::batch::{Settlements, record_each, record_together};
 use super::connection::{Kept, renew};
 use super::disk::Sync;
 use super::durable::{Answer, BatchFailure, Durable, Refusal, Waiting, gone};
+use super::error;
 use super::gather::Gather;
 use super::lost_write::LostWriteNote;
 use super::wal::Checkpoints;
 use super::work::{Order, Outcome, Work};
-use super::{error, record};
 use crate::error::{Error, Result};
-use crate::store::{NewEvent, Recorded, Written};
+use crate::store::archive::Settlement;
+use crate::store::ids::Ids;
+use crate::store::{NewEvent, Recorded, Written, record};
 
 /// Commands in one transaction at most.
 const BATCH: usize = 256;
@@ -153,7 +155,7 @@ async fn run(
     mut durable: Durable,
 ) {
     let mut conn = Kept::new(conn, durable.refusal().clone());
-    let mut ids = record::Ids::default();
+    let mut ids = Ids::default();
     // The first batch is synced whatever is in it, and with it the schema.
     let mut changes = -1;
     let mut checkpoints = Checkpoints::new(options.clone());
@@ -239,13 +241,13 @@ struct Done {
 /// One transaction.
 async fn write(
     conn: &mut SqliteConnection,
-    ids: &mut record::Ids,
+    ids: &mut Ids,
     mut news: Vec<NewEvent>,
     works: &mut [Box<dyn Work>],
 ) -> Result<Done> {
-    record::clean(&mut news);
+    news.iter_mut().for_each(record::clean);
     let mut transaction = conn.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-    let recorded = match record::record_together(&mut transaction, ids, &news).await {
+    let recorded = match record_together(&mut transaction, ids, &news).await {
         Ok(recorded) => recorded,
         Err(cause) => {
             // Of a full disk SQLite may have ended the transaction by itself; then there is nothing left to roll back.
@@ -253,7 +255,7 @@ async fn write(
                 return Err(cause);
             }
             transaction = conn.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
-            record::record_each(&mut transaction, ids, &news).await?
+            record_each(&mut transaction, ids, &news).await?
         }
     };
     let mut is_changed = recorded

@@ -6,13 +6,13 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::Claimed;
-use super::stored::{count, damaged, id, instant, json, named, to_origin};
 use crate::error::{Class, Error, Result};
 use crate::model::{
     Checkpoint, Deadline, DeadlineFrom, Format, Job, Kind, Lease, Lookup, Provider, Record,
     Recording, State,
 };
+use crate::store::Claimed;
+use crate::store::stored::{count, damaged, id, instant, json, named, to_origin};
 
 /// The values of `record_json!`, in its order.
 #[derive(Deserialize)]

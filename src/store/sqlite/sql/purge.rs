@@ -1,21 +1,21 @@
-//! The statements by which secrets and old rows leave the store. See [`sql`](super::sql) for their form.
+//! What lets secrets and old rows leave the store.
 
 /// Forgets the bodies of a recording's events, but of those that are still to be archived themselves.
-pub(super) const FORGET_BODIES_OF: &str = "
+pub(in crate::store::sqlite) const FORGET_BODIES_OF: &str = "
 UPDATE events SET raw = '', raw_encoding = 'utf8'
 WHERE recording_id = $1 AND raw <> '' AND NOT EXISTS (
     SELECT 1 FROM jobs WHERE jobs.recording_id = $1 AND jobs.announced_by = events.id AND jobs.origin = '\"event\"')";
 
 /// Those that are still to be archived themselves.
-pub(super) const KEPT_BODIES_OF: &str = "
+pub(in crate::store::sqlite) const KEPT_BODIES_OF: &str = "
 SELECT id, source, provider, raw, raw_encoding FROM events
 WHERE recording_id = $1 AND raw <> '' AND EXISTS (
     SELECT 1 FROM jobs WHERE jobs.recording_id = $1 AND jobs.announced_by = events.id AND jobs.origin = '\"event\"')";
 
-pub(super) const BODIES_OF: &str =
+pub(in crate::store::sqlite) const BODIES_OF: &str =
     "SELECT id, raw, raw_encoding FROM events WHERE recording_id = $1 AND raw <> ''";
 
-pub(super) const REPLACE_BODY: &str =
+pub(in crate::store::sqlite) const REPLACE_BODY: &str =
     "UPDATE events SET raw = $2, raw_encoding = 'utf8' WHERE id = $1 AND raw <> ''";
 
 macro_rules! sealed {
@@ -29,21 +29,22 @@ macro_rules! sealed {
 }
 
 /// `$2` sealed recordings after the id `$1`.
-pub(super) const SEALED_AFTER: &str = concat!(sealed!("id > $1"), " LIMIT $2");
+pub(in crate::store::sqlite) const SEALED_AFTER: &str = concat!(sealed!("id > $1"), " LIMIT $2");
 
 /// Those of the recordings `$1` that are sealed.
-pub(super) const SEALED_OF: &str = sealed!("id IN (SELECT value FROM json_each($1))");
+pub(in crate::store::sqlite) const SEALED_OF: &str =
+    sealed!("id IN (SELECT value FROM json_each($1))");
 
 /// URLs of lost jobs that can be of no more use: given up before `$1`, and then either dead since before `$2` or given up before
 /// `$3`. What is left of one that can be minted again is not found again.
-pub(super) const STALE_ORIGINS: &str = "
+pub(in crate::store::sqlite) const STALE_ORIGINS: &str = "
 SELECT id, origin, remint FROM jobs
 WHERE state IN ('failed', 'expired', 'cancelled') AND origin_kind = 'url' AND changed_at < $1
     AND (deadline < $2 OR changed_at < $3)
     AND (remint IS NULL OR instr(origin, '?') > 0 OR instr(origin, 'url_with_header') > 0)
 LIMIT $4";
 
-pub(super) const REPLACE_ORIGIN: &str = "
+pub(in crate::store::sqlite) const REPLACE_ORIGIN: &str = "
 UPDATE jobs SET origin_kind = $2, origin = $3
 WHERE id = $1 AND state IN ('failed', 'expired', 'cancelled') AND origin = $4";
 
@@ -61,13 +62,14 @@ macro_rules! purgeable {
 }
 
 /// Sealed recordings after the id `$1` of which nothing has changed since `$2`, and no event has an id from `$3` on.
-pub(super) const PURGEABLE: &str = purgeable!("r.id > $1 AND r.id < $3");
+pub(in crate::store::sqlite) const PURGEABLE: &str = purgeable!("r.id > $1 AND r.id < $3");
 
 /// Those of the recordings `$1` that still are.
-pub(super) const PURGEABLE_OF: &str = purgeable!("r.id IN (SELECT value FROM json_each($1))");
+pub(in crate::store::sqlite) const PURGEABLE_OF: &str =
+    purgeable!("r.id IN (SELECT value FROM json_each($1))");
 
 /// What goes with the recordings `$1`. Their events stay without what they said, so that a delivery is known when it is repeated.
-pub(super) const PURGE: [&str; 5] = [
+pub(in crate::store::sqlite) const PURGE: [&str; 5] = [
     "DELETE FROM provider_failures WHERE recording_id IN (SELECT value FROM json_each($1))",
     "DELETE FROM answered_lookups WHERE recording_id IN (SELECT value FROM json_each($1))",
     "DELETE FROM jobs WHERE recording_id IN (SELECT value FROM json_each($1))",
@@ -77,13 +79,13 @@ pub(super) const PURGE: [&str; 5] = [
 ];
 
 /// Forgets bodies of events without a recording: all before the id `$1`, and before `$2` of those that nobody will read again.
-pub(super) const FORGET_BODIES: &str = "
+pub(in crate::store::sqlite) const FORGET_BODIES: &str = "
 UPDATE events SET raw = '', raw_encoding = 'utf8' WHERE id IN (
     SELECT id FROM events INDEXED BY events_with_body
     WHERE recording_id IS NULL AND raw <> '' AND (id < $1 OR id < $2 AND class IN ('ignored', 'handshake'))
     ORDER BY id LIMIT $3)";
 
 /// Forgets events before the id `$1` that belong to no recording any more.
-pub(super) const FORGET_EVENTS: &str = "
+pub(in crate::store::sqlite) const FORGET_EVENTS: &str = "
 DELETE FROM events WHERE id IN (
     SELECT id FROM events WHERE id < $1 AND recording_id IS NULL ORDER BY id LIMIT $2)";

@@ -1,0 +1,108 @@
+//! Artifacts that are in the bucket: many are settled by the statements that one takes.
+
+use std::collections::{BTreeMap, HashSet};
+
+use jiff::Timestamp;
+
+use super::Written;
+use super::cure::{self, Saved};
+use super::tx::{FailureToCure, StoreTx, by_recording};
+use crate::error::Result;
+use crate::model::{Archived, Lease, RecordingId};
+
+/// The end of one attempt that came well.
+#[derive(Clone, Debug)]
+pub(super) struct Settlement {
+    pub(super) lease: Lease,
+    pub(super) archived: Archived,
+    pub(super) now: Timestamp,
+}
+
+/// Settles those whose lease is still the current one.
+pub(super) async fn archive(
+    tx: &mut dyn StoreTx,
+    settlements: &[Settlement],
+) -> Result<Vec<Written>> {
+    let mut saved: BTreeMap<RecordingId, Vec<Saved>> = BTreeMap::new();
+    let mut jobs = HashSet::new();
+    for job in tx.archive_jobs(settlements).await? {
+        jobs.insert(job.id);
+        saved.entry(job.recording_id).or_default().push(job.saved);
+    }
+    let counts: Vec<_> = saved
+        .iter()
+        .map(|(recording, saved)| (*recording, i64::try_from(saved.len()).unwrap_or(i64::MAX)))
+        .collect();
+    if tx.count_archived(&counts).await?
+        && let Some(now) = settlements.iter().map(|settlement| settlement.now).max()
+    {
+        withdraw_cured(tx, &saved, now).await?;
+    }
+    // A job is settled once, also when it is named twice.
+    Ok(settlements
+        .iter()
+        .map(|settlement| match jobs.remove(&settlement.lease.job) {
+            true => Written::Yes,
+            false => Written::Stale,
+        })
+        .collect())
+}
+
+/// Withdraws the losses that artifacts, just archived, cure.
+async fn withdraw_cured(
+    tx: &mut dyn StoreTx,
+    saved: &BTreeMap<RecordingId, Vec<Saved>>,
+    now: Timestamp,
+) -> Result<()> {
+    let cured_by: Vec<_> = saved
+        .iter()
+        .filter(|(_, saved)| !saved.iter().all(Saved::is_evidence_only))
+        .map(|(recording, _)| *recording)
+        .collect();
+    if cured_by.is_empty() {
+        return Ok(());
+    }
+    let (mut withdrawn, mut told_elsewhere) = (Vec::new(), Vec::new());
+    for failure in tx.failures_to_cure(&cured_by).await? {
+        let is_cured = match is_cured(tx, &failure, saved).await {
+            Ok(is_cured) => is_cured,
+            // What is archived is archived, whatever can't be read of a loss.
+            Err(error) if !error.is_transient() => {
+                tracing::warn!("passed over a loss: failed to {}", error.full_message());
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if is_cured {
+            withdrawn.push((failure.id, now));
+            if failure.recording_id != failure.cured_by {
+                told_elsewhere.push((failure.recording_id, 0));
+            }
+        }
+    }
+    tx.withdraw_failures(&withdrawn).await?;
+    match told_elsewhere.is_empty() {
+        true => Ok(()),
+        false => {
+            let told = by_recording(told_elsewhere.into_iter());
+            tx.count_open_jobs(&told).await
+        }
+    }
+}
+
+/// Whether something that was saved withdraws the loss.
+async fn is_cured(
+    tx: &mut dyn StoreTx,
+    failure: &FailureToCure,
+    saved: &BTreeMap<RecordingId, Vec<Saved>>,
+) -> Result<bool> {
+    let here = failure.cured_by;
+    if failure.recording_id != here {
+        let here = tx.recording_facts(here).await?;
+        if !cure::is_about(&failure.recording, failure.loss.at, &here) {
+            return Ok(false);
+        }
+    }
+    let saved = saved.get(&here).map_or(&[][..], Vec::as_slice);
+    Ok(saved.iter().any(|saved| cure::cures(saved, &failure.loss)))
+}
