@@ -148,7 +148,8 @@ async fn f89_a_sealer_that_always_panics_ends_the_worker_with_an_error() {
         assert!(!is_sealed, "planted by the test");
         inner(event);
     });
-    for number in 0..20 {
+    // Each panic takes those along that are on their way at the same time, of which there may be 16.
+    for number in 0..100 {
         world.record(&format!("c8-{number}"), Vec::new()).await;
     }
     let ended = tokio::time::timeout(PATIENCE, worker.run(world.never())).await;
