@@ -125,6 +125,17 @@ pub(super) struct Failed {
     pub(super) may_lack_headers: bool,
 }
 
+impl Failed {
+    /// What is wrong, once the write has failed without the headers as well (`bare`): its first failure, unless the
+    /// second shows that the headers are not all, as where the bucket is missing too.
+    pub(super) fn or(self, bare: Failed) -> Failed {
+        match bare.may_lack_headers {
+            true => self,
+            false => bare,
+        }
+    }
+}
+
 impl From<Error> for Failed {
     fn from(error: Error) -> Failed {
         Failed {

@@ -48,7 +48,7 @@ impl S3Store {
         let knows_crc64nvme = self.knows_crc64nvme();
         match put(knows_crc64nvme).await {
             Err(failed) if knows_crc64nvme && failed.may_lack_headers => {
-                let end = put(false).await.map_err(|_| failed)?;
+                let end = put(false).await.map_err(|bare| failed.or(bare))?;
                 self.note_no_crc64nvme();
                 Ok(end)
             }
@@ -173,7 +173,8 @@ impl S3Store {
                 self.note_no_crc64nvme();
                 id
             }
-            Err(_) => Err(self.begin_failure(key, failed)),
+            Err(bare) if is_bad_option(&bare) => Err(self.begin_failure(key, failed)),
+            Err(bare) => Err(self.begin_failure(key, bare)),
         }
     }
 
@@ -224,7 +225,7 @@ impl S3Store {
         let knows_crc64nvme = self.knows_crc64nvme();
         match send(knows_crc64nvme).await {
             Err(failed) if knows_crc64nvme && failed.may_lack_headers => {
-                let part = send(false).await.map_err(|_| failed.error)?;
+                let part = send(false).await.map_err(|bare| failed.or(bare).error)?;
                 self.note_no_crc64nvme();
                 Ok(part)
             }

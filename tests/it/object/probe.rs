@@ -1,17 +1,18 @@
 //! What a store can do is tried once, cheaply, and nothing is left of that (faults.md, 63).
 
+use recording_harvester::object::s3::{S3Settings, S3Store};
 use recording_harvester::object::{
     Attributes, CHECKSUM_WARNING, CONDITIONS_WARNING, Capabilities, ChecksumSupport, Condition,
-    ConditionSupport, WriteEnd,
+    ConditionSupport, ObjectStore as _, WriteEnd,
 };
 
 use crate::harness::s3::{Fault, Kind, Op, TestS3, payload};
-use crate::harness::stores::on_every_store;
+use crate::harness::stores::{StoreKind, on_every_store};
 
 const KEY: &str = "meetings/.harvester-probe";
 
-fn expected(kind: crate::harness::stores::StoreKind) -> Capabilities {
-    use crate::harness::stores::StoreKind::*;
+fn expected(kind: StoreKind) -> Capabilities {
+    use StoreKind::*;
     let conditions = match kind {
         Full | NoChecksums => ConditionSupport::Kept,
         NoConditions | Neither => ConditionSupport::Refused,
@@ -76,7 +77,7 @@ on_every_store! {
 async fn where_the_probe_may_not_be_removed_one_is_left_and_no_more() {
     let s3 = TestS3::start().await;
     s3.fail(Fault::always(Op::DeleteObject, Kind::AccessDenied));
-    let full = expected(crate::harness::stores::StoreKind::Full);
+    let full = expected(StoreKind::Full);
     for _ in 0..3 {
         let store = s3.store().await;
         assert_eq!(store.probe(KEY).await.unwrap(), full);
@@ -99,7 +100,7 @@ async fn a_bucket_that_is_down_is_probed_when_it_is_back() {
 #[tokio::test]
 async fn probes_of_several_workers_do_not_mislead_each_other() {
     let s3 = TestS3::start().await;
-    let full = expected(crate::harness::stores::StoreKind::Full);
+    let full = expected(StoreKind::Full);
     for _ in 0..10 {
         let stores = [s3.store().await, s3.store().await, s3.store().await];
         let probes = stores.iter().map(|store| store.probe(KEY));
@@ -173,4 +174,33 @@ async fn a_store_that_tells_half_a_checksum_later_on_is_noted_as_one_that_tells_
     assert_eq!(info.crc64nvme, None);
     assert_eq!(store.capabilities().checksum, ChecksumSupport::Untold);
     assert!(store.capabilities().warnings().contains(&CHECKSUM_WARNING));
+}
+
+// The first answer is about the checksum, and only the second about what is wrong.
+#[tokio::test]
+async fn where_checksums_are_refused_first_it_is_told_what_is_wrong_beside_them() {
+    for kind in [StoreKind::NoChecksums, StoreKind::Neither] {
+        let s3 = TestS3::of_kind(kind).await;
+        let settings = S3Settings {
+            bucket: "forgotten".to_owned(),
+            ..s3.settings()
+        };
+        let store = S3Store::connect(settings).await.unwrap();
+        let (bytes, attributes) = (payload(b"bytes"), Attributes::default());
+        let condition = Some(&Condition::Absent);
+        let put = store.put("key", &bytes, &attributes, condition).await;
+        let begun = store.create_upload("key", &attributes).await;
+        let sent = store.upload_part("key", &"0".repeat(32), 1, &bytes).await;
+        let probed = store.probe("probe").await;
+        for error in [
+            put.unwrap_err(),
+            begun.unwrap_err(),
+            sent.unwrap_err(),
+            probed.unwrap_err(),
+        ] {
+            let text = error.full_message();
+            assert!(text.contains("NoSuch"), "{kind:?}: {text}");
+            assert!(!text.contains("checksums"), "{kind:?}: {text}");
+        }
+    }
 }
