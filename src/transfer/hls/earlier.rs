@@ -3,6 +3,9 @@
 //! A provider may make a recording anew between two attempts, under the same names: then one half of it would be of
 //! another encoding. So each piece carries what the origin told of its content, and the origin is asked for one byte of
 //! it before it is taken. An origin that no longer answers has nothing better: what is there is kept.
+//!
+//! A large piece went up in parts, so that it does not carry its checksum. Where the store tells none either, it is read
+//! back for it.
 
 use futures::StreamExt;
 
@@ -10,10 +13,12 @@ use super::context::Context;
 use super::piece::Piece;
 use crate::error::Result;
 use crate::model::Archived;
+use crate::model::job::Fingerprint;
 use crate::model::key::short_hash;
-use crate::object::ObjectInfo;
 use crate::object::owned::{UnderKey, judge};
+use crate::object::{ObjectInfo, encode_crc64nvme};
 use crate::source::Opened;
+use crate::transfer::digest::PartDigest;
 use crate::transfer::names::Names;
 
 /// The metadata key of the length of what the origin had.
@@ -21,6 +26,9 @@ const LENGTH_METADATA_KEY: &str = "harvester-origin-length";
 
 /// The metadata key of a hash of the validator (ETag, else Last-Modified) of what the origin had.
 const VALIDATOR_METADATA_KEY: &str = "harvester-origin-validator";
+
+/// What is read of an object at once.
+const READ_BYTES: u64 = 1 << 20;
 
 /// What tells the content of a file from another content of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -89,39 +97,75 @@ pub(super) async fn find(
             return Ok(None);
         };
         let left = Version::of_object(&info);
-        match judge(&key, info, &owner, None, objects.capabilities()) {
-            UnderKey::Whole(archived) if context.is_of_this_attempt(&key) => {
-                return Ok(Some(archived));
+        let size_bytes = info.size_bytes;
+        let there = judge(&key, info, &owner, None, objects.capabilities());
+        match there {
+            UnderKey::Whole(_) | UnderKey::Unproven(_) => {}
+            UnderKey::Others => {
+                names.next()?;
+                continue;
             }
-            UnderKey::Whole(archived) => {
-                let Some(now) = ask(context, piece).await else {
-                    return Ok(Some(archived));
-                };
-                let plain = Version {
-                    length: Some(archived.size_bytes).filter(|_| piece.cipher.is_none()),
-                    validator: None,
-                };
-                if now.may_be(&left) && now.may_be(&plain) {
-                    return Ok(Some(archived));
-                }
-                tracing::info!(
-                    key,
-                    "the origin has another file than an earlier attempt: fetching it again"
-                );
-                // A small one is replaced under its name. A large one would be found there by who carries it.
-                let part_bytes = context.engine.settings.part_size_bytes;
-                let largest = now.length.map(|length| length.max(archived.size_bytes));
-                if largest.is_none_or(|largest| largest > part_bytes) {
-                    names.next()?;
-                    continue;
-                }
-                return Ok(None);
-            }
-            UnderKey::Others => names.next()?,
-            // What is ours and not known to be whole is found equal or replaced when it is put.
-            UnderKey::Nothing | UnderKey::Wrong(_) | UnderKey::Unproven(_) => return Ok(None),
+            // What is ours and wrong is replaced when it is put.
+            UnderKey::Nothing | UnderKey::Wrong(_) => return Ok(None),
         }
+        let now = match context.is_of_this_attempt(&key) {
+            true => None,
+            false => ask(context, piece).await,
+        };
+        let plain = Version {
+            length: Some(size_bytes).filter(|_| piece.cipher.is_none()),
+            validator: None,
+        };
+        let other = now.filter(|now| !now.may_be(&left) || !now.may_be(&plain));
+        let Some(other) = other else {
+            return Ok(match there {
+                UnderKey::Whole(archived) => Some(archived),
+                UnderKey::Unproven(info) => read_back(context, &key, info).await,
+                UnderKey::Others | UnderKey::Nothing | UnderKey::Wrong(_) => None,
+            });
+        };
+        tracing::info!(
+            key,
+            "the origin has another file than an earlier attempt: fetching it again"
+        );
+        // A small one is replaced under its name. A large one would be found there by who carries it.
+        let part_bytes = context.engine.settings.part_size_bytes;
+        let largest = other.length.map(|length| length.max(size_bytes));
+        if largest.is_some_and(|largest| largest <= part_bytes) {
+            return Ok(None);
+        }
+        names.next()?;
     }
+}
+
+/// A piece of ours that nothing tells the checksum of. What was completed came whole, since its parts were checked on
+/// their way; `None` when it can't be read: then it is fetched again.
+async fn read_back(context: &Context, key: &str, info: ObjectInfo) -> Option<Archived> {
+    let mut digest = PartDigest::new();
+    let mut start = 0;
+    while start < info.size_bytes {
+        if context.stop.is_cancelled() {
+            return None;
+        }
+        let length = READ_BYTES.min(info.size_bytes - start);
+        let objects = &context.engine.objects;
+        let read = objects.get_range(key, info.etag.as_deref(), start, length);
+        match read.await {
+            Ok(bytes) => digest.update(&bytes),
+            Err(error) => {
+                tracing::debug!(key, cause = %error.full_message(), "a piece can't be read back");
+                return None;
+            }
+        }
+        start += length;
+        context.waits.end();
+    }
+    let print = Fingerprint {
+        size_bytes: info.size_bytes,
+        crc64nvme: encode_crc64nvme(digest.crc64nvme()),
+        sha256: None,
+    };
+    Some(print.archived(key, info))
 }
 
 /// What the origin has now; `None` when it does not say.

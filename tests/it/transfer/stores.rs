@@ -2,12 +2,14 @@
 
 use recording_harvester::error::Class;
 use recording_harvester::model::{Format, Job, Origin};
+use recording_harvester::object::encode_crc64nvme;
 use recording_harvester::signed_url::SignedUrl;
 use recording_harvester::transfer::hls::HlsSettings;
 
 use super::hls::{FOLDER, hls_job, keys_of, list, serve_all, text, zip_fixture, zip_job};
 use super::world::{MIB, Op, Trouble, World, job, mp4};
-use crate::harness::origin::Behaviour;
+use crate::harness::origin::{Behaviour, Validator};
+use crate::harness::s3::payload;
 use crate::harness::stores::on_every_store;
 
 fn good() -> Behaviour {
@@ -131,6 +133,45 @@ on_every_store! {
         let files = keys_of(&list(&world, "resources.json").await);
         assert_eq!(files.len(), 3);
         assert!(world.object(&format!("{FOLDER}/hls/missing.json")).await.is_none());
+    }
+
+    // R18: what went up in parts carries no checksum of its own, and some stores tell none.
+    async fn a_large_file_of_a_playlist_is_kept_only_while_it_is_what_the_origin_has(kind: StoreKind) {
+        let world = World::on(kind).await;
+        let (old, new) = (vec![b'1'; 6 * MIB as usize], vec![b'2'; 6 * MIB as usize]);
+        let version = |etag: &str| Behaviour {
+            validator: Validator::None,
+            headers: vec![("ETag", format!("\"{etag}\""))],
+            ..good()
+        };
+        serve_all(&world.origin, &[("/p.m3u8", PLAYLIST)]);
+        for name in ["/a.ts", "/b.ts"] {
+            world.origin.serve(name, old.clone(), version("old"));
+        }
+        world.origin.serve("/c.ts", "", Behaviour::status(404));
+        let job = hls_job(&world.origin, "/p.m3u8");
+        let error = world.carry(&job).await.unwrap_err();
+        assert_eq!(error.class(), Class::Partial, "{}", error.full_message());
+
+        // The first was made anew, of the same size; the second is to be had no longer.
+        world.origin.serve("/a.ts", new.clone(), version("new"));
+        world.origin.serve("/b.ts", "", Behaviour::status(403));
+        serve_all(&world.origin, &[("/c.ts", "GcGc")]);
+        world.carry(&again(&world, &job)).await.unwrap_or_else(|e| panic!("{}", e.full_message()));
+        let entry = text(&world, "hls/master.m3u8").await;
+        let files: Vec<_> = entry.lines().filter(|line| !line.starts_with('#')).collect();
+        for (file, content) in files.iter().zip([&new[..], &old, b"GcGc"]) {
+            let (bytes, _) = world.object(&format!("{FOLDER}/hls/{file}")).await.unwrap();
+            assert!(bytes == content, "{file} in {entry}");
+        }
+        let listed = list(&world, "resources.json").await;
+        let crc = |content: &[u8]| encode_crc64nvme(payload(content).crc64nvme);
+        let listed = listed["resources"].as_array().unwrap().iter();
+        let found: Vec<_> = listed.map(|file| file["crc64nvme"].as_str().unwrap()).collect();
+        assert_eq!(found.len(), 3);
+        for content in [&new[..], &old, b"GcGc"] {
+            assert!(found.contains(&&*crc(content)), "{found:?}");
+        }
     }
 
     async fn a_zip_is_unpacked_once(kind: StoreKind) {
