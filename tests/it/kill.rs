@@ -4,18 +4,13 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use recording_harvester::object::embedded::EmbeddedS3;
 use recording_harvester::source::client::local_client;
-use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
-use crate::harness::binary::{self, Running};
+use crate::harness::archive::Archive;
+use crate::harness::binary;
 use crate::harness::origin::{Behaviour, Fault, TestOrigin};
-use crate::harness::s3::{self, TestS3};
 use crate::harness::stores::StoreKind;
-
-/// The bucket of the program's own object store.
-const BUCKET: &str = "archive";
 
 /// Kills, each after a random time.
 const KILLS: u32 = 14;
@@ -54,96 +49,6 @@ async fn what_was_acknowledged_survives_kill_9_where_conditions_are_ignored() {
     survives(StoreKind::IgnoresConditionsNoChecksums, KILLS_ELSEWHERE).await;
 }
 
-/// Where the program archives: its own object store, which is killed with it, or one of another kind beside it.
-enum Archive {
-    Own,
-    Beside(TestS3),
-}
-
-impl Archive {
-    async fn of_kind(kind: StoreKind, config: &Path) -> Archive {
-        if kind == StoreKind::Full {
-            return Archive::Own;
-        }
-        let s3 = TestS3::of_kind(kind).await;
-        let bucket = format!(
-            "[archive]\nbucket = \"{}\"\nregion = \"us-east-1\"\nendpoint = \"{}\"\n",
-            s3::BUCKET,
-            s3.endpoint()
-        );
-        let text = std::fs::read_to_string(config).unwrap();
-        std::fs::write(config, text.replace("[archive]\n", &bucket)).unwrap();
-        Archive::Beside(s3)
-    }
-
-    /// The program with its keys.
-    async fn start(&self, config: &Path) -> Running {
-        let Archive::Beside(s3) = self else {
-            return Running::start(config, &[]).await;
-        };
-        let credentials = s3.credentials();
-        let env = [
-            ("AWS_ACCESS_KEY_ID", &*credentials.access_key),
-            (
-                "AWS_SECRET_ACCESS_KEY",
-                credentials.secret_key.expose_secret(),
-            ),
-        ];
-        Running::start_with(config, &[], &env).await
-    }
-}
-
-/// What is in the bucket when the program has ended.
-struct Bucket {
-    objects: aws_sdk_s3::Client,
-    name: &'static str,
-    _server: Option<EmbeddedS3>,
-    _beside: Option<TestS3>,
-}
-
-impl Bucket {
-    async fn of(archive: Archive, folder: &Path) -> Bucket {
-        match archive {
-            Archive::Own => {
-                let server = s3::start_embedded(&folder.join("data/s3")).await;
-                Bucket {
-                    objects: s3::raw_client(&server.endpoint(), &server.credentials()),
-                    name: BUCKET,
-                    _server: Some(server),
-                    _beside: None,
-                }
-            }
-            Archive::Beside(s3) => Bucket {
-                objects: s3.client(),
-                name: s3::BUCKET,
-                _server: None,
-                _beside: Some(s3),
-            },
-        }
-    }
-
-    async fn get(&self, key: &str) -> Option<bytes::Bytes> {
-        let object = self.objects.get_object().bucket(self.name).key(key).send();
-        let object = object.await.ok()?;
-        Some(object.body.collect().await.unwrap().into_bytes())
-    }
-
-    async fn keys(&self) -> Vec<String> {
-        let mut pages = self
-            .objects
-            .list_objects_v2()
-            .bucket(self.name)
-            .into_paginator()
-            .send();
-        let mut keys = Vec::new();
-        while let Some(page) = pages.next().await {
-            let objects = page.unwrap().contents.unwrap_or_default();
-            keys.extend(objects.into_iter().filter_map(|object| object.key));
-        }
-        keys
-    }
-}
-
 async fn survives(kind: StoreKind, kills: u32) {
     let seed = seed();
     #[expect(clippy::print_stderr, reason = "a failure is replayed by its seed")]
@@ -158,7 +63,7 @@ async fn survives(kind: StoreKind, kills: u32) {
     let mut world = World::new(origin);
     let mut acknowledged = Vec::new();
     for life in 0..kills {
-        let running = archive.start(&config).await;
+        let running = archive.start().await;
         let url = running.webhook("100ms");
         let posting = post_all(&url, world.events(life));
         let pause = Duration::from_millis(random.u64(5..700));
@@ -169,14 +74,14 @@ async fn survives(kind: StoreKind, kills: u32) {
         acknowledged.extend(posted);
     }
     // One that nobody interrupts, so that every seed has something to look at.
-    let last = archive.start(&config).await;
+    let last = archive.start().await;
     let posted = post_all(&last.webhook("100ms"), world.events(kills)).await;
     acknowledged.extend(posted);
     settled(&config, seed).await;
     assert_eq!(last.terminate().await, Some(0), "seed {seed}");
 
     let records = binary::records(&config).await;
-    let bucket = Bucket::of(archive, folder.path()).await;
+    let bucket = archive.bucket().await;
     for event in &acknowledged {
         for (name, content) in &world.expected[event] {
             let record = find(&records, event, name);
@@ -344,9 +249,8 @@ async fn an_archive_killed_in_the_middle_transfers_only_what_was_missing() {
     let slow = Behaviour::fault(Fault::Trickle(64 * 1024, Duration::from_millis(3)));
     origin.serve("/big.bin", content.clone(), slow);
     let url = origin.url("/big.bin");
-    let mut child = binary::harvester(&config, &["archive", &url])
-        .spawn()
-        .unwrap();
+    let archive = Archive::of_this_run(&config).await;
+    let mut child = archive.harvester(&["archive", &url]).spawn().unwrap();
     let noted = tokio::time::timeout(PATIENCE, async {
         loop {
             let records = binary::records(&config).await;
@@ -361,7 +265,7 @@ async fn an_archive_killed_in_the_middle_transfers_only_what_was_missing() {
     child.kill().await.unwrap();
     let before = origin.requests("/big.bin").len();
 
-    let (_, code) = binary::finish(&config, &["archive", &url]).await;
+    let (_, code) = archive.finish(&["archive", &url]).await;
     let log = std::fs::read_to_string(folder.path().join("log")).unwrap();
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("resumed"), "{log}");
@@ -380,10 +284,7 @@ async fn an_archive_killed_in_the_middle_transfers_only_what_was_missing() {
         .iter()
         .find(|record| record["name"] == "big.bin")
         .unwrap();
-    let bucket = s3::start_embedded(&folder.path().join("data/s3")).await;
-    let objects = s3::raw_client(&bucket.endpoint(), &bucket.credentials());
     let key = big["key"].as_str().unwrap();
-    let object = objects.get_object().bucket(BUCKET).key(key).send().await;
-    let bytes = object.unwrap().body.collect().await.unwrap().into_bytes();
+    let bytes = archive.bucket().await.get(key).await.unwrap();
     assert!(bytes == content.as_slice(), "{key} differs");
 }

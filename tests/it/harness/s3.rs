@@ -188,9 +188,9 @@ pub struct TestS3 {
 }
 
 impl TestS3 {
-    /// An empty bucket.
+    /// An empty bucket of the kind of store that this run of the tests is about.
     pub async fn start() -> TestS3 {
-        TestS3::of_kind(StoreKind::Full).await
+        TestS3::of_kind(StoreKind::of_this_run()).await
     }
 
     /// An empty bucket of a store of this kind.
@@ -236,6 +236,11 @@ impl TestS3 {
     /// What has reached the proxy, in order. The SDK's own retries are there too.
     pub fn requests(&self) -> Vec<Seen> {
         self.script.lock().unwrap().seen.clone()
+    }
+
+    /// Forgets what has reached the proxy until now.
+    pub fn forget_requests(&self) {
+        self.script.lock().unwrap().seen.clear();
     }
 
     /// How many requests of `op` have reached the proxy.

@@ -1,5 +1,6 @@
 //! The kinds of object store that the harvester has to do with.
 
+use recording_harvester::object::ObjectStore;
 use recording_harvester::object::embedded::{Abilities, WriteConditionSupport};
 
 /// What a store can do.
@@ -19,7 +20,56 @@ pub enum StoreKind {
     IgnoresConditionsNoChecksums,
 }
 
+/// Names the kind of store on which the tests run that choose none; [`StoreKind::Full`] when it is not set.
+const VARIABLE: &str = "TEST_STORE_KIND";
+
+/// Its values.
+const NAMES: [(&str, StoreKind); 4] = [
+    ("full", StoreKind::Full),
+    ("no-checksums", StoreKind::NoChecksums),
+    ("no-conditions", StoreKind::NoConditions),
+    ("neither", StoreKind::Neither),
+];
+
 impl StoreKind {
+    /// The kind for every test that chooses none: what `TEST_STORE_KIND` names, else a store that does all.
+    pub fn of_this_run() -> StoreKind {
+        match std::env::var(VARIABLE) {
+            Err(std::env::VarError::NotPresent) => StoreKind::Full,
+            Err(error) => panic!("{VARIABLE}: {error}"),
+            Ok(name) => StoreKind::named(&name),
+        }
+    }
+
+    fn named(name: &str) -> StoreKind {
+        let found = NAMES.iter().find(|(known, _)| *known == name);
+        match found {
+            Some((_, kind)) => *kind,
+            None => panic!(
+                "{VARIABLE} is {name:?}, and can be {:?}",
+                NAMES.map(|(known, _)| known)
+            ),
+        }
+    }
+
+    /// Lets a client find out what the store lacks, as a worker does at its start. Of a store that does all the tests'
+    /// clients know nothing, so that they look before they write.
+    pub async fn make_known(self, store: &dyn ObjectStore) {
+        if self != StoreKind::Full {
+            store.probe(".harvester-probe").await.unwrap();
+        }
+    }
+
+    /// Whether it tells the CRC64NVME of what it has.
+    pub fn tells_checksums(self) -> bool {
+        self.abilities().checksums
+    }
+
+    /// Whether it keeps the conditions of writes.
+    pub fn keeps_conditions(self) -> bool {
+        self.abilities().conditions == WriteConditionSupport::Kept
+    }
+
     pub fn abilities(self) -> Abilities {
         use StoreKind::*;
         Abilities {
@@ -79,3 +129,20 @@ macro_rules! on_every_store {
     };
 }
 pub(crate) use on_every_store;
+
+#[test]
+fn the_tests_run_on_each_kind_of_store_that_has_a_name() {
+    let steps = include_str!("../../../.ci/run");
+    let others = NAMES.map(|(name, _)| name)[1..].join(" ");
+    let each = format!("for kind in {others}; do");
+    assert!(steps.contains(&each), "{each}");
+    for (name, kind) in NAMES {
+        assert_eq!(StoreKind::named(name), kind);
+    }
+}
+
+#[test]
+#[should_panic(expected = "no-checksum\", and can be [\"full\"")]
+fn a_kind_that_nobody_knows_ends_the_run() {
+    StoreKind::named("no-checksum");
+}

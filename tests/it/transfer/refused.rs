@@ -15,6 +15,7 @@ use super::patient_source;
 use super::world::{MIB, TestLedger, job, mp4, small_parts};
 use crate::harness::origin::{Behaviour, TestOrigin};
 use crate::harness::s3::{Fault, Kind, Op, TestS3, payload};
+use crate::harness::stores::StoreKind;
 
 /// An origin, a bucket, and what is told and noted of the way from one to the other.
 struct Stage {
@@ -29,6 +30,7 @@ impl Stage {
     async fn new() -> Stage {
         let s3 = TestS3::start().await;
         let store = s3.store_within(Duration::from_secs(10)).await;
+        StoreKind::of_this_run().make_known(&*store).await;
         Stage {
             engine: Engine::new(Arc::new(patient_source(Vec::new())), store, small_parts()),
             s3,
@@ -207,7 +209,9 @@ async fn f64_a_part_that_the_bucket_shows_under_another_etag_is_the_same_if_its_
     let other = Kind::ShownEtag("\"0123456789abcdef0123456789abcdef\"");
     stage.s3.fail(Fault::once(Op::UploadPart, other));
     stage.archive(&job, &content).await;
-    assert_eq!(stage.asked(), 1);
+    // Without a checksum nothing but the ETag tells what a part is: this one is carried once more.
+    let is_told = StoreKind::of_this_run().tells_checksums();
+    assert_eq!(stage.asked(), if is_told { 1 } else { 2 });
     assert_eq!(stage.s3.count(Op::CreateUpload), 1);
     assert_eq!(stage.s3.count(Op::Complete), 2);
 
@@ -224,6 +228,11 @@ async fn f64_a_part_that_the_bucket_shows_under_another_etag_is_the_same_if_its_
         .fail(Fault::always(Op::Complete, Kind::InternalError));
     stage.carry(&job).await.unwrap_err();
     stage.s3.heal();
+    if !is_told {
+        let error = stage.carry(&stage.again(&job)).await.unwrap_err();
+        assert_eq!(error.class(), Class::Denied, "{error}");
+        return;
+    }
     let completed = stage.s3.count(Op::Complete);
     stage.archive(&stage.again(&job), &content).await;
     assert_eq!(stage.asked(), 1);

@@ -73,7 +73,10 @@ impl World {
     }
 
     pub async fn with(settings: TransferSettings) -> World {
-        World::over_store(StoreKind::Full, settings).await
+        let kind = StoreKind::of_this_run();
+        let world = World::over_store(kind, settings).await;
+        kind.make_known(&*world.store).await;
+        world
     }
 
     /// A world whose object store is of this kind.

@@ -88,7 +88,11 @@ impl Running {
 
 impl World {
     pub async fn start() -> World {
-        World::on(StoreKind::Full).await
+        let kind = StoreKind::of_this_run();
+        let world = World::on(kind).await;
+        kind.make_known(&*world.objects).await;
+        world.s3.forget_requests();
+        world
     }
 
     /// A world whose object store is of this kind.
@@ -98,7 +102,7 @@ impl World {
 
     /// All that a worker needs but the bucket that it archives in.
     pub async fn without_bucket() -> World {
-        World::archiving_in(MISSING_BUCKET, StoreKind::Full).await
+        World::archiving_in(MISSING_BUCKET, StoreKind::of_this_run()).await
     }
 
     async fn archiving_in(bucket: &str, kind: StoreKind) -> World {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{fixtures, serve_fixture};
-use crate::harness::binary::{configure, finish, harvester};
+use crate::harness::archive::Archive;
+use crate::harness::binary::configure;
 use crate::harness::origin::{Behaviour, Fault, TestOrigin};
 
 fn find(folder: &Path, name: &str) -> Option<PathBuf> {
@@ -32,8 +33,8 @@ fn count(folder: &Path, start: &str) -> usize {
         .sum()
 }
 
-fn manifest(folder: &Path) -> Value {
-    let path = find(&folder.join("data/s3/archive"), "manifest.json").expect("a manifest");
+fn manifest(archive: &Archive) -> Value {
+    let path = find(&archive.objects(), "manifest.json").expect("a manifest");
     serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap()
 }
 
@@ -42,12 +43,12 @@ async fn the_manifest_lists_every_file_of_an_hls_recording() {
     let origin = TestOrigin::start().await;
     serve_fixture(&origin, "subtitles");
     let folder = tempfile::tempdir().unwrap();
-    let config = configure(folder.path(), "");
+    let archive = Archive::of_this_run(&configure(folder.path(), "")).await;
     let url = origin.url("/subtitles/master.m3u8?sig=CANARY");
-    let (printed, code) = finish(&config, &["--json", "archive", &url]).await;
+    let (printed, code) = archive.finish(&["--json", "archive", &url]).await;
     assert_eq!(code, Some(0), "{printed}");
     assert!(!printed.contains("CANARY"));
-    let manifest = manifest(folder.path());
+    let manifest = manifest(&archive);
     assert!(!manifest.to_string().contains("CANARY"));
     let artifacts = manifest["artifacts"].as_array().unwrap();
     let hls = artifacts
@@ -59,10 +60,7 @@ async fn the_manifest_lists_every_file_of_an_hls_recording() {
     // Four segments of media and four of words, two playlists, and the words in one piece.
     assert_eq!(resources.len(), 11, "{resources:?}");
     for resource in resources {
-        let path = folder
-            .path()
-            .join("data/s3/archive")
-            .join(resource["key"].as_str().unwrap());
+        let path = archive.objects().join(resource["key"].as_str().unwrap());
         assert_eq!(
             resource["size_bytes"],
             std::fs::metadata(path).unwrap().len()
@@ -84,14 +82,15 @@ async fn a_kill_in_the_middle_of_a_ladder_ends_complete() {
     let bytes = std::fs::read(fixtures().join("fmp4/fmp4-1-3.m4s")).unwrap();
     origin.serve(late, bytes, Behaviour::fault_at_first(1, Fault::Hang));
     let folder = tempfile::tempdir().unwrap();
-    let config = configure(folder.path(), "");
+    let archive = Archive::of_this_run(&configure(folder.path(), "")).await;
     let url = origin.url("/fmp4/master.m3u8");
-    let mut first = harvester(&config, &["--json", "archive", &url])
+    let mut first = archive
+        .harvester(&["--json", "archive", &url])
         .spawn()
         .unwrap();
-    let archive = folder.path().join("data/s3/archive");
+    let objects = archive.objects();
     let before_the_kill = async {
-        while origin.requests(late).is_empty() || count(&archive, "seg-") < 7 {
+        while origin.requests(late).is_empty() || count(&objects, "seg-") < 7 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -99,17 +98,17 @@ async fn a_kill_in_the_middle_of_a_ladder_ends_complete() {
         .await
         .unwrap();
     first.kill().await.unwrap();
-    assert!(find(&archive, "master.m3u8").is_none());
+    assert!(find(&objects, "master.m3u8").is_none());
 
     let fetched = origin.log().len();
-    let (printed, code) = finish(&config, &["--json", "archive", &url]).await;
+    let (printed, code) = archive.finish(&["--json", "archive", &url]).await;
     assert_eq!(code, Some(0), "{printed}");
     let log = origin.log();
     let again = log[fetched..]
         .iter()
         .filter(|seen| seen.path.ends_with(".m4s") && !seen.is_for_a_byte());
     assert!(again.count() <= 4, "a kill costs a few segments");
-    let manifest = manifest(folder.path());
+    let manifest = manifest(&archive);
     let resources = manifest["artifacts"][0]["resources"].as_array().cloned();
     let resources = resources.or_else(|| manifest["artifacts"][1]["resources"].as_array().cloned());
     // Eight segments, two initialization sections, two playlists.
@@ -124,14 +123,15 @@ async fn a_kill_in_the_middle_of_a_ladder_ends_partial_with_the_exact_list_if_a_
     let bytes = std::fs::read(fixtures().join("fmp4/fmp4-1-3.m4s")).unwrap();
     origin.serve(late, bytes, Behaviour::fault_at_first(1, Fault::Hang));
     let folder = tempfile::tempdir().unwrap();
-    let config = configure(folder.path(), "");
+    let archive = Archive::of_this_run(&configure(folder.path(), "")).await;
     let url = origin.url("/fmp4/master.m3u8");
-    let mut first = harvester(&config, &["--json", "archive", &url])
+    let mut first = archive
+        .harvester(&["--json", "archive", &url])
         .spawn()
         .unwrap();
-    let archive = folder.path().join("data/s3/archive");
+    let objects = archive.objects();
     let before_the_kill = async {
-        while origin.requests(late).is_empty() || count(&archive, "seg-") < 7 {
+        while origin.requests(late).is_empty() || count(&objects, "seg-") < 7 {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -141,11 +141,11 @@ async fn a_kill_in_the_middle_of_a_ladder_ends_partial_with_the_exact_list_if_a_
     first.kill().await.unwrap();
 
     origin.serve(late, "", Behaviour::status(410));
-    let (printed, code) = finish(&config, &["--json", "archive", &url]).await;
+    let (printed, code) = archive.finish(&["--json", "archive", &url]).await;
     assert_eq!(code, Some(1), "{printed}");
     assert!(printed.contains("partial"), "{printed}");
-    assert!(find(&archive, "master.m3u8").is_none());
-    let list = find(&archive, "missing.json").expect("a list of what is missing");
+    assert!(find(&objects, "master.m3u8").is_none());
+    let list = find(&objects, "missing.json").expect("a list of what is missing");
     let list: Value = serde_json::from_slice(&std::fs::read(list).unwrap()).unwrap();
     let missing = list["missing"].as_array().unwrap();
     assert_eq!(missing.len(), 1, "{missing:?}");
@@ -157,5 +157,5 @@ async fn a_kill_in_the_middle_of_a_ladder_ends_partial_with_the_exact_list_if_a_
     );
     // Seven segments, two initialization sections; the playlists of both layers, and the one that names the complete.
     assert_eq!(list["resources"].as_array().unwrap().len(), 12);
-    assert!(find(&archive, "master.partial.m3u8").is_some());
+    assert!(find(&objects, "master.partial.m3u8").is_some());
 }

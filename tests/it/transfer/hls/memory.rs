@@ -8,7 +8,8 @@ use crc_fast::CrcAlgorithm::Crc32IsoHdlc;
 use serde_json::Value;
 use tokio::io::AsyncReadExt as _;
 
-use crate::harness::binary::{configure, harvester};
+use crate::harness::archive::Archive;
+use crate::harness::binary::configure;
 use crate::harness::origin::{Behaviour, TestOrigin};
 
 /// What a worker may be given in all.
@@ -24,8 +25,8 @@ fn peak_kib(process: u32) -> Option<u64> {
 }
 
 /// Runs a command to its end; gives what it printed, how it ended and the most memory that it had.
-async fn watched(config: &Path, arguments: &[&str]) -> (String, ExitStatus, u64) {
-    let mut child = harvester(config, arguments).spawn().unwrap();
+async fn watched(archive: &Archive, arguments: &[&str]) -> (String, ExitStatus, u64) {
+    let mut child = archive.harvester(arguments).spawn().unwrap();
     let process = child.id().unwrap();
     let mut out = child.stdout.take().unwrap();
     let reading = async {
@@ -66,9 +67,9 @@ async fn a_recording_of_very_many_references_is_refused_in_bounded_memory() {
     }
     origin.serve("/m.m3u8", master, Behaviour::default());
     let folder = tempfile::tempdir().unwrap();
-    let config = configure(folder.path(), "");
+    let archive = Archive::of_this_run(&configure(folder.path(), "")).await;
     let url = origin.url("/m.m3u8");
-    let (printed, status, peak) = watched(&config, &["--json", "archive", &url]).await;
+    let (printed, status, peak) = watched(&archive, &["--json", "archive", &url]).await;
     assert_eq!(status.code(), Some(1), "{printed}");
     assert!(printed.contains("\"refused\""), "{printed}");
     assert!(peak < LIMIT_KIB, "{peak} KiB");
@@ -122,8 +123,9 @@ fn bomb(media: usize, count: usize) -> Vec<u8> {
     zip
 }
 
-/// Archives and unpacks `zip` as a provider's event names it. Gives its record, and the most memory.
-async fn unpacked(zip: Vec<u8>) -> (Value, u64, tempfile::TempDir) {
+/// Archives and unpacks `zip` as a provider's event names it. Gives its record, the most memory, and how many files
+/// of it are in the archive.
+async fn unpacked(zip: Vec<u8>) -> (Value, u64, usize) {
     let origin = TestOrigin::start().await;
     origin.serve("/vod.zip", zip, Behaviour::default());
     let folder = tempfile::tempdir().unwrap();
@@ -134,19 +136,20 @@ async fn unpacked(zip: Vec<u8>) -> (Value, u64, tempfile::TempDir) {
     let path = folder.path().join("event.json");
     std::fs::write(&path, event.to_string()).unwrap();
     let more = "[sources.\"100ms\"]\nprovider = \"100ms\"\nhls_unpack = true\ninsecure = true";
-    let config = configure(folder.path(), more);
+    let archive = Archive::of_this_run(&configure(folder.path(), more)).await;
     let path = path.to_str().unwrap();
-    let (printed, _, peak) = watched(&config, &["--json", "archive", path]).await;
+    let (printed, _, peak) = watched(&archive, &["--json", "archive", path]).await;
     let mut lines = printed
         .lines()
         .map(|line| serde_json::from_str(line).unwrap());
     let record = lines.find(|record: &Value| record["name"] == "hls.zip");
-    (record.expect(&printed), peak, folder)
+    let files = unpacked_files(&archive.objects());
+    (record.expect(&printed), peak, files)
 }
 
-fn unpacked_files(folder: &Path) -> usize {
+fn unpacked_files(objects: &Path) -> usize {
     let mut found = 0;
-    let mut folders = vec![folder.join("data/s3/archive")];
+    let mut folders = vec![objects.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap().flatten() {
             match entry.path() {
@@ -162,20 +165,20 @@ fn unpacked_files(folder: &Path) -> usize {
 #[cfg(target_os = "linux")]
 async fn a_bomb_of_many_small_entries_is_refused_in_bounded_memory() {
     // S8: it took 496 MB, and 2,400 objects were written.
-    let (record, peak, folder) = unpacked(bomb(0, 2400)).await;
+    let (record, peak, files) = unpacked(bomb(0, 2400)).await;
     assert_eq!(record["state"], "failed", "{record}");
     let message = record["message"].as_str().unwrap();
     assert!(message.contains("100 times"), "{message}");
     assert!(peak < LIMIT_KIB, "{peak} KiB");
-    assert_eq!(unpacked_files(folder.path()), 0);
+    assert_eq!(files, 0);
 }
 
 #[tokio::test]
 #[cfg(target_os = "linux")]
 async fn what_a_few_bytes_of_an_archive_become_is_never_held_at_once() {
     // S8: these 300 entries are 320 KiB together, and came in one piece.
-    let (record, peak, folder) = unpacked(bomb(8 << 20, 300)).await;
+    let (record, peak, files) = unpacked(bomb(8 << 20, 300)).await;
     assert_eq!(record["state"], "archived", "{record}");
-    assert_eq!(unpacked_files(folder.path()), 301);
+    assert_eq!(files, 301);
     assert!(peak < 200 * 1024, "{peak} KiB");
 }
