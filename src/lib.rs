@@ -33,6 +33,10 @@
 //! - Every wait ends, every buffer has a number.
 //! - Shutdown loses nothing.
 
+// The cases of the store's contract name the crate as the integration tests do, which run them too.
+#[cfg(test)]
+extern crate self as recording_harvester;
+
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -17,6 +17,9 @@ pub mod sqlite;
 
 mod archive;
 mod body;
+#[cfg(test)]
+#[path = "../../tests/it/store/contract/mod.rs"]
+mod cases;
 mod claim;
 mod contract;
 mod cure;
@@ -26,6 +29,8 @@ mod ids;
 mod intake;
 mod lease;
 mod lifecycle;
+#[cfg(test)]
+mod memory;
 mod operate;
 mod purge;
 mod record;
@@ -35,6 +40,9 @@ mod settle;
 mod stored;
 mod tx;
 mod views;
+
+#[cfg(test)]
+use memory::MemoryBackend as EngineUnderTest;
 
 pub use body::KeptBody;
 pub use claim::{Claim, Claimed, LONGEST_WAIT, UploadOwner, Written};

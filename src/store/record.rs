@@ -216,6 +216,9 @@ fn session_pair(new: &NewEvent) -> Option<Pair> {
 async fn known_shelves(tx: &mut dyn StoreTx, news: &[&NewEvent]) -> Result<HashMap<Pair, Shelf>> {
     let with_recording = news.iter().filter(|new| new.event.class.has_recording());
     let keys = distinct(with_recording.map(|new| (new.source.clone(), new.recording_key.clone())));
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
     let shelves = tx.recordings_by_key(&keys).await?;
     Ok(shelves
         .into_iter()

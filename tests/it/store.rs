@@ -1,20 +1,11 @@
-//! The store's contract, as cases that every back end runs, and what only SQLite promises.
+//! The store: the cases that every engine passes, here over SQLite, and what only SQLite promises.
 
-mod build;
-mod cures;
-mod fresh;
-mod intake;
-mod leases;
+mod contract;
 mod migration;
-mod operator;
 mod purge;
-mod random;
-mod redelivered;
-mod sealing;
 mod sqlite;
 mod unreadable;
 mod upgrade;
-mod walks;
 
 use std::sync::Arc;
 
@@ -22,11 +13,8 @@ use async_trait::async_trait;
 use recording_harvester::store::JobStore;
 use recording_harvester::store::sqlite::SqliteStore;
 
-/// One back end with a database of its own, which can be opened several times.
-#[async_trait]
-pub trait Backend: Send + Sync {
-    async fn open(&self) -> Arc<dyn JobStore>;
-}
+use Sqlite as EngineUnderTest;
+use contract::Backend;
 
 pub struct Sqlite {
     folder: tempfile::TempDir,
@@ -50,16 +38,3 @@ impl Backend for Sqlite {
         Arc::new(SqliteStore::open(&self.path()).await.unwrap())
     }
 }
-
-/// Makes one test of each case and back end; a case is `async fn(&dyn Backend)`.
-macro_rules! on_every_backend {
-    ($($case:ident),+ $(,)?) => {
-        mod on_sqlite {
-            $(#[tokio::test]
-            async fn $case() {
-                super::$case(&crate::store::Sqlite::new()).await;
-            })+
-        }
-    };
-}
-use on_every_backend;

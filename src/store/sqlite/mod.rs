@@ -35,6 +35,8 @@ mod read;
 mod record_json;
 mod rows;
 mod sql;
+#[cfg(test)]
+mod statements;
 mod wal;
 mod work;
 mod writer;

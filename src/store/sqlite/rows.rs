@@ -25,11 +25,23 @@ use crate::store::{Claimed, UploadOwner};
 
 type Statement<'q> = Query<'q, Sqlite, SqliteArguments>;
 
+#[cfg(test)]
+tokio::task_local! {
+    /// How many statements were run, where a test counts them.
+    pub(super) static STATEMENTS: std::cell::Cell<u64>;
+}
+
+fn count_statement() {
+    #[cfg(test)]
+    let _ = STATEMENTS.try_with(|count| count.set(count.get() + 1));
+}
+
 /// Runs a statement that changes rows.
 pub(super) async fn execute(
     conn: &mut SqliteConnection,
     query: Statement<'_>,
 ) -> Result<SqliteQueryResult> {
+    count_statement();
     query
         .execute(conn)
         .await
@@ -41,6 +53,7 @@ pub(super) async fn all(
     conn: &mut SqliteConnection,
     query: Statement<'_>,
 ) -> Result<Vec<SqliteRow>> {
+    count_statement();
     query
         .fetch_all(conn)
         .await
@@ -52,6 +65,7 @@ pub(super) async fn optional(
     conn: &mut SqliteConnection,
     query: Statement<'_>,
 ) -> Result<Option<SqliteRow>> {
+    count_statement();
     query
         .fetch_optional(conn)
         .await
@@ -315,6 +329,7 @@ pub(super) async fn records(
     conn: &mut SqliteConnection,
     query: Statement<'_>,
 ) -> Result<(Vec<Record>, usize)> {
+    count_statement();
     let mut rows = query.fetch(conn);
     let (mut records, mut unreadable) = (Vec::new(), 0);
     while let Some(row) = rows

@@ -8,7 +8,7 @@ use recording_harvester::store::sqlite::SqliteStore;
 use recording_harvester::store::*;
 
 use super::Sqlite;
-use super::build::*;
+use super::contract::build::*;
 
 fn states_of(
     records: &[recording_harvester::model::Record],

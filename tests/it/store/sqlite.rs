@@ -12,7 +12,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, SqliteConnection};
 
 use super::Sqlite;
-use super::build::*;
+use super::contract::build::*;
 
 async fn raw(path: &Path) -> SqliteConnection {
     let options = SqliteConnectOptions::new()
@@ -52,52 +52,20 @@ async fn the_file_and_its_companions_are_for_their_owner_only() {
 }
 
 #[tokio::test]
-async fn a_second_worker_on_one_file_is_refused_and_other_commands_are_not() {
-    let backend = Sqlite::new();
-    let worker = SqliteStore::open(&backend.path()).await.unwrap();
-    let lock = worker.lock_worker().await.unwrap();
-    let other = SqliteStore::open(&backend.path()).await.unwrap();
-    let error = other.lock_worker().await.unwrap_err();
-    assert!(
-        error.to_string().contains("another one runs on this store"),
-        "{error}"
-    );
-    other.record(event("e1", "r1").received(0)).await.unwrap();
-    assert_eq!(worker.events(None, 9).await.unwrap().len(), 1);
-    drop(lock);
-    let _lock = other.lock_worker().await.unwrap();
-}
-
-#[tokio::test]
-async fn leases_of_a_dead_process_end_at_once_and_those_of_a_living_one_do_not() {
+async fn what_a_killed_process_leaves_in_the_folder_counts_as_dead_and_goes() {
     let backend = Sqlite::new();
     let store = SqliteStore::open(&backend.path()).await.unwrap();
-    for name in ["dead", "alive"] {
-        let new = event(name, name).with(video(name, None));
-        store.record(new.received(0)).await.unwrap();
-        let mut claim = claim_at(1, false, 1);
-        claim.worker = name.to_owned();
-        assert_eq!(store.claim(claim).await.unwrap().len(), 1);
-    }
-    let seat = store.show_alive("alive").await.unwrap();
-    // What a killed process leaves behind: its file, without the lock.
-    let dead = store.show_alive("dead").await.unwrap();
-    let file = backend.path().with_extension("db.seats").join("dead");
-    drop(dead);
+    let new = event("e1", "r1").with(video("v", None));
+    store.record(new.received(0)).await.unwrap();
+    let mut claim = claim_at(1, false, 1);
+    claim.worker = "killed".to_owned();
+    assert_eq!(store.claim(claim).await.unwrap().len(), 1);
+    drop(store.show_alive("killed").await.unwrap());
+    // Its file, without the lock.
+    let file = backend.path().with_extension("db.seats").join("killed");
     std::fs::write(&file, "").unwrap();
-
-    let other = SqliteStore::open(&backend.path()).await.unwrap();
-    assert_eq!(other.free_leases_of_the_dead().await.unwrap(), 1);
+    assert_eq!(store.free_leases_of_the_dead().await.unwrap(), 1);
     assert!(!file.exists());
-    let again = other.claim(claim_at(2, false, 9)).await.unwrap();
-    let names: Vec<_> = again
-        .iter()
-        .map(|c| c.job.recording.recording_id.as_deref())
-        .collect();
-    assert_eq!(names, [Some("dead")]);
-    assert_eq!(again[0].job.attempts, 2, "the attempt that died counts");
-    drop(seat);
-    assert_eq!(other.free_leases_of_the_dead().await.unwrap(), 2);
 }
 
 #[tokio::test]
@@ -267,42 +235,6 @@ async fn the_origin_is_erased_when_its_job_is_archived() {
     archive_all(&store, 1).await;
     let count: i64 = sqlx::query_scalar(held).fetch_one(&mut conn).await.unwrap();
     assert_eq!(count, 0);
-}
-
-#[tokio::test]
-async fn a_raw_event_reads_back_byte_for_byte() {
-    let backend = Sqlite::new();
-    let store = SqliteStore::open(&backend.path()).await.unwrap();
-    for (number, body) in [&b"{\"b\": 1,\r\n\"a\":2}  "[..], b"\xff\0\xfe"]
-        .into_iter()
-        .enumerate()
-    {
-        let mut new = event(&format!("e{number}"), "r1").received(0);
-        new.raw = bytes::Bytes::copy_from_slice(body);
-        let recorded = store.record(new).await.unwrap();
-        assert_eq!(
-            store.raw_event(recorded.event_id).await.unwrap().unwrap(),
-            body
-        );
-    }
-    let unknown = recording_harvester::model::EventId(uuid::Uuid::nil());
-    assert!(store.raw_event(unknown).await.unwrap().is_none());
-}
-
-#[tokio::test]
-async fn a_caller_that_goes_away_leaves_its_write_whole() {
-    let backend = Sqlite::new();
-    let store = Arc::new(SqliteStore::open(&backend.path()).await.unwrap());
-    for number in 0..50 {
-        let new = event(&format!("e{number}"), "r1")
-            .with(video("v", Some(60)))
-            .received(0);
-        let recording = store.record(new);
-        // Polled once, so that it is on its way, then dropped.
-        let _ = futures::poll!(std::pin::pin!(recording));
-    }
-    store.record(event("last", "r1").received(0)).await.unwrap();
-    assert_eq!(store.events(None, 99).await.unwrap().len(), 51);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
 
 use super::Sqlite;
-use super::build::*;
+use super::contract::build::*;
 
 /// Changes the file as a newer harvester, or a damage, would have.
 async fn change(backend: &Sqlite, statement: &str) {

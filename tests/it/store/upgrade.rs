@@ -11,7 +11,7 @@ use serde_json::json;
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use super::Sqlite;
-use super::build::{archive_all, at, records};
+use super::contract::build::{archive_all, at, records};
 
 /// A provider whose files differ in nothing but the query, and whose definition names no `id`.
 fn definition() -> Definition {

@@ -9,7 +9,7 @@ use recording_harvester::model::{
     Lookup, Origin, Outcome, Provider, Record, Recording, State, key,
 };
 use recording_harvester::signed_url::SignedUrl;
-use recording_harvester::store::{Claim, Claimed, Filter, JobStore, NewEvent};
+use recording_harvester::store::{Claim, Claimed, Filter, JobStore, NewEvent, Written};
 
 pub const NOW: &str = "2026-03-02T12:00:00Z";
 
@@ -199,7 +199,7 @@ pub async fn archive_all(store: &dyn JobStore, seconds: i64) {
                     .settle(&one.lease, &outcome, at(seconds))
                     .await
                     .unwrap();
-                assert_eq!(written, recording_harvester::store::Written::Yes);
+                assert_eq!(written, Written::Yes);
             }
         }
     }
@@ -240,4 +240,27 @@ pub async fn open_jobs(store: &dyn JobStore) -> u64 {
         .filter(|(state, _)| is_open(*state))
         .map(|(_, count)| count)
         .sum()
+}
+
+pub async fn videos(store: &dyn JobStore, count: usize) -> Vec<JobId> {
+    let mut jobs = Vec::new();
+    for number in 0..count {
+        let new = event(&format!("e{number}"), &format!("r{number}")).with(video("v", None));
+        jobs.push(store.record(new.received(0)).await.unwrap().jobs[0]);
+    }
+    jobs
+}
+
+/// Claims all small artifacts that are due and archives them.
+pub async fn archive_small_at(store: &dyn JobStore, seconds: i64) {
+    for claimed in store.claim(claim_at(seconds, true, 99)).await.unwrap() {
+        let outcome = archived(&claimed.job.key);
+        assert_eq!(
+            store
+                .settle(&claimed.lease, &outcome, at(seconds))
+                .await
+                .unwrap(),
+            Written::Yes
+        );
+    }
 }

@@ -19,6 +19,8 @@ on_every_backend! {
     the_sessions_first_event_fixes_the_date,
     reopening_keeps_everything,
     text_with_nul_is_stored,
+    a_caller_that_goes_away_leaves_its_write_whole,
+    a_raw_event_reads_back_byte_for_byte,
     a_receipt_tells_of_new_jobs_what_the_store_tells,
 }
 
@@ -262,4 +264,36 @@ async fn a_receipt_tells_of_new_jobs_what_the_store_tells(backend: &dyn Backend)
     assert_eq!(two.made, listed);
     let again = store.record(second().received(2)).await.unwrap();
     assert_eq!((again.is_duplicate, again.made), (true, Vec::new()));
+}
+
+async fn a_raw_event_reads_back_byte_for_byte(backend: &dyn Backend) {
+    let store = backend.open().await;
+    for (number, body) in [&b"{\"b\": 1,\r\n\"a\":2}  "[..], b"\xff\0\xfe"]
+        .into_iter()
+        .enumerate()
+    {
+        let mut new = event(&format!("e{number}"), "r1").received(0);
+        new.raw = bytes::Bytes::copy_from_slice(body);
+        let recorded = store.record(new).await.unwrap();
+        assert_eq!(
+            store.raw_event(recorded.event_id).await.unwrap().unwrap(),
+            body
+        );
+    }
+    let unknown = recording_harvester::model::EventId(uuid::Uuid::nil());
+    assert!(store.raw_event(unknown).await.unwrap().is_none());
+}
+
+async fn a_caller_that_goes_away_leaves_its_write_whole(backend: &dyn Backend) {
+    let store = backend.open().await;
+    for number in 0..50 {
+        let new = event(&format!("e{number}"), "r1")
+            .with(video("v", Some(60)))
+            .received(0);
+        let recording = store.record(new);
+        // Polled once, so that it is on its way, then dropped.
+        let _ = futures::poll!(std::pin::pin!(recording));
+    }
+    store.record(event("last", "r1").received(0)).await.unwrap();
+    assert_eq!(store.events(None, 99).await.unwrap().len(), 51);
 }
