@@ -53,7 +53,7 @@ pub(super) struct ArchiveArgs {
     inputs: Vec<OsString>,
     #[command(flatten)]
     sender: Sender,
-    /// Group URLs under this name [default: made from each URL's path]
+    /// Archive the URLs as one recording of this name [default: one recording per URL, named after its path]
     #[arg(long, value_name = "NAME")]
     recording: Option<String>,
 }

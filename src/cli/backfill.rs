@@ -25,16 +25,16 @@ use crate::worker::walk::{Purpose, Sighting, Standing, Subject, Walked, Walker};
 /// Arguments of `backfill`.
 #[derive(clap::Args, Debug)]
 pub(super) struct BackfillArgs {
-    /// The source, as the configuration names it
+    /// Name of the source in the configuration
     #[arg(value_name = "SOURCE")]
     source: String,
-    /// Recordings that ended since: a time, or 7d, 12h, 30m
+    /// Recordings that ended since: a time such as 2026-03-02T10:00:00Z, or an age such as 7d, 12h, 30m
     #[arg(long, value_name = "TIME", value_parser = values::since)]
     since: Since,
     /// Recordings that ended before [default: now]
     #[arg(long, value_name = "TIME", value_parser = values::since)]
     until: Option<Since>,
-    /// Only say what there is and how it stands here; nothing is written
+    /// Only list the recordings and their state here; write nothing
     #[arg(long)]
     dry_run: bool,
 }

@@ -10,7 +10,7 @@ use crate::store::Filter;
 /// Arguments of `cancel`.
 #[derive(clap::Args, Debug)]
 pub(super) struct CancelArgs {
-    /// Artifacts or recordings, by the ids that `list` shows
+    /// Ids of artifacts or recordings, as `list` shows them
     #[arg(value_name = "ID", required = true)]
     ids: Vec<Uuid>,
 }

@@ -9,7 +9,7 @@ use crate::error::Error;
 /// Arguments of `completions`.
 #[derive(clap::Args, Debug)]
 pub(super) struct CompletionsArgs {
-    /// The shell to complete in.
+    /// Shell
     shell: clap_complete::Shell,
 }
 

@@ -10,16 +10,16 @@ use crate::store::EventRecord;
 /// Arguments of `events`.
 #[derive(clap::Args, Debug)]
 pub(super) struct EventsArgs {
-    /// Only those that could not be understood: of a type that we don't know, of another provider, or damaged
+    /// Only events that could not be understood: of an unknown type, of another provider, or damaged
     #[arg(long)]
     unknown: bool,
-    /// Only those that came through this source
+    /// Only events of this source
     #[arg(long, value_name = "NAME")]
     source: Option<String>,
-    /// Only what came in since: a time, or 7d, 12h, 30m
+    /// Only events received since: a time such as 2026-03-02T10:00:00Z, or an age such as 7d, 12h, 30m
     #[arg(long, value_name = "TIME", value_parser = values::since)]
     since: Option<Since>,
-    /// So many at most, oldest first
+    /// Maximum number of events, oldest first
     #[arg(long, value_name = "NUMBER", default_value_t = 1000)]
     limit: u32,
 }

@@ -16,7 +16,7 @@ const MANIFESTS: u32 = 1000;
 /// Arguments of `failures`.
 #[derive(clap::Args, Debug)]
 pub(super) struct FailuresArgs {
-    /// Only what was made or has changed since: a time, or 7d, 12h, 30m
+    /// Only losses created or changed since: a time such as 2026-03-02T10:00:00Z, or an age such as 7d, 12h, 30m
     #[arg(long, value_name = "TIME", value_parser = values::since)]
     since: Option<Since>,
 }

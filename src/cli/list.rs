@@ -13,13 +13,13 @@ use crate::store::Filter;
 /// Arguments of `list`.
 #[derive(clap::Args, Debug)]
 pub(super) struct ListArgs {
-    /// Only artifacts in this state; may be repeated
+    /// Only artifacts in this state; can be repeated
     #[arg(long = "state", value_name = "STATE", value_parser = values::state, value_delimiter = ',')]
     states: Vec<State>,
     /// Only artifacts of this provider
     #[arg(long, value_parser = values::provider)]
     provider: Option<Provider>,
-    /// Only what was made or has changed since: a time, or 7d, 12h, 30m
+    /// Only artifacts created or changed since: a time such as 2026-03-02T10:00:00Z, or an age such as 7d, 12h, 30m
     #[arg(long, value_name = "TIME", value_parser = values::since)]
     since: Option<Since>,
 }

@@ -43,8 +43,8 @@ pub mod wire;
 
 /// Archives meeting recordings from expiring presigned URLs into your own S3 bucket, verified.
 ///
-/// Settings come from ./harvester.toml (or --config), over it environment variables
-/// HARVESTER_SECTION__KEY, over them --set. Without any, state and archive are under ./harvester-data.
+/// Settings come from ./harvester.toml or --config FILE. Environment variables HARVESTER_SECTION__KEY override the file,
+/// and --set overrides both. Without settings, state and archive are kept under ./harvester-data.
 #[derive(Parser, Debug)]
 #[command(name = "harvester", version)]
 struct Cli {
@@ -56,55 +56,55 @@ struct Cli {
 
 #[derive(clap::Args, Debug)]
 struct Global {
-    /// The configuration file [default: ./harvester.toml, if it is there]
+    /// Configuration file [default: ./harvester.toml, if it exists]
     #[arg(long, global = true, value_name = "FILE", env = "HARVESTER_CONFIG")]
     config: Option<PathBuf>,
-    /// Override one setting, such as archive.bucket=my-bucket; may be repeated
+    /// Override a setting, such as archive.bucket=my-bucket; can be repeated
     #[arg(long = "set", global = true, value_name = "KEY=VALUE", value_parser = values::setting)]
     settings: Vec<(String, String)>,
-    /// Write results as JSON
+    /// Print results as JSON
     #[arg(long, global = true)]
     json: bool,
-    /// Log more (repeat for still more)
+    /// Log more; repeat for even more
     #[arg(short, long, global = true, action = ArgAction::Count)]
     verbose: u8,
-    /// Log less, and leave out notes
+    /// Log less, without notes
     #[arg(short, long, global = true, action = ArgAction::Count)]
     quiet: u8,
-    /// When to use colour
+    /// When to use color
     #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
     color: Color,
 }
 
 #[derive(Subcommand, Debug)]
 enum Command {
-    /// Receive webhooks and archive what they announce, until a signal ends it
+    /// Receive webhooks and archive their recordings until a signal ends it
     Run(run::RunArgs),
     /// Archive events or URLs now, in the foreground
     Archive(archive::ArchiveArgs),
     /// Show the live progress of a running worker
     Watch(watch::WatchArgs),
-    /// Say what would be done with events or URLs; no network, no writes
+    /// Show the files, deadlines and keys of events, URLs or playlists; no network, no writes
     Inspect(inspect::InspectArgs),
-    /// List artifacts and where they stand
+    /// List artifacts and their state
     List(list::ListArgs),
-    /// List what was lost, grouped by what to do about it
+    /// List lost files, grouped by cause, with the remedy
     Failures(failures::FailuresArgs),
-    /// List the webhook events that came in, or those that could not be understood
+    /// List received webhook events, or only those that could not be understood
     Events(events::EventsArgs),
-    /// Put failed, expired or cancelled artifacts back to work
+    /// Try failed, expired or cancelled artifacts again
     Retry(retry::RetryArgs),
     /// Give up artifacts that are not archived yet
     Cancel(cancel::CancelArgs),
-    /// Ask a provider what exists, and archive what is missing
+    /// Ask a provider which recordings exist, and archive the missing ones
     Backfill(backfill::BackfillArgs),
-    /// Look at configuration, store, bucket, credentials, webhooks and clocks, and say how to mend what is wrong
+    /// Check configuration, store, bucket, credentials, webhooks and clocks, and print the fix for each fault
     Doctor(doctor::DoctorArgs),
-    /// Show the whole journey on this machine: made-up providers, real parts, nothing to configure
+    /// Run the whole journey on this machine with made-up providers; needs no configuration
     Demo(demo::DemoArgs),
-    /// Write a completion script for a shell
+    /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
-    /// Write the manual page
+    /// Print the manual page
     Man,
 }
 

@@ -12,16 +12,16 @@ use crate::store::{Filter, JobStore, Selection};
 #[derive(clap::Args, Debug)]
 #[group(id = "selection", required = true, multiple = false)]
 pub(super) struct RetryArgs {
-    /// Artifacts or recordings, by the ids that `list` shows
+    /// Ids of artifacts or recordings, as `list` shows them
     #[arg(value_name = "ID")]
     ids: Vec<Uuid>,
-    /// Everything that failed with this class
+    /// All artifacts that failed with this class
     #[arg(long, value_parser = values::class)]
     class: Option<Class>,
-    /// Everything that failed or expired
+    /// All artifacts that failed or expired
     #[arg(long)]
     all: bool,
-    /// Webhook events that could not be understood: reads them again, as this version does
+    /// Read again the webhook events that could not be understood, for example after an upgrade
     #[arg(long)]
     unknown: bool,
 }

@@ -38,7 +38,7 @@ const LISTENER_GRACE: Duration = Duration::from_secs(3);
 /// Arguments of `run`.
 #[derive(clap::Args, Debug)]
 pub(super) struct RunArgs {
-    /// What this process does
+    /// Which part of the work this process does
     #[arg(long, value_enum, default_value_t = Role::All)]
     role: Role,
 }
@@ -46,9 +46,9 @@ pub(super) struct RunArgs {
 /// Which of the two jobs of `run` a process has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Role {
-    /// Take in webhooks and archive
+    /// Receive webhooks and archive
     All,
-    /// Take in webhooks only
+    /// Receive webhooks only
     Receiver,
     /// Archive only
     Worker,

@@ -58,7 +58,7 @@ const SECRET: (&str, &str) = ("x-demo-secret", "a secret between the demo and it
 /// Arguments of `demo`.
 #[derive(clap::Args, Debug)]
 pub(super) struct DemoArgs {
-    /// Where state and archive go; must be empty or not there yet [default: demo in data_dir, emptied first]
+    /// Folder for state and archive; must be empty or missing [default: demo in data_dir, emptied first]
     #[arg(long, value_name = "FOLDER")]
     folder: Option<PathBuf>,
 }

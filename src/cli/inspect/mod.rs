@@ -27,12 +27,12 @@ pub(super) struct InspectArgs {
     /// Event files, playlists, URLs, or - for standard input
     #[arg(value_name = "EVENT.json | URL | PLAYLIST | -", required = true)]
     inputs: Vec<OsString>,
-    /// The URL that a playlist came from, against which its URIs are resolved
+    /// URL of the playlist, to resolve its relative URIs
     #[arg(long, value_name = "URL", value_parser = values::web_url)]
     base: Option<url::Url>,
     #[command(flatten)]
     sender: Sender,
-    /// The time to judge at [default: now]
+    /// Time at which deadlines are judged [default: now]
     #[arg(long, value_name = "RFC3339", value_parser = values::instant)]
     now: Option<Timestamp>,
 }
@@ -40,10 +40,10 @@ pub(super) struct InspectArgs {
 /// Who sent the events, where their shape does not tell.
 #[derive(clap::Args, Clone, Debug, Default)]
 pub(super) struct Sender {
-    /// The configured source that they came through
+    /// Configured source of the events
     #[arg(long, value_name = "NAME", conflicts_with = "provider")]
     source: Option<String>,
-    /// The provider that sent them [default: recognised by their shape]
+    /// Provider of the events [default: recognized by their shape]
     #[arg(long, value_name = "NAME", value_parser = values::provider)]
     provider: Option<Provider>,
 }
