@@ -49,7 +49,10 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("s3s::", &["src/object/"]),
     ("axum::", &["src/server/", "src/cli/"]),
     ("clap::", &["src/cli/"]),
-    ("indicatif::", &["src/report/terminal.rs"]),
+    (
+        "indicatif::",
+        &["src/report/terminal.rs", "src/report/terminal_tests.rs"],
+    ),
     ("Client::builder", &["src/source/client.rs", "src/http1.rs"]),
     (
         "http1::client",
