@@ -397,6 +397,7 @@ mod tests {
             "[sources.daily]\naccount = [\"a\"]",
             "sources.daily.account",
         );
+        check("[store]\nretention = \"6d\"", "store.retention");
         check("[store]\nurl = \"postgres://u:p@h/d\"", "store.url");
         check("[sources.mine]\n", "sources.mine.provider is missing");
         check("[sources.\"a/b\"]\nprovider = \"daily\"", "a source's name");

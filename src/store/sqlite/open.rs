@@ -95,7 +95,7 @@ pub(super) async fn open(
     options: &SqliteOptions,
     syncs: impl FnOnce() -> std::io::Result<Vec<Sync>>,
 ) -> Result<(Writer, SqlitePool)> {
-    create_private(path)?;
+    create_private(path, sync_folder)?;
     check_header(path)?;
     let connect = connect_options(path, options);
     copy_whole_wal(path, &connect).await?;
@@ -178,8 +178,8 @@ fn connect_options(path: &Path, options: &SqliteOptions) -> SqliteConnectOptions
 }
 
 /// Bodies and URLs are in this file, so that only its owner may read it; SQLite gives `-wal` and
-/// `-shm` the file's own mode.
-fn create_private(path: &Path) -> Result<()> {
+/// `-shm` the file's own mode. `sync` puts the names in a folder on the disk.
+fn create_private(path: &Path, sync: impl FnMut(&Path) -> std::io::Result<()>) -> Result<()> {
     let folder = folder_of(path);
     // The first that was there before holds the name of the first that is made.
     let made = folder.ancestors().take_while(|above| !is_there(above));
@@ -202,7 +202,7 @@ fn create_private(path: &Path) -> Result<()> {
         Err(cause) => Err(cause),
     };
     created
-        .and_then(|()| sync_folders(folder, levels))
+        .and_then(|()| sync_folders(folder, levels, sync))
         .map_err(|cause| {
             Error::internal(format!("create the store {}", path.display())).with_source(cause)
         })
@@ -212,15 +212,23 @@ fn create_private(path: &Path) -> Result<()> {
 const SYNCED_LEVELS: usize = 2;
 
 /// SQLite syncs what is in the file; that the file and its folders are there is ours to sync.
-fn sync_folders(folder: &Path, levels: usize) -> std::io::Result<()> {
+fn sync_folders(
+    folder: &Path,
+    levels: usize,
+    mut sync: impl FnMut(&Path) -> std::io::Result<()>,
+) -> std::io::Result<()> {
     for (level, folder) in folder.ancestors().take(levels).enumerate() {
-        match File::open(named(folder)).and_then(|folder| folder.sync_all()) {
+        match sync(named(folder)) {
             // One above ours that we may pass through but not read was made by somebody else.
             Err(cause) if level > 0 && cause.kind() == ErrorKind::PermissionDenied => break,
             synced => synced?,
         }
     }
     Ok(())
+}
+
+fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    File::open(folder)?.sync_all()
 }
 
 /// The folder of a file: of a bare name, the present one.
@@ -378,5 +386,27 @@ mod tests {
         assert_eq!(folders("harvester.db"), [Path::new("."), Path::new(".")]);
         let nested = [Path::new("data/state"), Path::new("data"), Path::new(".")];
         assert_eq!(folders("data/state/harvester.db"), nested);
+    }
+
+    /// R22: a power loss must not take away the folder that acknowledged events are in.
+    #[test]
+    fn every_folder_that_is_made_is_synced_and_by_the_next_start_again() {
+        let there = tempfile::tempdir().unwrap();
+        let synced_by_a_start = |path: &Path| {
+            let mut synced = Vec::new();
+            let sync = |folder: &Path| {
+                synced.push(folder.to_owned());
+                sync_folder(folder)
+            };
+            create_private(path, sync).unwrap();
+            synced
+        };
+        let (first, second) = (there.path().join("a"), there.path().join("a/b"));
+        let path = second.join("c/harvester.db");
+        let made = [&second.join("c"), &second, &first, there.path()].map(Path::to_owned);
+        let synced = synced_by_a_start(&path);
+        assert!(synced.starts_with(&made), "{synced:?}");
+        // Whoever made them may have died before it could.
+        assert_eq!(synced_by_a_start(&path), made[..2]);
     }
 }
