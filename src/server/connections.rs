@@ -378,7 +378,13 @@ mod tests {
             max_per_peer: 2,
             ..HttpLimits::default()
         });
-        let admit = async |peer: &str| connections.admit(peer.parse().unwrap()).await;
+        let admit = async |peer: &str| {
+            let admitted = connections.admit(peer.parse().unwrap());
+            let limit = Duration::from_secs(20);
+            tokio::time::timeout(limit, admitted)
+                .await
+                .expect("there is room")
+        };
         let first = admit("192.0.2.1").await.unwrap();
         let second = admit("192.0.2.1").await.unwrap();
         let answering = [first.activity.answering(), second.activity.answering()];
@@ -400,6 +406,25 @@ mod tests {
         );
         drop((first, second, third, other, local, one_more));
         assert!(connections.open().connections.is_empty());
+    }
+
+    // S5: both times were 30 s, in which a thousand silent ones kept everybody out.
+    #[tokio::test(start_paused = true)]
+    async fn a_header_has_five_seconds_and_idling_fifteen() {
+        let connections = Connections::new(HttpLimits::default());
+        let peer = "192.0.2.1".parse().unwrap();
+        let place = connections.admit(peer).await.unwrap();
+        let lasts = async || {
+            let began = Instant::now();
+            place.activity.overdue().await;
+            began.elapsed().as_secs()
+        };
+        assert_eq!(lasts().await, 5);
+        drop(place.activity.answering());
+        assert_eq!(lasts().await, 15);
+        drop(place.activity.answering());
+        place.activity.has_read();
+        assert_eq!(lasts().await, 5);
     }
 
     #[test]

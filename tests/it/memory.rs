@@ -241,6 +241,34 @@ async fn a_thousand_half_open_connections_under_a_small_limit_hold_up_nobody() {
     assert_eq!(running.terminate().await, Some(0));
 }
 
+// S5: nobody raised what a shell or a container gives.
+#[tokio::test]
+async fn the_descriptors_that_the_system_grants_are_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start_with_few_descriptors(&configure(folder.path()), 300).await;
+    let limits = format!("/proc/{}/limits", running.process());
+    let limits = std::fs::read_to_string(limits).unwrap();
+    let line = limits
+        .lines()
+        .find(|line| line.starts_with("Max open files"));
+    let [soft, hard] = line
+        .unwrap()
+        .split_whitespace()
+        .skip(3)
+        .take(2)
+        .collect::<Vec<_>>()[..]
+    else {
+        panic!("{line:?}")
+    };
+    assert!(
+        hard.parse::<u64>().is_err() || hard.parse::<u64>().unwrap() > 300,
+        "{line:?}"
+    );
+    // At most a million: some systems grant a billion.
+    assert!(soft == hard || soft == "1048576", "{line:?}");
+    assert_eq!(running.terminate().await, Some(0));
+}
+
 #[tokio::test]
 async fn too_few_descriptors_end_the_start_with_what_to_do() {
     let folder = tempfile::tempdir().unwrap();

@@ -48,6 +48,16 @@ pub fn harvester(config: &Path, arguments: &[&str]) -> Command {
     prepared(command, config, arguments)
 }
 
+/// The same with so many file descriptors, and leave to raise the number to the system's limit.
+pub fn with_few_descriptors(config: &Path, descriptors: u32, arguments: &[&str]) -> Command {
+    let mut command = Command::new("/bin/sh");
+    command
+        .arg("-c")
+        .arg(format!("ulimit -S -n {descriptors} && exec \"$0\" \"$@\""))
+        .arg(assert_cmd::cargo::cargo_bin!("harvester"));
+    prepared(command, config, arguments)
+}
+
 /// The same with so many file descriptors and not one more.
 pub fn with_descriptors(config: &Path, descriptors: u32, arguments: &[&str]) -> Command {
     let mut command = Command::new("/bin/sh");
@@ -148,6 +158,16 @@ impl Running {
     /// One that may have so many file descriptors.
     pub async fn start_with_descriptors(config: &Path, descriptors: u32) -> Running {
         Running::spawn(with_descriptors(config, descriptors, &["--json", "run"])).await
+    }
+
+    /// One that may have so many unless it asks for more.
+    pub async fn start_with_few_descriptors(config: &Path, descriptors: u32) -> Running {
+        Running::spawn(with_few_descriptors(
+            config,
+            descriptors,
+            &["--json", "run"],
+        ))
+        .await
     }
 
     async fn spawn(mut command: Command) -> Running {

@@ -145,7 +145,7 @@ async fn json_that_would_grow_is_400_before_anything_is_built_of_it() {
 #[tokio::test]
 async fn a_meetings_inline_transcript_of_megabytes_is_taken_and_its_limit_is_a_setting() {
     let world = World::start().await;
-    let words: Vec<_> = (0..50_000)
+    let words: Vec<_> = (0..75_000)
         .map(|n| serde_json::json!({"word": "recording", "start": f64::from(n) + 0.123_456, "end": f64::from(n) + 0.654_321}))
         .collect();
     let event = serde_json::json!({"event": "complete", "data": {
@@ -153,7 +153,7 @@ async fn a_meetings_inline_transcript_of_megabytes_is_taken_and_its_limit_is_a_s
         "transcript": [{"speaker": "Ada", "words": words}],
     }})
     .to_string();
-    assert!(event.len() > 2 * MIB, "{} bytes", event.len());
+    assert!(event.len() > 4 * MIB, "{} bytes", event.len());
     let secret = [("x-meeting-baas-api-key", "canary-secret-1")];
     assert_eq!(world.post_to("baas", &secret, &event).await.status, 200);
     let records = world.store.list(&Default::default()).await.unwrap();
