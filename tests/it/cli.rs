@@ -4,6 +4,7 @@ mod custom;
 mod journey;
 mod own_store;
 mod playlist;
+mod secret_links;
 mod senders;
 mod stores;
 mod trust;

@@ -484,6 +484,28 @@ fn a_success_without_any_url_asks_the_api() {
     assert!(event.alert.is_some());
 }
 
+// S11: the link was the file's identity, so that a fresh one was another artifact.
+#[test]
+fn a_fresh_link_of_jaas_leads_to_the_same_file() {
+    let read = |file: &str| std::fs::read_to_string(file).unwrap();
+    let definition: Definition = toml::from_str(&read("deploy/sources/jaas.toml")).unwrap();
+    let identity = |link: &str| {
+        let text = read("fixtures/events/jaas/RECORDING_UPLOADED.json");
+        let mut event: Value = serde_json::from_str(&text).unwrap();
+        event["idempotencyKey"] = json!(link);
+        event["data"]["preAuthenticatedLink"] = json!(format!("https://h/{link}/weekly.mp4"));
+        let body = event.to_string();
+        let delivery = Delivery {
+            body: body.as_bytes(),
+            id_header: None,
+            received_at: clock(),
+        };
+        let artifacts = definition.parse(&delivery).unwrap().artifacts;
+        artifacts[0].identity.clone()
+    };
+    assert_eq!(identity("first"), identity("second"));
+}
+
 // D8
 #[test]
 fn a_daily_body_of_type_and_payload_alone_is_recognised() {
