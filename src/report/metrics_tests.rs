@@ -31,6 +31,22 @@ fn check(metrics: &Metrics, expected: &[&str]) {
     }
 }
 
+// N4
+#[test]
+fn a_bucket_that_refuses_is_shown_until_it_does_not() {
+    let metrics = Metrics::new("1.2.3");
+    check(&metrics, &["harvester_bucket_refuses 0"]);
+    metrics.observe(&ProgressEvent::BucketRefuses {
+        class: Class::UploadDenied,
+        message: "check bucket b: NoSuchBucket".to_owned(),
+        waiting: 3,
+        until: jiff::Timestamp::UNIX_EPOCH,
+    });
+    check(&metrics, &["harvester_bucket_refuses 1"]);
+    metrics.observe(&ProgressEvent::BucketAccepts);
+    check(&metrics, &["harvester_bucket_refuses 0"]);
+}
+
 #[test]
 fn a_transfer_is_counted_once_whatever_its_retries() {
     let metrics = Metrics::new("1.2.3");

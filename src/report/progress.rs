@@ -133,7 +133,7 @@ mod tests {
     use super::*;
     use crate::error::Class;
     use crate::model::State;
-    use crate::report::board;
+    use crate::report::board::{self, Board, Change, Tone};
 
     fn record(number: u128) -> Record {
         Record {
@@ -183,6 +183,34 @@ mod tests {
             },
         ];
         assert_eq!(progress.snapshot(), expected);
+    }
+
+    // N4
+    #[test]
+    fn a_late_watcher_sees_that_the_bucket_refuses_until_it_does_not() {
+        let progress = Progress::new(8);
+        let emit = progress.emit();
+        let refuses = ProgressEvent::BucketRefuses {
+            class: Class::UploadDenied,
+            message: "check bucket b: NoSuchBucket".to_owned(),
+            waiting: 3,
+            until: jiff::Timestamp::UNIX_EPOCH,
+        };
+        emit(refuses.clone());
+        assert_eq!(progress.snapshot(), std::slice::from_ref(&refuses));
+        let mut board = Board::default();
+        let Change::Line(Tone::Bad, line) = board.apply(&refuses, jiff::Timestamp::UNIX_EPOCH)
+        else {
+            panic!("it is a line of its own")
+        };
+        assert!(
+            line.contains("NoSuchBucket") && line.contains("3 waiting"),
+            "{line}"
+        );
+        emit(ProgressEvent::BucketAccepts);
+        assert_eq!(progress.snapshot(), []);
+        let over = board.apply(&ProgressEvent::BucketAccepts, jiff::Timestamp::UNIX_EPOCH);
+        assert!(matches!(over, Change::Line(Tone::Good, _)), "{over:?}");
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The real program as its operator sees it: while it stops, and before a bucket that refuses.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use recording_harvester::clock::{Clock as _, SystemClock};
 use recording_harvester::ingest::{self, Delivery};
 use recording_harvester::model::{Layout, Provider, key};
@@ -103,6 +103,82 @@ async fn webhooks_are_taken_in_while_a_stop_waits_for_a_transfer() {
     assert_eq!(again.terminate().await, Some(0));
 }
 
+// S19: every user of the machine could retry, cancel and read all records.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_of_a_worker_on_loopback_wants_the_token_that_lies_in_its_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = binary::configure(folder.path(), "");
+    let running = Running::start(&config, &[]).await;
+    let client = local_client(Some(Duration::from_secs(10))).unwrap();
+    let url = format!("http://{}/api/v1/artifacts", running.admin);
+    let ask = async |token: Option<&str>| {
+        let request = client.get(&url).header("x-harvester", "1");
+        let request = match token {
+            Some(token) => request.bearer_auth(token),
+            None => request,
+        };
+        request.send().await.unwrap().status().as_u16()
+    };
+    let token = running.admin_token(&config);
+    assert_eq!(ask(Some(&token)).await, 200);
+    assert_eq!(ask(Some("another")).await, 401);
+    assert_eq!(ask(None).await, 401);
+    assert_eq!(running.terminate().await, Some(0));
+}
+
+// S19: neither setting was there.
+#[tokio::test(flavor = "multi_thread")]
+async fn downloads_keep_to_the_configured_bandwidth_and_to_the_bytes_of_a_day() {
+    let folder = tempfile::tempdir().unwrap();
+    let limits = "[limits]\nbandwidth = \"64 KiB\"\nmax_per_day = \"100 KiB\"\n";
+    let config = binary::configure(folder.path(), limits);
+    let origin = TestOrigin::start().await;
+    let csv = "name,message\n".repeat(16_000);
+    let running = Running::start(&config, &[]).await;
+    let client = local_client(Some(Duration::from_secs(10))).unwrap();
+    let file_of = async |id: &str| {
+        let records = binary::records(&config).await;
+        let is_it = |record: &&Value| {
+            let key = record["key"].as_str().unwrap();
+            record["name"] == "chat.csv" && key.contains(&format!("/{id}/"))
+        };
+        records.iter().find(is_it).unwrap().clone()
+    };
+    let post = async |id: &str| {
+        let path = format!("/{id}.csv");
+        origin.serve(&path, csv.clone(), Behaviour::default());
+        // Its URL lives for hours.
+        let now = SystemClock.now().to_string();
+        let body = event(id, &origin.url(&path)).replace("2026-03-02T10:33:20Z", &now);
+        let answer = client.post(running.webhook("100ms")).body(body).send();
+        assert_eq!(answer.await.unwrap().status().as_u16(), 200);
+    };
+    let began = Instant::now();
+    post("first").await;
+    until("the first one is archived", async || {
+        file_of("first").await["state"] == "archived"
+    })
+    .await;
+    // Three seconds' worth; for what comes after the last chunk nobody waits.
+    assert!(
+        began.elapsed() > Duration::from_secs(1),
+        "{:?}",
+        began.elapsed()
+    );
+    post("second").await;
+    until("the second one is held back", async || {
+        file_of("second").await["class"] == "throttled"
+    })
+    .await;
+    let held = file_of("second").await;
+    assert!(
+        held["message"].to_string().contains("limits.max_per_day"),
+        "{held}"
+    );
+    assert!(origin.requests("/second.csv").is_empty());
+    assert_eq!(running.terminate().await, Some(0));
+}
+
 // N19
 #[tokio::test(flavor = "multi_thread")]
 async fn an_archive_that_a_bucket_refuses_says_whether_a_worker_goes_on() {
@@ -183,16 +259,9 @@ async fn a_start_that_cannot_copy_what_a_crash_has_left_is_refused_and_loses_not
     conn.close().await.unwrap();
 }
 
-// R6
-#[tokio::test(flavor = "multi_thread")]
-async fn failures_tells_of_a_manifest_that_could_not_be_written_for_an_hour() {
-    let folder = tempfile::tempdir().unwrap();
-    let config = binary::configure(folder.path(), "");
-    let database = folder.path().join("data/harvester.db");
-    std::fs::create_dir_all(database.parent().unwrap()).unwrap();
-    let store = SqliteStore::open(&database).await.unwrap();
-    let now = SystemClock.now();
-    let body = event("e-1", "https://example.com/a.csv").into_bytes();
+/// Records an event with one file as if it had come in then.
+async fn record(store: &SqliteStore, id: &str, now: Timestamp) {
+    let body = event(id, "https://example.com/a.csv").into_bytes();
     let delivery = Delivery {
         body: &body,
         id_header: None,
@@ -202,6 +271,53 @@ async fn failures_tells_of_a_manifest_that_could_not_be_written_for_an_hour() {
     let layout = Layout::new("", key::DEFAULT_TEMPLATE).unwrap();
     let new = NewEvent::new("100ms", parsed, body.into(), &layout, now);
     store.record(new).await.unwrap();
+}
+
+// S9: nothing ever left the store.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_removes_what_is_older_than_store_retention_and_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = binary::configure(folder.path(), "");
+    let database = folder.path().join("data/harvester.db");
+    std::fs::create_dir_all(database.parent().unwrap()).unwrap();
+    let store = SqliteStore::open(&database).await.unwrap();
+    let now = SystemClock.now();
+    for (id, age_days) in [("old", 10), ("young", 5)] {
+        let then = now - SignedDuration::from_hours(24 * age_days);
+        record(&store, id, then).await;
+        let recording = settle_without_manifest(&store, then, SignedDuration::ZERO).await;
+        let contents = store.contents(recording).await.unwrap().unwrap();
+        let sealed = store.sealed(recording, contents.generation, Some("etag"), None);
+        sealed.await.unwrap();
+    }
+    store.close().await;
+    let kept = async || {
+        let records = binary::records(&config).await;
+        let keys = records.iter().map(|record| record["key"].to_string());
+        let is_of = |id: &str, key: &String| key.contains(&format!("/{id}/"));
+        let (old, young): (Vec<_>, Vec<_>) = keys.partition(|key| is_of("old", key));
+        (old.len(), young.len())
+    };
+    assert_eq!(kept().await, (2, 2));
+    let forever = Running::start(&config, &[]).await;
+    assert_eq!(forever.terminate().await, Some(0));
+    assert_eq!(kept().await, (2, 2), "unless it is asked for");
+    let running = Running::start(&config, &["--set", "store.retention=7d"]).await;
+    until("the old recording is gone", async || kept().await.0 == 0).await;
+    assert_eq!(kept().await, (0, 2));
+    assert_eq!(running.terminate().await, Some(0));
+}
+
+// R6
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_tells_of_a_manifest_that_could_not_be_written_for_an_hour() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = binary::configure(folder.path(), "");
+    let database = folder.path().join("data/harvester.db");
+    std::fs::create_dir_all(database.parent().unwrap()).unwrap();
+    let store = SqliteStore::open(&database).await.unwrap();
+    let now = SystemClock.now();
+    record(&store, "e-1", now).await;
     let hour = SignedDuration::from_hours(1);
     let recording = settle_without_manifest(&store, now, hour).await;
     store.close().await;

@@ -1,7 +1,7 @@
 //! Dyte, and Cloudflare RealtimeKit which it became: one adapter with two profiles.
 //!
 //! Files come from R2 or S3. R2 may answer 404 for a moment after an upload: such an answer is tried again (`gone` is
-//! transient, with its five tries). A recording of RealtimeKit has about 300 MB an hour.
+//! transient). A recording of RealtimeKit has about 300 MB an hour.
 //!
 //! The event's id is in a header only, which no signature covers. Status words are believed of the
 //! recording, never of the meeting (it stays LIVE for ever).

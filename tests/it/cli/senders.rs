@@ -65,22 +65,32 @@ async fn run_does_not_start_with_senders_that_prove_nothing() {
     }
 }
 
+// S19: nothing told of a token that goes over plain http.
 #[tokio::test]
 async fn what_is_open_and_what_would_be_lost_is_said_at_the_start() {
-    for (sources, expected) in [
-        ("", "no source is configured"),
+    let elsewhere = [
+        "--set",
+        "admin.listen=0.0.0.0:0",
+        "--set",
+        "admin.token=a-token-of-many-bytes",
+    ];
+    for (sources, flags, expected) in [
+        ("", &[][..], "no source is configured"),
         (
             "[sources.100ms]\ninsecure = true\n",
+            &[],
             "sources.100ms.insecure is true",
         ),
         (
             "[sources.daily]\ninsecure = true\n",
+            &[],
             "sources.daily.api_key is missing",
         ),
+        ("", &elsewhere, "admin.token goes over plain http"),
     ] {
         let folder = tempfile::tempdir().unwrap();
         let config = binary::configure(folder.path(), sources);
-        let running = Running::start(&config, &[]).await;
+        let running = Running::start(&config, flags).await;
         assert_eq!(running.terminate().await, Some(0));
         let log = log(folder.path());
         assert_eq!(log.matches(expected).count(), 1, "{log}");
