@@ -2,25 +2,19 @@
 //!
 //! # The journey of an event
 //!
-//! 1. **Receive** ([`server`]): the webhook listener reads a size-capped body.
-//! 2. **Check** ([`ingest`]): who speaks, then what it says: a recording with artifacts and deadlines.
-//! 3. **Record** ([`store`]): raw event and jobs in one transaction, deduplicated; only then 200.
-//! 4. **Claim** ([`worker`]): the jobs with the least slack, each with a lease.
+//! 1. **Receive** ([`server`]): the webhook listener reads the body, up to a size limit.
+//! 2. **Check** ([`ingest`]): the sender's proof, then the content: a recording with artifacts and deadlines.
+//! 3. **Record** ([`store`]): the raw event and its jobs in one transaction, without duplicates; only then 200.
+//! 4. **Claim** ([`worker`]): the most urgent jobs, each with a lease.
 //! 5. **Open** ([`source`]): the guarded HTTP client learns length, validator and range support.
-//! 6. **Carry** ([`transfer`]): part by part, checksummed as the bytes pass, into S3 ([`object`]).
-//! 7. **Seal** ([`transfer`]): complete the upload, verify it by asking.
+//! 6. **Carry** ([`transfer`]): part by part into S3 ([`object`]), with a checksum computed as the bytes pass.
+//! 7. **Complete** ([`transfer`]): complete the upload and ask the bucket what it has.
 //! 8. **Settle** ([`worker`]): one outcome for the attempt ([`schedule`] decides it), then the manifest.
 //!
-//! No step calls back up. A failure anywhere is one [`error::Error`] with a class; a pure function
-//! turns class, attempt, now and deadline into one [`model::Outcome`]; the last step writes it.
+//! No step calls back up. Every failure is one [`error::Error`] with a class. A pure function turns class, attempt,
+//! time and deadline into one [`model::Outcome`]; the last step stores it.
 //!
-//! # The rooms, and who may enter which
-//!
-//! `cli` wires everything. `server` knows ingest, store, report. `worker` knows store, transfer,
-//! schedule, and ingest, source and object for lookups, manifests and sweeps. `transfer` knows source, object, schedule. `report ingest store source
-//! object schedule` know only [`model`], [`error`], [`signed_url`], [`clock`], [`tls`], [`http1`]. A test keeps this true.
-//! Only `store` knows SQL, only `object` the AWS SDK, only `source/client.rs` and `object/s3/connect.rs` make HTTP clients,
-//! only `server` and `cli` know axum and clap, only `report/terminal.rs` knows indicatif.
+//! `docs/architecture.md` has the map of the folders and the glossary; `tests/it/house.rs` says who may import whom.
 //!
 //! # Invariants
 //!
