@@ -17,6 +17,11 @@ pub const CHECKSUM_WARNING: &str = "the object store returns no CRC64NVME: an ar
 pub const WRONG_CHECKSUM_WARNING: &str = "the object store returns a CRC64NVME that does not match the content: its checksums \
      are ignored, and an archived object is confirmed by its size and by the checksum in its metadata";
 
+/// The warning for a bucket that the harvester may not list.
+pub const LIST_WARNING: &str = "the right s3:ListBucket on the bucket is missing, so the object store answers 403 instead of 404 \
+     for a missing object: if it honors If-None-Match, the harvester takes such a name as free; otherwise recordings that are \
+     uploaded in parts end as upload_denied";
+
 /// Whether a store keeps a condition on a write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ConditionSupport {
@@ -54,6 +59,8 @@ pub struct Capabilities {
     pub if_match: ConditionSupport,
     /// The checksum of the whole object.
     pub checksum: ChecksumSupport,
+    /// Whether it answers 403 about an object that is not there, other than about one that is.
+    pub hides_missing: bool,
 }
 
 impl Capabilities {
@@ -65,6 +72,11 @@ impl Capabilities {
     /// Whether a checksum that the store tells proves anything.
     pub fn believes_checksums(self) -> bool {
         self.checksum != ChecksumSupport::Wrong
+    }
+
+    /// Whether a 403 about an object may be taken for its absence: should it be there all the same, no write goes over it.
+    pub(super) fn takes_403_for_missing(self) -> bool {
+        self.hides_missing && self.if_none_match == ConditionSupport::Kept
     }
 
     /// Whether the store tells checksums that what is read can be held against, as far as is known.
@@ -103,7 +115,9 @@ impl Capabilities {
         };
         let lacks_conditions = lacks(self.if_none_match) || lacks(self.if_match);
         let conditions = lacks_conditions.then_some(CONDITIONS_WARNING);
-        conditions.into_iter().chain(checksum).collect()
+        let listing = self.hides_missing.then_some(LIST_WARNING);
+        let all = conditions.into_iter().chain(checksum);
+        all.chain(listing).collect()
     }
 }
 

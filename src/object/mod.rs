@@ -17,7 +17,7 @@ pub mod s3;
 
 pub use capability::{
     CHECKSUM_WARNING, CONDITIONS_WARNING, Capabilities, ChecksumSupport, ConditionSupport,
-    WRONG_CHECKSUM_WARNING, probe_key,
+    LIST_WARNING, WRONG_CHECKSUM_WARNING, probe_key,
 };
 
 /// The bytes of one part or small object, in the buffers that they were read into.
@@ -192,7 +192,8 @@ pub trait ObjectStore: Send + Sync + 'static {
     /// AbortMultipartUpload; an upload that does not exist is fine.
     async fn abort(&self, key: &str, upload_id: &str) -> Result<()>;
 
-    /// HeadObject with checksums; `None` when nothing is there.
+    /// HeadObject with checksums; `None` when nothing is there, or when it is told so as to who may not list the bucket
+    /// and no write could go over it.
     async fn head(&self, key: &str) -> Result<Option<ObjectInfo>>;
 
     /// GetObject, whole, for our own small documents; an object over `max_bytes` is an error.

@@ -11,10 +11,10 @@ use super::super::wire::{Embedded, Places};
 use super::checkup::Checkup;
 use crate::clock::SharedClock;
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{Class, Error};
 use crate::object::{
     Attributes, CHECKSUM_WARNING, CONDITIONS_WARNING, Capabilities, ChecksumSupport, Condition,
-    ObjectStore, Payload, WRONG_CHECKSUM_WARNING, WriteEnd, probe_key,
+    LIST_WARNING, ObjectStore, Payload, WRONG_CHECKSUM_WARNING, WriteEnd, probe_key,
 };
 use crate::transfer::digest::PartDigest;
 
@@ -26,6 +26,10 @@ const REACH_FIX: &str = "check archive.bucket, archive.region, archive.endpoint 
 /// The rights that archiving needs, as a policy names them.
 const RIGHTS_FIX: &str = "allow s3:PutObject, s3:GetObject, s3:AbortMultipartUpload, s3:ListMultipartUploadParts on its \
                           objects and s3:ListBucket, s3:ListBucketMultipartUploads on it";
+
+/// How the right to list the bucket is granted.
+const LIST_FIX: &str =
+    "allow s3:ListBucket on the bucket itself (not on its objects), as deploy/aws/policy.json does";
 
 /// What helps where a store lets us in and answers otherwise than S3.
 const PARTS_FIX: &str = "if it happens again, use another version of the store: without parts and their list no large file \
@@ -82,6 +86,7 @@ impl Probe {
         let probed = self.objects.probe(&self.try_key).await;
         if self.put(checkup).await {
             if self.look(checkup).await {
+                self.look_for_nothing(checkup).await;
                 self.capabilities(probed, checkup).await;
             }
             self.remove(&self.key, checkup).await;
@@ -142,6 +147,25 @@ impl Probe {
         }
         checkup.good("bucket.head", "objects can be looked at");
         true
+    }
+
+    /// Whether it is told that an object is not there: without a right that nothing else needs, it is called forbidden.
+    async fn look_for_nothing(&self, checkup: &mut Checkup) {
+        let key = format!("{}-nothing", self.key);
+        let looked = self.objects.head(&key).await;
+        let is_denied =
+            |error: &Error| error.class() == Class::UploadDenied && !error.is_transient();
+        match looked {
+            _ if self.objects.capabilities().hides_missing => {
+                checkup.bad("bucket.list", LIST_WARNING, LIST_FIX);
+            }
+            Ok(_) => checkup.good(
+                "bucket.list",
+                "what is not there is told from what is forbidden",
+            ),
+            Err(error) if is_denied(&error) => checkup.bad("bucket.list", LIST_WARNING, LIST_FIX),
+            Err(error) => checkup.fault("bucket.list", &error, RIGHTS_FIX),
+        }
     }
 
     /// What the store can do beyond keeping objects, as every start finds it out.

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::S3Store;
 use super::condition::Failed;
+use super::read::Looked;
 use crate::error::{Class, Error, Result};
 use crate::object::{
     Attributes, Capabilities, ChecksumSupport, Condition, ConditionSupport, ObjectInfo, Payload,
@@ -79,10 +80,14 @@ impl S3Store {
                 format!("look at {key}, which was just written: it is not there"),
             ));
         };
+        // Of an object of the same sort that is there, it was just told.
+        let missing = format!("{key}-missing-{}", Uuid::now_v7());
+        let missing = self.look_at(&missing).await?;
         Ok(Capabilities {
             if_none_match,
             if_match,
             checksum: self.try_checksum(key, &info).await?,
+            hides_missing: matches!(missing, Looked::Forbidden(_)),
         })
     }
 

@@ -17,10 +17,28 @@ use crate::object::{ListedPart, ListedUpload, ObjectInfo};
 /// A store that pages for ever (each page S3 gives holds up to 1,000 entries) is broken.
 const PAGES_MAX: usize = 10_000;
 
+/// What a HEAD tells.
+pub(super) enum Looked {
+    There(ObjectInfo),
+    Missing,
+    /// 403: it is forbidden, or is not there and only who may list the bucket would hear so.
+    Forbidden(Error),
+}
+
 impl S3Store {
     /// A bucket that is missing reads as "nothing is there": the answer to a HEAD has no body that
     /// would tell the two apart.
     pub(super) async fn head_object(&self, key: &str) -> Result<Option<ObjectInfo>> {
+        match self.look_at(key).await? {
+            Looked::There(info) => Ok(Some(info)),
+            Looked::Missing => Ok(None),
+            Looked::Forbidden(_) if self.learned.get().takes_403_for_missing() => Ok(None),
+            Looked::Forbidden(error) => Err(error),
+        }
+    }
+
+    /// As [`head_object`](S3Store::head_object), whatever is known of the store.
+    pub(super) async fn look_at(&self, key: &str) -> Result<Looked> {
         let call = direct::Call {
             method: Method::HEAD,
             key,
@@ -31,9 +49,9 @@ impl S3Store {
             limit: self.limit_for(0),
         };
         let left = match self.send(call).await {
-            Ok(Answer::Missing) => return Ok(None),
+            Ok(Answer::Missing) => return Ok(Looked::Missing),
             Ok(Answer::Done(headers)) => match told(&headers) {
-                Some(info) => return Ok(Some(self.believable(info))),
+                Some(info) => return Ok(Looked::There(self.believable(info))),
                 None => Left::once(),
             },
             Ok(_) => Left::once(),
@@ -54,14 +72,21 @@ impl S3Store {
         }
         let head = match sent {
             Ok(head) => head,
-            Err(error) if Refusal::of(&error).is_some_and(|r| r.status == 404) => return Ok(None),
-            Err(error) => return Err(failure(on("HeadObject", key), error)),
+            Err(error) => {
+                let status = Refusal::of(&error).map(|refusal| refusal.status);
+                let error = || failure(on("HeadObject", key), error);
+                return match status {
+                    Some(404) => Ok(Looked::Missing),
+                    Some(403) => Ok(Looked::Forbidden(forbidden(&error()))),
+                    _ => Err(error()),
+                };
+            }
         };
         let size = head
             .content_length
             .and_then(|length| u64::try_from(length).ok())
             .ok_or_else(|| incomplete_answer("HeadObject", key, "length"))?;
-        Ok(Some(ObjectInfo {
+        Ok(Looked::There(ObjectInfo {
             size_bytes: size,
             etag: head.e_tag.map(unquoted),
             version_id: head.version_id,
@@ -129,7 +154,13 @@ impl S3Store {
             Err(error) if Refusal::of(&error).is_some_and(|r| r.is("NoSuchKey")) => {
                 return Ok(None);
             }
-            Err(error) => return Err(failure(on("GetObject", key), error)),
+            Err(error) => {
+                let is_forbidden = Refusal::of(&error).is_some_and(|r| r.status == 403);
+                if is_forbidden && self.head_object(key).await?.is_none() {
+                    return Ok(None);
+                }
+                return Err(failure(on("GetObject", key), error));
+            }
         };
         let read = read_capped(key, &mut object.body, max_bytes);
         let content = tokio::time::timeout(self.limit_for(max_bytes), read)
@@ -284,6 +315,15 @@ impl S3Store {
             Err(error) => Err(failure(call, error)),
         }
     }
+}
+
+/// The answer to a HEAD has no words: these are the rights that may be missing.
+fn forbidden(error: &Error) -> Error {
+    let text = format!(
+        "{error}; allow s3:GetObject on it, and s3:ListBucket on the bucket, without which a store answers so where nothing \
+         is there"
+    );
+    Error::new(error.class(), text).with_retry_after(error.retry_after())
 }
 
 async fn read_capped(

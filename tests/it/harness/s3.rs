@@ -95,6 +95,8 @@ pub enum Kind {
     /// 400 InvalidPart for the first upload that is completed, whatever its parts: the store has lost its way in it.
     /// Requests about other uploads go through.
     BrokenUpload,
+    /// The request goes through; that nothing is there is answered 403, as to who may not list the bucket.
+    HidesMissing,
 }
 
 /// A scripted fault: lets `after` requests of the operation pass, then spoils `times` of them.
@@ -218,6 +220,16 @@ impl TestS3 {
     /// Adds a fault to the script.
     pub fn fail(&self, fault: Fault) {
         self.script.lock().unwrap().faults.push(fault);
+    }
+
+    /// Takes the right s3:ListBucket away: nobody may look at the bucket, or learn that an object is not there.
+    pub fn forbid_listing(&self) {
+        for op in [Op::HeadBucket, Op::ListObjects] {
+            self.fail(Fault::always(op, Kind::AccessDenied));
+        }
+        for op in [Op::HeadObject, Op::GetObject] {
+            self.fail(Fault::always(op, Kind::HidesMissing));
+        }
     }
 
     /// Forgets the faults that have not happened.
@@ -474,6 +486,13 @@ async fn answer(
         Some(Kind::Refused(code)) => Ok(refusal(400, code)),
         Some(Kind::NoSuchBucket) => Ok(refusal(404, "NoSuchBucket")),
         Some(Kind::BrokenUpload) => Ok(refusal(400, "InvalidPart")),
+        Some(Kind::HidesMissing) => {
+            let answer = forward(request, backend).await?;
+            match answer.status() {
+                StatusCode::NOT_FOUND => Ok(refusal(403, "AccessDenied")),
+                _ => Ok(answer),
+            }
+        }
         Some(Kind::BadDigest) => Ok(refusal(400, "BadDigest")),
         Some(Kind::ErrorIn200) => Ok(refusal(200, "InternalError")),
         Some(Kind::ResetBefore) => Err(io::ErrorKind::ConnectionReset.into()),

@@ -7,7 +7,9 @@ use std::process::Command;
 
 use recording_harvester::config::{self, Layers};
 use recording_harvester::error::Class;
-use recording_harvester::object::{CHECKSUM_WARNING, CONDITIONS_WARNING, WRONG_CHECKSUM_WARNING};
+use recording_harvester::object::{
+    CHECKSUM_WARNING, CONDITIONS_WARNING, LIST_WARNING, WRONG_CHECKSUM_WARNING,
+};
 
 use super::{files_under, root, texts_under};
 
@@ -108,7 +110,12 @@ fn the_documents_say_what_run_and_doctor_warn_of() {
     // Without the line breaks of its paragraphs.
     let operations = read("docs/operations.md");
     let operations = operations.split_whitespace().collect::<Vec<_>>().join(" ");
-    for warning in [CONDITIONS_WARNING, CHECKSUM_WARNING, WRONG_CHECKSUM_WARNING] {
+    for warning in [
+        CONDITIONS_WARNING,
+        CHECKSUM_WARNING,
+        WRONG_CHECKSUM_WARNING,
+        LIST_WARNING,
+    ] {
         assert!(
             operations.contains(warning),
             "docs/operations.md lacks: {warning}"

@@ -1,9 +1,12 @@
 //! What a store can do is tried once, cheaply, and nothing is left of that (faults.md, 63).
 
+use std::sync::Arc;
+
+use recording_harvester::error::Class;
 use recording_harvester::object::s3::{S3Settings, S3Store};
 use recording_harvester::object::{
     Attributes, CHECKSUM_WARNING, CONDITIONS_WARNING, Capabilities, ChecksumSupport, Condition,
-    ConditionSupport, ObjectStore as _, WriteEnd,
+    ConditionSupport, ObjectStore, WriteEnd,
 };
 
 use crate::harness::s3::{Fault, Kind, Op, TestS3, payload};
@@ -25,6 +28,7 @@ fn expected(kind: StoreKind) -> Capabilities {
             true => ChecksumSupport::Told,
             false => ChecksumSupport::Untold,
         },
+        hides_missing: false,
     }
 }
 
@@ -203,4 +207,54 @@ async fn where_checksums_are_refused_first_it_is_told_what_is_wrong_beside_them(
             assert!(!text.contains("checksums"), "{kind:?}: {text}");
         }
     }
+}
+
+/// S3 tells only those who may list a bucket that an object is not there.
+#[tokio::test]
+async fn who_may_not_list_the_bucket_is_told_so_and_takes_a_403_for_a_free_name() {
+    let s3 = TestS3::start().await;
+    let lacks_right = |store: &Arc<dyn ObjectStore>| {
+        let mut warnings = store.capabilities().warnings().into_iter();
+        warnings.any(|warning| warning.contains("s3:ListBucket"))
+    };
+    s3.forbid_listing();
+    let store = s3.store().await;
+    // Nothing is known yet: a 403 may be a lack of any right.
+    let denied = store.head("nothing").await.unwrap_err();
+    assert_eq!(denied.class(), Class::UploadDenied);
+    let told = denied.full_message();
+    assert!(told.contains("s3:ListBucket"), "{told}");
+    for _ in 0..2 {
+        store.probe(KEY).await.unwrap();
+        assert!(lacks_right(&store));
+        assert_eq!(store.head("nothing").await.unwrap(), None);
+        assert_eq!(store.get("nothing", 100).await.unwrap(), None);
+    }
+    let put = async |content: &[u8]| {
+        let (payload, attributes) = (payload(content), Attributes::default());
+        let condition = Some(&Condition::Absent);
+        let put = store.put("k", &payload, &attributes, condition).await;
+        put.unwrap()
+    };
+    assert_eq!(put(b"one").await, WriteEnd::Done);
+    assert_eq!(put(b"two").await, WriteEnd::Taken);
+    assert_eq!(store.head("k").await.unwrap().unwrap().size_bytes, 3);
+
+    s3.heal();
+    store.probe(KEY).await.unwrap();
+    assert!(!lacks_right(&store), "it was granted");
+    assert_eq!(store.head("nothing").await.unwrap(), None);
+}
+
+/// What a 403 hides would be overwritten there.
+#[tokio::test]
+async fn a_403_is_no_free_name_where_no_condition_is_kept() {
+    let s3 = TestS3::of_kind(StoreKind::NoConditions).await;
+    s3.forbid_listing();
+    let store = s3.store().await;
+    store.probe(KEY).await.unwrap();
+    let denied = store.head("nothing").await.unwrap_err();
+    assert_eq!(denied.class(), Class::UploadDenied);
+    let told = denied.full_message();
+    assert!(told.contains("s3:ListBucket"), "{told}");
 }

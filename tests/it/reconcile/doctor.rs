@@ -82,6 +82,7 @@ async fn all_is_well_and_nothing_is_left_behind() {
             "bucket ok",
             "bucket.put ok",
             "bucket.head ok",
+            "bucket.list ok",
             "bucket.checksum ok",
             "bucket.condition ok",
             "bucket.multipart ok",
@@ -99,7 +100,7 @@ async fn all_is_well_and_nothing_is_left_behind() {
 
     let (printed, code) = world.finish(&["doctor"]).await;
     assert_eq!(code, Some(0));
-    assert_eq!(printed.lines().count(), 15);
+    assert_eq!(printed.lines().count(), 16);
     assert!(
         printed.lines().all(|line| line.starts_with("ok ")),
         "{printed}"
@@ -430,4 +431,31 @@ async fn a_store_that_is_damaged_or_can_not_be_made_is_told() {
     std::fs::write(world.folder.path().join("data"), "").unwrap();
     let (_, checks) = examine(&world).await;
     assert_eq!(check(&checks, "store")["status"], "fault", "{checks:#?}");
+}
+
+/// Without it a free name looks like a forbidden one, which was told of each large recording, in the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_right_to_list_the_bucket_that_is_missing_is_told_by_doctor_and_once_at_a_start() {
+    const LINE: &str = "the right s3:ListBucket on the bucket is missing";
+    let world = healthy().await;
+    world.s3.forbid_listing();
+    let said = the_fault(&world, "bucket.list").await;
+    assert!(said.contains(LINE), "{said}");
+    assert!(said.contains("upload_denied"), "{said}");
+    let (_, checks) = examine(&world).await;
+    for fine in ["bucket.put", "bucket.multipart", "bucket.complete"] {
+        assert_eq!(check(&checks, fine)["status"], "ok", "{checks:#?}");
+    }
+    assert!(!world.log().contains(LINE), "{}", world.log());
+
+    let running = world.run().await;
+    let told = async {
+        while !world.log().contains(LINE) {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    let told = tokio::time::timeout(std::time::Duration::from_secs(60), told).await;
+    assert!(told.is_ok(), "{}", world.log());
+    assert_eq!(running.terminate().await, Some(0));
+    assert_eq!(world.log().matches(LINE).count(), 1, "{}", world.log());
 }

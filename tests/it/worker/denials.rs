@@ -70,6 +70,27 @@ async fn a_check_that_lacks_a_right_stops_nothing_that_may_be_written() {
     assert_eq!(end, (State::Failed, Some(Class::UploadDenied)));
 }
 
+/// About what is not there such a bucket answers 403, and what goes up in parts looks first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_recording_is_archived_without_the_right_to_list_the_bucket() {
+    let world = World::start().await;
+    world.s3.forbid_listing();
+    // As `run` does at its start.
+    world.objects.probe(".harvester-probe").await.unwrap();
+    world
+        .api
+        .script("/video.bin", [Answer::file(vec![7; 12 << 20])]);
+    let video = file("video.bin", &world.url("/video.bin"));
+    let video = world.record("d5", vec![video]).await[0];
+    let running = world.run(world.worker());
+    let is_over = |event: &ProgressEvent| matches!(event, ProgressEvent::Settled { record } if record.id == video);
+    world.wait_for(is_over).await;
+    world.wait_for_all_sealed(1).await;
+    running.stop().await;
+    let video = &world.records(&[video]).await[0];
+    assert_eq!(video.state, State::Archived, "{video:#?}");
+}
+
 // N4
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bucket_that_refuses_is_told_with_what_waits_and_when_it_is_over() {
