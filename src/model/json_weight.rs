@@ -86,13 +86,18 @@ impl JsonWeight {
         weight
     }
 
+    /// Whether it is nested deeper than [`JSON_DEPTH_MAX`].
+    pub fn is_too_deep(self) -> bool {
+        self.depth > JSON_DEPTH_MAX
+    }
+
     /// Whether such a text may be built into a tree of at most `tree_max_bytes`, and never more than
     /// [`JSON_TREE_MAX_BYTES`].
     ///
     /// # Errors
     /// `invalid`, saying which limit it breaks.
     pub fn check(self, tree_max_bytes: usize) -> Result<()> {
-        if self.depth > JSON_DEPTH_MAX {
+        if self.is_too_deep() {
             return Err(Error::invalid(format!(
                 "its JSON is nested deeper than {JSON_DEPTH_MAX} levels"
             )));

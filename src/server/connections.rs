@@ -123,7 +123,7 @@ impl Connections {
         let network = network_of(peer, &self.limits.trusted_proxies);
         if network.is_some() && !self.has_room_for(network) {
             let limit = self.limits.max_per_peer;
-            self.tell(|more| {
+            self.tell("sender", |more| {
                 tracing::warn!(%peer, limit, more, "a sender has all the connections that one may have, further ones are closed; if it is a proxy, name it in trusted_proxies");
             });
             return None;
@@ -136,7 +136,7 @@ impl Connections {
                 if !is_full || open.close_longest_waiting(|_| true) {
                     if is_full {
                         let limit = self.limits.max_connections;
-                        self.tell(|more| {
+                        self.tell("all", |more| {
                             tracing::warn!(limit, more, "all connections are taken: closed the one that has waited longest for its request");
                         });
                     }
@@ -180,8 +180,8 @@ impl Connections {
         }
     }
 
-    fn tell(&self, tell: impl FnOnce(u64)) {
-        if let Some(more) = self.told.turn(Instant::now()) {
+    fn tell(&self, what_is_full: &'static str, tell: impl FnOnce(u64)) {
+        if let Some(more) = self.told.turn(what_is_full, Instant::now()) {
             tell(more);
         }
     }

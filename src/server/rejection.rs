@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::told::Seldom;
 use crate::error::Error;
 use crate::ingest::signature::Refusal;
+use crate::model::JsonWeight;
 
 /// Seconds after which the provider may try again.
 const RETRY_AFTER: &str = "5";
@@ -28,7 +29,9 @@ pub(super) enum Rejection {
     TooSlow,
     Cut,
     Unparseable(Error),
-    /// It is nested too deep, or its tree would take too much memory.
+    /// It is nested too deep.
+    TooDeep(Error),
+    /// Its tree would take too much memory.
     TooComplex(Error),
     Overloaded,
     /// The source sends more than it may.
@@ -47,6 +50,14 @@ pub(super) struct RefusedWebhook<'a> {
 }
 
 impl Rejection {
+    /// Of a body of this weight, which is too much for the reason that `error` tells.
+    pub(super) fn of_weight(weight: JsonWeight, error: Error) -> Rejection {
+        match weight.is_too_deep() {
+            true => Rejection::TooDeep(error),
+            false => Rejection::TooComplex(error),
+        }
+    }
+
     /// The label in the metrics.
     pub(super) fn reason(&self) -> &'static str {
         match self {
@@ -58,7 +69,7 @@ impl Rejection {
             Rejection::TooSlow => "too_slow",
             Rejection::Cut => "cut",
             Rejection::Unparseable(_) => "unparseable",
-            Rejection::TooComplex(_) => "too_complex",
+            Rejection::TooDeep(_) | Rejection::TooComplex(_) => "too_complex",
             Rejection::Overloaded => "overloaded",
             Rejection::TooMany => "too_many",
             Rejection::NotStored(_) => "not_stored",
@@ -71,9 +82,10 @@ impl Rejection {
             Rejection::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Rejection::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Rejection::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Rejection::Cut | Rejection::Unparseable(_) | Rejection::TooComplex(_) => {
-                StatusCode::BAD_REQUEST
-            }
+            Rejection::Cut
+            | Rejection::Unparseable(_)
+            | Rejection::TooDeep(_)
+            | Rejection::TooComplex(_) => StatusCode::BAD_REQUEST,
             Rejection::NoKey
             | Rejection::Overloaded
             | Rejection::TooMany
@@ -91,7 +103,8 @@ impl Rejection {
             Rejection::TooSlow => "the body took too long\n",
             Rejection::Cut => "the body was cut short\n",
             Rejection::Unparseable(_) => "the body is not a JSON object\n",
-            Rejection::TooComplex(_) => "the body is nested too deep, or of too many parts\n",
+            Rejection::TooDeep(_) => "the body is nested too deep\n",
+            Rejection::TooComplex(_) => "the body is of too many parts\n",
             Rejection::NoKey
             | Rejection::Overloaded
             | Rejection::TooMany
@@ -116,6 +129,10 @@ impl Rejection {
                 "check the network and the proxy before the listener"
             }
             Rejection::Unparseable(_) => "check that it is the provider who posts to this source",
+            Rejection::TooDeep(_) => {
+                "look at what is sent: 32 levels of lists and objects are allowed, no setting changes that, and no provider \
+                 documents an event of more than seven"
+            }
             Rejection::TooComplex(_) => {
                 "look at what is sent; if these are the provider's own events, raise the source's max_body"
             }
@@ -145,7 +162,7 @@ impl Rejection {
             tracing::error!(source, reason, error = %error.full_message(), "an event was not stored, its sender was told to try again");
             return;
         }
-        let Some(more) = told.turn(Instant::now()) else {
+        let Some(more) = told.turn(reason, Instant::now()) else {
             tracing::debug!(source, peer, reason, "webhook refused");
             return;
         };
@@ -176,7 +193,9 @@ impl Rejection {
                     "webhook refused with 401"
                 );
             }
-            Rejection::Unparseable(error) | Rejection::TooComplex(error) => {
+            Rejection::Unparseable(error)
+            | Rejection::TooDeep(error)
+            | Rejection::TooComplex(error) => {
                 tracing::warn!(source, peer, reason, error = %error.full_message(), more, advice, "webhook refused");
             }
             _ => tracing::warn!(source, peer, reason, more, advice, "webhook refused"),
@@ -191,5 +210,21 @@ impl IntoResponse for Rejection {
             return (status, [(header::RETRY_AFTER, RETRY_AFTER)], self.words()).into_response();
         }
         (status, self.words()).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::json_weight::JSON_DEPTH_MAX;
+
+    #[test]
+    fn the_advice_names_the_depth_that_is_allowed() {
+        let text = "[".repeat(JSON_DEPTH_MAX + 1);
+        let weight = JsonWeight::of(text.as_bytes());
+        let rejection = Rejection::of_weight(weight, weight.check(usize::MAX).unwrap_err());
+        assert!(matches!(rejection, Rejection::TooDeep(_)));
+        let allowed = format!("{JSON_DEPTH_MAX} levels");
+        assert!(rejection.advice().contains(&allowed));
     }
 }

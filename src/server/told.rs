@@ -1,5 +1,6 @@
 //! What is told again and again is told seldom: anyone who reaches the listener could fill the log otherwise.
 
+use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -8,9 +9,9 @@ use tokio::time::Instant;
 /// Between two tellings of the same thing.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// Lets a message through once in a while, and counts those that it holds back.
+/// Lets a message of each kind through once in a while, and counts those that it holds back.
 #[derive(Debug, Default)]
-pub(super) struct Seldom(Mutex<Turns>);
+pub(super) struct Seldom(Mutex<HashMap<&'static str, Turns>>);
 
 #[derive(Debug, Default)]
 struct Turns {
@@ -19,9 +20,10 @@ struct Turns {
 }
 
 impl Seldom {
-    /// Whether it is time to tell it again; then with how many were held back since the last time.
-    pub(super) fn turn(&self, now: Instant) -> Option<u64> {
-        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Whether it is time to tell of this kind again; then with how many of it were held back since the last time.
+    pub(super) fn turn(&self, kind: &'static str, now: Instant) -> Option<u64> {
+        let mut kinds = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let turns = kinds.entry(kind).or_default();
         if turns
             .last
             .is_some_and(|last| now.duration_since(last) < PAUSE)
@@ -80,10 +82,11 @@ mod tests {
     fn the_first_is_told_at_once_and_the_next_with_the_number_of_those_between() {
         let seldom = Seldom::default();
         let now = Instant::now();
-        assert_eq!(seldom.turn(now), Some(0));
-        assert_eq!(seldom.turn(now), None);
-        assert_eq!(seldom.turn(now + PAUSE / 2), None);
-        assert_eq!(seldom.turn(now + PAUSE), Some(2));
-        assert_eq!(seldom.turn(now + PAUSE * 3), Some(0));
+        assert_eq!(seldom.turn("a", now), Some(0));
+        assert_eq!(seldom.turn("a", now), None);
+        assert_eq!(seldom.turn("b", now), Some(0), "it is of another kind");
+        assert_eq!(seldom.turn("a", now + PAUSE / 2), None);
+        assert_eq!(seldom.turn("a", now + PAUSE), Some(2));
+        assert_eq!(seldom.turn("a", now + PAUSE * 3), Some(0));
     }
 }

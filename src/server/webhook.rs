@@ -167,7 +167,7 @@ fn tell_stray(shared: &Shared, request: &Request, rejection: Rejection) -> Respo
         .intake
         .metrics
         .webhook_rejected(UNKNOWN_SOURCE, reason);
-    if let Some(more) = shared.told.turn(Instant::now()) {
+    if let Some(more) = shared.told.turn(reason, Instant::now()) {
         let path = shown_path(request.uri().path());
         let peer = peer(request).map(tracing::field::display);
         let mut known: Vec<_> = shared.intake.sources.keys().map(String::as_str).collect();
@@ -326,7 +326,7 @@ async fn understand(
     let weight = JsonWeight::of(&raw);
     weight
         .check(source.tree_max_bytes())
-        .map_err(Rejection::TooComplex)?;
+        .map_err(|error| Rejection::of_weight(weight, error))?;
     let source = source.clone();
     let parse = move || {
         source.check_account(&raw)?;

@@ -174,3 +174,40 @@ async fn a_delivery_that_is_not_taken_is_told_with_what_would_help() {
         "{large}"
     );
 }
+
+/// What is said of a delivery that was not taken must help with that one.
+#[tokio::test]
+async fn each_kind_of_refusal_is_told_at_once_and_with_what_helps() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = format!("[sources.100ms]\nheader = \"x-hook-key\"\nsecrets = [\"{SECRET}\"]\n");
+    let config = binary::configure(folder.path(), &source);
+    let running = Running::start(&config, &[]).await;
+    let client = local_client(None).unwrap();
+    let post = async |secret: &str, body: String| {
+        let request = client.post(running.webhook("100ms")).body(body);
+        let answer = request.header("x-hook-key", secret).send().await;
+        answer.unwrap().status().as_u16()
+    };
+    assert_eq!(post(SECRET, "no json".to_owned()).await, 400);
+    // Of another kind, and so not held back as the same thing again.
+    assert_eq!(post("another", "{}".to_owned()).await, 401);
+    let deep = format!(
+        "{{\"id\":\"e\",\"z\":{}{}}}",
+        "[".repeat(40),
+        "]".repeat(40)
+    );
+    assert_eq!(post(SECRET, deep.clone()).await, 400);
+    assert_eq!(post(SECRET, deep).await, 400);
+    assert_eq!(running.terminate().await, Some(0));
+    let log = log(folder.path());
+    let told =
+        |part: &str| -> Vec<&str> { log.lines().filter(|line| line.contains(part)).collect() };
+    let refused = told("webhook refused with 401");
+    assert_eq!(refused.len(), 1, "{log}");
+    assert!(refused[0].contains("x-hook-key"), "{}", refused[0]);
+    let mut deep = told("too_complex");
+    assert!(deep.iter().all(|line| !line.contains("max_body")), "{log}");
+    deep.retain(|line| line.contains("webhook refused"));
+    assert_eq!(deep.len(), 1, "the same again is told seldom: {log}");
+    assert!(deep[0].contains("32 levels"), "{}", deep[0]);
+}
