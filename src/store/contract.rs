@@ -84,6 +84,7 @@ pub trait JobQueue: Send + Sync + 'static {
 
     /// Ends a lookup job: the artifacts that the answer named become jobs of the same recording by
     /// the rules of [`record`](EventIntake::record), and the lookup leaves the records. In one transaction.
+    /// One that another event announced during the attempt goes back to `pending` instead: the answer may be older.
     async fn resolve(&self, lease: &Lease, found: Vec<Artifact>, now: Timestamp)
     -> Result<Written>;
 

@@ -41,8 +41,7 @@ pub(super) async fn settle(
     };
     let mut requeue = Requeue {
         at: now,
-        class,
-        message,
+        why: Some((class, message)),
         is_counted: true,
         now,
     };
@@ -90,6 +89,18 @@ pub(super) async fn resolve(
     let Some(job) = tx.leased_job(&lease).await? else {
         return Ok(Written::Stale);
     };
+    if job.has_fresh_origin {
+        // An event that came meanwhile may know more than the answer, or have brought the URL itself.
+        announce_part(tx, &job, &lease, found, now).await?;
+        let again = Requeue {
+            at: now,
+            why: None,
+            is_counted: true,
+            now,
+        };
+        tx.requeue_job(lease.job, &again).await?;
+        return Ok(Written::Yes);
+    }
     let recording = job.recording_id;
     let mut shelf = shelf_of(tx, recording).await?;
     shelf.jobs.retain(|other| other.id != lease.job);
@@ -112,17 +123,32 @@ pub(super) async fn add_found(
     let Some(job) = tx.leased_job(&lease).await? else {
         return Ok(Written::Stale);
     };
-    let mut shelf = shelf_of(tx, job.recording_id).await?;
-    let lookup = shelf.jobs.iter_mut().find(|job| job.id == lease.job);
-    let lookup = lookup.ok_or_else(|| damaged(format!("job {} is not there", lease.job)))?;
-    if !lookup.name.ends_with(REST) {
-        lookup.name.push_str(REST);
-        tx.rename_job(lease.job, &lookup.name).await?;
-    }
-    announce(&mut shelf, &job, &lease, found, now);
-    write_recordings(tx, &[&mut shelf]).await?;
-    write_contents(tx, &[&mut shelf]).await?;
+    announce_part(tx, &job, &lease, found, now).await?;
     Ok(Written::Yes)
+}
+
+/// Announces what a job found that goes on. A lookup leaves its name to that; what has a URL of its own meanwhile keeps
+/// it, and that URL.
+async fn announce_part(
+    tx: &mut dyn StoreTx,
+    job: &LeasedJob,
+    lease: &Lease,
+    mut found: Vec<Artifact>,
+    now: Timestamp,
+) -> Result<()> {
+    let mut shelf = shelf_of(tx, job.recording_id).await?;
+    let slot = shelf.jobs.iter_mut().find(|slot| slot.id == lease.job);
+    let slot = slot.ok_or_else(|| damaged(format!("job {} is not there", lease.job)))?;
+    if job.has_fresh_origin {
+        found.retain(|artifact| artifact.identity != job.identity);
+    }
+    if job.is_lookup && !slot.name.ends_with(REST) {
+        slot.name.push_str(REST);
+        tx.rename_job(lease.job, &slot.name).await?;
+    }
+    announce(&mut shelf, job, lease, found, now);
+    write_recordings(tx, &[&mut shelf]).await?;
+    write_contents(tx, &[&mut shelf]).await
 }
 
 /// Announces what the lookup `job` found.

@@ -7,7 +7,7 @@ use super::Rows;
 use super::rows::{StoredJob, StoredRecording};
 use crate::error::{Class, Result};
 use crate::model::artifact::is_small;
-use crate::model::{Artifact, Checkpoint, JobId, Lease, Recording, RecordingId, State};
+use crate::model::{Artifact, Checkpoint, JobId, Lease, Origin, Recording, RecordingId, State};
 use crate::store::archive::Settlement;
 use crate::store::stored::{clean, damaged, kept, millis};
 use crate::store::tx::{
@@ -125,6 +125,7 @@ impl QueueTx for Rows {
             .map(|job| LeasedJob {
                 recording_id: job.recording_id,
                 identity: job.identity.clone(),
+                is_lookup: matches!(job.origin, Some(Origin::Lookup(_))),
                 announced_by: job.announced_by,
                 has_fresh_origin: job.has_fresh_origin,
             }))
@@ -169,8 +170,8 @@ impl QueueTx for Rows {
             end_lease(job);
             job.state = State::Pending;
             job.next_attempt_at = kept(requeue.at);
-            job.class = Some(requeue.class);
-            job.message = Some(clean(requeue.message).into_owned());
+            job.class = requeue.why.map(|(class, _)| class);
+            job.message = requeue.why.map(|(_, message)| clean(message).into_owned());
             job.has_fresh_origin = false;
             job.changed_at = kept(requeue.now);
         };

@@ -98,6 +98,7 @@ impl QueueTx for SqliteConnection {
             Ok(LeasedJob {
                 recording_id: rows::id(&row, "recording_id")?,
                 identity: rows::get(&row, "identity")?,
+                is_lookup: rows::get::<&str>(&row, "origin_kind")? == "lookup",
                 announced_by: rows::optional_id(&row, "announced_by")?,
                 has_fresh_origin: rows::get::<i64>(&row, "has_fresh_origin")? != 0,
             })
@@ -141,8 +142,8 @@ impl QueueTx for SqliteConnection {
         let query = sqlx::query(sql::REQUEUE_JOB)
             .bind(job.to_string())
             .bind(millis(requeue.at))
-            .bind(requeue.class.as_str())
-            .bind(clean(requeue.message))
+            .bind(requeue.why.map(|(class, _)| class.as_str()))
+            .bind(requeue.why.map(|(_, message)| clean(message)))
             .bind(i64::from(!requeue.is_counted))
             .bind(millis(requeue.now));
         rows::execute(self, query).await.map(drop)

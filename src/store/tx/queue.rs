@@ -72,6 +72,8 @@ pub(in crate::store) struct UnreadableJob {
 pub(in crate::store) struct LeasedJob {
     pub(in crate::store) recording_id: RecordingId,
     pub(in crate::store) identity: String,
+    /// Whether an API has to be asked for it, as far as is known by now.
+    pub(in crate::store) is_lookup: bool,
     pub(in crate::store) announced_by: Option<EventId>,
     /// Whether a fresh origin came during the attempt.
     pub(in crate::store) has_fresh_origin: bool,
@@ -82,8 +84,8 @@ pub(in crate::store) struct LeasedJob {
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Requeue<'a> {
     pub(in crate::store) at: Timestamp,
-    pub(in crate::store) class: Class,
-    pub(in crate::store) message: &'a str,
+    /// What went wrong, if anything did.
+    pub(in crate::store) why: Option<(Class, &'a str)>,
     pub(in crate::store) is_counted: bool,
     pub(in crate::store) now: Timestamp,
 }

@@ -128,7 +128,7 @@ pub(in crate::store::sqlite) const FREE_LEASES: &str =
 
 /// A running job under its current lease.
 pub(in crate::store::sqlite) const JOB_BY_LEASE: &str = "
-SELECT recording_id, identity, announced_by, has_fresh_origin FROM jobs
+SELECT recording_id, identity, origin_kind, announced_by, has_fresh_origin FROM jobs
 WHERE id = $1 AND lease_token = $2 AND state = 'running'";
 
 /// More in the bucket than ever before: this job does not end its workers, or not at once.

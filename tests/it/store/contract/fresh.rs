@@ -3,7 +3,7 @@
 use recording_harvester::error::Class;
 use recording_harvester::model::{EventClass, Lookup, Origin, State};
 use recording_harvester::signed_url::{SignedUrl, UrlHeader};
-use recording_harvester::store::Written;
+use recording_harvester::store::{Claimed, JobStore, Written};
 
 use super::build::*;
 use super::{Backend, on_every_backend};
@@ -19,6 +19,8 @@ on_every_backend! {
     an_unusable_artifact_is_a_failed_job_until_a_usable_one_comes,
     an_answered_lookup_becomes_its_artifacts_and_leaves_the_records,
     an_answered_lookup_is_asked_again_only_for_what_was_lost,
+    a_url_that_comes_while_its_place_is_tried_is_not_lost_with_the_answer,
+    an_event_that_comes_while_its_lookup_is_asked_has_it_asked_again,
 }
 
 async fn a_fresh_event_gives_a_waiting_job_its_origin_and_wakes_a_lost_one(backend: &dyn Backend) {
@@ -362,4 +364,72 @@ async fn an_event_without_what_opens_the_file_does_not_take_the_url_away(backend
         .unwrap();
     let claimed = claim_one(&*store, 20).await;
     assert_eq!(claimed.job.origin, good.origin);
+}
+
+/// Claims the small job of the recording that is a lookup.
+async fn claim_lookup(store: &dyn JobStore, seconds: i64) -> Claimed {
+    let claimed = store.claim(claim_at(seconds, true, 8)).await.unwrap();
+    let mut lookups = claimed
+        .into_iter()
+        .filter(|claimed| matches!(claimed.job.origin, Origin::Lookup(_)));
+    lookups.next().expect("a lookup is due")
+}
+
+/// The answer about a place is the place without a signature.
+async fn a_url_that_comes_while_its_place_is_tried_is_not_lost_with_the_answer(
+    backend: &dyn Backend,
+) {
+    let store = backend.open().await;
+    let mut unsigned = video("v", None);
+    unsigned.origin = Origin::Lookup(Lookup {
+        call: Lookup::PLACE.to_owned(),
+        id: "https://cdn.example/v".to_owned(),
+    });
+    let first = event("e1", "r1").with(unsigned);
+    store.record(first.received(0)).await.unwrap();
+    let asked = claim_lookup(&*store, 1).await;
+    let second = event("e2", "r1").with(video("v", Some(7200)));
+    store.record(second.received(2)).await.unwrap();
+    let mut at_place = video("v", None);
+    at_place.origin = Origin::Url(SignedUrl::new("https://cdn.example/v"));
+    let resolved = store.resolve(&asked.lease, vec![at_place], at(3)).await;
+    assert_eq!(resolved.unwrap(), Written::Yes);
+
+    assert_eq!(states(&*store).await, ["recording.mp4 pending"]);
+    let tried = claim_one(&*store, 4).await;
+    assert_eq!(tried.job.origin, url("v", "first"));
+    assert_eq!(tried.record.deadline, Some(at(7200)));
+    assert_eq!(tried.job.attempts, 1);
+    archive_all(&*store, 100).await;
+    assert_eq!(open_jobs(&*store).await, 0);
+}
+
+/// The answer may be older than the event.
+async fn an_event_that_comes_while_its_lookup_is_asked_has_it_asked_again(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let ask = |key: &str| {
+        event(key, "r1")
+            .class(EventClass::Lookup)
+            .with(lookup("r1"))
+    };
+    store.record(ask("e1").received(0)).await.unwrap();
+    let asked = claim_lookup(&*store, 1).await;
+    store.record(ask("e2").received(2)).await.unwrap();
+    let found = vec![video("v", Some(60))];
+    let resolved = store.resolve(&asked.lease, found, at(3)).await;
+    assert_eq!(resolved.unwrap(), Written::Yes);
+    let stale = store.resolve(&asked.lease, Vec::new(), at(3)).await;
+    assert_eq!(stale.unwrap(), Written::Stale);
+
+    let asked = claim_lookup(&*store, 4).await;
+    assert_eq!(asked.job.attempts, 1);
+    let found = vec![video("v", Some(60)), transcript("t")];
+    let resolved = store.resolve(&asked.lease, found, at(5)).await;
+    assert_eq!(resolved.unwrap(), Written::Yes);
+    assert_eq!(
+        states(&*store).await,
+        ["recording.mp4 pending", "transcript.json pending"]
+    );
+    archive_all(&*store, 200).await;
+    assert_eq!(store.unsealed(9).await.unwrap().len(), 1, "nothing is open");
 }
