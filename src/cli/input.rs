@@ -8,6 +8,7 @@ use std::path::Path;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
+use super::output::Failure;
 use crate::error::{Error, Result};
 use crate::signed_url::SignedUrl;
 
@@ -59,6 +60,30 @@ pub(super) fn read_all(arguments: &[OsString]) -> Vec<Result<Input>> {
         }
     }
     inputs
+}
+
+/// Refuses URLs that nothing could ever be fetched from.
+///
+/// # Errors
+/// Wrong usage, naming the URL and what is taken instead.
+pub(super) fn check_urls(arguments: &[OsString]) -> Result<(), Failure> {
+    let urls = arguments.iter().filter_map(|argument| argument.to_str());
+    for url in urls.filter(|text| is_url(text)) {
+        let scheme = url.split("://").next().unwrap_or_default();
+        let is_scheme = |known: &&str| scheme.eq_ignore_ascii_case(known);
+        if ["http", "https"].iter().any(is_scheme) {
+            continue;
+        }
+        let advice = match is_scheme(&"file") {
+            true => "give the file's path instead",
+            false => "give a file's path, an http or https URL, or - for standard input",
+        };
+        let shown = SignedUrl::new(url);
+        return Err(Failure::Usage(format!(
+            "{shown} is no URL that is taken: {advice}"
+        )));
+    }
+    Ok(())
 }
 
 /// UTF-8's byte order mark.

@@ -159,7 +159,12 @@ impl Output {
         match failure {
             Failure::Told => 1,
             Failure::Usage(message) => {
-                self.tell(Class::Invalid, "", message, None);
+                // Of a wrong configuration each setting has its line.
+                let (first, rest) = message.split_once('\n').unwrap_or((message, ""));
+                self.tell_as(Class::Invalid, first, message, None);
+                for line in rest.lines() {
+                    self.stderr.say(Tone::Bad, &without_queries(line));
+                }
                 2
             }
             Failure::Failed(error) => {
@@ -197,7 +202,12 @@ impl Output {
     }
 
     fn tell(&mut self, class: Class, intro: &str, message: &str, action: Option<&str>) {
-        let message = without_queries(message);
+        self.tell_as(class, &format!("{intro}{message}"), message, action);
+    }
+
+    /// `shown` to a person, `message` to a program.
+    fn tell_as(&mut self, class: Class, shown: &str, message: &str, action: Option<&str>) {
+        let (shown, message) = (without_queries(shown), without_queries(message));
         if self.is_json {
             let error = serde_json::json!({
                 "error": {"class": class, "message": message, "action": action}
@@ -205,8 +215,7 @@ impl Output {
             // What stdout does not take any more is still said on stderr.
             let _ = self.json(&error);
         }
-        self.stderr
-            .say(Tone::Bad, &format!("error: {intro}{message}"));
+        self.stderr.say(Tone::Bad, &format!("error: {shown}"));
         if let Some(action) = action {
             self.stderr
                 .say(Tone::Quiet, &format!("  {class}: {action}"));

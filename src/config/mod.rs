@@ -20,6 +20,7 @@ use crate::model::Provider;
 
 mod bandwidth;
 mod definition;
+mod faults;
 mod folders;
 mod implicit;
 mod interval;
@@ -27,6 +28,7 @@ mod lenient;
 mod load;
 mod size;
 mod validate;
+mod validate_source;
 
 pub use bandwidth::{Bandwidth, BandwidthWindow};
 pub use definition::DefinitionSetting;

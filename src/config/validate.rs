@@ -6,10 +6,11 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 
 use super::bandwidth::MIN_BANDWIDTH;
-use super::{ArchiveConfig, Config, SourceConfig, definition, load};
-use crate::error::{Error, Result};
-use crate::ingest::list;
-use crate::model::{Layout, Provider};
+use super::faults::Faults;
+use super::validate_source::{validate_http_url, validate_source};
+use super::{ArchiveConfig, Config, load};
+use crate::error::Result;
+use crate::model::Layout;
 
 /// Two of the smallest parts: one on its way in while the other is on its way out.
 pub const MIN_MEMORY_BYTES: u64 = 2 * 8 * 1024 * 1024;
@@ -23,39 +24,35 @@ const MIN_RETENTION: Duration = Duration::from_secs(7 * 86_400);
 /// More tasks than this gain nothing on one machine and would exhaust its descriptors.
 const MAX_AT_ONCE: u32 = 1024;
 
-/// Less holds no event.
-const MIN_BODY_BYTES: u64 = 1024;
-
-/// Half of the memory that is there for bodies.
-const MAX_BODY_BYTES: u64 = 32 << 20;
-
 impl Config {
     /// Checks what types can't.
     ///
     /// # Errors
-    /// `invalid`, naming the key.
+    /// `invalid`, naming each key that is wrong.
     pub fn validate(&self) -> Result<()> {
-        Layout::new(&self.archive.prefix, &self.archive.template)?;
-        self.archive.validate()?;
-        self.validate_listeners()?;
-        self.validate_limits()?;
-        self.validate_store()?;
+        let mut found = Faults::default();
+        found.add_error(Layout::new(&self.archive.prefix, &self.archive.template).err());
+        self.archive.validate(&mut found);
+        self.validate_listeners(&mut found);
+        self.validate_limits(&mut found);
+        self.validate_store(&mut found);
         for (name, source) in &self.sources {
-            validate_source(name, source)?;
+            validate_source(name, source, &mut found);
         }
-        self.validate_source_names()
+        self.validate_source_names(&mut found);
+        found.into_result()
     }
 
-    fn validate_listeners(&self) -> Result<()> {
+    fn validate_listeners(&self, found: &mut Faults) {
         let token = self.admin.token.as_ref().map(ExposeSecret::expose_secret);
         if token.is_some_and(|token| token.trim().is_empty()) {
-            return refuse("admin.token is empty");
+            found.add("admin.token is empty");
         }
         if token.is_none() && !self.admin.listen.ip().is_loopback() {
-            return refuse("admin.listen is not loopback: set admin.token as well");
+            found.add("admin.listen is not loopback: set admin.token as well");
         }
         if !self.archive.embedded_listen.ip().is_loopback() {
-            return refuse("archive.embedded_listen must be a loopback address");
+            found.add("archive.embedded_listen must be a loopback address");
         }
         let addresses = [
             ("listen", self.listen),
@@ -65,14 +62,13 @@ impl Config {
         for (at, (name, address)) in addresses.iter().enumerate() {
             for (other, taken) in &addresses[..at] {
                 if clash(*address, *taken) {
-                    return refuse(format!("{other} and {name} are the same address"));
+                    found.add(format!("{other} and {name} are the same address"));
                 }
             }
         }
-        Ok(())
     }
 
-    fn validate_limits(&self) -> Result<()> {
+    fn validate_limits(&self, found: &mut Faults) {
         for (name, value) in [
             ("transfers", self.limits.transfers),
             ("small_transfers", self.limits.small_transfers),
@@ -82,58 +78,52 @@ impl Config {
             ("surge", self.limits.surge),
         ] {
             if !(1..=MAX_AT_ONCE).contains(&value) {
-                return refuse(format!("limits.{name} must be from 1 to {MAX_AT_ONCE}"));
+                found.add(format!("limits.{name} must be from 1 to {MAX_AT_ONCE}"));
             }
         }
         if self.limits.memory.0 < MIN_MEMORY_BYTES {
-            return refuse("limits.memory must be at least 16 MiB, two parts");
+            found.add("limits.memory must be at least 16 MiB, two parts");
         }
         let rates = self.limits.bandwidth.0.iter();
         if rates
             .into_iter()
             .any(|window| window.rate.0 < MIN_BANDWIDTH)
         {
-            return refuse("limits.bandwidth must be at least 64 KiB a second");
+            found.add("limits.bandwidth must be at least 64 KiB a second");
         }
         if self.limits.max_per_day.is_some_and(|size| size.0 == 0) {
-            return refuse("limits.max_per_day is 0: leave it out for no limit");
+            found.add("limits.max_per_day is 0: leave it out for no limit");
         }
         if !(1..=MAX_OBJECT_BYTES).contains(&self.limits.max_object.0) {
-            return refuse(
-                "limits.max_object must be from 1 byte to 50000 GiB, the most that S3 takes",
-            );
+            found.add("limits.max_object must be from 1 byte to 50000 GiB, the most that S3 takes");
         }
-        Ok(())
     }
 
-    fn validate_store(&self) -> Result<()> {
+    fn validate_store(&self, found: &mut Faults) {
         let retention = self.store.retention;
         if retention.is_some_and(|retention| retention.0 < MIN_RETENTION) {
-            return refuse(
-                "store.retention must be at least 7d: providers repeat deliveries for days",
-            );
+            found.add("store.retention must be at least 7d: providers repeat deliveries for days");
         }
         // The URL is not repeated: one day it may hold a password.
-        match self.store.url.as_deref() {
-            Some(url) if !url.starts_with("sqlite:") || url.trim_end_matches('/') == "sqlite:" => {
-                refuse("store.url must be sqlite:PATH")
-            }
-            _ => Ok(()),
+        let url = self.store.url.as_deref();
+        let is_sqlite =
+            |url: &str| url.starts_with("sqlite:") && url.trim_end_matches('/') != "sqlite:";
+        if url.is_some_and(|url| !is_sqlite(url)) {
+            found.add("store.url must be sqlite:PATH");
         }
     }
 
     /// Names that the environment can't tell apart would make a secret go to the wrong source.
-    fn validate_source_names(&self) -> Result<()> {
+    fn validate_source_names(&self, found: &mut Faults) {
         let names: Vec<_> = self.sources.keys().collect();
         for (at, name) in names.iter().enumerate() {
             let same = |other: &&&String| load::folded(other) == load::folded(name);
             if let Some(other) = names[..at].iter().find(same) {
-                return refuse(format!(
+                found.add(format!(
                     "sources.{other} and sources.{name} differ only in case, dash or underscore"
                 ));
             }
         }
-        Ok(())
     }
 }
 
@@ -146,27 +136,27 @@ impl ArchiveConfig {
             .collect()
     }
 
-    fn validate_options(&self) -> Result<()> {
+    fn validate_options(&self, found: &mut Faults) {
         let is_tag = |tag: &String| {
             tag.split_once('=').is_some_and(|(key, value)| {
                 (1..=128).contains(&key.trim().len()) && value.len() <= 256
             })
         };
         if self.tags.len() > 10 || !self.tags.iter().all(is_tag) {
-            return refuse("archive.tags holds up to ten of the form \"key=value\"");
+            found.add("archive.tags holds up to ten of the form \"key=value\"");
         }
         if !matches!(
             self.disposition.as_deref(),
             None | Some("attachment" | "inline")
         ) {
-            return refuse("archive.disposition is \"attachment\" or \"inline\"");
+            found.add("archive.disposition is \"attachment\" or \"inline\"");
         }
         match (self.lock_mode.as_deref(), self.lock_days) {
             (None, 0) | (Some("governance" | "compliance"), 1..) => {}
             (None, _) | (_, 0) => {
-                return refuse("archive.lock_mode and archive.lock_days go together");
+                found.add("archive.lock_mode and archive.lock_days go together");
             }
-            _ => return refuse("archive.lock_mode is \"governance\" or \"compliance\""),
+            _ => found.add("archive.lock_mode is \"governance\" or \"compliance\""),
         }
         let needs_bucket = [
             ("storage_class", self.storage_class.is_some()),
@@ -174,150 +164,39 @@ impl ArchiveConfig {
             ("tags", !self.tags.is_empty()),
             ("lock_mode", self.lock_mode.is_some()),
         ];
-        match needs_bucket.iter().find(|(_, is_set)| *is_set) {
-            Some((name, _)) if self.bucket.is_none() => refuse(format!(
+        let named = needs_bucket.iter().filter(|(_, is_set)| *is_set);
+        for (name, _) in named.filter(|_| self.bucket.is_none()) {
+            found.add(format!(
                 "archive.{name} needs archive.bucket: the embedded server has none of that"
-            )),
-            _ => Ok(()),
+            ));
         }
     }
 
-    fn validate(&self) -> Result<()> {
+    fn validate(&self, found: &mut Faults) {
         if let Some(bucket) = &self.bucket
             && !is_bucket_name(bucket)
         {
-            return refuse(
+            found.add(
                 "archive.bucket is no bucket name: 3 to 63 lower-case letters, digits, dots and dashes, \
                  beginning and ending with a letter or digit",
             );
         }
         let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=".contains(c);
         if !self.prefix.chars().all(is_plain) || self.prefix.split('/').any(|part| part == "..") {
-            return refuse("archive.prefix may hold letters, digits and - _ . / = only");
+            found.add("archive.prefix may hold letters, digits and - _ . / = only");
         }
         // Leaves room for what the template adds below S3's 1,024 bytes.
         if self.prefix.len() > 256 {
-            return refuse("archive.prefix is longer than 256 characters");
+            found.add("archive.prefix is longer than 256 characters");
         }
-        self.validate_options()?;
+        self.validate_options(found);
         let Some(endpoint) = &self.endpoint else {
-            return Ok(());
+            return;
         };
-        validate_http_url("archive.endpoint", endpoint)?;
+        validate_http_url("archive.endpoint", endpoint, found);
         if self.bucket.is_none() {
-            return refuse("archive.endpoint is set: set archive.bucket as well");
+            found.add("archive.endpoint is set: set archive.bucket as well");
         }
-        Ok(())
-    }
-}
-
-fn validate_source(name: &str, source: &SourceConfig) -> Result<()> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_".contains(c);
-    if name.is_empty() || name.len() > 64 || !name.chars().all(is_plain) {
-        return refuse(format!(
-            "sources.{}: a source's name has 1 to 64 letters, digits, dashes and underscores",
-            name.escape_debug()
-        ));
-    }
-    definition::validate(name, source)?;
-    let provider = source.provider_under(name);
-    if provider.is_none_or(|provider| provider == Provider::Adhoc) {
-        return refuse(format!(
-            "sources.{name}.provider is missing: one of 100ms, meetingbaas, daily, dyte, realtimekit, or custom with a definition"
-        ));
-    }
-    if source
-        .secrets
-        .iter()
-        .any(|secret| secret.expose_secret().is_empty())
-    {
-        return refuse(format!("sources.{name}.secrets holds an empty secret"));
-    }
-    if let Some(header) = &source.header {
-        if http::HeaderName::try_from(header.as_str()).is_err() {
-            return refuse(format!(
-                "sources.{name}.header is no name of an HTTP header"
-            ));
-        }
-        if source.secrets.is_empty() {
-            return refuse(format!(
-                "sources.{name}.secrets is missing: sources.{name}.header is to carry one of them"
-            ));
-        }
-    }
-    if source
-        .max_body
-        .is_some_and(|limit| !(MIN_BODY_BYTES..=MAX_BODY_BYTES).contains(&limit.0))
-    {
-        return refuse(format!(
-            "sources.{name}.max_body must be from 1 KiB to 32 MiB"
-        ));
-    }
-    let signs_for_all = matches!(provider, Some(Provider::Dyte | Provider::RealtimeKit));
-    if !source.account.is_empty() && !signs_for_all {
-        return refuse(format!(
-            "sources.{name}.account is for dyte and realtimekit, whose events name it: remove it"
-        ));
-    }
-    if let Some(url) = &source.base_url {
-        validate_http_url(&format!("sources.{name}.base_url"), url)?;
-    }
-    if source
-        .api_rate
-        .is_some_and(|rate| !(1..=10_000).contains(&rate))
-    {
-        return refuse(format!(
-            "sources.{name}.api_rate must be from 1 to 10000 calls a second"
-        ));
-    }
-    if source
-        .event_rate
-        .is_some_and(|rate| !(1..=100_000).contains(&rate))
-    {
-        return refuse(format!(
-            "sources.{name}.event_rate must be from 1 to 100000 deliveries a second"
-        ));
-    }
-    let has_list = provider.is_none_or(|provider| !list::lists(provider).is_empty());
-    if source.reconcile.is_some() && !has_list {
-        return refuse(format!(
-            "sources.{name}.reconcile is set, and its provider has no list that could be asked: remove it"
-        ));
-    }
-    if source.reconcile.is_some() && source.api_key.is_none() {
-        return refuse(format!(
-            "sources.{name}.reconcile is set: set sources.{name}.api_key as well"
-        ));
-    }
-    for host in &source.allow_hosts {
-        let plain = host.strip_prefix("*.").unwrap_or(host);
-        if plain.is_empty() || plain.contains(['*', '/', ':', '@', '?']) {
-            return refuse(format!(
-                "sources.{name}.allow_hosts: `{}` is neither a host nor `*.` and a domain",
-                host.escape_debug()
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn validate_http_url(key: &str, text: &str) -> Result<()> {
-    // Not repeated in the message: somebody may have put a password in it.
-    let expected = || {
-        Error::invalid(format!(
-            "{key} must be an http or https URL without user, query or fragment"
-        ))
-    };
-    let url = url::Url::parse(text).map_err(|_| expected())?;
-    let is_plain = url.username().is_empty()
-        && url.password().is_none()
-        && url.query().is_none()
-        && url.fragment().is_none();
-    let is_http = matches!(url.scheme(), "http" | "https") && url.has_host();
-    if is_http && is_plain {
-        Ok(())
-    } else {
-        Err(expected())
     }
 }
 
@@ -341,10 +220,6 @@ fn clash(one: SocketAddr, other: SocketAddr) -> bool {
     let same_ip =
         one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
     one.port() != 0 && one.port() == other.port() && same_ip
-}
-
-fn refuse<T>(message: impl Into<String>) -> Result<T> {
-    Err(Error::invalid(message))
 }
 
 #[cfg(test)]

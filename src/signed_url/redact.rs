@@ -124,9 +124,14 @@ fn with_path(url: &str, change: impl Fn(&str, &str) -> String) -> String {
     let Some((scheme, rest)) = split_scheme(bare) else {
         return bare.to_owned();
     };
-    let (authority, path) = rest
-        .find(['/', '\\'])
-        .map_or((rest, ""), |at| rest.split_at(at));
+    // What has no host (`file:///path`) is not to look as if its first folder were one.
+    let local = bare.strip_prefix("file://");
+    let (authority, path) = match local.filter(|path| path.starts_with('/')) {
+        Some(path) => ("", path),
+        None => rest
+            .find(['/', '\\'])
+            .map_or((rest, ""), |at| rest.split_at(at)),
+    };
     let host = authority
         .rsplit_once('@')
         .map_or(authority, |(_, host)| host);

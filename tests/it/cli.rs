@@ -53,6 +53,52 @@ fn lines(text: &str) -> Vec<Value> {
     lines.collect::<Result<_, _>>().expect(text)
 }
 
+/// A verdict about such a URL is none: nothing could ever be fetched from it.
+#[test]
+fn inspect_takes_no_url_but_of_the_web() {
+    let folder = tempfile::tempdir().unwrap();
+    for (url, advice) in [
+        ("file:///tmp/event.json", "give the file's path"),
+        ("s3://bucket/key?sig=canary", "http or https"),
+        ("ftp://user:canary@host/key", "http or https"),
+    ] {
+        for arguments in [&["inspect", url][..], &["inspect", "--json", url]] {
+            let ended = run(folder.path(), arguments);
+            assert_eq!(ended.code, 2, "{url}: {}{}", ended.out, ended.err);
+            assert!(ended.err.contains(advice), "{}", ended.err);
+            assert!(!format!("{}{}", ended.out, ended.err).contains("canary"));
+        }
+    }
+    let ended = run(folder.path(), &["inspect", "file:///tmp/event.json"]);
+    assert!(
+        ended.err.contains("file:///tmp/event.json"),
+        "{}",
+        ended.err
+    );
+}
+
+/// Whoever mends a configuration at 3 a.m. starts once more, and not once for each slip.
+#[test]
+fn all_that_is_wrong_with_a_configuration_is_told_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = "[limits]\nlanes = 0\nmax_per_day = 0\n[archive]\nlock_days = 3\n[sources.daily]\nevent_rate = 0\nmax_body = 10\n";
+    std::fs::write(folder.path().join("c.toml"), file).unwrap();
+    let ended = run(folder.path(), &["--config", "c.toml", "list"]);
+    assert_eq!(ended.code, 2, "{}", ended.err);
+    for setting in [
+        "limits.lanes",
+        "limits.max_per_day",
+        "archive.lock_mode",
+        "sources.daily.event_rate",
+        "sources.daily.max_body",
+    ] {
+        let mut lines = ended.err.lines();
+        let is_told = lines.any(|line| line.trim_start().starts_with(setting));
+        assert!(is_told, "{setting}: {}", ended.err);
+    }
+    assert!(ended.err.contains("5 settings"), "{}", ended.err);
+}
+
 #[test]
 fn wrong_usage_ends_with_two_and_says_why_on_stderr() {
     let folder = tempfile::tempdir().unwrap();

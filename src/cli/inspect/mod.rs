@@ -96,6 +96,7 @@ pub(super) fn inspect(args: InspectArgs, context: Context) -> Result {
         mut output,
         clock,
     } = context;
+    input::check_urls(&args.inputs)?;
     let now = args.now.unwrap_or_else(|| clock.now());
     let mut is_all_well = true;
     for input in input::read_all(&args.inputs) {
