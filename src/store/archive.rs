@@ -6,17 +6,9 @@ use jiff::Timestamp;
 
 use super::Written;
 use super::cure::{self, Saved};
-use super::tx::{FailureToCure, StoreTx, by_recording};
+use super::tx::{FailureToCure, Settlement, StoreTx, by_recording};
 use crate::error::Result;
-use crate::model::{Archived, Lease, RecordingId};
-
-/// The end of one attempt that came well.
-#[derive(Clone, Debug)]
-pub(super) struct Settlement {
-    pub(super) lease: Lease,
-    pub(super) archived: Archived,
-    pub(super) now: Timestamp,
-}
+use crate::model::RecordingId;
 
 /// Settles those whose lease is still the current one.
 pub(super) async fn archive(

@@ -68,6 +68,9 @@ pub(super) async fn heartbeat(
     leases: Vec<Lease>,
     until: Timestamp,
 ) -> Result<Vec<JobId>> {
+    if leases.is_empty() {
+        return Ok(Vec::new());
+    }
     let kept = tx.extend_leases(&leases, until).await?;
     let lost = leases.into_iter().filter(|lease| !kept.contains(lease));
     Ok(lost.map(|lease| lease.job).collect())

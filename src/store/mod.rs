@@ -17,6 +17,7 @@ pub mod sqlite;
 
 mod archive;
 mod body;
+mod calls;
 #[cfg(test)]
 #[path = "../../tests/it/store/contract/mod.rs"]
 mod cases;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::Selection;
-use super::engine::Engine;
+use super::engine::StoreEngine;
 use super::tx::{StoreTx, by_recording};
 use crate::error::{Class, Result};
 use crate::model::{JobId, Record, RecordingId, State};
@@ -13,7 +13,7 @@ const CHUNK: usize = 256;
 
 /// Wakes what `selection` names.
 pub(super) async fn retry(
-    engine: &impl Engine,
+    engine: &impl StoreEngine,
     selection: Selection,
     now: Timestamp,
 ) -> Result<Vec<Record>> {
@@ -41,7 +41,7 @@ pub(super) async fn retry(
 
 /// Cancels the open jobs that `ids` name, their own or their recordings'.
 pub(super) async fn cancel(
-    engine: &impl Engine,
+    engine: &impl StoreEngine,
     ids: Vec<uuid::Uuid>,
     now: Timestamp,
 ) -> Result<Vec<Record>> {
@@ -55,7 +55,7 @@ pub(super) async fn cancel(
     Ok(records)
 }
 
-async fn selected(engine: &impl Engine, selection: Selection) -> Result<Vec<JobId>> {
+async fn selected(engine: &impl StoreEngine, selection: Selection) -> Result<Vec<JobId>> {
     let selected =
         engine.read(move |tx| Box::pin(async move { tx.selected_jobs(&selection).await }));
     selected.await

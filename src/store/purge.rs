@@ -10,7 +10,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::Purged;
-use super::engine::Engine;
+use super::engine::StoreEngine;
 use super::seal::forget_bodies;
 use super::stored::to_origin;
 use super::tx::{StaleAges, StaleOrigin, StoreTx, Upkeep};
@@ -39,7 +39,7 @@ const RECORDINGS: u32 = 32;
 
 /// Erases what is of no more use, and with a `retention` what was archived before it.
 pub(super) async fn purge(
-    engine: &impl Engine,
+    engine: &impl StoreEngine,
     now: Timestamp,
     retention: Option<SignedDuration>,
 ) -> Result<Purged> {
@@ -62,7 +62,7 @@ fn before(now: Timestamp, age: SignedDuration) -> Timestamp {
     now.saturating_sub(age).unwrap_or(Timestamp::MIN)
 }
 
-async fn forget_origins(engine: &impl Engine, now: Timestamp) -> Result<u64> {
+async fn forget_origins(engine: &impl StoreEngine, now: Timestamp) -> Result<u64> {
     let ages = StaleAges {
         given_up: before(now, ORIGIN_KEPT),
         dead: before(now, DEAD_FOR),
@@ -107,7 +107,7 @@ fn what_is_left(stale: &StaleOrigin) -> Origin {
 }
 
 /// Once, after an upgrade: recordings that an earlier version has sealed still have the bodies of their events.
-async fn forget_sealed_bodies(engine: &impl Engine) -> Result<u64> {
+async fn forget_sealed_bodies(engine: &impl StoreEngine) -> Result<u64> {
     let work = Upkeep::SealedBodies;
     let due = engine.read(move |tx| Box::pin(async move { tx.is_upkeep_due(work).await }));
     if !due.await? {
@@ -139,7 +139,7 @@ async fn forget_bodies_of_all(tx: &mut dyn StoreTx, recordings: Vec<RecordingId>
 }
 
 async fn forget_loose_bodies(
-    engine: &impl Engine,
+    engine: &impl StoreEngine,
     now: Timestamp,
     cutoff: Option<Timestamp>,
 ) -> Result<u64> {
@@ -157,7 +157,7 @@ async fn forget_loose_bodies(
     }
 }
 
-async fn forget_events(engine: &impl Engine, cutoff: Timestamp) -> Result<u64> {
+async fn forget_events(engine: &impl StoreEngine, cutoff: Timestamp) -> Result<u64> {
     let cutoff = before(cutoff, RECEIPTS_KEPT);
     let mut all = 0;
     loop {
@@ -171,7 +171,7 @@ async fn forget_events(engine: &impl Engine, cutoff: Timestamp) -> Result<u64> {
     }
 }
 
-async fn remove_recordings(engine: &impl Engine, cutoff: Timestamp) -> Result<u64> {
+async fn remove_recordings(engine: &impl StoreEngine, cutoff: Timestamp) -> Result<u64> {
     let mut removed = 0;
     let mut after = None;
     loop {

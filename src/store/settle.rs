@@ -2,12 +2,12 @@
 
 use jiff::Timestamp;
 
-use super::archive::{Settlement, archive};
+use super::archive::archive;
 use super::ids::Ids;
 use super::intake::{Announcement, Change, Shelf};
 use super::record::{write_contents, write_recordings};
 use super::stored::damaged;
-use super::tx::{GiveUp, LeasedJob, Requeue, StoreTx};
+use super::tx::{GiveUp, LeasedJob, Requeue, Settlement, StoreTx};
 use super::{LONGEST_WAIT, Written};
 use crate::error::{Class, Error, Result};
 use crate::model::{Artifact, Lease, Outcome, RecordingId, State};

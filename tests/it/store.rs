@@ -4,6 +4,7 @@ mod contract;
 mod migration;
 mod purge;
 mod sqlite;
+mod sqlite_disk;
 mod unreadable;
 mod upgrade;
 

@@ -12,16 +12,16 @@ use futures::future::BoxFuture;
 use tokio::sync::Mutex as AsyncMutex;
 use uuid::Uuid;
 
-use super::archive::{Settlement, archive};
+use super::archive::archive;
 use super::cases::Backend;
-use super::engine::Engine;
+use super::engine::StoreEngine;
 use super::ids::Ids;
-use super::tx::{StoreRead, StoreTx};
+use super::tx::{Settlement, StoreRead, StoreTx};
 use super::{JobStore, NewEvent, ProcessLock, Recorded, Written, record};
 use crate::error::{Class, Error, Result};
 use crate::model::{EventId, JobId, RecordingId};
 use rows::{StoredEvent, StoredFailure, StoredJob, StoredRecording, StoredScan};
-use table::Table;
+use table::UndoTable;
 
 mod intake;
 mod queue;
@@ -33,12 +33,12 @@ mod upkeep;
 /// All rows.
 #[derive(Debug, Default)]
 struct Rows {
-    recordings: Table<RecordingId, StoredRecording>,
-    jobs: Table<JobId, StoredJob>,
-    events: Table<EventId, StoredEvent>,
-    failures: Table<Uuid, StoredFailure>,
-    answers: Table<(RecordingId, String), JobId>,
-    scans: Table<String, StoredScan>,
+    recordings: UndoTable<RecordingId, StoredRecording>,
+    jobs: UndoTable<JobId, StoredJob>,
+    events: UndoTable<EventId, StoredEvent>,
+    failures: UndoTable<Uuid, StoredFailure>,
+    answers: UndoTable<(RecordingId, String), JobId>,
+    scans: UndoTable<String, StoredScan>,
     ids: Ids,
 }
 
@@ -64,7 +64,7 @@ impl Rows {
 
 /// What several handles share, as processes share a file.
 #[derive(Debug, Default)]
-struct Shared {
+struct SharedRows {
     rows: AsyncMutex<Rows>,
     /// The names of what is locked.
     locks: Arc<Mutex<HashSet<String>>>,
@@ -73,7 +73,7 @@ struct Shared {
 /// A handle on the rows.
 #[derive(Debug, Default)]
 struct MemoryStore {
-    shared: Arc<Shared>,
+    shared: Arc<SharedRows>,
     is_closed: AtomicBool,
 }
 
@@ -103,7 +103,7 @@ impl MemoryStore {
     }
 }
 
-impl Engine for MemoryStore {
+impl StoreEngine for MemoryStore {
     async fn write<T, W>(&self, work: W) -> Result<T>
     where
         T: Send + 'static,

@@ -8,11 +8,10 @@ use super::rows::{StoredJob, StoredRecording};
 use crate::error::{Class, Result};
 use crate::model::artifact::is_small;
 use crate::model::{Artifact, Checkpoint, JobId, Lease, Origin, Recording, RecordingId, State};
-use crate::store::archive::Settlement;
 use crate::store::stored::{clean, damaged, kept, millis};
 use crate::store::tx::{
     ArchivedJob, Candidate, DueJobs, DueTimes, FailureToCure, GiveUp, LeaseJobs, LeasedJob,
-    QueueTx, Requeue, UnreadableJob,
+    QueueTx, Requeue, Settlement, UnreadableJob,
 };
 use crate::store::{Claimed, Written};
 

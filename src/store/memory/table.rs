@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 
 /// Rows by their key, in its order.
 #[derive(Debug)]
-pub(super) struct Table<K, R> {
+pub(super) struct UndoTable<K, R> {
     rows: BTreeMap<K, R>,
     /// What was there before each change since the last commit.
     undo: Vec<(K, Option<R>)>,
 }
 
-impl<K, R> Default for Table<K, R> {
-    fn default() -> Table<K, R> {
-        Table {
+impl<K, R> Default for UndoTable<K, R> {
+    fn default() -> UndoTable<K, R> {
+        UndoTable {
             rows: BTreeMap::new(),
             undo: Vec::new(),
         }
     }
 }
 
-impl<K: Ord + Clone, R: Clone> Table<K, R> {
+impl<K: Ord + Clone, R: Clone> UndoTable<K, R> {
     pub(super) fn get(&self, key: &K) -> Option<&R> {
         self.rows.get(key)
     }

@@ -7,9 +7,10 @@ use super::durable::{Answer, BatchFailure};
 use super::error;
 use super::work::{Outcome, Work, tell};
 use crate::error::Result;
-use crate::store::archive::{Settlement, archive};
+use crate::store::archive::archive;
 use crate::store::ids::Ids;
 use crate::store::record::record_all;
+use crate::store::tx::Settlement;
 use crate::store::{NewEvent, Recorded, Written};
 
 /// Bytes of events that are written together at most: bounds the memory that one statement takes.

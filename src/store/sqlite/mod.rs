@@ -5,9 +5,8 @@ use std::path::{Path, PathBuf};
 use futures::future::BoxFuture;
 use sqlx::SqlitePool;
 
-use super::archive::Settlement;
-use super::engine::Engine;
-use super::tx::{StoreRead, StoreTx};
+use super::engine::StoreEngine;
+use super::tx::{Settlement, StoreRead, StoreTx};
 use super::{NewEvent, ProcessLock, Recorded, Written};
 use crate::error::{Error, Result};
 use writer::Writer;
@@ -100,7 +99,7 @@ impl SqliteStore {
     }
 }
 
-impl Engine for SqliteStore {
+impl StoreEngine for SqliteStore {
     async fn write<T, W>(&self, work: W) -> Result<T>
     where
         T: Send + 'static,

@@ -10,11 +10,10 @@ use super::{intake, rows, sql};
 use crate::error::{Class, Error, Result};
 use crate::model::artifact::is_small;
 use crate::model::{Artifact, Checkpoint, JobId, Lease, Recording, RecordingId, State};
-use crate::store::archive::Settlement;
 use crate::store::stored::{clean, damaged, from_origin, length, millis, to_json};
 use crate::store::tx::{
     ArchivedJob, Candidate, DueJobs, DueTimes, FailureToCure, GiveUp, LeaseJobs, LeasedJob,
-    QueueTx, Requeue, UnreadableJob,
+    QueueTx, Requeue, Settlement, UnreadableJob,
 };
 use crate::store::{Claimed, Written};
 

@@ -10,10 +10,10 @@ use super::SqliteStore;
 use super::rows::STATEMENTS;
 use crate::error::{Class, Result};
 use crate::model::{Archived, JobId, Lease, State};
-use crate::store::archive::{Settlement, archive};
+use crate::store::archive::archive;
 use crate::store::cases::build::{at, claim_at, event, video};
 use crate::store::ids::Ids;
-use crate::store::tx::{GiveUp, OperatorTx as _, QueueTx as _};
+use crate::store::tx::{GiveUp, OperatorTx as _, QueueTx as _, Settlement};
 use crate::store::{NewEvent, StoreLifecycle as _, lease, record};
 
 /// What a call answers, and how many statements it took.

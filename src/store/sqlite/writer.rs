@@ -29,8 +29,8 @@ use super::lost_write::LostWriteNote;
 use super::wal::Checkpoints;
 use super::work::{Order, Outcome, Work};
 use crate::error::{Error, Result};
-use crate::store::archive::Settlement;
 use crate::store::ids::Ids;
+use crate::store::tx::Settlement;
 use crate::store::{NewEvent, Recorded, Written, record};
 
 /// Commands in one transaction at most.

@@ -38,7 +38,7 @@ pub(super) use operator::{OperatorTx, ScanTx};
 pub(super) use purge::{PurgeTx, StaleAges, StaleOrigin, Upkeep};
 pub(super) use queue::{
     ArchivedJob, Candidate, DueJobs, DueTimes, FailureToCure, GiveUp, LeaseJobs, LeasedJob,
-    QueueTx, Requeue, UnreadableJob, by_recording,
+    QueueTx, Requeue, Settlement, UnreadableJob, by_recording,
 };
 pub(super) use read::StoreRead;
 

@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::error::{Class, Error, Result};
-use crate::model::{Artifact, Checkpoint, EventId, JobId, Lease, Recording, RecordingId, State};
-use crate::store::archive::Settlement;
+use crate::model::{
+    Archived, Artifact, Checkpoint, EventId, JobId, Lease, Recording, RecordingId, State,
+};
 use crate::store::cure::{Loss, Saved};
 use crate::store::{Claimed, Written};
 
@@ -96,6 +97,14 @@ pub(in crate::store) struct GiveUp<'a> {
     pub(in crate::store) state: State,
     pub(in crate::store) class: Class,
     pub(in crate::store) message: &'a str,
+    pub(in crate::store) now: Timestamp,
+}
+
+/// The end of one attempt that came well.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct Settlement {
+    pub(in crate::store) lease: Lease,
+    pub(in crate::store) archived: Archived,
     pub(in crate::store) now: Timestamp,
 }
 

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::{StaleAges, StaleOrigin, Upkeep};
+use super::purge::{StaleAges, StaleOrigin, Upkeep};
 use crate::error::{Class, Result};
 use crate::model::manifest::{OverdueManifest, RecordingContents};
 use crate::model::{EventId, JobId, Provider, Record, RecordingId};
