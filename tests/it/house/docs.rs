@@ -11,7 +11,8 @@ use recording_harvester::object::{
     CHECKSUM_WARNING, CONDITIONS_WARNING, LIST_WARNING, WRONG_CHECKSUM_WARNING,
 };
 
-use super::{files_under, root, texts_under};
+use super::faults::test_names;
+use super::{files_under, names_in, read, root, texts_under};
 
 const README_LINES_MAX: usize = 180;
 
@@ -219,37 +220,6 @@ fn every_link_between_documents_leads_somewhere() {
 }
 
 #[test]
-fn the_list_of_faults_and_the_names_of_tests_agree() {
-    let tests = test_names();
-    let numbered: BTreeSet<&str> = tests
-        .iter()
-        .map(String::as_str)
-        .filter(|name| fault_of(name).is_some())
-        .collect();
-    assert!(numbered.len() > 100, "{numbered:?}");
-    let mut complaints = Vec::new();
-    let list = read("docs/faults.md");
-    let mut listed = BTreeSet::new();
-    for section in list.split("\n### ").skip(1) {
-        let heading = section.lines().next().unwrap();
-        let named = names_in(section);
-        assert!(!named.is_empty(), "docs/faults.md: {heading} names no test");
-        for name in named {
-            if !tests.contains(name) {
-                complaints.push(format!("under {heading}: there is no test `{name}`"));
-            }
-            if fault_of(name).is_some_and(|fault| fault != heading) {
-                complaints.push(format!("under {heading}: `{name}` is of another number"));
-            }
-            listed.insert(name);
-        }
-    }
-    let unlisted = numbered.difference(&listed);
-    complaints.extend(unlisted.map(|name| format!("add `{name}`")));
-    assert!(complaints.is_empty(), "docs/faults.md: {complaints:#?}");
-}
-
-#[test]
 fn every_invariant_names_the_tests_that_hold_it() {
     let tests = test_names();
     let architecture = read("docs/architecture.md");
@@ -386,54 +356,6 @@ fn anchors(text: &str) -> BTreeSet<String> {
         .collect()
 }
 
-/// The names of tests and metrics between backticks: words with underscores.
-fn names_in(text: &str) -> Vec<&str> {
-    text.split('`')
-        .skip(1)
-        .step_by(2)
-        .filter(|word| {
-            word.contains('_')
-                && word
-                    .chars()
-                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-        })
-        .collect()
-}
-
-/// `f34` of `f34_a_body_that_stalls`.
-fn fault_of(name: &str) -> Option<&str> {
-    let (fault, _) = name.split_once('_')?;
-    let number = fault.strip_prefix('f')?;
-    let is_number = !number.is_empty() && number.chars().all(|c| c.is_ascii_digit());
-    is_number.then_some(fault)
-}
-
-/// The names of all functions that are marked as tests.
-fn test_names() -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    for folder in ["src", "tests"] {
-        for (_, text) in texts_under(folder) {
-            let mut lines = text.lines().map(str::trim);
-            while let Some(line) = lines.next() {
-                if !line.starts_with("#[test]") && !line.starts_with("#[tokio::test") {
-                    continue;
-                }
-                let function = lines.find_map(|line| {
-                    let line = line.strip_prefix("async ").unwrap_or(line);
-                    line.strip_prefix("fn ")
-                });
-                let name = function.and_then(|function| function.split(['(', '<']).next());
-                names.extend(name.map(str::to_owned));
-            }
-        }
-    }
-    names
-}
-
-fn read(path: &str) -> String {
-    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
-}
-
 #[test]
 fn a_command_is_found_in_its_text() {
     let found =
@@ -445,6 +367,4 @@ fn a_command_is_found_in_its_text() {
         anchors("## A, and b_c\n"),
         BTreeSet::from(["a-and-b_c".to_owned()])
     );
-    assert_eq!(fault_of("f34_a_body"), Some("f34"));
-    assert_eq!(fault_of("fast_a_body"), None);
 }
