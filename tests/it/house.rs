@@ -41,7 +41,7 @@ const ROOMS: &[(&str, Option<&[&str]>)] = &[
 
 /// What is only known in one place: a path or call, and where it may stand.
 const ONLY_IN: &[(&str, &[&str])] = &[
-    ("sqlx::", &["src/store/"]),
+    ("sqlx::", &["src/store/sqlite/"]),
     ("aws_sdk_s3::", &["src/object/"]),
     ("aws_config::", &["src/object/"]),
     ("aws_sigv4::", &["src/object/"]),
