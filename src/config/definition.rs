@@ -19,7 +19,7 @@ const CUSTOM: &str = "custom";
 /// Where a definition is.
 #[derive(Clone, Debug)]
 pub enum DefinitionSetting {
-    /// In this file, relative to the configuration's; [`load`](super::load) reads it.
+    /// In this file, relative to the configuration's; [`load`](super::load()) reads it.
     File(PathBuf),
     /// Here.
     Inline(Arc<Definition>),

@@ -51,7 +51,7 @@ pub trait JobQueue: Send + Sync + 'static {
     /// Leases due jobs to `worker`, least slack first (earliest latest-start, session-signed
     /// ones first among equals, then oldest). Due is: `pending` with `next_attempt_at` not after now,
     /// or `running` with a lease that has run out, unless the caller holds it: such a lease is extended. What is due, or
-    /// leased, for longer than [`LONGEST_WAIT`] from now was written before a clock was set back, and is due as well.
+    /// leased, for longer than [`LONGEST_WAIT`](super::LONGEST_WAIT) from now was written before a clock was set back, and is due as well.
     /// Counts the attempt and gives a new fencing token.
     ///
     /// A job that was leased twice without a word from its worker is suspected of ending its workers. Of the suspects one

@@ -21,7 +21,7 @@ pub(super) trait StoreEngine: Send + Sync + 'static {
         T: Send + 'static,
         R: for<'c> FnOnce(&'c mut dyn StoreRead) -> BoxFuture<'c, Result<T>> + Send + 'static;
 
-    /// As [`EventIntake::record`]. Events that wait are recorded together, by [`record_all`](super::record::record_all).
+    /// As [`EventIntake::record`](super::EventIntake::record). Events that wait are recorded together, by [`record_all`](super::record::record_all).
     fn record(&self, new: NewEvent) -> impl Future<Output = Result<Recorded>> + Send;
 
     /// Settles an artifact that is in the bucket. Those that wait are settled together, by [`archive`](super::archive::archive).
@@ -30,19 +30,19 @@ pub(super) trait StoreEngine: Send + Sync + 'static {
     /// Makes unreadable what was erased, wherever the engine may still have it.
     fn scrub(&self) -> impl Future<Output = Result<()>> + Send;
 
-    /// As [`StoreLifecycle::lock_worker`].
+    /// As [`StoreLifecycle::lock_worker`](super::StoreLifecycle::lock_worker).
     fn lock_worker(&self) -> impl Future<Output = Result<ProcessLock>> + Send;
 
-    /// As [`StoreLifecycle::show_alive`].
+    /// As [`StoreLifecycle::show_alive`](super::StoreLifecycle::show_alive).
     fn show_alive(&self, name: &str) -> impl Future<Output = Result<ProcessLock>> + Send;
 
     /// Whether the process that has shown itself alive under `name` is dead. In doubt it is not: then the lease's time
     /// decides. What it has left is removed.
     fn bury(&self, name: &str) -> impl Future<Output = bool> + Send;
 
-    /// As [`StoreLifecycle::lost`].
+    /// As [`StoreLifecycle::lost`](super::StoreLifecycle::lost).
     fn lost(&self) -> impl Future<Output = Error> + Send;
 
-    /// As [`StoreLifecycle::close`].
+    /// As [`StoreLifecycle::close`](super::StoreLifecycle::close).
     fn close(&self) -> impl Future<Output = ()> + Send;
 }

@@ -70,7 +70,7 @@ pub(super) async fn reread(
     Ok(recorded.pop())
 }
 
-/// Records events that are [clean](clean), in this order, all or none. After an error the transaction has to be rolled back.
+/// Records events that are [`clean`], in this order, all or none. After an error the transaction has to be rolled back.
 pub(super) async fn record_all(
     tx: &mut dyn StoreTx,
     ids: &mut Ids,
