@@ -86,6 +86,12 @@ impl Deadline {
         }
     }
 
+    /// When it is certain that the origin can't be opened any longer. A documented lifetime is a guess: it makes
+    /// urgent, but what it says is lost may live.
+    pub fn certain(&self) -> Option<Timestamp> {
+        self.at.filter(|_| self.from != DeadlineFrom::Documented)
+    }
+
     /// Whether `now` is past it.
     pub fn is_past(&self, now: Timestamp) -> bool {
         self.at.is_some_and(|at| now >= at)

@@ -55,6 +55,9 @@ pub enum ChecksumSupport {
 pub struct Capabilities {
     /// `If-None-Match: *` on writes.
     pub if_none_match: ConditionSupport,
+    /// `If-None-Match: *` at the end of an upload in parts, which some stores keep on other writes alone. Tried only where a
+    /// 403 hides what is missing: elsewhere each such write looks first.
+    pub if_none_match_in_parts: ConditionSupport,
     /// `If-Match` on writes.
     pub if_match: ConditionSupport,
     /// The checksum of the whole object.
@@ -76,7 +79,8 @@ impl Capabilities {
 
     /// Whether a 403 about an object may be taken for its absence: should it be there all the same, no write goes over it.
     pub(super) fn takes_403_for_missing(self) -> bool {
-        self.hides_missing && self.if_none_match == ConditionSupport::Kept
+        let is_kept = |support| support == ConditionSupport::Kept;
+        self.hides_missing && is_kept(self.if_none_match) && is_kept(self.if_none_match_in_parts)
     }
 
     /// Whether the store tells checksums that what is read can be held against, as far as is known.

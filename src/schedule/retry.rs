@@ -1,7 +1,7 @@
 //! One retry budget, bounded by count, by time and by the deadline; exponential with full jitter.
 //!
 //! Only the origin's answer says `expired`: a refusal (401, 403) near or after the deadline, or no
-//! answer at all until the deadline has passed.
+//! answer at all until the deadline has passed. A documented deadline is a guess: past it there are retries as without one.
 
 use std::time::Duration;
 
@@ -187,7 +187,10 @@ fn beyond_the_deadline(
     if attempt.now < edge {
         return again(error, edge);
     }
-    let certain = deadline.saturating_add(CLOCK_DOUBT).unwrap_or(deadline);
+    if attempt.deadline.certain().is_none() {
+        return again(error, at);
+    }
+    let certain = beyond_doubt(deadline);
     match error.class() {
         // No answer is not the origin's word, and our clock may be wrong.
         Class::Unreachable | Class::Throttled if attempt.now < certain => {
@@ -200,18 +203,27 @@ fn beyond_the_deadline(
     }
 }
 
+/// When the deadline is past by any clock.
+fn beyond_doubt(deadline: Timestamp) -> Timestamp {
+    deadline.saturating_add(CLOCK_DOUBT).unwrap_or(deadline)
+}
+
 /// A limit of our own costs no attempt. It is looked at again now and then, since the configuration may change, and once
-/// more just before the URL's end.
+/// more just before the URL's end. Only an end that is certain gives up what the origin was never asked for.
 fn held_back(error: &Error, attempt: &Attempt, settings: &RetrySettings) -> Outcome {
     let wait = error.retry_after().unwrap_or(settings.max_delay);
     let at = later(attempt.now, wait.min(settings.max_delay));
     let end = deadline_here(attempt).filter(|_| !attempt.can_remint);
     let edge = end.map(|end| end.saturating_sub(LAST_TRY).unwrap_or(end));
-    if end.is_some() && edge.is_some_and(|edge| attempt.now >= edge) {
+    let last = end.map(beyond_doubt);
+    let is_certain = attempt.deadline.certain().is_some();
+    if is_certain && last.is_some_and(|last| attempt.now >= last) {
         return expired(error, attempt);
     }
+    let looks = [edge, last].into_iter().flatten();
+    let next_look = looks.filter(|look| *look > attempt.now).min();
     Outcome::Retry {
-        at: edge.map_or(at, |edge| at.min(edge)),
+        at: next_look.map_or(at, |look| at.min(look)),
         class: error.class(),
         message: error.full_message(),
         is_counted: false,

@@ -22,11 +22,55 @@ fn what_we_hold_back_ourselves_costs_no_attempt() {
     assert_eq!(decided(Deadline::NONE), retry(300));
     let last_try = LAST_TRY.as_secs();
     assert_eq!(decided(deadline_in(100 + last_try)), retry(100));
-    let ended = decided(deadline_in(0));
+    // It is asked for as soon as the limit is lifted, or else once more when no clock can be that wrong.
+    assert_eq!(decided(deadline_in(0)), retry(60));
+    let ended = decided(deadline_in(-60));
     assert!(
         matches!(ended, Decision::Settle(Outcome::Expired { .. })),
         "{ended:?}"
     );
+}
+
+#[test]
+fn a_limit_that_is_lifted_just_after_the_urls_end_leaves_it_a_request() {
+    let error = Error::transient(Class::Throttled, "x").held_back(Duration::from_secs(20));
+    assert_eq!(decided(&error, &attempt(1, deadline_in(1))), "retry+20");
+    assert_eq!(decided(&error, &attempt(1, deadline_in(-10))), "retry+20");
+}
+
+/// A documented lifetime is a guess: what is past it may live, and only the origin's answer tells.
+#[test]
+fn a_guessed_end_never_loses_what_was_not_asked_for() {
+    let guessed = |seconds| Deadline::at(second(NOW + seconds), DeadlineFrom::Documented);
+    let held_back = Error::transient(Class::Throttled, "x").held_back(Duration::from_secs(7_200));
+    for (seconds, expected) in [
+        (3600, "retry+300"),
+        (105, "retry+100"),
+        (-1, "retry+59"),
+        (-86_400, "retry+300"),
+    ] {
+        let attempt = attempt(12, guessed(seconds));
+        assert_eq!(decided(&held_back, &attempt), expected, "{seconds}");
+    }
+    for class in [
+        Class::Unreachable,
+        Class::Throttled,
+        Class::Gone,
+        Class::Corrupt,
+        Class::Partial,
+        Class::UploadFailed,
+    ] {
+        let error =
+            Error::transient(class, "open it").with_retry_after(Some(Duration::from_secs(40)));
+        for (seconds, expected) in [(30, "retry+25"), (-1, "retry+40"), (-86_400, "retry+40")] {
+            let decided = decided(&error, &attempt(1, guessed(seconds)));
+            assert_eq!(decided, expected, "{class} {seconds}");
+        }
+    }
+    let unreachable = Error::transient(Class::Unreachable, "connect");
+    assert_eq!(decided(&unreachable, &attempt(12, guessed(-1))), "failed");
+    let denied = Error::new(Class::Denied, "open it: 403");
+    assert_eq!(decided(&denied, &attempt(1, guessed(-1))), "expired");
 }
 
 // R3c, S19

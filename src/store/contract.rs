@@ -31,7 +31,7 @@ pub trait EventIntake: Send + Sync + 'static {
     ///
     /// A known `(source, dedupe_key)` answers with the first receipt's ids. It makes no jobs; but where it brings an
     /// artifact of its recording that waits, is tried or was lost another URL than the known one, with a later expiry,
-    /// that is announced as by a new event.
+    /// or that lives where the known one was refused, that is announced as by a new event.
     /// The recording is found by `recording_key` or made; its folder is fixed then, on the date of the
     /// session's first event where the session is known already. An artifact whose `identity` the
     /// recording has already becomes no second job: a job that is not archived takes over the fresh

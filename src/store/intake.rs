@@ -279,7 +279,8 @@ impl Shelf {
         };
         // But of what is lost it may be the last URL that is still alive.
         let is_lost = matches!(job.state, State::Failed | State::Expired);
-        let is_alive = artifact.deadline.at.is_none_or(|at| at > self.changed_at);
+        let end = artifact.deadline.certain();
+        let is_alive = end.is_none_or(|end| end > self.changed_at);
         if is_no_good || is_older && !(is_lost && is_alive) {
             return None;
         }

@@ -24,7 +24,7 @@ const ORIGIN_KEPT: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// After its deadline a URL is of no use, whatever the clock says.
 const DEAD_FOR: SignedDuration = SignedDuration::from_hours(24);
 
-/// The URL of a lost job that has no deadline is kept so long.
+/// The URL of a lost job that has no deadline, or a guessed one, is kept so long.
 const ENDLESS_ORIGIN_KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 /// What an event that carried nothing to archive said is kept so long.

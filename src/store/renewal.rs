@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::intake::{Announcement, FreshId, JobSlot, Shelf};
 use super::{NewEvent, Recorded};
 use crate::error::Class;
-use crate::model::{Artifact, DeadlineFrom, EventId, JobId, Origin, RecordingId, State};
+use crate::model::{Artifact, Deadline, EventId, JobId, Origin, RecordingId, State};
 use crate::signed_url::SignedUrl;
 
 /// What is known of a job whose file is not in the bucket: where it stands, and the URL that it has.
@@ -22,7 +22,7 @@ pub(super) struct Standing {
     /// Where its bytes are; `None` when that can't be read.
     pub origin: Option<Origin>,
     /// Until when they can be had.
-    pub deadline: Option<Timestamp>,
+    pub deadline: Deadline,
 }
 
 impl Standing {
@@ -34,12 +34,13 @@ impl Standing {
             state: slot.state,
             class: None,
             origin: Some(artifact.origin.clone()),
-            deadline: artifact.deadline.at,
+            deadline: artifact.deadline,
         }
     }
 
     /// Whether `told` brings a URL that lives longer than the known one. Without an expiry of both only a job whose URL
-    /// is dead has nothing to lose by another.
+    /// is dead has nothing to lose by another: a documented lifetime is counted from the event, and tells neither. An
+    /// expiry of a URL that was refused has proved nothing.
     fn is_renewed_by(&self, told: &Artifact, now: Timestamp) -> bool {
         let Origin::Url(url) = &told.origin else {
             return false;
@@ -48,16 +49,15 @@ impl Standing {
             Some(Origin::Url(known)) => Some(known),
             _ => None,
         };
-        if known == Some(url) || told.deadline.is_past(now) {
+        let until = told.deadline.certain();
+        if known == Some(url) || until.is_some_and(|until| until <= now) {
             return false;
         }
+        let by_its_url = [Class::Expired, Class::Denied, Class::Gone];
+        let is_refused = self.class.is_some_and(|class| by_its_url.contains(&class));
         let is_dying = match self.state {
             State::Failed | State::Expired => true,
-            State::Pending | State::Running => {
-                let by_its_url = [Class::Expired, Class::Denied, Class::Gone];
-                let has_failed = self.class.is_some_and(|class| by_its_url.contains(&class));
-                has_failed || self.deadline.is_some_and(|at| at <= now)
-            }
+            State::Pending | State::Running => is_refused || self.deadline.is_past(now),
             State::Archived | State::Cancelled => return false,
         };
         // Where the old URL was erased, it may be this one: only an expiry that is its own tells it apart.
@@ -65,10 +65,11 @@ impl Standing {
             Some(Origin::Unusable(class, _)) => *class == Class::Expired,
             _ => known.is_some_and(|known| is_stripped(known, url)),
         };
-        let is_its_own = told.deadline.from != DeadlineFrom::Documented;
-        match (self.deadline, told.deadline.at) {
-            (Some(known), Some(told)) => told > known && (is_its_own || !is_erased),
-            _ => is_dying && !is_erased,
+        match (self.deadline.certain(), until) {
+            (Some(known), Some(until)) => until > known || (is_refused && !is_erased),
+            // The known one had none.
+            (None, Some(_)) => is_dying,
+            (_, None) => is_dying && !is_erased,
         }
     }
 }
@@ -180,7 +181,7 @@ mod tests {
     use jiff::SignedDuration;
 
     use super::*;
-    use crate::model::{Deadline, Format, Kind};
+    use crate::model::{DeadlineFrom, Format, Kind};
 
     fn at(seconds: i64) -> Timestamp {
         Timestamp::UNIX_EPOCH + SignedDuration::from_secs(seconds)
@@ -211,7 +212,74 @@ mod tests {
             state,
             class: None,
             origin: Some(url("old")),
-            deadline: deadline.map(at),
+            deadline: deadline.map_or(Deadline::NONE, |seconds| {
+                Deadline::at(at(seconds), DeadlineFrom::Query)
+            }),
+        }
+    }
+
+    /// With a guessed end instead of one of its own.
+    fn guessed(deadline: i64) -> Deadline {
+        Deadline::at(at(deadline), DeadlineFrom::Documented)
+    }
+
+    /// The guess is counted from the event's time, which is the same in each delivery.
+    #[test]
+    fn a_guessed_end_tells_no_url_from_another() {
+        use State::*;
+        const NOW: i64 = 100;
+        for (state, known_until, told_until, is_renewed) in [
+            (Expired, guessed(90), guessed(90), true),
+            (Failed, guessed(90), guessed(90), true),
+            (Failed, guessed(150), guessed(150), true),
+            (Pending, guessed(90), guessed(90), true),
+            (Pending, guessed(150), guessed(150), false),
+            // One that was read counts, even when it is the earlier one.
+            (
+                Failed,
+                guessed(900),
+                Deadline::at(at(200), DeadlineFrom::Query),
+                true,
+            ),
+            (
+                Failed,
+                guessed(900),
+                Deadline::at(at(90), DeadlineFrom::Query),
+                false,
+            ),
+        ] {
+            let known = Standing {
+                deadline: known_until,
+                ..known(state, None)
+            };
+            let mut told = told("new", None);
+            told.deadline = told_until;
+            let is_so = known.is_renewed_by(&told, at(NOW));
+            assert_eq!(is_so, is_renewed, "{state} {known_until:?} {told_until:?}");
+        }
+    }
+
+    /// A forged event, or credentials that ended before the URLs that they signed: what it promised must not keep out one
+    /// that lives.
+    #[test]
+    fn a_url_that_was_refused_has_promised_nothing() {
+        use State::*;
+        for (state, class, is_renewed) in [
+            (Expired, Class::Expired, true),
+            (Failed, Class::Denied, true),
+            (Failed, Class::Gone, true),
+            (Pending, Class::Denied, true),
+            (Failed, Class::Corrupt, false),
+            (Pending, Class::Unreachable, false),
+        ] {
+            let refused = Standing {
+                class: Some(class),
+                ..known(state, Some(9000))
+            };
+            let is_so = refused.is_renewed_by(&told("new", Some(200)), at(100));
+            assert_eq!(is_so, is_renewed, "{state} {class}");
+            assert!(!refused.is_renewed_by(&told("new", Some(90)), at(100)));
+            assert!(!refused.is_renewed_by(&told("old", Some(200)), at(100)));
         }
     }
 

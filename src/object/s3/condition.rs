@@ -36,8 +36,10 @@ impl S3Store {
             match self.holds(key, condition).await {
                 Ok(true) => {}
                 Ok(false) => return Ok(WriteEnd::Taken.into()),
-                // Who may not look hears from the write itself what is wrong: other than a HEAD it tells a code.
-                Err(error) if !error.is_transient() && seen != ConditionSupport::Refused => {}
+                // Who may not look hears from the write itself what is wrong: other than a HEAD it tells a code. But a
+                // Complete may take the condition for nothing, and go over what could not be seen.
+                Err(error)
+                    if is_probed && !error.is_transient() && seen != ConditionSupport::Refused => {}
                 Err(error) => return Err(error),
             }
         }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use super::S3Store;
 use super::condition::Failed;
 use super::read::Looked;
+use super::write::Whole;
 use crate::error::{Class, Error, Result};
 use crate::object::{
     Attributes, Capabilities, ChecksumSupport, Condition, ConditionSupport, ObjectInfo, Payload,
@@ -33,7 +34,7 @@ impl S3Store {
     pub(super) async fn probe_capabilities(&self, key: &str) -> Result<Capabilities> {
         let _turn = self.probing.lock().await;
         let mut seen = self.probe_under(key).await?;
-        if seen.if_none_match == ConditionSupport::Ignored {
+        if [seen.if_none_match, seen.if_none_match_in_parts].contains(&ConditionSupport::Ignored) {
             let own = format!("{key}-{}", Uuid::now_v7());
             seen = self.probe_under(&own).await?;
         }
@@ -83,12 +84,43 @@ impl S3Store {
         // Of an object of the same sort that is there, it was just told.
         let missing = format!("{key}-missing-{}", Uuid::now_v7());
         let missing = self.look_at(&missing).await?;
+        let hides_missing = matches!(missing, Looked::Forbidden(_));
+        let checksum = self.try_checksum(key, &info).await?;
+        let if_none_match_in_parts = match if_none_match {
+            ConditionSupport::Kept if hides_missing => match self.try_in_parts(key).await {
+                Err(error) if error.is_transient() => return Err(error),
+                tried => tried.unwrap_or_default(),
+            },
+            _ => ConditionSupport::Unknown,
+        };
         Ok(Capabilities {
             if_none_match,
+            if_none_match_in_parts,
             if_match,
-            checksum: self.try_checksum(key, &info).await?,
-            hides_missing: matches!(missing, Looked::Forbidden(_)),
+            checksum,
+            hides_missing,
         })
+    }
+
+    /// Ends an upload in parts under a condition that does not hold.
+    async fn try_in_parts(&self, key: &str) -> Result<ConditionSupport> {
+        let payload = payload();
+        let upload_id = self.create_multipart_upload(key, &attributes()).await?;
+        let ended = async {
+            let part = self.send_part(key, &upload_id, 1, &payload).await?;
+            let whole = Whole {
+                size_bytes: payload.size_bytes,
+                crc64nvme: payload.crc64nvme,
+            };
+            let (parts, condition) = ([part], Some(&Condition::Absent));
+            self.complete_multipart_upload(key, &upload_id, &parts, whole, condition)
+                .await
+        };
+        let support = support(ended.await);
+        if let Err(error) = self.abort_multipart_upload(key, &upload_id).await {
+            tracing::debug!(key, cause = %error.full_message(), "the probe's upload is left");
+        }
+        support
     }
 
     /// Writes under a condition that does not hold once the object is there.
@@ -96,25 +128,7 @@ impl S3Store {
         let put = self
             .put_object(key, &payload(), &attributes(), Some(condition))
             .await;
-        match put {
-            Ok(PutEnd {
-                end: WriteEnd::Done,
-                ..
-            }) => Ok(ConditionSupport::Ignored),
-            Ok(PutEnd {
-                end: WriteEnd::Taken | WriteEnd::Conflict,
-                ..
-            }) => Ok(ConditionSupport::Kept),
-            Ok(PutEnd {
-                end: WriteEnd::Unclear,
-                ..
-            }) => Ok(ConditionSupport::Unknown),
-            Err(Failed {
-                may_lack_headers: true,
-                ..
-            }) => Ok(ConditionSupport::Refused),
-            Err(failed) => Err(failed.error),
-        }
+        support(put.map(|put| put.end))
     }
 
     /// Compares the checksum that the store tells with that of the content that it gives back.
@@ -132,6 +146,20 @@ impl S3Store {
             // Damage, or another worker's doing: no word about the checksums.
             _ => ChecksumSupport::Unknown,
         })
+    }
+}
+
+/// What the end of a write shows whose condition does not hold.
+fn support(ended: Result<WriteEnd, Failed>) -> Result<ConditionSupport> {
+    match ended {
+        Ok(WriteEnd::Done) => Ok(ConditionSupport::Ignored),
+        Ok(WriteEnd::Taken | WriteEnd::Conflict) => Ok(ConditionSupport::Kept),
+        Ok(WriteEnd::Unclear) => Ok(ConditionSupport::Unknown),
+        Err(Failed {
+            may_lack_headers: true,
+            ..
+        }) => Ok(ConditionSupport::Refused),
+        Err(failed) => Err(failed.error),
     }
 }
 

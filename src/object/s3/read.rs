@@ -155,8 +155,13 @@ impl S3Store {
                 return Ok(None);
             }
             Err(error) => {
-                let is_forbidden = Refusal::of(&error).is_some_and(|r| r.status == 403);
-                if is_forbidden && self.head_object(key).await?.is_none() {
+                // Other codes are about who asks: then the HEAD, which tells none, would be refused for that as well.
+                let is_denied = |refusal: Refusal| {
+                    refusal.status == 403 && (refusal.code.is_none() || refusal.is("AccessDenied"))
+                };
+                if Refusal::of(&error).is_some_and(is_denied)
+                    && self.head_object(key).await?.is_none()
+                {
                     return Ok(None);
                 }
                 return Err(failure(on("GetObject", key), error));

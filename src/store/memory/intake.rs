@@ -48,7 +48,7 @@ impl IntakeTx for Rows {
                 state: job.state,
                 class: job.class,
                 origin: job.origin.clone(),
-                deadline: job.deadline.at,
+                deadline: job.deadline,
             })
             .collect())
     }

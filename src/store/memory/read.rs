@@ -290,7 +290,7 @@ impl StoreRead for Rows {
             let Some(Origin::Url(url)) = &job.origin else {
                 return false;
             };
-            let is_dead = job.deadline.at.is_some_and(|at| at < ages.dead);
+            let is_dead = job.deadline.certain().is_some_and(|at| at < ages.dead);
             let has_secret = url.expose().contains('?') || url.header().is_some();
             is_lost(job)
                 && job.changed_at < ages.given_up

@@ -13,7 +13,7 @@ use super::rows::{self, NewRow, row};
 use super::sql;
 use crate::error::{Class, Result};
 use crate::model::artifact::is_small;
-use crate::model::{EventId, JobId, Kind, Provider, RecordingId, State};
+use crate::model::{Deadline, DeadlineFrom, EventId, JobId, Kind, Provider, RecordingId, State};
 use crate::store::cure::{Loss, Saved};
 use crate::store::intake::{Change, JobSlot, LossSlot, Shelf};
 use crate::store::renewal::Standing;
@@ -254,7 +254,11 @@ fn standing(row: &SqliteRow) -> Result<Standing> {
         state: rows::named(row, "state", State::parse)?,
         class: class.as_deref().and_then(Class::parse),
         origin: origin.and_then(|text| to_origin(&text).ok()),
-        deadline: rows::optional_time(row, "deadline")?,
+        deadline: Deadline {
+            at: rows::optional_time(row, "deadline")?,
+            from: rows::named(row, "deadline_from", DeadlineFrom::parse)?,
+            is_upper_bound: false,
+        },
     })
 }
 

@@ -66,6 +66,8 @@ pub enum Kind {
     Conflict,
     /// 400 with this code; nothing is executed.
     Refused(&'static str),
+    /// 403 with this code; nothing is executed.
+    Forbidden(&'static str),
     /// 400: the store found another checksum; nothing is executed.
     BadDigest,
     /// 200 with an error document; nothing is executed.
@@ -97,6 +99,8 @@ pub enum Kind {
     BrokenUpload,
     /// The request goes through; that nothing is there is answered 403, as to who may not list the bucket.
     HidesMissing,
+    /// The request goes through as if nothing were there: what is goes, whatever condition the request has.
+    Overwrites,
 }
 
 /// A scripted fault: lets `after` requests of the operation pass, then spoils `times` of them.
@@ -483,6 +487,7 @@ async fn answer(
         Some(Kind::AccessDenied) => Ok(refusal(403, "AccessDenied")),
         Some(Kind::ExpiredToken) => Ok(refusal(400, "ExpiredToken")),
         Some(Kind::Conflict) => Ok(refusal(409, "ConditionalRequestConflict")),
+        Some(Kind::Forbidden(code)) => Ok(refusal(403, code)),
         Some(Kind::Refused(code)) => Ok(refusal(400, code)),
         Some(Kind::NoSuchBucket) => Ok(refusal(404, "NoSuchBucket")),
         Some(Kind::BrokenUpload) => Ok(refusal(400, "InvalidPart")),
@@ -492,6 +497,11 @@ async fn answer(
                 StatusCode::NOT_FOUND => Ok(refusal(403, "AccessDenied")),
                 _ => Ok(answer),
             }
+        }
+        Some(Kind::Overwrites) => {
+            let there = backend.store.delete(&seen.key).await;
+            there.map_err(io::Error::other)?;
+            forward(request, backend).await
         }
         Some(Kind::BadDigest) => Ok(refusal(400, "BadDigest")),
         Some(Kind::ErrorIn200) => Ok(refusal(200, "InternalError")),

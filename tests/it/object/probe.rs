@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use recording_harvester::error::Class;
+use recording_harvester::error::{Class, Result};
 use recording_harvester::object::s3::{S3Settings, S3Store};
 use recording_harvester::object::{
     Attributes, CHECKSUM_WARNING, CONDITIONS_WARNING, Capabilities, ChecksumSupport, Condition,
@@ -29,6 +29,7 @@ fn expected(kind: StoreKind) -> Capabilities {
             false => ChecksumSupport::Untold,
         },
         hides_missing: false,
+        ..Capabilities::default()
     }
 }
 
@@ -244,6 +245,82 @@ async fn who_may_not_list_the_bucket_is_told_so_and_takes_a_403_for_a_free_name(
     store.probe(KEY).await.unwrap();
     assert!(!lacks_right(&store), "it was granted");
     assert_eq!(store.head("nothing").await.unwrap(), None);
+}
+
+/// Completes an upload of `key` if nothing is there.
+async fn complete(store: &dyn ObjectStore, key: &str) -> Result<WriteEnd> {
+    let bytes = payload(b"ours");
+    let upload = store.create_upload(key, &Attributes::default()).await?;
+    let part = store.upload_part(key, &upload, 1, &bytes).await?;
+    let (size, crc, absent) = (bytes.size_bytes, bytes.crc64nvme, Condition::Absent);
+    let parts = [part];
+    let ended = store.complete(key, &upload, &parts, size, crc, Some(&absent));
+    let ended = ended.await;
+    store.abort(key, &upload).await.unwrap();
+    ended
+}
+
+/// Somebody else's object that may not be looked at, on stores that keep conditions of both kinds of write, and of Put alone.
+#[tokio::test]
+async fn what_a_403_hides_is_never_overwritten_by_an_upload_in_parts() {
+    for is_kept_by_complete in [true, false] {
+        let s3 = TestS3::of_kind(StoreKind::Full).await;
+        let (theirs, attributes) = (payload(b"theirs"), Attributes::default());
+        let put = s3.behind().await;
+        let put = put.put("theirs", &theirs, &attributes, None).await;
+        assert_eq!(put.unwrap(), WriteEnd::Done);
+        s3.fail(Fault::always(Op::HeadObject, Kind::AccessDenied).of("theirs"));
+        s3.forbid_listing();
+        if !is_kept_by_complete {
+            s3.fail(Fault::always(Op::Complete, Kind::Overwrites));
+        }
+        let store = s3.store().await;
+        store.probe(KEY).await.unwrap();
+        assert_eq!(s3.keys().await, ["theirs"], "the probe leaves nothing");
+        assert!(s3.open_uploads().await.is_empty());
+        let ended = [
+            complete(&*store, "theirs").await,
+            complete(&*store, "free").await,
+        ];
+        assert_eq!(s3.object("theirs").await.unwrap(), b"theirs");
+        match is_kept_by_complete {
+            true => assert!(
+                matches!(ended, [Ok(WriteEnd::Taken), Ok(WriteEnd::Done)]),
+                "{ended:?}"
+            ),
+            false => {
+                for ended in ended {
+                    assert_eq!(ended.unwrap_err().class(), Class::UploadDenied);
+                }
+                // One request with a condition that is kept needs no look.
+                let condition = Some(&Condition::Absent);
+                let small = store.put("small", &theirs, &attributes, condition).await;
+                assert_eq!(small.unwrap(), WriteEnd::Done);
+            }
+        }
+    }
+}
+
+/// The keys of the account were taken away: that says nothing about an object.
+#[tokio::test]
+async fn credentials_that_are_refused_do_not_make_an_object_missing() {
+    let s3 = TestS3::of_kind(StoreKind::Full).await;
+    s3.forbid_listing();
+    let store = s3.store().await;
+    store.probe(KEY).await.unwrap();
+    s3.heal();
+    for code in [
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "RequestTimeTooSkewed",
+        "ExpiredToken",
+    ] {
+        s3.fail(Fault::times(Op::GetObject, 2, Kind::Forbidden(code)));
+        s3.fail(Fault::times(Op::HeadObject, 2, Kind::AccessDenied));
+        let denied = store.get("nothing", 100).await.unwrap_err();
+        assert_eq!(denied.class(), Class::UploadDenied, "{code}");
+        s3.heal();
+    }
 }
 
 /// What a 403 hides would be overwritten there.

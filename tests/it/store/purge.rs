@@ -1,7 +1,7 @@
 //! What leaves the store, and what must not (S9).
 
 use recording_harvester::error::Class;
-use recording_harvester::model::{Artifact, Origin};
+use recording_harvester::model::{Artifact, DeadlineFrom, Origin};
 use recording_harvester::store::sqlite::SqliteStore;
 use recording_harvester::store::*;
 
@@ -126,6 +126,13 @@ async fn the_url_of_a_lost_job_is_kept_while_a_retry_can_use_it_and_then_erased(
     };
     let new = event("e2", "r2").with(endless).received(0);
     let endless = store.record(new).await.unwrap().jobs[0];
+    let mut guessed = Artifact {
+        origin: url("r4", "canary-guessed"),
+        ..video("r4", Some(3600))
+    };
+    guessed.deadline.from = DeadlineFrom::Documented;
+    let new = event("e4", "r4").with(guessed).received(0);
+    let guessed = store.record(new).await.unwrap().jobs[0];
     let remint = Artifact {
         origin: url("r3", "canary-remint"),
         remint: lookup("r3").remint,
@@ -149,7 +156,7 @@ async fn the_url_of_a_lost_job_is_kept_while_a_retry_can_use_it_and_then_erased(
     let purged = store.purge(at(8 * DAY), None).await.unwrap();
     assert_eq!(purged.origins, 2);
     assert_eq!(store.purge(at(9 * DAY), None).await.unwrap().origins, 0);
-    assert_eq!(store.purge(at(31 * DAY), None).await.unwrap().origins, 1);
+    assert_eq!(store.purge(at(31 * DAY), None).await.unwrap().origins, 2);
     assert_eq!(store.purge(at(32 * DAY), None).await.unwrap().origins, 0);
 
     store.retry(&Selection::All, at(33 * DAY)).await.unwrap();
@@ -162,7 +169,7 @@ async fn the_url_of_a_lost_job_is_kept_while_a_retry_can_use_it_and_then_erased(
             };
             assert_eq!(url.expose(), "https://cdn.example/r3");
         } else {
-            assert!([dead, endless].contains(&id));
+            assert!([dead, endless, guessed].contains(&id));
             let Origin::Unusable(class, why) = origin else {
                 panic!("{origin:?}")
             };

@@ -9,7 +9,7 @@ JOIN events e ON e.source = wanted.value ->> 0 AND e.dedupe_key = wanted.value -
 /// The jobs of these recordings whose files are neither in the bucket nor given up by an operator, but those whose bytes
 /// came with an event.
 pub(in crate::store::sqlite) const UNSAVED_FILES: &str = "
-SELECT recording_id, identity, state, class, origin, deadline
+SELECT recording_id, identity, state, class, origin, deadline, deadline_from
 FROM jobs
 WHERE recording_id IN (SELECT value FROM json_each($1)) AND state NOT IN ('archived', 'cancelled') AND origin_kind <> 'inline'";
 

@@ -35,12 +35,12 @@ pub(in crate::store::sqlite) const SEALED_AFTER: &str = concat!(sealed!("id > $1
 pub(in crate::store::sqlite) const SEALED_OF: &str =
     sealed!("id IN (SELECT value FROM json_each($1))");
 
-/// URLs of lost jobs that can be of no more use: given up before `$1`, and then either dead since before `$2` or given up before
-/// `$3`. What is left of one that can be minted again is not found again.
+/// URLs of lost jobs that can be of no more use: given up before `$1`, and then either dead for sure since before `$2` or given
+/// up before `$3`. What is left of one that can be minted again is not found again.
 pub(in crate::store::sqlite) const STALE_ORIGINS: &str = "
 SELECT id, origin, remint FROM jobs
 WHERE state IN ('failed', 'expired', 'cancelled') AND origin_kind = 'url' AND changed_at < $1
-    AND (deadline < $2 OR changed_at < $3)
+    AND (deadline < $2 AND deadline_from <> 'documented' OR changed_at < $3)
     AND (remint IS NULL OR instr(origin, '?') > 0 OR instr(origin, 'url_with_header') > 0)
 LIMIT $4";
 

@@ -12,6 +12,7 @@ on_every_backend! {
     a_url_that_lives_longer_wakes_what_was_lost,
     the_same_urls_after_a_loss_change_nothing,
     an_older_url_that_comes_again_is_not_put_back,
+    a_fresh_url_wakes_what_was_lost_after_a_guessed_end,
     a_fresh_url_that_comes_again_during_an_attempt_survives_its_failure,
     what_is_archived_or_cancelled_is_left_alone,
     deliveries_that_are_written_together_leave_the_url_that_lives_longest,
@@ -149,11 +150,38 @@ async fn an_older_url_that_comes_again_is_not_put_back(backend: &dyn Backend) {
     let denied = failed(Class::Denied);
     let settled = store.settle(&claimed.lease, &denied, at(31)).await;
     assert_eq!(settled.unwrap(), Written::Yes);
-    assert_eq!(send(&*store, "b", 7200, 32).await.renewed, []);
+    // Of what is lost it may be the last one that lives.
+    assert_eq!(send(&*store, "a", 20, 32).await.renewed, []);
+    assert_eq!(send(&*store, "b", 7200, 32).await.renewed.len(), 1);
+    let claimed = claim_one(&*store, 32).await;
+    assert_eq!(claimed.job.origin, url("v", "b"));
+    let settled = store.settle(&claimed.lease, &expired(), at(32)).await;
+    assert_eq!(settled.unwrap(), Written::Yes);
     // Younger than that of the newer event, and alive.
     assert_eq!(send(&*store, "e", 9500, 33).await.renewed.len(), 1);
     let claimed = claim_one(&*store, 34).await;
     assert_eq!(claimed.job.origin, url("v", "e"));
+}
+
+/// The guess is counted from the event's time: it is the same, and as past, in each delivery.
+async fn a_fresh_url_wakes_what_was_lost_after_a_guessed_end(backend: &dyn Backend) {
+    let store = backend.open().await;
+    let guessed = async |signature: &str, received: i64| {
+        let mut artifact = signed(signature, 100);
+        artifact.deadline.from = DeadlineFrom::Documented;
+        let new = event("e1", "r1").time(0).with(artifact);
+        store.record(new.received(received)).await.unwrap()
+    };
+    let first = guessed("old", 1).await;
+    let tried = claim_one(&*store, 200).await;
+    let settled = store.settle(&tried.lease, &expired(), at(201)).await;
+    assert_eq!(settled.unwrap(), Written::Yes);
+    assert_eq!(guessed("old", 202).await.renewed, [], "the very same");
+    assert_eq!(guessed("new", 203).await.renewed, [first.jobs[0]]);
+    assert_eq!(guessed("newer", 204).await.renewed, [first.jobs[0]]);
+    let claimed = claim_one(&*store, 205).await;
+    assert_eq!(claimed.job.origin, url("v", "newer"));
+    archive_all(&*store, 206).await;
 }
 
 async fn a_fresh_url_that_comes_again_during_an_attempt_survives_its_failure(
