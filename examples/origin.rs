@@ -12,10 +12,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use recording_harvester::cli::demo::events;
-use recording_harvester::cli::demo::media::Library;
-use recording_harvester::cli::demo::origin::{Origin, OriginSettings, Pace};
 use recording_harvester::clock::{Clock, SystemClock};
+use recording_harvester::demo::events;
+use recording_harvester::demo::media::Library;
+use recording_harvester::demo::origin::{Origin, OriginSettings, Pace};
 use recording_harvester::error::{Error, Result};
 
 /// Serves sample recordings under signed URLs and prints an event that names them.

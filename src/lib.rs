@@ -31,10 +31,13 @@
 #[cfg(test)]
 extern crate self as recording_harvester;
 
+pub mod app;
 pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod demo;
 pub mod error;
+pub mod format;
 pub mod http1;
 pub mod ingest;
 pub mod model;

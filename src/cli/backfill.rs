@@ -13,14 +13,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::output::{Failure, Output, Result};
 use super::values::{self, Since};
-use super::wire::{self, House};
 use super::{Context, archive, signals};
+use crate::app;
+use crate::app::House;
 use crate::config::Config;
 use crate::ingest::list::Window;
 use crate::model::{JobId, Layout};
 use crate::report::board::Tone;
 use crate::report::printable::printable;
-use crate::worker::walk::{Purpose, Sighting, Standing, Subject, Walked, Walker};
+use crate::worker::scan::{Purpose, Sighting, Standing, Subject, Walked, Walker};
 
 /// Arguments of `backfill`.
 #[derive(clap::Args, Debug)]
@@ -65,7 +66,7 @@ async fn perform(args: BackfillArgs, mut context: Context, shutdown: Cancellatio
 }
 
 fn subject(name: &str, config: &Config) -> Result<Subject> {
-    let mut subjects = wire::subjects(config);
+    let mut subjects = app::subjects(config);
     subjects.remove(name).ok_or_else(|| {
         let mut names: Vec<_> = subjects.into_keys().collect();
         names.sort_unstable();
@@ -84,11 +85,11 @@ async fn look(
     context: &mut Context,
     shutdown: &CancellationToken,
 ) -> Result {
-    let store = wire::existing_store(context).await?;
+    let store = app::existing_store(context).await?;
     let config = &context.config;
     let walker = Walker {
         store: store.clone(),
-        source: wire::api_source(config, &context.clock)?,
+        source: app::api_source(config, &context.clock)?,
         clock: Arc::clone(&context.clock),
         layout: Layout::new(&config.archive.prefix, &config.archive.template)?,
     };
@@ -128,7 +129,7 @@ async fn fill_house(
 ) -> Result {
     let walker = Walker {
         store: Some(house.store.clone()),
-        source: wire::api_source(&house.config, &house.clock)?,
+        source: app::api_source(&house.config, &house.clock)?,
         clock: Arc::clone(&house.clock),
         layout: house.layout.clone(),
     };

@@ -3,7 +3,8 @@
 use uuid::Uuid;
 
 use super::output::{Failure, Result};
-use super::{Context, list, retry, wire};
+use crate::app;
+use crate::cli::{Context, list, retry};
 use crate::model::State;
 use crate::store::Filter;
 
@@ -17,7 +18,7 @@ pub(super) struct CancelArgs {
 
 pub(super) async fn cancel(args: CancelArgs, mut context: Context) -> Result {
     let now = context.clock.now();
-    let store = wire::existing_store(&context).await?;
+    let store = app::existing_store(&context).await?;
     retry::check_ids(store.as_deref(), &args.ids).await?;
     let Some(store) = store else { return Ok(()) };
     let cancelled = store.cancel(&args.ids, now).await?;

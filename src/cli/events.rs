@@ -2,7 +2,8 @@
 
 use super::output::{Output, Result};
 use super::values::{self, Since};
-use super::{Context, wire};
+use crate::app;
+use crate::cli::Context;
 use crate::report::board::Tone;
 use crate::report::printable::printable;
 use crate::store::EventRecord;
@@ -26,7 +27,7 @@ pub(super) struct EventsArgs {
 
 pub(super) async fn events(args: EventsArgs, mut context: Context) -> Result {
     let since = args.since.map(|since| since.from(context.clock.now()));
-    let mut events = match wire::existing_store(&context).await? {
+    let mut events = match app::existing_store(&context).await? {
         Some(store) if args.unknown => store.unknown_events(since, None, args.limit).await?,
         Some(store) => store.events(since, args.limit).await?,
         None => Vec::new(),

@@ -2,7 +2,8 @@
 
 use super::output::{Output, Result};
 use super::values::{self, Since};
-use super::{Context, wire};
+use crate::app;
+use crate::cli::Context;
 use crate::error::Class;
 use crate::model::{Record, State};
 use crate::report::board::{self, Tone};
@@ -24,7 +25,7 @@ pub(super) struct FailuresArgs {
 pub(super) async fn failures(args: FailuresArgs, mut context: Context) -> Result {
     let since = args.since.map(|since| since.from(context.clock.now()));
     let now = context.clock.now();
-    let groups = match wire::existing_store(&context).await? {
+    let groups = match app::existing_store(&context).await? {
         Some(store) => read(store.as_ref(), since, now).await?,
         None => Vec::new(),
     };

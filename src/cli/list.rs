@@ -4,7 +4,8 @@ use uuid::Uuid;
 
 use super::output::{Output, Result};
 use super::values::{self, Since};
-use super::{Context, wire};
+use crate::app;
+use crate::cli::Context;
 use crate::model::{Provider, Record, State};
 use crate::report::board::{self, Tone};
 use crate::report::printable::printable;
@@ -33,7 +34,7 @@ pub(super) async fn list(args: ListArgs, mut context: Context) -> Result {
         since: args.since.map(|since| since.from(now)),
         ..Filter::default()
     };
-    let records = match wire::existing_store(&context).await? {
+    let records = match app::existing_store(&context).await? {
         Some(store) => store.list(&filter).await?,
         None => Vec::new(),
     };

@@ -21,7 +21,6 @@ mod archive;
 mod backfill;
 mod cancel;
 mod completions;
-pub mod demo;
 mod descriptors;
 mod doctor;
 mod events;
@@ -35,11 +34,10 @@ pub mod output;
 mod reread;
 mod retry;
 mod run;
-mod senders;
-mod signals;
+pub(crate) mod senders;
+pub(crate) mod signals;
 mod values;
 mod watch;
-pub mod wire;
 
 /// Archives meeting recordings from expiring presigned URLs into your own S3 bucket, verified.
 ///
@@ -101,7 +99,7 @@ enum Command {
     /// Check configuration, store, bucket, credentials, webhooks and clocks, and print the fix for each fault
     Doctor(doctor::DoctorArgs),
     /// Run the whole journey on this machine with made-up providers; needs no configuration
-    Demo(demo::DemoArgs),
+    Demo(crate::demo::DemoArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
     /// Print the manual page
@@ -187,7 +185,7 @@ async fn perform(command: Command, context: Context) -> Result {
         Command::Cancel(args) => cancel::cancel(args, context).await,
         Command::Backfill(args) => backfill::backfill(args, context).await,
         Command::Doctor(args) => doctor::doctor(args, context).await,
-        Command::Demo(args) => demo::demo(args, context).await,
+        Command::Demo(args) => crate::demo::demo(args, context).await,
         Command::Completions(_) | Command::Man => Ok(()),
     }
 }

@@ -3,7 +3,8 @@
 use uuid::Uuid;
 
 use super::output::{Failure, Result};
-use super::{Context, list, reread, values, wire};
+use crate::app;
+use crate::cli::{Context, list, reread, values};
 use crate::error::{Class, Error};
 use crate::model::{Record, State};
 use crate::store::{Filter, JobStore, Selection};
@@ -28,7 +29,7 @@ pub(super) struct RetryArgs {
 
 pub(super) async fn retry(args: RetryArgs, mut context: Context) -> Result {
     let now = context.clock.now();
-    let store = wire::existing_store(&context).await?;
+    let store = app::existing_store(&context).await?;
     if args.unknown {
         return reread::reread(store.as_deref(), context).await;
     }

@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::admin_token::AdminToken;
 use super::output::{Failure, Output, Result};
-use super::wire::{Destination, Embedded, House};
 use super::{Context, descriptors, learn, senders, signals};
+use crate::app::{Destination, Embedded, House};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::error::Error;

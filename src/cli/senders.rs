@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use super::wire::House;
+use crate::app::House;
 use crate::clock::SharedClock;
 use crate::config::{Config, SourceConfig};
 use crate::error::{Class, Error, Result};
@@ -24,7 +24,7 @@ use crate::source::http::{HttpSettings, HttpSource};
 ///
 /// # Errors
 /// `invalid`, naming the setting: see [`provider_check`].
-pub(super) fn webhook_sources(
+pub(crate) fn webhook_sources(
     config: &Config,
     clock: &SharedClock,
 ) -> Result<HashMap<String, WebhookSource>> {

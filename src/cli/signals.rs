@@ -14,7 +14,7 @@ const INTERRUPTED: i32 = 130;
 
 /// Runs `work` to its end. A first signal cancels `shutdown`, which `work` has to heed; a second one
 /// ends the process: the store is consistent after every commit, so nothing acknowledged is lost.
-pub(super) async fn heeding<T>(
+pub(crate) async fn heeding<T>(
     output: &Output,
     shutdown: &CancellationToken,
     work: impl Future<Output = T>,

@@ -7,7 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::model::Deadline;
 
+pub(crate) mod lanes;
 pub mod retry;
+pub(crate) mod surge;
 
 /// A number for each lane: the small artifacts have one of their own, so that a transcript never
 /// waits behind a video.

@@ -17,13 +17,11 @@ mod answer;
 mod body;
 pub mod client;
 pub mod guard;
-pub mod hls;
 pub mod http;
 mod offsets;
 pub mod own_store;
 pub mod throttle;
 pub mod waits;
-pub mod zip;
 
 pub use waits::Waits;
 

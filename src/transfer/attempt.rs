@@ -7,19 +7,9 @@ use bytes::Bytes;
 
 use super::content::Content;
 use super::digest::ObjectDigest;
-use super::fill::read_part;
-use super::lanes::{Lanes, Start};
-use super::memory::Memory;
-use super::names::Names;
-use super::open_upload::OpenUpload;
-use super::part::PartBuilder;
-use super::patience::{Patience, wait_after};
 use super::plan::Plan;
 use super::progress::Progress;
-use super::reader::{Reader, Remote, Stop};
 use super::resume::Earlier;
-use super::seal::Sealed;
-use super::upload::Uploads;
 use super::{Engine, Ledger};
 use crate::error::{Class, Error, Result};
 use crate::model::job::Fingerprint;
@@ -29,6 +19,16 @@ use crate::object::Attributes;
 use crate::object::owned::Owner;
 use crate::signed_url::SignedUrl;
 use crate::source::{Opened, Waits};
+use crate::transfer::download::fill::read_part;
+use crate::transfer::download::lanes::{Lanes, Start};
+use crate::transfer::download::part::PartBuilder;
+use crate::transfer::download::reader::{Reader, Remote, Stop};
+use crate::transfer::free_name::Names;
+use crate::transfer::memory::shares::Memory;
+use crate::transfer::upload::complete::Sealed;
+use crate::transfer::upload::in_flight::Uploads;
+use crate::transfer::upload::open::OpenUpload;
+use crate::transfer::upload::retry::{Patience, wait_after};
 
 /// Times that content is begun again within one attempt.
 const MAX_RESTARTS: u32 = 3;

@@ -1,8 +1,8 @@
 //! What is learnt of content as its parts pass: whether it is what it should be, and SHA-256 by setting.
 
 use super::digest::ObjectDigest;
-use super::verify::Check;
 use crate::error::Result;
+use crate::format::check::Check;
 use crate::model::Format;
 use crate::model::job::FinishedPart;
 use crate::object::Payload;

@@ -12,33 +12,18 @@
 //! most an unfinished upload that its checkpoint names; one that no checkpoint names is for the sweep.
 
 mod attempt;
-pub mod budget;
-mod buffers;
 mod content;
 pub mod digest;
-mod door;
-mod fill;
+pub mod download;
+mod existing;
+mod free_name;
 pub mod hls;
-mod judge;
-mod lanes;
-mod look;
-mod memory;
-mod names;
-mod open_upload;
-mod part;
-mod patience;
-mod place;
+pub mod memory;
 pub mod plan;
 mod progress;
-mod ramp;
-mod reader;
-mod refused;
 mod resume;
-mod seal;
-mod slots;
-mod spans;
-mod upload;
-pub mod verify;
+pub mod upload;
+mod validate;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -57,8 +42,8 @@ use crate::object::owned::Owner;
 use crate::object::{Attributes, ObjectStore};
 use crate::signed_url::SignedUrl;
 use crate::source::{Source, Waits};
+use crate::transfer::memory::budget::Budget;
 use attempt::Attempt;
-use budget::Budget;
 use hls::HlsSettings;
 
 /// The smallest part but the last that S3 takes.
@@ -265,7 +250,7 @@ impl Engine {
 
     /// Aborts an upload until nothing of it is left; whether that is so. A failure is only logged.
     pub async fn abort_upload(&self, key: &str, upload_id: &str) -> bool {
-        open_upload::abort(&*self.objects, key, upload_id).await
+        crate::transfer::upload::open::abort(&*self.objects, key, upload_id).await
     }
 
     /// A connection beyond the first of a transfer, if there is one to spare.

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::spans::Spans;
+use crate::transfer::download::ranges::Spans;
 
 /// Parts that one upload may have.
 pub const MAX_PARTS: u32 = 10_000;

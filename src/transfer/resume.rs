@@ -8,15 +8,15 @@ use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
 use super::attempt::Attempt;
-use super::open_upload::{OpenUpload, abort};
 use super::plan::Plan;
-use super::reader::Version;
-use super::spans::Spans;
-use super::verify::Check;
 use crate::error::{Error, Result};
+use crate::format::check::Check;
 use crate::model::job::FinishedPart;
 use crate::model::{Checkpoint, Format, ProgressEvent};
 use crate::object::{ListedPart, decode_crc64nvme, encode_crc64nvme};
+use crate::transfer::download::ranges::Spans;
+use crate::transfer::download::reader::Version;
+use crate::transfer::upload::open::{OpenUpload, abort};
 
 /// An upload to go on with.
 pub(super) struct Earlier {

@@ -7,7 +7,6 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
 use self::failure::{Failure, is_refusal, without_fresh_url};
-use super::aside::Aside;
 use super::clocks::{self, Clocks};
 use super::destination::BucketTrust;
 use super::document::event_document;
@@ -24,6 +23,7 @@ use crate::model::{
 use crate::schedule;
 use crate::schedule::retry::{self, Decision};
 use crate::store::Written;
+use crate::worker::completing::Aside;
 
 mod failure;
 

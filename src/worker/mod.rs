@@ -25,26 +25,26 @@ use crate::source::Source;
 use crate::store::JobStore;
 use crate::transfer::Engine;
 
-mod aside;
 mod attempt;
 mod clocks;
+mod completing;
 mod destination;
 mod document;
 mod hold;
 mod lease;
 mod lookup;
+mod manifest;
 mod pace;
 pub mod purge;
 mod question;
 pub mod reconcile;
-mod seal;
+mod runner;
+pub mod scan;
 mod settle;
-mod shift;
 mod supervise;
 mod sweep;
 mod taken;
 mod waiting;
-pub mod walk;
 
 pub use document::EventDocuments;
 pub use pace::{ApiPace, PaceSettings};
@@ -128,7 +128,7 @@ impl Worker {
     /// `internal` when one of its tasks panics again and again: only a new start may help. All else that fails is
     /// logged, waited for and tried again.
     pub async fn run(&self, shutdown: CancellationToken) -> Result<()> {
-        shift::background(self, &shutdown).await
+        crate::worker::runner::background(self, &shutdown).await
     }
 
     /// Works on these jobs (and what their lookups lead to) until they have settled or `shutdown`; answers with
@@ -143,7 +143,7 @@ impl Worker {
         jobs: Vec<JobId>,
         shutdown: CancellationToken,
     ) -> Result<Vec<Record>> {
-        let records = shift::records_of(self, jobs.into_iter()).await?;
+        let records = crate::worker::runner::records_of(self, jobs.into_iter()).await?;
         self.run_records(records, shutdown).await
     }
 
@@ -156,6 +156,6 @@ impl Worker {
         records: Vec<Record>,
         shutdown: CancellationToken,
     ) -> Result<Vec<Record>> {
-        shift::foreground(self, records, &shutdown).await
+        crate::worker::runner::foreground(self, records, &shutdown).await
     }
 }

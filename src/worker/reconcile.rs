@@ -13,13 +13,13 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use super::supervise::supervise;
-use super::walk::{Purpose, Standing, Subject, Walked, Walker, sliding_window};
 use super::{lookup, question};
 use crate::error::{Error, Result};
 use crate::ingest::hooks::{self, Hook, HookState};
 use crate::model::EventClass;
 use crate::model::progress::Emit;
 use crate::store::{ScanStore, WalkTurn};
+use crate::worker::scan::{Purpose, Standing, Subject, Walked, Walker, sliding_window};
 
 /// A walk that does not show up for this long has died with its worker.
 const LEASE: SignedDuration = SignedDuration::from_mins(2);
@@ -199,7 +199,7 @@ impl Reconciler {
             is_thorough: false,
         };
         let name = &source.subject.name;
-        let mut on_sighting = |sighting: &super::walk::Sighting| {
+        let mut on_sighting = |sighting: &super::scan::Sighting| {
             if sighting.is_recorded {
                 match sighting.standing {
                     Standing::Lost => tracing::info!(

@@ -22,11 +22,16 @@ const ROOMS: &[(&str, Option<&[&str]>)] = &[
     ("config", Some(&["ingest"])),
     ("ingest", Some(&[])),
     ("store", Some(&[])),
+    // What the files of recordings look like inside.
+    ("format", Some(&[])),
     ("schedule", Some(&[])),
     ("source", Some(&[])),
     ("object", Some(&[])),
     ("report", Some(&[])),
-    ("transfer", Some(&["source", "object", "schedule"])),
+    (
+        "transfer",
+        Some(&["source", "object", "schedule", "format"]),
+    ),
     (
         "worker",
         Some(&[
@@ -34,7 +39,9 @@ const ROOMS: &[(&str, Option<&[&str]>)] = &[
         ]),
     ),
     ("server", Some(&["ingest", "store", "report"])),
+    ("app", None),
     ("cli", None),
+    ("demo", None),
     ("main", None),
     ("lib", None),
 ];
@@ -48,7 +55,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("aws_smithy_runtime_api::", &["src/object/"]),
     ("aws_smithy_types::", &["src/object/"]),
     ("s3s::", &["src/object/"]),
-    ("axum::", &["src/server/", "src/cli/"]),
+    ("axum::", &["src/server/", "src/demo/"]),
     ("clap::", &["src/cli/"]),
     (
         "indicatif::",

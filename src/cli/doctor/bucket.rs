@@ -7,8 +7,8 @@ use tracing::instrument::WithSubscriber as _;
 use tracing::subscriber::NoSubscriber;
 use uuid::Uuid;
 
-use super::super::wire::{Embedded, Places};
 use super::checkup::Checkup;
+use crate::app::{Embedded, Places};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::error::{Class, Error};

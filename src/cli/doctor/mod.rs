@@ -4,8 +4,8 @@
 //! aborted, the first page of a provider's list.
 
 use super::output::{Failure, Output, Result};
-use super::wire;
 use super::{Context, signals};
+use crate::app;
 use crate::report::board::Tone;
 use checkup::{Checkup, Status};
 use tokio_util::sync::CancellationToken;
@@ -40,7 +40,7 @@ async fn examine(context: &Context) -> Checkup {
     deliveries::examine(context, &mut checkup).await;
     store::examine(&context.config, &mut checkup).await;
     bucket::examine(&context.config, &context.clock, &mut checkup).await;
-    match wire::api_source(&context.config, &context.clock) {
+    match app::api_source(&context.config, &context.clock) {
         Ok(source) => sources::examine(context, source, &mut checkup).await,
         Err(error) => checkup.fault("sources", &error, "check the machine's TLS certificates"),
     }

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use super::super::{Context, wire};
 use super::checkup::Checkup;
+use crate::app;
+use crate::cli::Context;
 use crate::error::{Class, Error};
 use crate::ingest::hooks::HookState;
 use crate::ingest::list;
 use crate::model::{Layout, Provider};
 use crate::source::Source;
-use crate::worker::walk::{Subject, Walker};
+use crate::worker::scan::{Subject, Walker};
 
 pub(super) async fn examine(context: &Context, source: Arc<dyn Source>, checkup: &mut Checkup) {
     let config = &context.config;
@@ -33,7 +34,7 @@ pub(super) async fn examine(context: &Context, source: Arc<dyn Source>, checkup:
         clock: Arc::clone(&context.clock),
         layout,
     };
-    let mut subjects: Vec<_> = wire::subjects(config).into_values().collect();
+    let mut subjects: Vec<_> = app::subjects(config).into_values().collect();
     subjects.sort_by(|one, other| one.name.cmp(&other.name));
     for subject in &subjects {
         examine_one(&walker, subject, checkup).await;

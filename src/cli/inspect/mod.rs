@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::input::{self, Input};
 use super::output::{Failure, Output, Result};
-use super::wire::House;
 use super::{Context, values};
+use crate::app::House;
 use crate::config::Config;
 use crate::error::Error;
 use crate::ingest::inspect::{self, EventDescription, UrlDescription};

@@ -7,7 +7,7 @@ use serde::Serialize;
 use url::Url;
 
 use crate::error::{Error, Result};
-use crate::source::hls::{Kind, Playlist, Role, without_secrets};
+use crate::format::hls::{Kind, Playlist, Role, without_secrets};
 
 /// A playlist as `inspect --json` shows it; the fields are in the documented order.
 #[derive(Debug, Serialize)]

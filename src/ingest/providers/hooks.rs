@@ -3,10 +3,10 @@
 use serde_json::{Value, json};
 
 use super::api::{api_key, get, read_answer, segment};
-use super::daily::BASE;
 use super::fields::Fields;
 use crate::error::{Error, Result};
 use crate::ingest::hooks::{Hook, HookState};
+use crate::ingest::providers::daily::event::BASE;
 use crate::model::Provider;
 use crate::model::api::{ApiRequest, ApiResponse, Credentials, Method};
 use crate::signed_url::SignedUrl;

@@ -9,20 +9,16 @@ use crate::model::api::{ApiRequest, ApiResponse, Credentials};
 use crate::model::{Artifact, Event, Format, JsonWeight, Kind, Lookup, Provider};
 
 mod api;
+mod artifact_list;
 pub mod custom;
-mod daily;
+pub mod daily;
 mod draft;
-mod dyte;
-mod dyte_api;
+pub mod dyte;
 mod fields;
-mod hms;
-mod hms_api;
-mod hms_files;
+pub mod hms;
 pub(super) mod hooks;
 pub(super) mod list;
-mod meetingbaas;
-mod meetingbaas_api;
-mod shelf;
+pub mod meetingbaas;
 mod transcript;
 
 use fields::Fields;
@@ -34,11 +30,21 @@ pub(super) fn parse(provider: Provider, delivery: &Delivery<'_>) -> Result<Event
     let value = read_object(delivery.body)?;
     let event = Fields::of(&value);
     let mut draft = match provider {
-        Provider::Hms => hms::read(event, delivery),
-        Provider::MeetingBaas => meetingbaas::read(event, delivery),
-        Provider::Daily => daily::read(event, delivery),
-        Provider::Dyte => dyte::read(dyte::DYTE, event, delivery),
-        Provider::RealtimeKit => dyte::read(dyte::REALTIMEKIT, event, delivery),
+        Provider::Hms => crate::ingest::providers::hms::event::read(event, delivery),
+        Provider::MeetingBaas => {
+            crate::ingest::providers::meetingbaas::event::read(event, delivery)
+        }
+        Provider::Daily => crate::ingest::providers::daily::event::read(event, delivery),
+        Provider::Dyte => crate::ingest::providers::dyte::event::read(
+            crate::ingest::providers::dyte::event::DYTE,
+            event,
+            delivery,
+        ),
+        Provider::RealtimeKit => crate::ingest::providers::dyte::event::read(
+            crate::ingest::providers::dyte::event::REALTIMEKIT,
+            event,
+            delivery,
+        ),
         Provider::Adhoc => return Err(Error::invalid("adhoc is no provider that sends events")),
         Provider::Custom(name) => {
             return Err(Error::invalid(format!(
@@ -58,18 +64,31 @@ fn shorten(draft: &mut draft::Draft) {
 
 pub(super) fn calls_for_a_walk(event: &Event) -> bool {
     let event_type = event.event_type.as_deref().unwrap_or_default();
-    event.provider == Provider::MeetingBaas && event_type.starts_with(meetingbaas::ALERT)
+    event.provider == Provider::MeetingBaas
+        && event_type.starts_with(crate::ingest::providers::meetingbaas::event::ALERT)
 }
 
 pub(super) fn recognise(body: &[u8]) -> Option<Provider> {
     let value = read_object(body).ok()?;
     let event = Fields::of(&value);
     let shapes = [
-        (Provider::Daily, daily::is_shape(event)),
-        (Provider::Hms, hms::is_shape(event)),
-        (Provider::MeetingBaas, meetingbaas::is_shape(event)),
+        (
+            Provider::Daily,
+            crate::ingest::providers::daily::event::is_shape(event),
+        ),
+        (
+            Provider::Hms,
+            crate::ingest::providers::hms::event::is_shape(event),
+        ),
+        (
+            Provider::MeetingBaas,
+            crate::ingest::providers::meetingbaas::event::is_shape(event),
+        ),
         // RealtimeKit's events have the same shape; only their headers and hosts differ.
-        (Provider::Dyte, dyte::is_shape(event)),
+        (
+            Provider::Dyte,
+            crate::ingest::providers::dyte::event::is_shape(event),
+        ),
     ];
     shapes
         .into_iter()
@@ -84,11 +103,23 @@ pub(super) fn lookup_request(
     now: Timestamp,
 ) -> Result<ApiRequest> {
     match provider {
-        Provider::Hms => hms_api::request(lookup, cursor, credentials, now),
-        Provider::MeetingBaas => meetingbaas_api::request(lookup, credentials),
-        Provider::Daily => daily::request(lookup, credentials),
-        Provider::Dyte => dyte_api::request(dyte::DYTE, lookup, credentials),
-        Provider::RealtimeKit => dyte_api::request(dyte::REALTIMEKIT, lookup, credentials),
+        Provider::Hms => {
+            crate::ingest::providers::hms::api::request(lookup, cursor, credentials, now)
+        }
+        Provider::MeetingBaas => {
+            crate::ingest::providers::meetingbaas::api::request(lookup, credentials)
+        }
+        Provider::Daily => crate::ingest::providers::daily::event::request(lookup, credentials),
+        Provider::Dyte => crate::ingest::providers::dyte::api::request(
+            crate::ingest::providers::dyte::event::DYTE,
+            lookup,
+            credentials,
+        ),
+        Provider::RealtimeKit => crate::ingest::providers::dyte::api::request(
+            crate::ingest::providers::dyte::event::REALTIMEKIT,
+            lookup,
+            credentials,
+        ),
         Provider::Adhoc => Err(Error::invalid("a URL given by hand has no API to ask")),
         Provider::Custom(name) => Err(custom::no_api(name, lookup)),
     }
@@ -107,13 +138,27 @@ pub(super) fn lookup_page(
         ..LookupPage::default()
     };
     match provider {
-        Provider::Hms => hms_api::answer(lookup, fields, now),
-        Provider::MeetingBaas => meetingbaas_api::answer(lookup, fields, now).map(whole),
-        Provider::Daily => daily::answer(lookup, fields, now).map(whole),
-        Provider::Dyte => dyte_api::answer(dyte::DYTE, lookup, fields, now).map(whole),
-        Provider::RealtimeKit => {
-            dyte_api::answer(dyte::REALTIMEKIT, lookup, fields, now).map(whole)
+        Provider::Hms => crate::ingest::providers::hms::api::answer(lookup, fields, now),
+        Provider::MeetingBaas => {
+            crate::ingest::providers::meetingbaas::api::answer(lookup, fields, now).map(whole)
         }
+        Provider::Daily => {
+            crate::ingest::providers::daily::event::answer(lookup, fields, now).map(whole)
+        }
+        Provider::Dyte => crate::ingest::providers::dyte::api::answer(
+            crate::ingest::providers::dyte::event::DYTE,
+            lookup,
+            fields,
+            now,
+        )
+        .map(whole),
+        Provider::RealtimeKit => crate::ingest::providers::dyte::api::answer(
+            crate::ingest::providers::dyte::event::REALTIMEKIT,
+            lookup,
+            fields,
+            now,
+        )
+        .map(whole),
         Provider::Adhoc => Err(Error::invalid("a URL given by hand has no API to ask")),
         Provider::Custom(name) => Err(custom::no_api(name, lookup)),
     }

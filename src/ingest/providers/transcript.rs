@@ -8,7 +8,7 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use super::fields::Fields;
-use super::shelf::{File, Shelf};
+use crate::ingest::providers::artifact_list::{File, Shelf};
 use crate::model::{Format, Kind};
 
 /// A cue is closed when it would become longer than this, in characters: two lines on a screen.

@@ -10,7 +10,7 @@ use super::HlsKeys;
 use super::ladder::{Ladder, Sheet};
 use super::plan::is_web;
 use super::token::Token;
-use crate::source::hls::{Kind, Playlist, Role, quoted};
+use crate::format::hls::{Kind, Playlist, Role, quoted};
 use crate::transfer::hls::decrypt::BLOCK_BYTES;
 
 /// How a file is encrypted.

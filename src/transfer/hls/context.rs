@@ -15,15 +15,15 @@ use super::piece::{Landed, Piece};
 use super::room::Room;
 use super::token::Token;
 use crate::error::{Class, Error, Result};
+use crate::format::hls::{Role, media_type, resource_name};
 use crate::model::key::short_hash;
 use crate::model::{Job, JobId};
 use crate::object::Attributes;
 use crate::object::owned::{Owner, UnderKey, find_owned};
 use crate::signed_url::SignedUrl;
-use crate::source::hls::{Role, media_type, resource_name};
 use crate::source::{ByteRange, OpenRequest, Opened, Waits};
 use crate::transfer::Engine;
-use crate::transfer::budget::{Budget, Share};
+use crate::transfer::memory::budget::{Budget, Share};
 
 /// Memory that the pieces of one ladder may take.
 const LADDER_BYTES: u64 = 64 * 1024 * 1024;

@@ -13,11 +13,11 @@ use super::put::{payload_of, put_document, put_over};
 use super::rewrite::Rewriter;
 use super::transcript;
 use crate::error::{Class, Error, Result};
+use crate::format::hls::{Kind, Role};
 use crate::model::manifest::Resource;
 use crate::model::{Archived, JobId};
 use crate::object::Payload;
 use crate::object::owned::{RESOURCES_METADATA_KEY, UnderKey};
-use crate::source::hls::{Kind, Role};
 
 pub(super) const JSON: Option<&str> = Some("application/json");
 

@@ -19,7 +19,7 @@ use crate::object::owned::{UnderKey, judge};
 use crate::object::{ObjectInfo, encode_crc64nvme};
 use crate::source::Opened;
 use crate::transfer::digest::PartDigest;
-use crate::transfer::names::Names;
+use crate::transfer::free_name::Names;
 
 /// The metadata key of the length of what the origin had.
 const LENGTH_METADATA_KEY: &str = "harvester-origin-length";

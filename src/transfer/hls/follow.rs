@@ -23,8 +23,8 @@ use super::room::REFERENCE_BYTES;
 use super::token::Token;
 use super::{HlsKeys, LANES, is_ours_to_tell};
 use crate::error::{Class, Error, Result};
+use crate::format::hls::{Follower, Playlist, Role, Segment, Variables, resource_name};
 use crate::object::owned::UnderKey;
-use crate::source::hls::{Follower, Playlist, Role, Segment, Variables, resource_name};
 
 /// The target duration of a playlist that tells none.
 const USUAL_TARGET: Duration = Duration::from_secs(6);

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::source::hls::{Reference, without_secrets};
+use crate::format::hls::{Reference, without_secrets};
 
 /// The files of some playlists by their paths: their URLs without the query, which may be a token that each reading
 /// has anew, unless several of them have one path, so that the query tells them apart.

@@ -14,13 +14,13 @@ use super::plan::Loss;
 use super::room::{REFERENCE_BYTES, wanted};
 use super::token::Token;
 use crate::error::{Class, Error, Result};
-use crate::signed_url::SignedUrl;
-use crate::source::Opened;
-use crate::source::hls::{
+use crate::format::hls::{
     Kind, MAX_PLAYLIST_BYTES, MAX_PLAYLISTS, Playlist, Reference, Role, Variables, Weight,
     playlist_folder,
 };
-use crate::transfer::patience::{TRIES, wait_after};
+use crate::signed_url::SignedUrl;
+use crate::source::Opened;
+use crate::transfer::upload::retry::{TRIES, wait_after};
 
 /// A longer text is read beside the runtime's threads.
 const LONG_BYTES: usize = 256 * 1024;

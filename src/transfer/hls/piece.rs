@@ -19,16 +19,16 @@ use super::lease::LeaseDesk;
 use super::put::put;
 use super::token::Token;
 use crate::error::{Class, Error, Result};
+use crate::format::check::Check;
+use crate::format::hls::Role;
 use crate::model::{Archived, Checkpoint, Format, Job, Origin, ProgressEvent};
 use crate::object::Payload;
 use crate::signed_url::SignedUrl;
-use crate::source::hls::Role;
 use crate::source::{Opened, Waits};
-use crate::transfer::budget::Share;
-use crate::transfer::names::Names;
-use crate::transfer::part::PartBuilder;
-use crate::transfer::patience::{TRIES, wait_after};
-use crate::transfer::verify::Check;
+use crate::transfer::download::part::PartBuilder;
+use crate::transfer::free_name::Names;
+use crate::transfer::memory::budget::Share;
+use crate::transfer::upload::retry::{TRIES, wait_after};
 use crate::transfer::{Engine, Ledger};
 
 /// The length of a key (AES with 128 bits).

@@ -12,8 +12,8 @@ use super::piece::{Landed, Piece};
 use super::room::PIECE_BYTES;
 use super::{HlsKeys, HlsSettings};
 use crate::error::{Class, Error, Result};
+use crate::format::hls::{MAX_REFERENCES, Playlist, Reference, Role};
 use crate::signed_url::SignedUrl;
-use crate::source::hls::{MAX_REFERENCES, Playlist, Reference, Role};
 
 /// Files that one ladder may have.
 pub(super) const MAX_PIECES: usize = MAX_REFERENCES;

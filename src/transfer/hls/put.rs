@@ -10,9 +10,9 @@ use crate::model::job::Fingerprint;
 use crate::object::owned::{OwnedObject, OwnedWrite, UnderKey, find_owned, put_owned, replacing};
 use crate::object::{Attributes, Condition, Payload};
 use crate::transfer::digest::PartDigest;
-use crate::transfer::names::Names;
-use crate::transfer::patience::{Patience, TRIES, wait_after};
-use crate::transfer::place::Placing;
+use crate::transfer::free_name::Names;
+use crate::transfer::upload::retry::{Patience, TRIES, wait_after};
+use crate::transfer::upload::single_put::Placing;
 
 /// Puts `payload`, which came from `origin`, under the first name that is free or ours. `version` is metadata that tells
 /// what the origin had.

@@ -8,8 +8,8 @@ use super::context::Context;
 use super::ladder::{Ladder, Sheet};
 use super::piece::Landed;
 use super::plan::{Loss, Wants};
+use crate::format::hls::{Change, Reference, Role, without_secrets};
 use crate::signed_url::SignedUrl;
-use crate::source::hls::{Change, Reference, Role, without_secrets};
 
 /// Rewrites the playlists of one ladder.
 pub(super) struct Rewriter<'a> {

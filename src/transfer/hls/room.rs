@@ -9,8 +9,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::error::{Class, Error, Result};
-use crate::source::hls::MAX_REFERENCES;
-use crate::transfer::budget::{Budget, Share};
+use crate::format::hls::MAX_REFERENCES;
+use crate::transfer::memory::budget::{Budget, Share};
 
 /// What a recording begins with: the playlists of some thousand segments fit.
 const FIRST_BYTES: u64 = 4 * 1024 * 1024;

@@ -8,7 +8,7 @@ use super::ladder::{Ladder, Sheet};
 use super::piece::Landed;
 use super::put::{payload_of, put_over};
 use crate::error::{Class, Error, Result};
-use crate::source::hls::{Role, Segment, first_timestamp, join_webvtt};
+use crate::format::hls::{Role, Segment, first_timestamp, join_webvtt};
 
 /// The largest segment of subtitles that is joined.
 const MAX_SUBTITLES_BYTES: u64 = 8 * 1024 * 1024;

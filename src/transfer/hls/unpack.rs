@@ -14,6 +14,7 @@ use super::put::{payload_of, put, put_over};
 use super::room::Room;
 use super::unzip::{self, Step};
 use crate::error::{Class, Error, Result};
+use crate::format::zip::{MAX_ENTRIES, told_entries};
 use crate::model::job::{Fingerprint, FinishedPart};
 use crate::model::{Archived, Job};
 use crate::object::owned::{
@@ -21,12 +22,11 @@ use crate::object::owned::{
 };
 use crate::object::{Condition, encode_crc64nvme};
 use crate::signed_url::SignedUrl;
-use crate::source::zip::{MAX_ENTRIES, told_entries};
 use crate::transfer::digest::ObjectDigest;
-use crate::transfer::names::Names;
-use crate::transfer::part::PartBuilder;
-use crate::transfer::patience::{TRIES, wait_after};
-use crate::transfer::place::check_lease;
+use crate::transfer::download::part::PartBuilder;
+use crate::transfer::free_name::Names;
+use crate::transfer::upload::retry::{TRIES, wait_after};
+use crate::transfer::upload::single_put::check_lease;
 use crate::transfer::{Engine, Ledger};
 
 /// The longest path of an entry: with its folder it fits into a key.

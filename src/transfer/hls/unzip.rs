@@ -6,7 +6,7 @@ use futures::{Stream, StreamExt, pin_mut};
 use tokio::sync::mpsc;
 
 use crate::error::{Class, Error, Result};
-use crate::source::zip::{Event, MAX_ENTRIES, ZipWalk};
+use crate::format::zip::{Event, MAX_ENTRIES, ZipWalk};
 
 /// The most of one step's bytes.
 const STEP_BYTES: usize = 64 * 1024;

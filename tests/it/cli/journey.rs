@@ -5,10 +5,10 @@ use std::process::{Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use recording_harvester::cli::demo::events;
-use recording_harvester::cli::demo::media::Library;
-use recording_harvester::cli::demo::origin::{Origin, OriginSettings, Pace};
 use recording_harvester::clock::{Clock, SystemClock};
+use recording_harvester::demo::events;
+use recording_harvester::demo::media::Library;
+use recording_harvester::demo::origin::{Origin, OriginSettings, Pace};
 use recording_harvester::object::embedded::{Abilities, EmbeddedS3, EmbeddedSettings};
 use rustix::process::{Pid, Signal, kill_process};
 use secrecy::ExposeSecret;

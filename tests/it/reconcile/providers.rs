@@ -16,7 +16,7 @@ use recording_harvester::source::guard::{Guard, GuardSettings};
 use recording_harvester::source::http::{HttpSettings, HttpSource};
 use recording_harvester::store::sqlite::SqliteStore;
 use recording_harvester::store::*;
-use recording_harvester::worker::walk::{
+use recording_harvester::worker::scan::{
     Absent, Purpose, Sighting, Standing, Subject, Walked, Walker,
 };
 use recording_harvester::worker::{ApiPace, PaceSettings, SourceAccess};

@@ -12,7 +12,7 @@ use recording_harvester::model::api::{ApiRequest, ApiResponse, Credentials};
 use recording_harvester::model::{Kind, Layout, ProgressEvent, Provider, State, key};
 use recording_harvester::source::{OpenRequest, Opened, Source};
 use recording_harvester::worker::reconcile::{Done, Reconciled, Reconciler};
-use recording_harvester::worker::walk::{Absent, Subject, Walker};
+use recording_harvester::worker::scan::{Absent, Subject, Walker};
 use recording_harvester::worker::{SourceAccess, Worker};
 use tokio::sync::Notify;
 

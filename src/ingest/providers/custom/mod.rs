@@ -17,10 +17,10 @@ mod template;
 pub use definition::Definition;
 
 use super::draft::{self, Draft, Says, body_key, header_id};
-use super::shelf::Shelf;
 use super::{fields, read_object, shorten};
 use crate::error::{Class, Error, Result};
 use crate::ingest::Delivery;
+use crate::ingest::providers::artifact_list::Shelf;
 use crate::ingest::signature::{Scheme, hmac_key};
 use crate::model::{Event, Lookup, ProviderFailure, Recording};
 use crate::signed_url::{redact_body, redact_json, write_redacted};

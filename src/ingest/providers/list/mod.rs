@@ -12,14 +12,8 @@ use crate::model::api::{ApiRequest, ApiResponse, Credentials};
 use crate::model::{Event, Provider, Recording};
 use crate::signed_url::redact_json;
 
-mod daily;
-mod dyte;
-mod hms;
-mod hms_deliveries;
-mod meetingbaas;
-
 /// Things on a page. Daily and 100ms document it as the most; others have more.
-const PAGE_ITEMS: usize = 100;
+pub(crate) const PAGE_ITEMS: usize = 100;
 
 pub(in crate::ingest) fn lists(provider: Provider) -> &'static [&'static str] {
     match provider {
@@ -34,7 +28,7 @@ pub(in crate::ingest) fn lists(provider: Provider) -> &'static [&'static str] {
 /// Lists that an operator's walk reads besides: what they tell costs many pages.
 pub(in crate::ingest) fn thorough_lists(provider: Provider) -> &'static [&'static str] {
     match provider {
-        Provider::Hms => &[hms_deliveries::NAME],
+        Provider::Hms => &[crate::ingest::providers::hms::deliveries::NAME],
         _ => &[],
     }
 }
@@ -53,13 +47,17 @@ pub(in crate::ingest) fn request(
         window,
     };
     match provider {
-        Provider::Hms if list == hms_deliveries::NAME => {
-            hms_deliveries::request(ask, credentials, now)
+        Provider::Hms if list == crate::ingest::providers::hms::deliveries::NAME => {
+            crate::ingest::providers::hms::deliveries::request(ask, credentials, now)
         }
-        Provider::Hms => hms::request(ask, credentials, now),
-        Provider::MeetingBaas => meetingbaas::request(ask, credentials),
-        Provider::Daily => daily::request(ask, credentials),
-        Provider::Dyte | Provider::RealtimeKit => dyte::request(provider, ask, credentials),
+        Provider::Hms => crate::ingest::providers::hms::list::request(ask, credentials, now),
+        Provider::MeetingBaas => {
+            crate::ingest::providers::meetingbaas::list::request(ask, credentials)
+        }
+        Provider::Daily => crate::ingest::providers::daily::list::request(ask, credentials),
+        Provider::Dyte | Provider::RealtimeKit => {
+            crate::ingest::providers::dyte::list::request(provider, ask, credentials)
+        }
         Provider::Adhoc | Provider::Custom(_) => Err(no_list(provider, list)),
     }
 }
@@ -80,11 +78,15 @@ pub(in crate::ingest) fn answer(
         window,
     };
     let mut page = match provider {
-        Provider::Hms if list == hms_deliveries::NAME => hms_deliveries::answer(ask, answer, now),
-        Provider::Hms => hms::answer(ask, answer),
-        Provider::MeetingBaas => meetingbaas::answer(ask, answer),
-        Provider::Daily => daily::answer(ask, answer),
-        Provider::Dyte | Provider::RealtimeKit => dyte::answer(provider, ask, answer, now),
+        Provider::Hms if list == crate::ingest::providers::hms::deliveries::NAME => {
+            crate::ingest::providers::hms::deliveries::answer(ask, answer, now)
+        }
+        Provider::Hms => crate::ingest::providers::hms::list::answer(ask, answer),
+        Provider::MeetingBaas => crate::ingest::providers::meetingbaas::list::answer(ask, answer),
+        Provider::Daily => crate::ingest::providers::daily::list::answer(ask, answer),
+        Provider::Dyte | Provider::RealtimeKit => {
+            crate::ingest::providers::dyte::list::answer(provider, ask, answer, now)
+        }
         Provider::Adhoc | Provider::Custom(_) => Err(no_list(provider, list)),
     }?;
     // A cursor that leads to its own page would lead there for ever.
@@ -94,18 +96,18 @@ pub(in crate::ingest) fn answer(
 
 /// Which page is asked for.
 #[derive(Clone, Copy)]
-struct Ask<'a> {
-    list: &'a str,
-    cursor: Option<&'a str>,
-    window: &'a Window,
+pub(crate) struct Ask<'a> {
+    pub(crate) list: &'a str,
+    pub(crate) cursor: Option<&'a str>,
+    pub(crate) window: &'a Window,
 }
 
-fn no_list(provider: Provider, list: &str) -> Error {
+pub(crate) fn no_list(provider: Provider, list: &str) -> Error {
     Error::invalid(format!("{provider}: there is no list of {list}"))
 }
 
 /// Query parameters, escaped.
-fn query(path: &str, parameters: &[(&str, Option<String>)]) -> String {
+pub(crate) fn query(path: &str, parameters: &[(&str, Option<String>)]) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     for (name, value) in parameters {
         if let Some(value) = value {
@@ -116,23 +118,23 @@ fn query(path: &str, parameters: &[(&str, Option<String>)]) -> String {
 }
 
 /// One thing of a list as its adapter has read it.
-struct Item {
+pub(crate) struct Item {
     /// The provider's id of it.
-    id: String,
+    pub(crate) id: String,
     /// When it began.
-    began: Option<Timestamp>,
+    pub(crate) began: Option<Timestamp>,
     /// When it ended.
-    ended: Option<Timestamp>,
-    recording: Recording,
+    pub(crate) ended: Option<Timestamp>,
+    pub(crate) recording: Recording,
     /// `None` for what is not finished, or nothing to archive.
-    says: Option<Says>,
-    is_certain: bool,
+    pub(crate) says: Option<Says>,
+    pub(crate) is_certain: bool,
     /// The parts of it that may be kept: lists also hold keys and addresses that are none of ours.
-    kept: Value,
+    pub(crate) kept: Value,
 }
 
 /// A page of these items, as they came.
-fn page(provider: Provider, ask: Ask<'_>, items: Vec<Item>) -> Page {
+pub(crate) fn page(provider: Provider, ask: Ask<'_>, items: Vec<Item>) -> Page {
     let began: Vec<_> = items.iter().map(|item| item.began).collect();
     let is_undated = items
         .iter()
@@ -204,14 +206,14 @@ pub(in crate::ingest) fn dedupe_key(event: &Event) -> String {
 }
 
 /// The fields of `names` as they stand in `item`.
-fn keep(item: Fields, names: &[&str]) -> Value {
+pub(crate) fn keep(item: Fields, names: &[&str]) -> Value {
     let fields = names
         .iter()
         .filter_map(|name| Some(((*name).to_owned(), item.value(name)?.clone())));
     Value::Object(fields.collect())
 }
 
-fn after(began: Option<Timestamp>, seconds: Option<f64>) -> Option<Timestamp> {
+pub(crate) fn after(began: Option<Timestamp>, seconds: Option<f64>) -> Option<Timestamp> {
     let length = SignedDuration::try_from_secs_f64(seconds?).ok()?;
     began?.checked_add(length).ok()
 }

@@ -1,0 +1,601 @@
+//! The one place where the parts of the harvester are put together.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::cli::Context;
+use crate::clock::SharedClock;
+use crate::config::{ArchiveConfig, Config, HlsKeysConfig, LimitsConfig};
+use crate::error::{Class, Error, Result};
+use crate::model::api::Credentials;
+use crate::model::progress::Emit;
+use crate::model::{Layout, key};
+use crate::object::ObjectStore;
+use crate::object::embedded::{self, Abilities, EmbeddedS3, EmbeddedSettings};
+use crate::object::s3::{Retention, S3Settings, S3Store, UploadOptions};
+use crate::report::metrics::Metrics;
+use crate::report::progress::Progress;
+use crate::schedule::retry::RetrySettings;
+use crate::source::Source;
+use crate::source::guard::{Guard, GuardSettings, is_public};
+use crate::source::http::{HttpSettings, HttpSource};
+use crate::source::own_store::OwnStore;
+use crate::source::throttle::{RateWindow, ThrottleSettings};
+use crate::store::sqlite::SqliteStore;
+use crate::store::{JobStore, ProcessLock};
+use crate::transfer::hls::{HlsKeys, HlsSettings};
+use crate::transfer::{Engine, TransferSettings};
+use crate::worker::reconcile::{Alarms, Done, Reconciled, Reconciler};
+use crate::worker::scan::{Absent, Subject, Walker};
+use crate::worker::{
+    ApiPace, EventDocuments, OnRemint, PaceSettings, SourceAccess, Worker, WorkerSettings,
+};
+
+/// The bucket of the embedded server.
+const EMBEDDED_BUCKET: &str = "archive";
+
+/// Events that a slow watcher may be behind before it loses some.
+const PROGRESS_CAPACITY: usize = 1024;
+
+/// How long the name of the archive's endpoint may take to resolve at the start.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// An upload slower than this has failed: a part of 5 MiB then takes almost three minutes.
+const SLOWEST_UPLOAD_BYTES_PER_SECOND: u64 = 32 * 1024;
+
+/// What the commands share: the state, and who hears of what happens to it.
+pub struct House {
+    /// The configuration that it was built from.
+    pub config: Config,
+    /// The durable state.
+    pub store: Arc<dyn JobStore>,
+    /// How keys are made.
+    pub layout: Layout,
+    /// What time it is.
+    pub clock: SharedClock,
+    /// The live stream.
+    pub progress: Progress,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Rings when jobs were recorded in this process.
+    pub bell: Arc<Notify>,
+    /// Ring when a source's lists are to be walked at once.
+    pub alarms: Alarms,
+    /// The name under which this process holds leases.
+    name: String,
+    /// Shows that it lives.
+    _alive: ProcessLock,
+}
+
+/// Where recordings go.
+pub struct Destination {
+    /// The bucket.
+    pub objects: Arc<dyn ObjectStore>,
+    /// For a person: what it is and how to look into it.
+    pub description: String,
+    embedded: Option<EmbeddedS3>,
+    own_store: Option<OwnStore>,
+}
+
+/// Whose embedded server to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Embedded {
+    /// Only one of this process, which lives as long as it does.
+    Own,
+    /// That of a running worker on the same data folder if there is one.
+    MayShare,
+}
+
+impl House {
+    /// Opens the store, making it if it is missing, and lets go what processes that died had leased.
+    ///
+    /// # Errors
+    /// When it can't be opened, is damaged or of a newer version.
+    pub async fn open(config: Config, clock: SharedClock) -> Result<House> {
+        let store: Arc<dyn JobStore> = Arc::new(SqliteStore::open(&config.store_path()).await?);
+        let name = process_name();
+        let alive = store.show_alive(&name).await?;
+        let freed = store.free_leases_of_the_dead().await?;
+        if freed > 0 {
+            tracing::warn!(jobs = freed, "went on with the jobs of a process that died");
+        }
+        Ok(House {
+            name,
+            _alive: alive,
+            store,
+            layout: Layout::new(&config.archive.prefix, &config.archive.template)?,
+            config,
+            clock,
+            progress: Progress::new(PROGRESS_CAPACITY),
+            metrics: Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))),
+            bell: Arc::new(Notify::new()),
+            alarms: Alarms::default(),
+        })
+    }
+
+    /// Connects to the configured bucket, or starts the embedded server.
+    ///
+    /// # Errors
+    /// `upload_denied` without credentials or region; `invalid` when the embedded server's port is taken.
+    pub async fn destination(&self, embedded: Embedded) -> Result<Destination> {
+        let places = Places {
+            config: &self.config,
+            clock: &self.clock,
+        };
+        places.destination(embedded).await
+    }
+
+    /// A worker that carries to `destination`. `listeners` are the addresses of this process that no
+    /// origin may be at.
+    ///
+    /// # Errors
+    /// `internal` when TLS can't be set up.
+    pub fn worker(
+        &self,
+        destination: &Destination,
+        listeners: &[SocketAddr],
+        grace: Duration,
+    ) -> Result<Worker> {
+        let limits = &self.config.limits;
+        let source = self.source(destination, listeners)?;
+        let transfer = TransferSettings {
+            memory_bytes: limits.memory.0,
+            lanes: limits.lanes,
+            all_lanes: limits.all_lanes,
+            surge: limits.surge,
+            max_object_bytes: limits.max_object.0,
+            prefix: self.config.archive.prefix.trim_matches('/').to_owned(),
+            sha256: self.config.archive.sha256,
+            disposition: self.config.archive.disposition.clone(),
+            hls: self.hls(),
+            ..TransferSettings::default()
+        };
+        let objects = Arc::clone(&destination.objects);
+        Ok(Worker {
+            store: self.store.clone(),
+            engine: Engine::new(Arc::clone(&source), Arc::clone(&objects), transfer)
+                .with_clock(Arc::clone(&self.clock)),
+            source,
+            objects,
+            clock: Arc::clone(&self.clock),
+            access: Arc::new(self.access()),
+            emit: self.emit(),
+            settings: WorkerSettings {
+                name: self.name.clone(),
+                transfers: limits.transfers,
+                small_transfers: limits.small_transfers,
+                lease: Duration::from_secs(60),
+                heartbeat: Duration::from_secs(15),
+                // The slowest part that an upload may have takes less.
+                silence: Duration::from_secs(30 * 60),
+                grace,
+                poll: Duration::from_secs(2),
+                retry: RetrySettings::default(),
+            },
+            bell: Arc::clone(&self.bell),
+        })
+    }
+
+    /// What is allowed to be fetched.
+    pub fn guard(config: &Config, listeners: &[SocketAddr]) -> Guard {
+        let configured = [
+            config.listen,
+            config.admin.listen,
+            config.archive.embedded_listen,
+        ];
+        let forbidden = configured.iter().chain(listeners);
+        Guard::new(GuardSettings {
+            allow_networks: config.guard.allow_networks.clone(),
+            allow_http: config.guard.allow_http,
+            forbidden: forbidden
+                .copied()
+                .filter(|address| address.port() != 0)
+                .collect(),
+        })
+    }
+
+    /// Whether the bucket takes the options that uploads are to have, if any.
+    ///
+    /// # Errors
+    /// `upload_denied` when it does not. What may pass is the transfers' to meet.
+    pub async fn check_options(&self, destination: &Destination) -> Result<()> {
+        if !upload_options(&self.config.archive).are_set() {
+            return Ok(());
+        }
+        match destination.check().await {
+            Err(error) if !error.is_transient() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Puts the store away. What was acknowledged is safe without it, too.
+    pub async fn close(self) {
+        self.store.close().await;
+    }
+
+    fn source(
+        &self,
+        destination: &Destination,
+        listeners: &[SocketAddr],
+    ) -> Result<Arc<dyn Source>> {
+        let mut listeners = listeners.to_vec();
+        listeners.extend(destination.embedded.as_ref().map(EmbeddedS3::address));
+        let mut guard = House::guard(&self.config, &listeners);
+        if let Some(store) = &destination.own_store {
+            guard = guard.with_own_store(store.clone());
+        }
+        let settings = HttpSettings {
+            per_host: self.config.limits.per_host,
+            throttle: throttle(&self.config.limits),
+            clock: Arc::clone(&self.clock),
+            ..HttpSettings::default()
+        };
+        Ok(Arc::new(HttpSource::new(Arc::new(guard), settings)?))
+    }
+
+    fn access(&self) -> HashMap<String, SourceAccess> {
+        let subjects = subjects(&self.config).into_iter();
+        subjects
+            .map(|(name, subject)| {
+                let (metrics, source) = (Arc::clone(&self.metrics), name.clone());
+                let count = move |is_fresh| metrics.reminted(&source, is_fresh);
+                let access = SourceAccess {
+                    on_remint: OnRemint(Some(Arc::new(count))),
+                    ..subject.access
+                };
+                (name, access)
+            })
+            .collect()
+    }
+
+    /// What finds the recordings that no webhook told of; `None` when no source asks for it. Its calls and those of
+    /// `worker` come out of one budget.
+    pub fn reconciler(&self, worker: &Worker) -> Option<Reconciler> {
+        let sources: Vec<_> = self
+            .config
+            .resolved_sources()
+            .into_iter()
+            .filter_map(|(name, (provider, source))| {
+                let access = worker.access.get(&name).cloned().unwrap_or_default();
+                Some(Reconciled {
+                    every: source.reconcile?.0,
+                    reactivate_webhook: source.reactivate_webhook,
+                    alarm: self.alarms.of(&name),
+                    subject: Subject {
+                        name,
+                        provider,
+                        access,
+                        absent: Absent::default(),
+                    },
+                })
+            })
+            .collect();
+        if sources.is_empty() {
+            return None;
+        }
+        let metrics = Arc::clone(&self.metrics);
+        Some(Reconciler {
+            walker: Walker {
+                store: Some(Arc::clone(&self.store)),
+                source: Arc::clone(&worker.source),
+                clock: Arc::clone(&self.clock),
+                layout: self.layout.clone(),
+            },
+            store: self.store.clone(),
+            name: worker.settings.name.clone(),
+            sources,
+            bell: Arc::clone(&self.bell),
+            on_done: Arc::new(move |source, done| match done {
+                Done::Found(class) => metrics.reconcile_found(source, class),
+                Done::Walked(is_whole) => metrics.reconcile_walked(source, is_whole),
+                Done::Reactivated(is_on) => metrics.webhook_reactivated(source, is_on),
+                Done::Restarted => metrics.task_restarted("reconciler"),
+            }),
+        })
+    }
+
+    fn hls(&self) -> BTreeMap<String, HlsSettings> {
+        let sources = self.config.resolved_sources().into_iter();
+        sources
+            .map(|(name, (_, source))| {
+                let settings = HlsSettings {
+                    keys: match source.hls_keys {
+                        HlsKeysConfig::Store => HlsKeys::Store,
+                        HlsKeysConfig::Omit => HlsKeys::Omit,
+                        HlsKeysConfig::Decrypt => HlsKeys::Decrypt,
+                    },
+                    unpack: source.hls_unpack,
+                    ..HlsSettings::default()
+                };
+                (name, settings)
+            })
+            .collect()
+    }
+
+    fn emit(&self) -> Emit {
+        let stream = self.progress.emit();
+        let metrics = Arc::clone(&self.metrics);
+        Arc::new(move |event| {
+            metrics.observe(&event);
+            stream(event);
+        })
+    }
+}
+
+/// Where recordings can go: all that connecting has to know.
+pub(crate) struct Places<'a> {
+    /// The settings.
+    pub(crate) config: &'a Config,
+    /// For the embedded server.
+    pub(crate) clock: &'a SharedClock,
+}
+
+impl Places<'_> {
+    /// As [`House::destination`].
+    pub(crate) async fn destination(&self, embedded: Embedded) -> Result<Destination> {
+        match &self.config.archive.bucket {
+            Some(bucket) => self.real_bucket(bucket).await,
+            None => self.embedded_bucket(embedded).await,
+        }
+    }
+
+    async fn real_bucket(&self, bucket: &str) -> Result<Destination> {
+        let archive = &self.config.archive;
+        let store = S3Store::connect(S3Settings {
+            bucket: bucket.to_owned(),
+            region: archive.region.clone(),
+            endpoint: archive.endpoint.clone(),
+            path_style: archive.path_style.unwrap_or(archive.endpoint.is_some()),
+            credentials: None,
+            slowest_bytes_per_second: SLOWEST_UPLOAD_BYTES_PER_SECOND,
+        })
+        .await?
+        .with_options(upload_options(archive), Arc::clone(self.clock));
+        let mut description = format!("s3://{bucket}/{}", archive.prefix.trim_matches('/'));
+        if let Some(endpoint) = &archive.endpoint {
+            description.push_str(&format!(" at {endpoint}"));
+        }
+        Ok(Destination {
+            objects: Arc::new(store),
+            description,
+            embedded: None,
+            own_store: match &archive.endpoint {
+                Some(endpoint) => own_store(endpoint, bucket).await,
+                None => None,
+            },
+        })
+    }
+
+    /// Another harvester of the same data folder may be serving it already: two servers on one folder would
+    /// not see each other's uploads, so then we are its client.
+    async fn embedded_bucket(&self, embedded: Embedded) -> Result<Destination> {
+        let root = self.embedded_root();
+        let listen = self.config.archive.embedded_listen;
+        if embedded == Embedded::MayShare
+            && let Some(objects) = self.running_embedded(&root, listen).await
+        {
+            return Ok(Destination {
+                objects: Arc::new(objects),
+                description: describe_embedded(&root, &format!("http://{listen}")),
+                embedded: None,
+                own_store: None,
+            });
+        }
+        let settings = EmbeddedSettings {
+            root: root.clone(),
+            listen,
+            bucket: EMBEDDED_BUCKET.to_owned(),
+            abilities: Abilities {
+                checksums: self.config.archive.embedded_checksums,
+                ..Abilities::default()
+            },
+        };
+        let server = EmbeddedS3::start(settings, Arc::clone(self.clock))
+            .await
+            .map_err(|error| {
+                let why = error.full_message();
+                Error::invalid(format!(
+                    "{why}; is another harvester running? `archive.embedded_listen` sets the address, `archive.bucket` a bucket of your own"
+                ))
+            })?;
+        let settings = embedded_client(server.endpoint(), server.credentials());
+        Ok(Destination {
+            objects: Arc::new(S3Store::connect(settings).await?),
+            description: describe_embedded(&root, &server.endpoint()),
+            embedded: Some(server),
+            own_store: None,
+        })
+    }
+
+    fn embedded_root(&self) -> PathBuf {
+        self.config.data_dir.join("s3")
+    }
+
+    /// A server on the port that knows our credentials is one of ours, on this folder.
+    async fn running_embedded(
+        &self,
+        root: &std::path::Path,
+        listen: SocketAddr,
+    ) -> Option<S3Store> {
+        let credentials = embedded::read_credentials(root)?;
+        if listen.port() == 0 || tokio::net::TcpStream::connect(listen).await.is_err() {
+            return None;
+        }
+        let settings = embedded_client(format!("http://{listen}"), credentials);
+        let store = S3Store::connect(settings).await.ok()?;
+        store.check_bucket().await.is_ok().then_some(store)
+    }
+}
+
+impl Destination {
+    /// Whether it can be written to, as far as asking tells.
+    ///
+    /// # Errors
+    /// As [`ObjectStore::check_bucket`].
+    pub async fn check(&self) -> Result<()> {
+        self.objects.check_bucket().await
+    }
+
+    /// The embedded server's address, when this process runs it.
+    pub fn embedded_address(&self) -> Option<SocketAddr> {
+        self.embedded.as_ref().map(EmbeddedS3::address)
+    }
+
+    /// Stops the embedded server, if this process runs it.
+    pub async fn close(self) {
+        if let Some(server) = self.embedded {
+            server.stop().await;
+        }
+    }
+}
+
+/// The sources by name, as those know them who ask their APIs.
+pub(crate) fn subjects(config: &Config) -> HashMap<String, Subject> {
+    let sources = config.resolved_sources().into_iter();
+    sources
+        .map(|(name, (provider, source))| {
+            let documents = EventDocuments::of(source.adapter(provider));
+            let access = SourceAccess {
+                credentials: Credentials {
+                    api_key: source.api_key,
+                    api_secret: source.api_secret,
+                    base_url: source.base_url,
+                },
+                allow_hosts: source.allow_hosts,
+                pace: Arc::new(ApiPace::new(pace(source.api_rate))),
+                on_remint: OnRemint::default(),
+                documents,
+            };
+            let subject = Subject {
+                name: name.clone(),
+                provider,
+                access,
+                absent: Absent::default(),
+            };
+            (name, subject)
+        })
+        .collect()
+}
+
+fn pace(api_rate: Option<u32>) -> PaceSettings {
+    let usual = PaceSettings::default();
+    PaceSettings {
+        spacing: api_rate.map_or(usual.spacing, |rate| Duration::from_secs(1) / rate.max(1)),
+        ..usual
+    }
+}
+
+/// For commands that only ask APIs.
+///
+/// # Errors
+/// `internal` when TLS can't be set up.
+pub(crate) fn api_source(config: &Config, clock: &SharedClock) -> Result<Arc<dyn Source>> {
+    let guard = House::guard(config, &[]);
+    let settings = HttpSettings {
+        clock: Arc::clone(clock),
+        ..HttpSettings::default()
+    };
+    Ok(Arc::new(HttpSource::new(Arc::new(guard), settings)?))
+}
+
+/// The store for a command that only reads or changes what is there; `None` when there is none yet.
+///
+/// # Errors
+/// When it can't be opened.
+pub(crate) async fn existing_store(context: &Context) -> Result<Option<Arc<dyn JobStore>>> {
+    let path = context.config.store_path();
+    let is_there = path.try_exists().map_err(|error| {
+        Error::new(
+            Class::Internal,
+            format!("open the store {}", path.display()),
+        )
+        .with_source(error)
+    })?;
+    if !is_there {
+        let path = path.display();
+        context
+            .output
+            .note(&format!("there is no store at {path} yet"));
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(SqliteStore::open(&path).await?)))
+}
+
+fn throttle(limits: &LimitsConfig) -> ThrottleSettings {
+    let windows = limits.bandwidth.0.iter();
+    ThrottleSettings {
+        windows: windows
+            .map(|window| RateWindow {
+                from_minute: window.from_minute,
+                to_minute: window.to_minute,
+                bytes_per_second: window.rate.0,
+            })
+            .collect(),
+        max_per_day: limits.max_per_day.map(|size| size.0),
+    }
+}
+
+/// The configured store, as the guard knows it. One whose name can't be resolved now is refused by its name.
+async fn own_store(endpoint: &str, bucket: &str) -> Option<OwnStore> {
+    let endpoint = url::Url::parse(endpoint).ok()?;
+    let found = async {
+        let found = tokio::task::spawn_blocking({
+            let endpoint = endpoint.clone();
+            move || endpoint.socket_addrs(|| None)
+        });
+        found.await.ok()?.ok()
+    };
+    let found = tokio::time::timeout(RESOLVE_TIMEOUT, found).await;
+    let found = found.ok().flatten().unwrap_or_default();
+    let found: Vec<_> = found.iter().map(SocketAddr::ip).collect();
+    Some(OwnStore::new(&endpoint, bucket, &found, is_public))
+}
+
+fn upload_options(archive: &ArchiveConfig) -> UploadOptions {
+    let prefix = archive.prefix.trim_matches('/');
+    let slash = if prefix.is_empty() { "" } else { "/" };
+    UploadOptions {
+        storage_class: archive.storage_class.clone(),
+        kms_key_id: archive.kms_key_id.clone(),
+        tags: archive.tag_pairs(),
+        retention: archive.lock_mode.as_deref().map(|mode| Retention {
+            is_compliance: mode == "compliance",
+            days: archive.lock_days,
+        }),
+        probe_key: format!("{prefix}{slash}.harvester-probe"),
+    }
+}
+
+fn embedded_client(
+    endpoint: String,
+    credentials: crate::object::s3::StaticCredentials,
+) -> S3Settings {
+    S3Settings {
+        bucket: EMBEDDED_BUCKET.to_owned(),
+        region: Some("us-east-1".to_owned()),
+        endpoint: Some(endpoint),
+        path_style: true,
+        credentials: Some(credentials),
+        slowest_bytes_per_second: SLOWEST_UPLOAD_BYTES_PER_SECOND,
+    }
+}
+
+fn describe_embedded(root: &std::path::Path, endpoint: &str) -> String {
+    let root = root.display();
+    format!(
+        "the embedded S3 server at {endpoint}, bucket {EMBEDDED_BUCKET} (files under {root}, keys in {root}/credentials)"
+    )
+}
+
+/// The name of this process: tells people where it runs, and is never the same again.
+fn process_name() -> String {
+    let host = std::env::var("HOSTNAME").unwrap_or_else(|_| "worker".to_owned());
+    let (process, unique) = (std::process::id(), Uuid::now_v7());
+    key::safe(&format!("{host}-{process}-{unique}"))
+}
