@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use recording_harvester::clock::SystemClock;
 use recording_harvester::ingest::Adapter;
-use recording_harvester::ingest::signature::Check;
+use recording_harvester::ingest::signature::SenderCheck;
 use recording_harvester::model::{Layout, Provider, State, key};
 use recording_harvester::report::metrics::Metrics;
 use recording_harvester::server::listen::{self, HttpLimits};
@@ -191,7 +191,7 @@ async fn run(name: &str, durability: Durability, load: Load) -> anyhow::Result<M
 
 fn intake(store: Arc<dyn JobStore>) -> anyhow::Result<Arc<Intake>> {
     // What is measured is the store, not the limit of a source.
-    let source = WebhookSource::new(Adapter::BuiltIn(Provider::Hms), Check::open())
+    let source = WebhookSource::new(Adapter::BuiltIn(Provider::Hms), SenderCheck::open())
         .with_event_rate(1_000_000);
     Ok(Arc::new(Intake {
         store,

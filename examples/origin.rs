@@ -15,7 +15,7 @@ use clap::Parser;
 use recording_harvester::clock::{Clock, SystemClock};
 use recording_harvester::demo::events;
 use recording_harvester::demo::media::Library;
-use recording_harvester::demo::origin::{Origin, OriginSettings, Pace};
+use recording_harvester::demo::origin::{DemoOrigin, OriginSettings, SendPace};
 use recording_harvester::error::{Error, Result};
 
 /// Serves sample recordings under signed URLs and prints an event that names them.
@@ -59,14 +59,14 @@ async fn serve(args: Args) -> Result<()> {
         }
         return Ok(());
     }
-    let origin = Origin::start(OriginSettings {
+    let origin = DemoOrigin::start(OriginSettings {
         listen: SocketAddr::from(([127, 0, 0, 1], args.port)),
         library: Library {
             padding_bytes: args.size << 20,
         },
         pace: match args.rate {
-            0 => Pace::Unlimited,
-            mib => Pace::BytesPerSecond(mib << 20),
+            0 => SendPace::Unlimited,
+            mib => SendPace::BytesPerSecond(mib << 20),
         },
         clock: Arc::new(SystemClock),
         api_key: args.api_key,

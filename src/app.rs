@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::cli::Context;
+use crate::cli::CommandContext;
 use crate::clock::SharedClock;
 use crate::config::{ArchiveConfig, Config, HlsKeysConfig, LimitsConfig};
 use crate::error::{Class, Error, Result};
@@ -20,7 +20,7 @@ use crate::object::ObjectStore;
 use crate::object::embedded::{self, Abilities, EmbeddedS3, EmbeddedSettings};
 use crate::object::s3::{Retention, S3Settings, S3Store, UploadOptions};
 use crate::report::metrics::Metrics;
-use crate::report::progress::Progress;
+use crate::report::progress::ProgressStream;
 use crate::schedule::retry::RetrySettings;
 use crate::source::Source;
 use crate::source::guard::{Guard, GuardSettings, is_public};
@@ -31,8 +31,8 @@ use crate::store::sqlite::SqliteStore;
 use crate::store::{JobStore, ProcessLock};
 use crate::transfer::hls::{HlsKeys, HlsSettings};
 use crate::transfer::{Engine, TransferSettings};
-use crate::worker::reconcile::{Alarms, Done, Reconciled, Reconciler};
-use crate::worker::scan::{Absent, Subject, Walker};
+use crate::worker::reconcile::{Alarms, ReconcileStep, Reconciled, Reconciler};
+use crate::worker::scan::{Absent, ScannedSource, Walker};
 use crate::worker::{
     ApiPace, EventDocuments, OnRemint, PaceSettings, SourceAccess, Worker, WorkerSettings,
 };
@@ -50,7 +50,7 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 const SLOWEST_UPLOAD_BYTES_PER_SECOND: u64 = 32 * 1024;
 
 /// What the commands share: the state, and who hears of what happens to it.
-pub struct House {
+pub struct App {
     /// The configuration that it was built from.
     pub config: Config,
     /// The durable state.
@@ -60,7 +60,7 @@ pub struct House {
     /// What time it is.
     pub clock: SharedClock,
     /// The live stream.
-    pub progress: Progress,
+    pub progress: ProgressStream,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// Rings when jobs were recorded in this process.
@@ -74,7 +74,7 @@ pub struct House {
 }
 
 /// Where recordings go.
-pub struct Destination {
+pub struct ArchiveTarget {
     /// The bucket.
     pub objects: Arc<dyn ObjectStore>,
     /// For a person: what it is and how to look into it.
@@ -92,12 +92,12 @@ pub enum Embedded {
     MayShare,
 }
 
-impl House {
+impl App {
     /// Opens the store, making it if it is missing, and lets go what processes that died had leased.
     ///
     /// # Errors
     /// When it can't be opened, is damaged or of a newer version.
-    pub async fn open(config: Config, clock: SharedClock) -> Result<House> {
+    pub async fn open(config: Config, clock: SharedClock) -> Result<App> {
         let store: Arc<dyn JobStore> = Arc::new(SqliteStore::open(&config.store_path()).await?);
         let name = process_name();
         let alive = store.show_alive(&name).await?;
@@ -105,14 +105,14 @@ impl House {
         if freed > 0 {
             tracing::warn!(jobs = freed, "went on with the jobs of a process that died");
         }
-        Ok(House {
+        Ok(App {
             name,
             _alive: alive,
             store,
             layout: Layout::new(&config.archive.prefix, &config.archive.template)?,
             config,
             clock,
-            progress: Progress::new(PROGRESS_CAPACITY),
+            progress: ProgressStream::new(PROGRESS_CAPACITY),
             metrics: Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"))),
             bell: Arc::new(Notify::new()),
             alarms: Alarms::default(),
@@ -123,8 +123,8 @@ impl House {
     ///
     /// # Errors
     /// `upload_denied` without credentials or region; `invalid` when the embedded server's port is taken.
-    pub async fn destination(&self, embedded: Embedded) -> Result<Destination> {
-        let places = Places {
+    pub async fn destination(&self, embedded: Embedded) -> Result<ArchiveTarget> {
+        let places = Connector {
             config: &self.config,
             clock: &self.clock,
         };
@@ -138,7 +138,7 @@ impl House {
     /// `internal` when TLS can't be set up.
     pub fn worker(
         &self,
-        destination: &Destination,
+        destination: &ArchiveTarget,
         listeners: &[SocketAddr],
         grace: Duration,
     ) -> Result<Worker> {
@@ -204,7 +204,7 @@ impl House {
     ///
     /// # Errors
     /// `upload_denied` when it does not. What may pass is the transfers' to meet.
-    pub async fn check_options(&self, destination: &Destination) -> Result<()> {
+    pub async fn check_options(&self, destination: &ArchiveTarget) -> Result<()> {
         if !upload_options(&self.config.archive).are_set() {
             return Ok(());
         }
@@ -221,12 +221,12 @@ impl House {
 
     fn source(
         &self,
-        destination: &Destination,
+        destination: &ArchiveTarget,
         listeners: &[SocketAddr],
     ) -> Result<Arc<dyn Source>> {
         let mut listeners = listeners.to_vec();
         listeners.extend(destination.embedded.as_ref().map(EmbeddedS3::address));
-        let mut guard = House::guard(&self.config, &listeners);
+        let mut guard = App::guard(&self.config, &listeners);
         if let Some(store) = &destination.own_store {
             guard = guard.with_own_store(store.clone());
         }
@@ -267,7 +267,7 @@ impl House {
                     every: source.reconcile?.0,
                     reactivate_webhook: source.reactivate_webhook,
                     alarm: self.alarms.of(&name),
-                    subject: Subject {
+                    subject: ScannedSource {
                         name,
                         provider,
                         access,
@@ -292,10 +292,10 @@ impl House {
             sources,
             bell: Arc::clone(&self.bell),
             on_done: Arc::new(move |source, done| match done {
-                Done::Found(class) => metrics.reconcile_found(source, class),
-                Done::Walked(is_whole) => metrics.reconcile_walked(source, is_whole),
-                Done::Reactivated(is_on) => metrics.webhook_reactivated(source, is_on),
-                Done::Restarted => metrics.task_restarted("reconciler"),
+                ReconcileStep::Found(class) => metrics.reconcile_found(source, class),
+                ReconcileStep::Walked(is_whole) => metrics.reconcile_walked(source, is_whole),
+                ReconcileStep::Reactivated(is_on) => metrics.webhook_reactivated(source, is_on),
+                ReconcileStep::Restarted => metrics.task_restarted("reconciler"),
             }),
         })
     }
@@ -329,23 +329,23 @@ impl House {
 }
 
 /// Where recordings can go: all that connecting has to know.
-pub(crate) struct Places<'a> {
+pub(crate) struct Connector<'a> {
     /// The settings.
     pub(crate) config: &'a Config,
     /// For the embedded server.
     pub(crate) clock: &'a SharedClock,
 }
 
-impl Places<'_> {
-    /// As [`House::destination`].
-    pub(crate) async fn destination(&self, embedded: Embedded) -> Result<Destination> {
+impl Connector<'_> {
+    /// As [`App::destination`].
+    pub(crate) async fn destination(&self, embedded: Embedded) -> Result<ArchiveTarget> {
         match &self.config.archive.bucket {
             Some(bucket) => self.real_bucket(bucket).await,
             None => self.embedded_bucket(embedded).await,
         }
     }
 
-    async fn real_bucket(&self, bucket: &str) -> Result<Destination> {
+    async fn real_bucket(&self, bucket: &str) -> Result<ArchiveTarget> {
         let archive = &self.config.archive;
         let store = S3Store::connect(S3Settings {
             bucket: bucket.to_owned(),
@@ -361,7 +361,7 @@ impl Places<'_> {
         if let Some(endpoint) = &archive.endpoint {
             description.push_str(&format!(" at {endpoint}"));
         }
-        Ok(Destination {
+        Ok(ArchiveTarget {
             objects: Arc::new(store),
             description,
             embedded: None,
@@ -374,13 +374,13 @@ impl Places<'_> {
 
     /// Another harvester of the same data folder may be serving it already: two servers on one folder would
     /// not see each other's uploads, so then we are its client.
-    async fn embedded_bucket(&self, embedded: Embedded) -> Result<Destination> {
+    async fn embedded_bucket(&self, embedded: Embedded) -> Result<ArchiveTarget> {
         let root = self.embedded_root();
         let listen = self.config.archive.embedded_listen;
         if embedded == Embedded::MayShare
             && let Some(objects) = self.running_embedded(&root, listen).await
         {
-            return Ok(Destination {
+            return Ok(ArchiveTarget {
                 objects: Arc::new(objects),
                 description: describe_embedded(&root, &format!("http://{listen}")),
                 embedded: None,
@@ -405,7 +405,7 @@ impl Places<'_> {
                 ))
             })?;
         let settings = embedded_client(server.endpoint(), server.credentials());
-        Ok(Destination {
+        Ok(ArchiveTarget {
             objects: Arc::new(S3Store::connect(settings).await?),
             description: describe_embedded(&root, &server.endpoint()),
             embedded: Some(server),
@@ -433,7 +433,7 @@ impl Places<'_> {
     }
 }
 
-impl Destination {
+impl ArchiveTarget {
     /// Whether it can be written to, as far as asking tells.
     ///
     /// # Errors
@@ -456,7 +456,7 @@ impl Destination {
 }
 
 /// The sources by name, as those know them who ask their APIs.
-pub(crate) fn subjects(config: &Config) -> HashMap<String, Subject> {
+pub(crate) fn subjects(config: &Config) -> HashMap<String, ScannedSource> {
     let sources = config.resolved_sources().into_iter();
     sources
         .map(|(name, (provider, source))| {
@@ -472,7 +472,7 @@ pub(crate) fn subjects(config: &Config) -> HashMap<String, Subject> {
                 on_remint: OnRemint::default(),
                 documents,
             };
-            let subject = Subject {
+            let subject = ScannedSource {
                 name: name.clone(),
                 provider,
                 access,
@@ -496,7 +496,7 @@ fn pace(api_rate: Option<u32>) -> PaceSettings {
 /// # Errors
 /// `internal` when TLS can't be set up.
 pub(crate) fn api_source(config: &Config, clock: &SharedClock) -> Result<Arc<dyn Source>> {
-    let guard = House::guard(config, &[]);
+    let guard = App::guard(config, &[]);
     let settings = HttpSettings {
         clock: Arc::clone(clock),
         ..HttpSettings::default()
@@ -508,7 +508,7 @@ pub(crate) fn api_source(config: &Config, clock: &SharedClock) -> Result<Arc<dyn
 ///
 /// # Errors
 /// When it can't be opened.
-pub(crate) async fn existing_store(context: &Context) -> Result<Option<Arc<dyn JobStore>>> {
+pub(crate) async fn existing_store(context: &CommandContext) -> Result<Option<Arc<dyn JobStore>>> {
     let path = context.config.store_path();
     let is_there = path.try_exists().map_err(|error| {
         Error::new(

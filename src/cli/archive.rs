@@ -20,9 +20,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::input::{self, Input};
 use super::inspect::{self, Sender};
-use super::output::{Failure, Output, Result};
-use super::{Context, learn, signals};
-use crate::app::{Destination, Embedded, House};
+use super::output::{CommandFailure, CommandResult, Output};
+use super::{CommandContext, learn, signals};
+use crate::app::{App, ArchiveTarget, Embedded};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::error::{Class, Error};
@@ -58,15 +58,19 @@ pub(super) struct ArchiveArgs {
     recording: Option<String>,
 }
 
-pub(super) async fn archive(args: ArchiveArgs, context: Context) -> Result {
+pub(super) async fn archive(args: ArchiveArgs, context: CommandContext) -> CommandResult {
     let shutdown = CancellationToken::new();
     let output = context.output.clone();
     let work = carry(args, context, shutdown.clone());
     signals::heeding(&output, &shutdown, work).await?
 }
 
-async fn carry(args: ArchiveArgs, context: Context, shutdown: CancellationToken) -> Result {
-    let Context {
+async fn carry(
+    args: ArchiveArgs,
+    context: CommandContext,
+    shutdown: CancellationToken,
+) -> CommandResult {
+    let CommandContext {
         config,
         mut output,
         clock,
@@ -83,10 +87,10 @@ async fn carry(args: ArchiveArgs, context: Context, shutdown: CancellationToken)
     let mut opening = JoinSet::new();
     for input in input::read_all(&args.inputs) {
         let read = input
-            .map_err(Failure::from)
+            .map_err(CommandFailure::from)
             .and_then(|input| understand(input, &args, &config, &clock));
         if read.is_ok() && opening.is_empty() {
-            opening.spawn(House::open(config.clone(), Arc::clone(&clock)));
+            opening.spawn(App::open(config.clone(), Arc::clone(&clock)));
         }
         match read {
             Ok(Read::Event(one)) => {
@@ -100,7 +104,7 @@ async fn carry(args: ArchiveArgs, context: Context, shutdown: CancellationToken)
                 urls.push(url);
             }
             Ok(Read::Url(url)) => understood.extend(of_urls(vec![url], &clock)),
-            Err(Failure::Failed(error)) => {
+            Err(CommandFailure::Failed(error)) => {
                 is_all_done = false;
                 output.error(&error)?;
             }
@@ -117,7 +121,7 @@ async fn carry(args: ArchiveArgs, context: Context, shutdown: CancellationToken)
     if is_all_done {
         Ok(())
     } else {
-        Err(Failure::Told)
+        Err(CommandFailure::Told)
     }
 }
 
@@ -149,7 +153,7 @@ fn understand(
     args: &ArchiveArgs,
     config: &Config,
     clock: &SharedClock,
-) -> Result<Read> {
+) -> CommandResult<Read> {
     match input {
         Input::Event(body) => {
             let (source, adapter) = args.sender.of(&body, config)?;
@@ -172,7 +176,7 @@ fn understand(
 }
 
 /// Says what an event has lost before anything is carried. Whether nothing is.
-fn tell_of_losses(event: &Event, output: &mut Output) -> Result<bool> {
+fn tell_of_losses(event: &Event, output: &mut Output) -> CommandResult<bool> {
     let mut errors = Vec::new();
     for loss in &event.failures {
         let message = failure::words(loss.code.as_deref(), &loss.message);
@@ -203,17 +207,17 @@ fn tell_of_losses(event: &Event, output: &mut Output) -> Result<bool> {
 
 /// Records the events and works on their jobs. Whether all of them are archived in the end.
 async fn work(
-    house: &House,
+    house: &App,
     understood: Vec<Understood>,
     output: &mut Output,
     shutdown: &CancellationToken,
-) -> Result<bool> {
+) -> CommandResult<bool> {
     let jobs = record(house, understood, output).await?;
     work_on(house, jobs, output, shutdown).await
 }
 
 /// What to work on.
-pub(super) struct Jobs {
+pub(super) struct ArchiveJobs {
     pub(super) ids: Vec<JobId>,
     /// The records of those that were made just now.
     pub(super) made: Vec<Record>,
@@ -223,11 +227,11 @@ pub(super) struct Jobs {
 
 /// Works on jobs with bars. Whether all of them are archived in the end.
 pub(super) async fn work_on(
-    house: &House,
-    jobs: Jobs,
+    house: &App,
+    jobs: ArchiveJobs,
     output: &mut Output,
     shutdown: &CancellationToken,
-) -> Result<bool> {
+) -> CommandResult<bool> {
     if jobs.ids.is_empty() {
         return Ok(true);
     }
@@ -236,7 +240,7 @@ pub(super) async fn work_on(
     let early = OptionFuture::from(jobs.have_open.then(connect));
     let (records, early) = join(records_of(house, jobs), early).await;
     let (records, early) = (records?, early.transpose()?);
-    let mut screen = Screen::new(output, &house.clock);
+    let mut screen = ArchiveScreen::new(output, &house.clock);
     screen.expect(&records);
     let destination = match early {
         Some(destination) => Some(destination),
@@ -263,14 +267,18 @@ pub(super) async fn work_on(
 }
 
 /// Whether there is nothing to do. An earlier run may have ended between the last artifact and the manifest.
-async fn is_all_there(house: &House, records: &[Record]) -> Result<bool> {
+async fn is_all_there(house: &App, records: &[Record]) -> CommandResult<bool> {
     let is_sealed = house.store.unsealed(1).await?.is_empty();
     Ok(is_sealed && records.iter().all(|record| record.state == State::Archived))
 }
 
 /// The jobs of the events, all of them open or archived: asking again for what had failed is a retry.
-async fn record(house: &House, understood: Vec<Understood>, output: &Output) -> Result<Jobs> {
-    let mut jobs = Jobs {
+async fn record(
+    house: &App,
+    understood: Vec<Understood>,
+    output: &Output,
+) -> CommandResult<ArchiveJobs> {
+    let mut jobs = ArchiveJobs {
         ids: Vec::new(),
         made: Vec::new(),
         have_open: false,
@@ -309,7 +317,7 @@ async fn record(house: &House, understood: Vec<Understood>, output: &Output) -> 
 }
 
 /// The records of the jobs, in the order of their ids.
-async fn records_of(house: &House, jobs: Jobs) -> Result<Vec<Record>> {
+async fn records_of(house: &App, jobs: ArchiveJobs) -> CommandResult<Vec<Record>> {
     let mut records = jobs.made;
     // What another of the events has woken since is not what it was when it was made.
     records.retain(|record| !record.state.is_settled());
@@ -325,7 +333,7 @@ async fn records_of(house: &House, jobs: Jobs) -> Result<Vec<Record>> {
 
 /// What an event names that the store knew already. An artifact that an earlier event had brought, and what
 /// an answered lookup has found, are not among the jobs of the receipt: then it is the whole recording.
-async fn known_before(house: &House, recorded: &Recorded, named: usize) -> Result<Vec<JobId>> {
+async fn known_before(house: &App, recorded: &Recorded, named: usize) -> CommandResult<Vec<JobId>> {
     let there = match recorded.is_duplicate {
         true => of(house, &recorded.jobs).await?,
         false => Vec::new(),
@@ -347,7 +355,7 @@ async fn known_before(house: &House, recorded: &Recorded, named: usize) -> Resul
     Ok(records.into_iter().map(|record| record.id).collect())
 }
 
-async fn of(house: &House, jobs: &[JobId]) -> Result<Vec<Record>> {
+async fn of(house: &App, jobs: &[JobId]) -> CommandResult<Vec<Record>> {
     if jobs.is_empty() {
         return Ok(Vec::new());
     }
@@ -359,12 +367,12 @@ async fn of(house: &House, jobs: &[JobId]) -> Result<Vec<Record>> {
 }
 
 async fn run(
-    house: &House,
-    destination: &Destination,
+    house: &App,
+    destination: &ArchiveTarget,
     records: Vec<Record>,
-    screen: &mut Screen<'_>,
+    screen: &mut ArchiveScreen<'_>,
     shutdown: &CancellationToken,
-) -> Result<Vec<Record>> {
+) -> CommandResult<Vec<Record>> {
     screen
         .output
         .note(&format!("archiving to {}", destination.description));
@@ -410,7 +418,7 @@ fn needs_a_person(record: &Record, class: Class) -> bool {
 }
 
 /// Bars on stderr, and with `--json` a record a line on stdout as each settles.
-struct Screen<'a> {
+struct ArchiveScreen<'a> {
     terminal: Terminal,
     output: &'a mut Output,
     clock: &'a SharedClock,
@@ -419,9 +427,9 @@ struct Screen<'a> {
     is_worker_running: bool,
 }
 
-impl<'a> Screen<'a> {
-    fn new(output: &'a mut Output, clock: &'a SharedClock) -> Screen<'a> {
-        Screen {
+impl<'a> ArchiveScreen<'a> {
+    fn new(output: &'a mut Output, clock: &'a SharedClock) -> ArchiveScreen<'a> {
+        ArchiveScreen {
             terminal: Terminal::new(output.stderr.clone()),
             output,
             clock,
@@ -434,7 +442,7 @@ impl<'a> Screen<'a> {
         self.terminal.expect(records, self.clock.now());
     }
 
-    fn show(&mut self, events: &[ProgressEvent]) -> Result {
+    fn show(&mut self, events: &[ProgressEvent]) -> CommandResult {
         if events.is_empty() {
             return Ok(());
         }
@@ -446,7 +454,7 @@ impl<'a> Screen<'a> {
     }
 
     /// Tells what no event told: what had been archived before, what another worker did, what is still open.
-    fn finish(&mut self, records: &[Record]) -> Result {
+    fn finish(&mut self, records: &[Record]) -> CommandResult {
         for record in records {
             match record.state.is_settled() {
                 true if self.told.contains(&record.id) => {}
@@ -471,7 +479,7 @@ impl<'a> Screen<'a> {
         Ok(())
     }
 
-    fn tell<'r>(&mut self, records: impl IntoIterator<Item = &'r Record>) -> Result {
+    fn tell<'r>(&mut self, records: impl IntoIterator<Item = &'r Record>) -> CommandResult {
         let mut news = Vec::new();
         for record in records {
             if self.told.insert(record.id) && self.output.is_json {

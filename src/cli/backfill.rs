@@ -11,17 +11,17 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
-use super::output::{Failure, Output, Result};
+use super::output::{CommandFailure, CommandResult, Output};
 use super::values::{self, Since};
-use super::{Context, archive, signals};
+use super::{CommandContext, archive, signals};
 use crate::app;
-use crate::app::House;
+use crate::app::App;
 use crate::config::Config;
 use crate::ingest::list::Window;
 use crate::model::{JobId, Layout};
-use crate::report::board::Tone;
+use crate::report::board::Severity;
 use crate::report::printable::printable;
-use crate::worker::scan::{Purpose, Sighting, Standing, Subject, Walked, Walker};
+use crate::worker::scan::{FoundRecording, KnownRecording, Purpose, ScannedSource, Walked, Walker};
 
 /// Arguments of `backfill`.
 #[derive(clap::Args, Debug)]
@@ -40,14 +40,18 @@ pub(super) struct BackfillArgs {
     dry_run: bool,
 }
 
-pub(super) async fn backfill(args: BackfillArgs, context: Context) -> Result {
+pub(super) async fn backfill(args: BackfillArgs, context: CommandContext) -> CommandResult {
     let shutdown = CancellationToken::new();
     let output = context.output.clone();
     let work = perform(args, context, shutdown.clone());
     signals::heeding(&output, &shutdown, work).await?
 }
 
-async fn perform(args: BackfillArgs, mut context: Context, shutdown: CancellationToken) -> Result {
+async fn perform(
+    args: BackfillArgs,
+    mut context: CommandContext,
+    shutdown: CancellationToken,
+) -> CommandResult {
     let subject = subject(&args.source, &context.config)?;
     let now = context.clock.now();
     let window = Window {
@@ -55,7 +59,7 @@ async fn perform(args: BackfillArgs, mut context: Context, shutdown: Cancellatio
         until: args.until.map_or(now, |until| until.from(now)),
     };
     if window.since >= window.until {
-        return Err(Failure::Usage(
+        return Err(CommandFailure::Usage(
             "--since is not before --until: nothing lies between them".to_owned(),
         ));
     }
@@ -65,12 +69,12 @@ async fn perform(args: BackfillArgs, mut context: Context, shutdown: Cancellatio
     }
 }
 
-fn subject(name: &str, config: &Config) -> Result<Subject> {
+fn subject(name: &str, config: &Config) -> CommandResult<ScannedSource> {
     let mut subjects = app::subjects(config);
     subjects.remove(name).ok_or_else(|| {
         let mut names: Vec<_> = subjects.into_keys().collect();
         names.sort_unstable();
-        Failure::Usage(format!(
+        CommandFailure::Usage(format!(
             "there is no source {}; there are {}",
             name.escape_debug(),
             names.join(", ")
@@ -80,11 +84,11 @@ fn subject(name: &str, config: &Config) -> Result<Subject> {
 
 /// Only looks. The store is read if there is one; none is made.
 async fn look(
-    subject: &Subject,
+    subject: &ScannedSource,
     window: Window,
-    context: &mut Context,
+    context: &mut CommandContext,
     shutdown: &CancellationToken,
-) -> Result {
+) -> CommandResult {
     let store = app::existing_store(context).await?;
     let config = &context.config;
     let walker = Walker {
@@ -100,33 +104,33 @@ async fn look(
     };
     let (walked, _) = walk(&walker, subject, &purpose, &mut context.output, shutdown).await?;
     context.output.note(&summary(&walked, true));
-    walked.whole().map(drop).map_err(Failure::from)
+    walked.whole().map(drop).map_err(CommandFailure::from)
 }
 
 async fn fill(
-    subject: &Subject,
+    subject: &ScannedSource,
     window: Window,
-    context: Context,
+    context: CommandContext,
     shutdown: &CancellationToken,
-) -> Result {
-    let Context {
+) -> CommandResult {
+    let CommandContext {
         config,
         mut output,
         clock,
     } = context;
-    let house = House::open(config.clone(), clock).await?;
+    let house = App::open(config.clone(), clock).await?;
     let filled = fill_house(&house, subject, window, &mut output, shutdown).await;
     house.close().await;
     filled
 }
 
 async fn fill_house(
-    house: &House,
-    subject: &Subject,
+    house: &App,
+    subject: &ScannedSource,
     window: Window,
     output: &mut Output,
     shutdown: &CancellationToken,
-) -> Result {
+) -> CommandResult {
     let walker = Walker {
         store: Some(house.store.clone()),
         source: app::api_source(&house.config, &house.clock)?,
@@ -142,7 +146,7 @@ async fn fill_house(
     output.note(&summary(&walked, false));
     if shutdown.is_cancelled() {
         output.warn("interrupted; the same command goes on where this one stopped");
-        return Err(Failure::Told);
+        return Err(CommandFailure::Told);
     }
     if let Some(trouble) = &walked.trouble {
         output.error(trouble)?;
@@ -154,13 +158,13 @@ async fn fill_house(
     }
     match is_all_there && walked.trouble.is_none() && walked.failures == 0 {
         true => Ok(()),
-        false => Err(Failure::Told),
+        false => Err(CommandFailure::Told),
     }
 }
 
 /// The jobs of what was found.
 #[derive(Default)]
-struct Jobs {
+struct BackfillJobs {
     /// To be worked on: those of now, and those that an earlier run has left.
     open: Vec<JobId>,
     /// Done, unless an earlier run ended just before the manifest.
@@ -168,8 +172,8 @@ struct Jobs {
     known: HashSet<JobId>,
 }
 
-impl Jobs {
-    fn take(&mut self, sighting: &Sighting) {
+impl BackfillJobs {
+    fn take(&mut self, sighting: &FoundRecording) {
         for job in open_jobs(sighting) {
             if self.known.insert(*job) {
                 self.open.push(*job);
@@ -180,18 +184,18 @@ impl Jobs {
 }
 
 /// Those that something has to be worked on for.
-fn open_jobs(sighting: &Sighting) -> impl Iterator<Item = &JobId> {
+fn open_jobs(sighting: &FoundRecording) -> impl Iterator<Item = &JobId> {
     sighting.jobs.iter().chain(&sighting.open)
 }
 
 /// Whether all of `jobs` are archived, or in the hands of a worker. With `--json` each has its line, as `archive`
 /// writes them.
 async fn work_on(
-    house: &House,
-    jobs: Jobs,
+    house: &App,
+    jobs: BackfillJobs,
     output: &mut Output,
     shutdown: &CancellationToken,
-) -> Result<bool> {
+) -> CommandResult<bool> {
     let mut wanted = jobs.open;
     let is_sealed = house.store.unsealed(1).await?.is_empty();
     if wanted.is_empty() && is_sealed {
@@ -205,7 +209,7 @@ async fn work_on(
     if !is_sealed {
         wanted.extend(jobs.archived);
     }
-    let jobs = archive::Jobs {
+    let jobs = archive::ArchiveJobs {
         ids: wanted,
         made: Vec::new(),
         have_open: false,
@@ -215,18 +219,18 @@ async fn work_on(
 
 async fn walk(
     walker: &Walker,
-    subject: &Subject,
+    subject: &ScannedSource,
     purpose: &Purpose,
     output: &mut Output,
     shutdown: &CancellationToken,
-) -> Result<(Walked, Jobs)> {
+) -> CommandResult<(Walked, BackfillJobs)> {
     let spinner = output
         .stderr
         .spinner(&format!("asking {} what exists", printable(&subject.name)));
-    let mut jobs = Jobs::default();
+    let mut jobs = BackfillJobs::default();
     let mut found = 0u64;
     let mut printed = Ok(());
-    let mut on_sighting = |sighting: &Sighting| {
+    let mut on_sighting = |sighting: &FoundRecording| {
         found += 1;
         spinner.tell(&format!("{found} found"));
         jobs.take(sighting);
@@ -243,7 +247,12 @@ async fn walk(
     Ok((walked, jobs))
 }
 
-fn tell(sighting: &Sighting, subject: &Subject, purpose: &Purpose, output: &mut Output) -> Result {
+fn tell(
+    sighting: &FoundRecording,
+    subject: &ScannedSource,
+    purpose: &Purpose,
+    output: &mut Output,
+) -> CommandResult {
     let event = &sighting.event;
     let recording = &event.recording;
     if output.is_json {
@@ -277,12 +286,12 @@ fn tell(sighting: &Sighting, subject: &Subject, purpose: &Purpose, output: &mut 
         }));
     }
     let (tone, word) = match sighting.standing {
-        Standing::New if purpose.is_dry_run => (Tone::Warning, "missing"),
-        Standing::New => (Tone::Good, "found"),
-        Standing::Lost => (Tone::Warning, "lost"),
-        Standing::Known if !sighting.open.is_empty() => (Tone::Warning, "open"),
-        Standing::Known => (Tone::Quiet, "known"),
-        Standing::Failure => (Tone::Bad, "failed"),
+        KnownRecording::New if purpose.is_dry_run => (Severity::Warning, "missing"),
+        KnownRecording::New => (Severity::Good, "found"),
+        KnownRecording::Lost => (Severity::Warning, "lost"),
+        KnownRecording::Known if !sighting.open.is_empty() => (Severity::Warning, "open"),
+        KnownRecording::Known => (Severity::Quiet, "known"),
+        KnownRecording::Failure => (Severity::Bad, "failed"),
     };
     let id = recording.identity().unwrap_or_default();
     let mut line = format!("{word:<8} {}  {}", time(event.event_time), printable(id));

@@ -2,9 +2,9 @@
 
 use uuid::Uuid;
 
-use super::output::{Failure, Result};
+use super::output::{CommandFailure, CommandResult};
 use crate::app;
-use crate::cli::{Context, list, retry};
+use crate::cli::{CommandContext, list, retry};
 use crate::model::State;
 use crate::store::Filter;
 
@@ -16,7 +16,7 @@ pub(super) struct CancelArgs {
     ids: Vec<Uuid>,
 }
 
-pub(super) async fn cancel(args: CancelArgs, mut context: Context) -> Result {
+pub(super) async fn cancel(args: CancelArgs, mut context: CommandContext) -> CommandResult {
     let now = context.clock.now();
     let store = app::existing_store(&context).await?;
     retry::check_ids(store.as_deref(), &args.ids).await?;
@@ -42,7 +42,7 @@ pub(super) async fn cancel(args: CancelArgs, mut context: Context) -> Result {
     if missed.is_empty() {
         Ok(())
     } else {
-        Err(Failure::Told)
+        Err(CommandFailure::Told)
     }
 }
 

@@ -3,7 +3,7 @@
 use clap::CommandFactory;
 
 use super::Cli;
-use super::output::{Output, Result};
+use super::output::{CommandResult, Output};
 use crate::error::Error;
 
 /// Arguments of `completions`.
@@ -13,13 +13,13 @@ pub(super) struct CompletionsArgs {
     shell: clap_complete::Shell,
 }
 
-pub(super) fn completions(args: &CompletionsArgs, output: &mut Output) -> Result {
+pub(super) fn completions(args: &CompletionsArgs, output: &mut Output) -> CommandResult {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "harvester", &mut script);
     output.line(String::from_utf8_lossy(&script).trim_end())
 }
 
-pub(super) fn man(output: &mut Output) -> Result {
+pub(super) fn man(output: &mut Output) -> CommandResult {
     let mut page = Vec::new();
     clap_mangen::Man::new(Cli::command())
         .render(&mut page)

@@ -1,10 +1,10 @@
 //! `harvester events`: what came in, and what of it nobody could make out.
 
-use super::output::{Output, Result};
+use super::output::{CommandResult, Output};
 use super::values::{self, Since};
 use crate::app;
-use crate::cli::Context;
-use crate::report::board::Tone;
+use crate::cli::CommandContext;
+use crate::report::board::Severity;
 use crate::report::printable::printable;
 use crate::store::EventRecord;
 
@@ -25,7 +25,7 @@ pub(super) struct EventsArgs {
     limit: u32,
 }
 
-pub(super) async fn events(args: EventsArgs, mut context: Context) -> Result {
+pub(super) async fn events(args: EventsArgs, mut context: CommandContext) -> CommandResult {
     let since = args.since.map(|since| since.from(context.clock.now()));
     let mut events = match app::existing_store(&context).await? {
         Some(store) if args.unknown => store.unknown_events(since, None, args.limit).await?,
@@ -51,7 +51,7 @@ pub(super) async fn events(args: EventsArgs, mut context: Context) -> Result {
     Ok(())
 }
 
-fn tell(event: &EventRecord, output: &mut Output) -> Result {
+fn tell(event: &EventRecord, output: &mut Output) -> CommandResult {
     let event_type = event.event_type.as_deref().unwrap_or("no type");
     let mut text = format!(
         "{}  {}  {}  {:<10}  {}",
@@ -64,9 +64,9 @@ fn tell(event: &EventRecord, output: &mut Output) -> Result {
     let tone = match &event.alert {
         Some(alert) => {
             text.push_str(&format!("  {}", printable(alert)));
-            Tone::Warning
+            Severity::Warning
         }
-        None => Tone::Quiet,
+        None => Severity::Quiet,
     };
     output.toned(tone, &text)?;
     Ok(())

@@ -1,12 +1,12 @@
 //! `harvester failures`: what was lost, grouped by what to do about it.
 
-use super::output::{Output, Result};
+use super::output::{CommandResult, Output};
 use super::values::{self, Since};
 use crate::app;
-use crate::cli::Context;
+use crate::cli::CommandContext;
 use crate::error::Class;
 use crate::model::{Record, State};
-use crate::report::board::{self, Tone};
+use crate::report::board::{self, Severity};
 use crate::report::failure::{self, Group, ReportedLoss};
 use crate::report::printable::printable;
 use crate::store::{Filter, JobStore};
@@ -22,7 +22,7 @@ pub(super) struct FailuresArgs {
     since: Option<Since>,
 }
 
-pub(super) async fn failures(args: FailuresArgs, mut context: Context) -> Result {
+pub(super) async fn failures(args: FailuresArgs, mut context: CommandContext) -> CommandResult {
     let since = args.since.map(|since| since.from(context.clock.now()));
     let now = context.clock.now();
     let groups = match app::existing_store(&context).await? {
@@ -46,7 +46,7 @@ async fn read(
     store: &dyn JobStore,
     since: Option<jiff::Timestamp>,
     now: jiff::Timestamp,
-) -> Result<Vec<Group>> {
+) -> CommandResult<Vec<Group>> {
     let filter = Filter {
         states: vec![State::Failed, State::Expired, State::Pending],
         since,
@@ -68,13 +68,16 @@ fn needs_a_person(record: &Record) -> bool {
     record.state != State::Pending || record.class == Some(Class::UploadDenied)
 }
 
-fn tell(group: &Group, output: &mut Output) -> Result {
+fn tell(group: &Group, output: &mut Output) -> CommandResult {
     let plural = if group.count == 1 { "loss" } else { "losses" };
     output.toned(
-        Tone::Bad,
+        Severity::Bad,
         &format!("{}: {} {plural}", group.class, group.count),
     )?;
-    output.toned(Tone::Warning, &format!("  {}", printable(&group.action)))?;
+    output.toned(
+        Severity::Warning,
+        &format!("  {}", printable(&group.action)),
+    )?;
     for record in &group.artifacts {
         let message = record.message.as_deref().unwrap_or_default();
         let label = board::label(record);

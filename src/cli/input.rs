@@ -8,7 +8,7 @@ use std::path::Path;
 use bytes::Bytes;
 use serde_json::value::RawValue;
 
-use super::output::Failure;
+use super::output::CommandFailure;
 use crate::error::{Error, Result};
 use crate::signed_url::SignedUrl;
 
@@ -66,7 +66,7 @@ pub(super) fn read_all(arguments: &[OsString]) -> Vec<Result<Input>> {
 ///
 /// # Errors
 /// Wrong usage, naming the URL and what is taken instead.
-pub(super) fn check_urls(arguments: &[OsString]) -> Result<(), Failure> {
+pub(super) fn check_urls(arguments: &[OsString]) -> Result<(), CommandFailure> {
     let urls = arguments.iter().filter_map(|argument| argument.to_str());
     for url in urls.filter(|text| is_url(text)) {
         let scheme = url.split("://").next().unwrap_or_default();
@@ -79,7 +79,7 @@ pub(super) fn check_urls(arguments: &[OsString]) -> Result<(), Failure> {
             false => "give a file's path, an http or https URL, or - for standard input",
         };
         let shown = SignedUrl::new(url);
-        return Err(Failure::Usage(format!(
+        return Err(CommandFailure::Usage(format!(
             "{shown} is no URL that is taken: {advice}"
         )));
     }

@@ -2,12 +2,12 @@
 
 use uuid::Uuid;
 
-use super::output::{Output, Result};
+use super::output::{CommandResult, Output};
 use super::values::{self, Since};
 use crate::app;
-use crate::cli::Context;
+use crate::cli::CommandContext;
 use crate::model::{Provider, Record, State};
-use crate::report::board::{self, Tone};
+use crate::report::board::{self, Severity};
 use crate::report::printable::printable;
 use crate::store::Filter;
 
@@ -25,7 +25,7 @@ pub(super) struct ListArgs {
     since: Option<Since>,
 }
 
-pub(super) async fn list(args: ListArgs, mut context: Context) -> Result {
+pub(super) async fn list(args: ListArgs, mut context: CommandContext) -> CommandResult {
     values::known_provider(args.provider, &context.config)?;
     let now = context.clock.now();
     let filter = Filter {
@@ -48,7 +48,11 @@ pub(super) async fn list(args: ListArgs, mut context: Context) -> Result {
 }
 
 /// Artifacts under their recordings, with the ids that other commands take.
-pub(super) fn table(records: &[Record], now: jiff::Timestamp, output: &mut Output) -> Result {
+pub(super) fn table(
+    records: &[Record],
+    now: jiff::Timestamp,
+    output: &mut Output,
+) -> CommandResult {
     for (recording, records) in by_recording(records) {
         let first = records.first().map(|record| printable(&record.source));
         output.line(&format!(
@@ -77,7 +81,7 @@ fn by_recording(records: &[Record]) -> Vec<(Uuid, Vec<&Record>)> {
     groups
 }
 
-fn row(record: &Record, now: jiff::Timestamp) -> (Tone, String) {
+fn row(record: &Record, now: jiff::Timestamp) -> (Severity, String) {
     let mut text = format!(
         "  {}  {:<9}  {}",
         record.id,
@@ -88,10 +92,10 @@ fn row(record: &Record, now: jiff::Timestamp) -> (Tone, String) {
         text.push_str(&format!("  {}", board::bytes(size)));
     }
     let tone = match record.state {
-        State::Archived => Tone::Good,
-        State::Expired | State::Failed => Tone::Bad,
-        State::Cancelled => Tone::Quiet,
-        State::Pending | State::Running => Tone::Warning,
+        State::Archived => Severity::Good,
+        State::Expired | State::Failed => Severity::Bad,
+        State::Cancelled => Severity::Quiet,
+        State::Pending | State::Running => Severity::Warning,
     };
     match record.state {
         State::Archived => text.push_str(&format!("  {}", printable(&record.key))),

@@ -14,7 +14,7 @@ use tracing::Level;
 use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, Config, Layers};
 use crate::error::Error;
-use output::{Color, Failure, Output, Result};
+use output::{Color, CommandFailure, CommandResult, Output};
 
 mod admin_token;
 mod archive;
@@ -107,7 +107,7 @@ enum Command {
 }
 
 /// What every command gets.
-pub struct Context {
+pub struct CommandContext {
     /// The settings.
     pub config: Config,
     /// Where to say things.
@@ -149,7 +149,7 @@ fn explain(error: &clap::Error) -> ExitCode {
     ExitCode::from(output.misused(text))
 }
 
-fn dispatch(cli: Cli, output: &Output) -> Result {
+fn dispatch(cli: Cli, output: &Output) -> CommandResult {
     let mut output = output.clone();
     match &cli.command {
         Command::Completions(args) => return completions::completions(args, &mut output),
@@ -160,7 +160,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result {
     if let Some(file) = &config.implicit_file {
         output.note(&format!("using {file}"));
     }
-    let context = Context {
+    let context = CommandContext {
         config,
         output,
         clock: Arc::new(SystemClock),
@@ -172,7 +172,7 @@ fn dispatch(cli: Cli, output: &Output) -> Result {
     runtime.block_on(perform(cli.command, context))
 }
 
-async fn perform(command: Command, context: Context) -> Result {
+async fn perform(command: Command, context: CommandContext) -> CommandResult {
     match command {
         Command::Run(args) => run::run(args, context).await,
         Command::Archive(args) => archive::archive(args, context).await,
@@ -190,13 +190,13 @@ async fn perform(command: Command, context: Context) -> Result {
     }
 }
 
-fn load_config(global: &Global) -> Result<Config> {
+fn load_config(global: &Global) -> CommandResult<Config> {
     let layers = Layers {
         file: global.config.clone(),
         environment: environment(),
         flags: global.settings.clone(),
     };
-    config::load(&layers).map_err(|error| Failure::Usage(error.full_message()))
+    config::load(&layers).map_err(|error| CommandFailure::Usage(error.full_message()))
 }
 
 /// What of the environment is text; our variables have to be.

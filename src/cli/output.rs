@@ -5,13 +5,13 @@ use std::io::{self, IsTerminal, Write};
 use serde::Serialize;
 
 use crate::error::{Class, Error};
-use crate::report::board::Tone;
+use crate::report::board::Severity;
 use crate::report::printable::{printable, printable_lines, spelled_json};
 use crate::report::terminal::{Stderr, paint};
 
 /// Why a command ends with another exit code than 0.
 #[derive(Debug)]
-pub enum Failure {
+pub enum CommandFailure {
     /// It was asked for wrongly, or the configuration is wrong: exit code 2.
     Usage(String),
     /// It could not be done: exit code 1.
@@ -20,14 +20,14 @@ pub enum Failure {
     Told,
 }
 
-impl From<Error> for Failure {
-    fn from(error: Error) -> Failure {
-        Failure::Failed(error)
+impl From<Error> for CommandFailure {
+    fn from(error: Error) -> CommandFailure {
+        CommandFailure::Failed(error)
     }
 }
 
 /// Result of a command.
-pub type Result<T = (), E = Failure> = std::result::Result<T, E>;
+pub type CommandResult<T = (), E = CommandFailure> = std::result::Result<T, E>;
 
 /// Stdout and stderr of one command.
 #[derive(Clone)]
@@ -80,11 +80,11 @@ impl Output {
     ///
     /// # Errors
     /// When stdout can't be written. A reader that went away (`| head`) is none: the rest is dropped.
-    pub fn line(&mut self, text: &str) -> Result {
+    pub fn line(&mut self, text: &str) -> CommandResult {
         self.write_line(&printable_lines(text))
     }
 
-    fn write_line(&mut self, text: &str) -> Result {
+    fn write_line(&mut self, text: &str) -> CommandResult {
         if self.is_closed {
             return Ok(());
         }
@@ -111,7 +111,7 @@ impl Output {
     ///
     /// # Errors
     /// As [`line`](Output::line).
-    pub fn toned(&mut self, tone: Tone, text: &str) -> Result {
+    pub fn toned(&mut self, tone: Severity, text: &str) -> CommandResult {
         let line = paint(tone, &printable(text), self.is_colored);
         self.write_line(&line)
     }
@@ -120,7 +120,7 @@ impl Output {
     ///
     /// # Errors
     /// As [`line`](Output::line).
-    pub fn json(&mut self, value: &impl Serialize) -> Result {
+    pub fn json(&mut self, value: &impl Serialize) -> CommandResult {
         self.json_lines(std::slice::from_ref(value))
     }
 
@@ -128,11 +128,11 @@ impl Output {
     ///
     /// # Errors
     /// As [`line`](Output::line).
-    pub fn json_lines(&mut self, values: &[impl Serialize]) -> Result {
+    pub fn json_lines(&mut self, values: &[impl Serialize]) -> CommandResult {
         let lines = values
             .iter()
             .map(|value| serde_json::to_string(value).map(|json| spelled_json(&json)))
-            .collect::<Result<Vec<_>, _>>()
+            .collect::<CommandResult<Vec<_>, _>>()
             .map_err(|error| Error::internal("write JSON").with_source(error))?;
         match lines.is_empty() {
             true => Ok(()),
@@ -145,29 +145,29 @@ impl Output {
         if self.is_quiet {
             return;
         }
-        self.stderr.say(Tone::Quiet, text);
+        self.stderr.say(Severity::Quiet, text);
     }
 
     /// A warning for a person, on stderr.
     pub fn warn(&self, text: &str) {
-        self.stderr.say(Tone::Warning, text);
+        self.stderr.say(Severity::Warning, text);
     }
 
     /// Says why the command failed: to a person, and with `--json` to the program as well.
     /// Answers with the exit code.
-    pub fn fail(&mut self, failure: &Failure) -> u8 {
+    pub fn fail(&mut self, failure: &CommandFailure) -> u8 {
         match failure {
-            Failure::Told => 1,
-            Failure::Usage(message) => {
+            CommandFailure::Told => 1,
+            CommandFailure::Usage(message) => {
                 // Of a wrong configuration each setting has its line.
                 let (first, rest) = message.split_once('\n').unwrap_or((message, ""));
                 self.tell_as(Class::Invalid, first, message, None);
                 for line in rest.lines() {
-                    self.stderr.say(Tone::Bad, &without_queries(line));
+                    self.stderr.say(Severity::Bad, &without_queries(line));
                 }
                 2
             }
-            Failure::Failed(error) => {
+            CommandFailure::Failed(error) => {
                 let action = has_advice(error.class()).then(|| error.class().action());
                 self.tell(error.class(), FAILED_TO, &error.full_message(), action);
                 1
@@ -179,7 +179,7 @@ impl Output {
     ///
     /// # Errors
     /// As [`line`](Output::line).
-    pub fn error(&mut self, error: &Error) -> Result {
+    pub fn error(&mut self, error: &Error) -> CommandResult {
         self.tell(error.class(), FAILED_TO, &error.full_message(), None);
         Ok(())
     }
@@ -196,7 +196,7 @@ impl Output {
         }
         for (number, line) in text.lines().enumerate() {
             let intro = if number == 0 { "error: " } else { "" };
-            self.stderr.say(Tone::Bad, &format!("{intro}{line}"));
+            self.stderr.say(Severity::Bad, &format!("{intro}{line}"));
         }
         2
     }
@@ -215,10 +215,10 @@ impl Output {
             // What stdout does not take any more is still said on stderr.
             let _ = self.json(&error);
         }
-        self.stderr.say(Tone::Bad, &format!("error: {shown}"));
+        self.stderr.say(Severity::Bad, &format!("error: {shown}"));
         if let Some(action) = action {
             self.stderr
-                .say(Tone::Quiet, &format!("  {class}: {action}"));
+                .say(Severity::Quiet, &format!("  {class}: {action}"));
         }
     }
 }

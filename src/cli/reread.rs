@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 
-use super::output::Result;
-use super::{Context, list};
+use super::output::CommandResult;
+use super::{CommandContext, list};
 use crate::config::Config;
 use crate::ingest::{Adapter, Delivery};
 use crate::model::{EventClass, EventId, Layout, Record};
@@ -22,7 +22,10 @@ struct Reread {
     records: Vec<Record>,
 }
 
-pub(super) async fn reread(store: Option<&dyn JobStore>, mut context: Context) -> Result {
+pub(super) async fn reread(
+    store: Option<&dyn JobStore>,
+    mut context: CommandContext,
+) -> CommandResult {
     let reread = match store {
         Some(store) => read_all(store, &context.config).await?,
         None => Reread::default(),
@@ -49,7 +52,7 @@ pub(super) async fn reread(store: Option<&dyn JobStore>, mut context: Context) -
     Ok(())
 }
 
-async fn read_all(store: &dyn JobStore, config: &Config) -> Result<Reread> {
+async fn read_all(store: &dyn JobStore, config: &Config) -> CommandResult<Reread> {
     let layout = Layout::new(&config.archive.prefix, &config.archive.template)?;
     let adapters: HashMap<String, Adapter> = config
         .resolved_sources()
@@ -91,7 +94,7 @@ async fn read_one(
     event: &EventRecord,
     adapter: &Adapter,
     layout: &Layout,
-) -> Result<Option<Vec<uuid::Uuid>>> {
+) -> CommandResult<Option<Vec<uuid::Uuid>>> {
     let Some(raw) = store.raw_event(event.id).await? else {
         return Ok(None);
     };

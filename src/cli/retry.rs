@@ -2,9 +2,9 @@
 
 use uuid::Uuid;
 
-use super::output::{Failure, Result};
+use super::output::{CommandFailure, CommandResult};
 use crate::app;
-use crate::cli::{Context, list, reread, values};
+use crate::cli::{CommandContext, list, reread, values};
 use crate::error::{Class, Error};
 use crate::model::{Record, State};
 use crate::store::{Filter, JobStore, Selection};
@@ -27,7 +27,7 @@ pub(super) struct RetryArgs {
     unknown: bool,
 }
 
-pub(super) async fn retry(args: RetryArgs, mut context: Context) -> Result {
+pub(super) async fn retry(args: RetryArgs, mut context: CommandContext) -> CommandResult {
     let now = context.clock.now();
     let store = app::existing_store(&context).await?;
     if args.unknown {
@@ -69,7 +69,7 @@ pub(super) async fn retry(args: RetryArgs, mut context: Context) -> Result {
     if archived.is_empty() {
         Ok(())
     } else {
-        Err(Failure::Told)
+        Err(CommandFailure::Told)
     }
 }
 
@@ -86,7 +86,10 @@ fn nothing_to_retry(selection: &Selection) -> String {
 
 /// Those of `ids` that are artifacts for which there is nothing left to do. Of a recording that was named, what is
 /// archived stays so without a word.
-async fn named_and_archived(store: &dyn JobStore, ids: Vec<Uuid>) -> Result<Vec<Record>, Error> {
+async fn named_and_archived(
+    store: &dyn JobStore,
+    ids: Vec<Uuid>,
+) -> CommandResult<Vec<Record>, Error> {
     let filter = Filter {
         ids,
         ..Filter::default()
@@ -97,7 +100,7 @@ async fn named_and_archived(store: &dyn JobStore, ids: Vec<Uuid>) -> Result<Vec<
 }
 
 /// Whether each id names a job or a recording.
-pub(super) async fn check_ids(store: Option<&dyn JobStore>, ids: &[Uuid]) -> Result {
+pub(super) async fn check_ids(store: Option<&dyn JobStore>, ids: &[Uuid]) -> CommandResult {
     let filter = Filter {
         ids: ids.to_vec(),
         ..Filter::default()

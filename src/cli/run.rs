@@ -13,9 +13,9 @@ use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::admin_token::AdminToken;
-use super::output::{Failure, Output, Result};
-use super::{Context, descriptors, learn, senders, signals};
-use crate::app::{Destination, Embedded, House};
+use super::output::{CommandFailure, CommandResult, Output};
+use super::{CommandContext, descriptors, learn, senders, signals};
+use crate::app::{App, ArchiveTarget, Embedded};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::error::Error;
@@ -64,22 +64,22 @@ impl Role {
     }
 }
 
-pub(super) async fn run(args: RunArgs, context: Context) -> Result {
+pub(super) async fn run(args: RunArgs, context: CommandContext) -> CommandResult {
     let shutdown = CancellationToken::new();
     let output = context.output.clone();
     let work = serve(args.role, context, shutdown.clone());
     signals::heeding(&output, &shutdown, work).await?
 }
 
-async fn serve(role: Role, context: Context, shutdown: CancellationToken) -> Result {
-    let Context {
+async fn serve(role: Role, context: CommandContext, shutdown: CancellationToken) -> CommandResult {
+    let CommandContext {
         config,
         mut output,
         clock,
     } = context;
     // Ports first: one that is taken should end the start before anything is opened or made.
     let listeners = Listeners::bind(role, &config, &clock).await?;
-    let house = House::open(config.clone(), clock).await?;
+    let house = App::open(config.clone(), clock).await?;
     // Held until the end: one worker on one file.
     let _lock = match role.works() {
         true => Some(house.store.lock_worker().await?),
@@ -164,7 +164,7 @@ struct Public {
 }
 
 impl Listeners {
-    async fn bind(role: Role, config: &Config, clock: &SharedClock) -> Result<Listeners> {
+    async fn bind(role: Role, config: &Config, clock: &SharedClock) -> CommandResult<Listeners> {
         let descriptors = descriptors::raise().map_err(usage)?;
         let public = match role.receives() {
             true => Some(Public::bind(config, clock).await?),
@@ -210,11 +210,11 @@ impl Listeners {
 
     fn serve(
         self,
-        house: &House,
+        house: &App,
         own_token: Option<SecretString>,
         is_ready: &Arc<AtomicBool>,
         shutdown: &CancellationToken,
-        tasks: &mut JoinSet<Result<(), Error>>,
+        tasks: &mut JoinSet<CommandResult<(), Error>>,
     ) {
         let admin = admin::router(Arc::new(Admin {
             store: house.store.clone(),
@@ -268,7 +268,7 @@ impl Listeners {
 }
 
 impl Public {
-    async fn bind(config: &Config, clock: &SharedClock) -> Result<Public> {
+    async fn bind(config: &Config, clock: &SharedClock) -> CommandResult<Public> {
         let sources = senders::webhook_sources(config, clock).map_err(usage)?;
         let listener = listen::bind(config.listen, "listen").await?;
         Ok(Public {
@@ -279,21 +279,21 @@ impl Public {
     }
 }
 
-fn address(listener: &TcpListener) -> Result<SocketAddr, Error> {
+fn address(listener: &TcpListener) -> CommandResult<SocketAddr, Error> {
     listener
         .local_addr()
         .map_err(|error| Error::internal("learn the address of a listener").with_source(error))
 }
 
-fn usage(error: Error) -> Failure {
-    Failure::Usage(error.full_message())
+fn usage(error: Error) -> CommandFailure {
+    CommandFailure::Usage(error.full_message())
 }
 
 fn announce(
     listeners: &Listeners,
-    destination: Option<&Destination>,
+    destination: Option<&ArchiveTarget>,
     output: &mut Output,
-) -> Result {
+) -> CommandResult {
     let public = listeners.public.as_ref().map(|public| public.address);
     let admin = listeners.admin_address;
     let archive = destination.map(|destination| destination.description.as_str());
@@ -321,12 +321,12 @@ fn announce(
 }
 
 fn start_worker(
-    house: &House,
-    destination: &Destination,
+    house: &App,
+    destination: &ArchiveTarget,
     listeners: &Listeners,
     shutdown: &CancellationToken,
-    tasks: &mut JoinSet<Result<(), Error>>,
-) -> Result {
+    tasks: &mut JoinSet<CommandResult<(), Error>>,
+) -> CommandResult {
     let worker = house.worker(destination, &listeners.addresses(), GRACE)?;
     if let Some(reconciler) = house.reconciler(&worker) {
         tasks.spawn(reconciler.run(shutdown.clone()));
@@ -343,7 +343,11 @@ fn start_worker(
 }
 
 /// A bucket that refuses does not end the worker: webhooks are still taken in and their jobs wait.
-async fn warn_of_refusal(destination: &Destination, output: &Output, shutdown: &CancellationToken) {
+async fn warn_of_refusal(
+    destination: &ArchiveTarget,
+    output: &Output,
+    shutdown: &CancellationToken,
+) {
     let checked = tokio::select! {
         checked = destination.check() => checked,
         () = shutdown.cancelled() => return,
@@ -359,7 +363,7 @@ async fn warn_of_refusal(destination: &Destination, output: &Output, shutdown: &
 }
 
 /// A panicked task is an error, not another panic.
-fn outcome(ended: Result<Result<(), Error>, JoinError>) -> Result {
+fn outcome(ended: CommandResult<CommandResult<(), Error>, JoinError>) -> CommandResult {
     match ended {
         Ok(result) => Ok(result?),
         Err(error) => Err(Error::internal("keep a part of the worker alive")

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::app::House;
+use crate::app::App;
 use crate::clock::SharedClock;
 use crate::config::{Config, SourceConfig};
 use crate::error::{Class, Error, Result};
 use crate::ingest::signature::{
-    Check, Trust, check_secret, custom_check, own_account, provider_check, read_key_answer,
+    SenderCheck, Trust, check_secret, custom_check, own_account, provider_check, read_key_answer,
 };
 use crate::model::Provider;
 use crate::model::api::{ApiRequest, Credentials, Method};
@@ -124,7 +124,7 @@ pub(super) fn check(
     provider: Provider,
     source: &SourceConfig,
     may_be_open: bool,
-) -> Result<Check> {
+) -> Result<SenderCheck> {
     let trust = trust(provider, source);
     // Where everybody is let in anyway, a short one of a test system costs nothing.
     for secret in trust.secrets.iter().filter(|_| !trust.insecure) {
@@ -171,7 +171,7 @@ fn key_fetcher(config: &Config, clock: &SharedClock) -> Result<Arc<dyn FetchKeys
         clock: Arc::clone(clock),
         ..HttpSettings::default()
     };
-    let source = HttpSource::new(Arc::new(House::guard(config, &[])), settings)?;
+    let source = HttpSource::new(Arc::new(App::guard(config, &[])), settings)?;
     Ok(Arc::new(GuardedFetch(source)))
 }
 

@@ -6,7 +6,7 @@ use std::process;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use super::output::{Output, Result};
+use super::output::{CommandResult, Output};
 use crate::error::Error;
 
 /// Exit code of a process that a second signal ended, as shells write it for SIGINT.
@@ -18,7 +18,7 @@ pub(crate) async fn heeding<T>(
     output: &Output,
     shutdown: &CancellationToken,
     work: impl Future<Output = T>,
-) -> Result<T> {
+) -> CommandResult<T> {
     let listen = |kind| {
         signal(kind).map_err(|error| Error::internal("listen for signals").with_source(error))
     };

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::output::Failure;
+use super::output::CommandFailure;
 use crate::config::Config;
 use crate::error::Class;
 use crate::model::{Provider, State};
@@ -65,7 +65,10 @@ fn built_in_names() -> String {
 }
 
 /// Refuses a provider that is neither built in nor defined by the configuration.
-pub(super) fn known_provider(provider: Option<Provider>, config: &Config) -> Result<(), Failure> {
+pub(super) fn known_provider(
+    provider: Option<Provider>,
+    config: &Config,
+) -> Result<(), CommandFailure> {
     let Some(Provider::Custom(name)) = provider else {
         return Ok(());
     };
@@ -73,7 +76,7 @@ pub(super) fn known_provider(provider: Option<Provider>, config: &Config) -> Res
     if sources.any(|(defined, _)| Some(defined) == provider) {
         return Ok(());
     }
-    Err(Failure::Usage(format!(
+    Err(CommandFailure::Usage(format!(
         "there is no provider {name}: it is one of {}, or one that a source of the configuration defines",
         built_in_names()
     )))

@@ -7,8 +7,8 @@ use futures::StreamExt;
 use secrecy::ExposeSecret;
 use tokio_util::sync::CancellationToken;
 
-use super::output::{Failure, Output, Result};
-use super::{Context, admin_token, signals};
+use super::output::{CommandFailure, CommandResult, Output};
+use super::{CommandContext, admin_token, signals};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::error::{Class, Error};
@@ -32,8 +32,8 @@ const MAX_LINE_BYTES: usize = 1024 * 1024;
 #[derive(clap::Args, Debug)]
 pub(super) struct WatchArgs {}
 
-pub(super) async fn watch(_args: WatchArgs, context: Context) -> Result {
-    let Context {
+pub(super) async fn watch(_args: WatchArgs, context: CommandContext) -> CommandResult {
+    let CommandContext {
         config,
         mut output,
         clock,
@@ -41,7 +41,7 @@ pub(super) async fn watch(_args: WatchArgs, context: Context) -> Result {
     let client = client::local_client(None)?;
     let shutdown = CancellationToken::new();
     let signals_output = output.clone();
-    let mut screen = Screen {
+    let mut screen = WatchScreen {
         terminal: (!output.is_json).then(|| Terminal::new(output.stderr.clone())),
         output: &mut output,
         clock,
@@ -60,9 +60,9 @@ pub(super) async fn watch(_args: WatchArgs, context: Context) -> Result {
 async fn follow(
     client: &reqwest::Client,
     config: &Config,
-    screen: &mut Screen<'_>,
+    screen: &mut WatchScreen<'_>,
     shutdown: &CancellationToken,
-) -> Result {
+) -> CommandResult {
     let mut was_connected = false;
     let mut is_missed = false;
     let mut wait = FIRST_WAIT;
@@ -80,7 +80,7 @@ async fn follow(
         };
         tokio::select! {
             ended = attempt => match ended {
-                Err(Failure::Failed(error)) if was_connected && error.is_transient() => {}
+                Err(CommandFailure::Failed(error)) if was_connected && error.is_transient() => {}
                 Err(failure) => return Err(failure),
                 Ok(()) => {}
             },
@@ -101,7 +101,7 @@ async fn follow(
     }
 }
 
-async fn connect(client: &reqwest::Client, config: &Config) -> Result<reqwest::Response> {
+async fn connect(client: &reqwest::Client, config: &Config) -> CommandResult<reqwest::Response> {
     let address = config.admin.listen;
     let mut request = client
         .get(format!("http://{}/api/v1/progress", reachable(address)))
@@ -154,7 +154,7 @@ fn reachable(address: SocketAddr) -> SocketAddr {
 }
 
 /// Reads until the stream ends; a worker that goes away ends it.
-async fn read(response: reqwest::Response, screen: &mut Screen<'_>) -> Result {
+async fn read(response: reqwest::Response, screen: &mut WatchScreen<'_>) -> CommandResult {
     let lost = |message: &str| Error::transient(Class::Unreachable, message);
     let mut body = response.bytes_stream();
     let mut lines = Lines::default();
@@ -179,14 +179,14 @@ async fn read(response: reqwest::Response, screen: &mut Screen<'_>) -> Result {
     }
 }
 
-struct Screen<'a> {
+struct WatchScreen<'a> {
     terminal: Option<Terminal>,
     output: &'a mut Output,
     clock: SharedClock,
 }
 
-impl Screen<'_> {
-    fn show(&mut self, event: &ProgressEvent) -> Result {
+impl WatchScreen<'_> {
+    fn show(&mut self, event: &ProgressEvent) -> CommandResult {
         match &mut self.terminal {
             Some(terminal) => {
                 terminal.show(event, self.clock.now());
@@ -216,7 +216,7 @@ struct Lines {
 }
 
 impl Lines {
-    fn push(&mut self, chunk: &[u8]) -> Result<Vec<String>> {
+    fn push(&mut self, chunk: &[u8]) -> CommandResult<Vec<String>> {
         self.rest.extend_from_slice(chunk);
         let mut lines = Vec::new();
         while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {

@@ -56,7 +56,7 @@ fn minute(text: &str) -> Option<u16> {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Written {
+enum BandwidthText {
     Number(u64),
     Text(String),
     List(Vec<String>),
@@ -66,11 +66,11 @@ impl<'de> Deserialize<'de> for Bandwidth {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         const EXPECTED: &str = "expected bytes a second such as \"10 MiB\", or a list such as [\"08:00-18:00 2 MiB\"] (UTC)";
         let expected = || D::Error::custom(EXPECTED);
-        let texts = match Written::deserialize(deserializer).map_err(|_| expected())? {
-            Written::Number(number) => vec![number.to_string()],
+        let texts = match BandwidthText::deserialize(deserializer).map_err(|_| expected())? {
+            BandwidthText::Number(number) => vec![number.to_string()],
             // As the environment writes a list.
-            Written::Text(text) => text.split(',').map(str::to_owned).collect(),
-            Written::List(texts) => texts,
+            BandwidthText::Text(text) => text.split(',').map(str::to_owned).collect(),
+            BandwidthText::List(texts) => texts,
         };
         let texts = texts.iter().filter(|text| !text.trim().is_empty());
         let windows: Option<Vec<_>> = texts.map(|text| BandwidthWindow::parse(text)).collect();

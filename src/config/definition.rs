@@ -10,7 +10,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use super::SourceConfig;
 use super::load::explain;
 use crate::error::{Error, Result};
-use crate::ingest::{Adapter, Definition};
+use crate::ingest::{Adapter, ProviderDefinition};
 use crate::model::Provider;
 
 /// The name that says "defined here".
@@ -22,7 +22,7 @@ pub enum DefinitionSetting {
     /// In this file, relative to the configuration's; [`load`](super::load()) reads it.
     File(PathBuf),
     /// Here.
-    Inline(Arc<Definition>),
+    Inline(Arc<ProviderDefinition>),
 }
 
 impl<'de> Deserialize<'de> for DefinitionSetting {
@@ -41,7 +41,7 @@ impl<'de> Deserialize<'de> for DefinitionSetting {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<DefinitionSetting, A::Error> {
-                let definition = Definition::deserialize(MapAccessDeserializer::new(map))?;
+                let definition = ProviderDefinition::deserialize(MapAccessDeserializer::new(map))?;
                 Ok(DefinitionSetting::Inline(Arc::new(definition)))
             }
         }
@@ -52,7 +52,7 @@ impl<'de> Deserialize<'de> for DefinitionSetting {
 
 impl SourceConfig {
     /// The definition, once it was read.
-    pub fn definition(&self) -> Option<&Arc<Definition>> {
+    pub fn definition(&self) -> Option<&Arc<ProviderDefinition>> {
         match &self.definition {
             Some(DefinitionSetting::Inline(definition)) => Some(definition),
             _ => None,
@@ -105,7 +105,7 @@ pub(super) fn resolve(name: &str, source: &mut SourceConfig, folder: &Path) -> R
         ))
         .with_source(error)
     })?;
-    let definition: Definition =
+    let definition: ProviderDefinition =
         toml::from_str(&text).map_err(|error| explain(&path, &text, &error))?;
     source.definition = Some(DefinitionSetting::Inline(Arc::new(definition)));
     Ok(())

@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Number, Value};
 
-use super::media::Content;
-use super::origin::Origin;
+use super::media::MediaContent;
+use super::origin::DemoOrigin;
 use crate::error::{Class, Error, Result};
 use crate::model::{EventClass, Provider};
 
@@ -37,12 +37,12 @@ pub struct DemoEvent {
     /// JSON, on one line.
     pub body: String,
     /// What must become of it.
-    pub expected: Expected,
+    pub expected: ExpectedEnd,
 }
 
 /// What must become of an event.
 #[derive(Clone, Debug)]
-pub struct Expected {
+pub struct ExpectedEnd {
     /// What the event is understood as.
     pub class: EventClass,
     /// Artifacts by their name in the archive.
@@ -53,7 +53,7 @@ pub struct Expected {
 #[derive(Clone, Debug)]
 pub enum Fate {
     /// Archived, with exactly this content.
-    Archived(Content),
+    Archived(MediaContent),
     /// Archived, with bytes that the harvester made itself of what the event says.
     Made,
     /// Lost, for this reason.
@@ -61,7 +61,7 @@ pub enum Fate {
 }
 
 /// A sample and what must become of it.
-struct Sample {
+struct EventSample {
     name: &'static str,
     provider: Provider,
     text: &'static str,
@@ -81,7 +81,7 @@ struct Sample {
 ///
 /// # Errors
 /// `internal` when a sample can't be read: they are part of the program.
-pub fn all(origin: &Origin, now: Timestamp) -> Result<Vec<DemoEvent>> {
+pub fn all(origin: &DemoOrigin, now: Timestamp) -> Result<Vec<DemoEvent>> {
     SAMPLES
         .iter()
         .map(|sample| make(sample, origin, now))
@@ -92,7 +92,7 @@ pub fn all(origin: &Origin, now: Timestamp) -> Result<Vec<DemoEvent>> {
 ///
 /// # Errors
 /// `invalid` when there is none of that name.
-pub fn by_name(name: &str, origin: &Origin, now: Timestamp) -> Result<DemoEvent> {
+pub fn by_name(name: &str, origin: &DemoOrigin, now: Timestamp) -> Result<DemoEvent> {
     let sample = SAMPLES
         .iter()
         .find(|sample| sample.name == name)
@@ -105,7 +105,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     SAMPLES.iter().map(|sample| sample.name)
 }
 
-fn make(sample: &Sample, origin: &Origin, now: Timestamp) -> Result<DemoEvent> {
+fn make(sample: &EventSample, origin: &DemoOrigin, now: Timestamp) -> Result<DemoEvent> {
     let sent_at = now.saturating_sub(sample.age).unwrap_or(now);
     let run = u32::try_from(now.as_second()).unwrap_or(u32::MAX);
     let fresh_ids = |text: &str| fresh_ids(text, run, sample.meeting);
@@ -159,7 +159,7 @@ fn make(sample: &Sample, origin: &Origin, now: Timestamp) -> Result<DemoEvent> {
         event_type,
         headers,
         body: value.to_string(),
-        expected: Expected {
+        expected: ExpectedEnd {
             class: sample.class,
             artifacts: archived.chain(made).chain(lost).collect::<Result<_>>()?,
         },
@@ -184,7 +184,7 @@ fn fresh_ids(text: &str, run: u32, meeting: u32) -> String {
 
 /// Moves an event to the present: its dates, its URLs, its sizes.
 struct Freshener<'a> {
-    origin: &'a Origin,
+    origin: &'a DemoOrigin,
     sent_at: Timestamp,
 }
 
@@ -290,7 +290,7 @@ macro_rules! sample {
     };
 }
 
-const NOTHING: Sample = Sample {
+const NOTHING: EventSample = EventSample {
     name: "",
     provider: Provider::Hms,
     text: "",
@@ -302,25 +302,25 @@ const NOTHING: Sample = Sample {
     lost: &[],
 };
 
-const HMS: Sample = Sample {
+const HMS: EventSample = EventSample {
     provider: Provider::Hms,
     class: EventClass::Artifacts,
     ..NOTHING
 };
-const MEETINGBAAS: Sample = Sample {
+const MEETINGBAAS: EventSample = EventSample {
     provider: Provider::MeetingBaas,
     ..HMS
 };
-const DAILY: Sample = Sample {
+const DAILY: EventSample = EventSample {
     provider: Provider::Daily,
     class: EventClass::Lookup,
     ..NOTHING
 };
-const DYTE: Sample = Sample {
+const DYTE: EventSample = EventSample {
     provider: Provider::Dyte,
     ..HMS
 };
-const REALTIMEKIT: Sample = Sample {
+const REALTIMEKIT: EventSample = EventSample {
     provider: Provider::RealtimeKit,
     ..HMS
 };
@@ -341,8 +341,8 @@ const BOT_FILES: &[(&str, &str)] = &[
 ];
 
 /// Each type of event of each provider once, and the cases that go wrong.
-const SAMPLES: &[Sample] = &[
-    Sample {
+const SAMPLES: &[EventSample] = &[
+    EventSample {
         name: "100ms/recording.success",
         text: sample!("100ms/recording.success"),
         meeting: 1,
@@ -352,14 +352,14 @@ const SAMPLES: &[Sample] = &[
         ],
         ..HMS
     },
-    Sample {
+    EventSample {
         name: "100ms/recording.failed",
         text: sample!("100ms/recording.failed"),
         meeting: 2,
         class: EventClass::Failure,
         ..HMS
     },
-    Sample {
+    EventSample {
         name: "100ms/beam.recording.success",
         text: sample!("100ms/beam.recording.success"),
         meeting: 3,
@@ -369,14 +369,14 @@ const SAMPLES: &[Sample] = &[
         ],
         ..HMS
     },
-    Sample {
+    EventSample {
         // The same event once more: nothing new may come of it.
         name: "100ms/beam.recording.success-again",
         text: sample!("100ms/beam.recording.success-replay"),
         meeting: 3,
         ..HMS
     },
-    Sample {
+    EventSample {
         // Joins the recording above.
         name: "100ms/transcription.success",
         text: sample!("100ms/transcription.success"),
@@ -389,14 +389,14 @@ const SAMPLES: &[Sample] = &[
         ],
         ..HMS
     },
-    Sample {
+    EventSample {
         name: "100ms/beam.failure",
         text: sample!("100ms/beam.failure-upload_error"),
         meeting: 4,
         class: EventClass::Failure,
         ..HMS
     },
-    Sample {
+    EventSample {
         name: "100ms/hls.recording.success",
         text: sample!("100ms/hls.recording.success-zip"),
         meeting: 5,
@@ -412,14 +412,14 @@ const SAMPLES: &[Sample] = &[
         ],
         ..HMS
     },
-    Sample {
+    EventSample {
         name: "100ms/hls.failure",
         text: sample!("100ms/hls.failure"),
         meeting: 6,
         class: EventClass::Failure,
         ..HMS
     },
-    Sample {
+    EventSample {
         name: "100ms/stream.recording.success",
         text: sample!("100ms/stream.recording.success"),
         meeting: 7,
@@ -429,14 +429,14 @@ const SAMPLES: &[Sample] = &[
         )],
         ..HMS
     },
-    Sample {
+    EventSample {
         name: "100ms/stream.recording.failure",
         text: sample!("100ms/stream.recording.failure"),
         meeting: 8,
         class: EventClass::Failure,
         ..HMS
     },
-    Sample {
+    EventSample {
         name: "100ms/track.recording.success",
         text: sample!("100ms/track.recording.success"),
         meeting: 9,
@@ -446,14 +446,14 @@ const SAMPLES: &[Sample] = &[
         )],
         ..HMS
     },
-    Sample {
+    EventSample {
         name: "100ms/track.recording.failure",
         text: sample!("100ms/track.recording.failure"),
         meeting: 10,
         class: EventClass::Failure,
         ..HMS
     },
-    Sample {
+    EventSample {
         name: "100ms/transcription.failure",
         text: sample!("100ms/transcription.failure"),
         meeting: 11,
@@ -464,14 +464,14 @@ const SAMPLES: &[Sample] = &[
         ],
         ..HMS
     },
-    Sample {
+    EventSample {
         name: "100ms/transcription.started.success",
         text: sample!("100ms/transcription.started.success"),
         meeting: 12,
         class: EventClass::Ignored,
         ..HMS
     },
-    Sample {
+    EventSample {
         name: "100ms/recording.success-expired",
         text: sample!("100ms/recording.success"),
         meeting: 13,
@@ -482,7 +482,7 @@ const SAMPLES: &[Sample] = &[
         ],
         ..HMS
     },
-    Sample {
+    EventSample {
         name: "100ms/hologram.recording.success",
         text: r#"{"version":"2.0","id":"1b9d6bcd-bbfd-4b2d-9b5d-000000000fff",
             "account_id":"69a560000000000000000001","timestamp":"2026-03-02T10:33:20Z",
@@ -491,7 +491,7 @@ const SAMPLES: &[Sample] = &[
         class: EventClass::Unknown,
         ..HMS
     },
-    Sample {
+    EventSample {
         name: "meetingbaas/v1-complete",
         text: sample!("meetingbaas/complete-with-audio"),
         meeting: 20,
@@ -502,14 +502,14 @@ const SAMPLES: &[Sample] = &[
         made: &["transcript.json", "transcript.vtt"],
         ..MEETINGBAAS
     },
-    Sample {
+    EventSample {
         name: "meetingbaas/v1-failed",
         text: sample!("meetingbaas/failed"),
         meeting: 21,
         class: EventClass::Failure,
         ..MEETINGBAAS
     },
-    Sample {
+    EventSample {
         name: "meetingbaas/v1-transcription_complete",
         text: sample!("meetingbaas/transcription_complete"),
         meeting: 22,
@@ -517,28 +517,28 @@ const SAMPLES: &[Sample] = &[
         made: &["transcript.json", "transcript.vtt"],
         ..MEETINGBAAS
     },
-    Sample {
+    EventSample {
         name: "meetingbaas/bot.status_change-meeting_error",
         text: sample!("meetingbaas/bot.status_change-meeting_error"),
         meeting: 23,
         class: EventClass::Failure,
         ..MEETINGBAAS
     },
-    Sample {
+    EventSample {
         name: "meetingbaas/bot.status_change-in_call_recording",
         text: sample!("meetingbaas/bot.status_change-in_call_recording"),
         meeting: 24,
         class: EventClass::Ignored,
         ..MEETINGBAAS
     },
-    Sample {
+    EventSample {
         name: "meetingbaas/v2-bot.completed",
         text: sample!("meetingbaas/v2-bot.completed"),
         meeting: 25,
         archived: BOT_FILES,
         ..MEETINGBAAS
     },
-    Sample {
+    EventSample {
         // Its URLs are dead, and the provider's API is asked for fresh ones.
         name: "meetingbaas/v2-bot.completed-expired",
         text: sample!("meetingbaas/v2-bot.completed"),
@@ -547,55 +547,55 @@ const SAMPLES: &[Sample] = &[
         archived: BOT_FILES,
         ..MEETINGBAAS
     },
-    Sample {
+    EventSample {
         name: "meetingbaas/v2-bot.failed",
         text: sample!("meetingbaas/v2-bot.failed"),
         meeting: 26,
         class: EventClass::Failure,
         ..MEETINGBAAS
     },
-    Sample {
+    EventSample {
         name: "meetingbaas/v2-bot.status_change-recording_failed",
         text: sample!("meetingbaas/v2-bot.status_change-recording_failed"),
         meeting: 27,
         class: EventClass::Failure,
         ..MEETINGBAAS
     },
-    Sample {
+    EventSample {
         name: "daily/webhook-test",
         text: sample!("daily/webhook-test"),
         class: EventClass::Handshake,
         ..DAILY
     },
-    Sample {
+    EventSample {
         name: "daily/recording.ready-to-download",
         text: sample!("daily/recording.ready-to-download-cloud"),
         meeting: 30,
         archived: &[("recording.mp4", "/daily/rec/id.mp4")],
         ..DAILY
     },
-    Sample {
+    EventSample {
         name: "daily/recording.error",
         text: sample!("daily/recording.error"),
         meeting: 31,
         class: EventClass::Failure,
         ..DAILY
     },
-    Sample {
+    EventSample {
         name: "daily/transcript.ready-to-download",
         text: sample!("daily/transcript.ready-to-download"),
         meeting: 32,
         archived: &[("transcript.vtt", "/daily/tx/id.vtt")],
         ..DAILY
     },
-    Sample {
+    EventSample {
         name: "daily/transcript.error",
         text: sample!("daily/transcript.error"),
         meeting: 33,
         class: EventClass::Failure,
         ..DAILY
     },
-    Sample {
+    EventSample {
         name: "daily/batch-processor.job-finished",
         text: sample!("daily/batch-processor.job-finished"),
         meeting: 34,
@@ -608,14 +608,14 @@ const SAMPLES: &[Sample] = &[
         ],
         ..DAILY
     },
-    Sample {
+    EventSample {
         name: "daily/batch-processor.error",
         text: sample!("daily/batch-processor.error"),
         meeting: 35,
         class: EventClass::Failure,
         ..DAILY
     },
-    Sample {
+    EventSample {
         name: "dyte/recording.statusUpdate-UPLOADED",
         text: sample!("dyte/recording.statusUpdate-UPLOADED"),
         meeting: 40,
@@ -625,49 +625,49 @@ const SAMPLES: &[Sample] = &[
         ],
         ..DYTE
     },
-    Sample {
+    EventSample {
         name: "dyte/meeting.chatSynced",
         text: sample!("dyte/meeting.chatSynced"),
         meeting: 40,
         archived: &[("chat.csv", "/dyte/chat.csv")],
         ..DYTE
     },
-    Sample {
+    EventSample {
         name: "dyte/meeting.transcript",
         text: sample!("dyte/meeting.transcript"),
         meeting: 40,
         archived: &[("transcript.csv", "/dyte/transcript.csv")],
         ..DYTE
     },
-    Sample {
+    EventSample {
         name: "dyte/meeting.summary",
         text: sample!("dyte/meeting.summary"),
         meeting: 40,
         archived: &[("summary.txt", "/dyte/summary.txt")],
         ..DYTE
     },
-    Sample {
+    EventSample {
         name: "dyte/recording.statusUpdate-UPLOADED-interactive",
         text: sample!("dyte/recording.statusUpdate-UPLOADED-interactive"),
         meeting: 41,
         archived: &[("recording.tar", "/dyte/weekly.tar")],
         ..DYTE
     },
-    Sample {
+    EventSample {
         name: "dyte/recording.statusUpdate-ERRORED",
         text: sample!("dyte/recording.statusUpdate-ERRORED"),
         meeting: 42,
         class: EventClass::Failure,
         ..DYTE
     },
-    Sample {
+    EventSample {
         name: "dyte/recording.statusUpdate-UPLOADING",
         text: sample!("dyte/recording.statusUpdate-UPLOADING"),
         meeting: 43,
         class: EventClass::Ignored,
         ..DYTE
     },
-    Sample {
+    EventSample {
         name: "realtimekit/recording.statusUpdate-UPLOADED",
         text: sample!("realtimekit/recording.statusUpdate-UPLOADED"),
         meeting: 50,
@@ -677,28 +677,28 @@ const SAMPLES: &[Sample] = &[
         ],
         ..REALTIMEKIT
     },
-    Sample {
+    EventSample {
         name: "realtimekit/meeting.chatSynced",
         text: sample!("realtimekit/meeting.chatSynced"),
         meeting: 50,
         archived: &[("chat.json", "/realtimekit/chat.json")],
         ..REALTIMEKIT
     },
-    Sample {
+    EventSample {
         name: "realtimekit/meeting.transcript",
         text: sample!("realtimekit/meeting.transcript"),
         meeting: 50,
         archived: &[("transcript.csv", "/realtimekit/transcript.csv")],
         ..REALTIMEKIT
     },
-    Sample {
+    EventSample {
         name: "realtimekit/meeting.summary",
         text: sample!("realtimekit/meeting.summary"),
         meeting: 50,
         archived: &[("summary.txt", "/realtimekit/summary.txt")],
         ..REALTIMEKIT
     },
-    Sample {
+    EventSample {
         name: "realtimekit/recording.statusUpdate-UPLOADED-tracks",
         text: sample!("realtimekit/recording.statusUpdate-UPLOADED-tracks"),
         meeting: 51,
@@ -714,14 +714,14 @@ const SAMPLES: &[Sample] = &[
         ],
         ..REALTIMEKIT
     },
-    Sample {
+    EventSample {
         name: "realtimekit/recording.statusUpdate-ERRORED",
         text: sample!("realtimekit/recording.statusUpdate-ERRORED"),
         meeting: 52,
         class: EventClass::Failure,
         ..REALTIMEKIT
     },
-    Sample {
+    EventSample {
         name: "realtimekit/recording.statusUpdate-UPLOADING",
         text: sample!("realtimekit/recording.statusUpdate-UPLOADING"),
         meeting: 53,
@@ -734,16 +734,16 @@ const SAMPLES: &[Sample] = &[
 mod tests {
     use super::*;
     use crate::demo::media::Library;
-    use crate::demo::origin::{OriginSettings, Pace};
+    use crate::demo::origin::{OriginSettings, SendPace};
 
     async fn events(now: &str) -> Vec<DemoEvent> {
         let now = now.parse().unwrap();
-        let origin = Origin::start(OriginSettings {
+        let origin = DemoOrigin::start(OriginSettings {
             listen: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
             library: Library {
                 padding_bytes: 1000,
             },
-            pace: Pace::Unlimited,
+            pace: SendPace::Unlimited,
             clock: crate::clock::ManualClock::at(now),
             api_key: "key".to_owned(),
         })

@@ -14,7 +14,7 @@ const SIGNATURES: [&str; 2] = ["X-Amz-Signature", "Key-Pair-Id"];
 
 /// Everything that the harvester left behind.
 #[derive(Default)]
-pub struct Seen {
+pub struct LeftBehind {
     /// Events in the store.
     pub events: Vec<EventRecord>,
     /// Artifacts in the store.
@@ -28,7 +28,7 @@ pub struct Seen {
 }
 
 /// What is not as it should be, in words; empty when all is well.
-pub fn judge(events: &[DemoEvent], seen: &Seen) -> Vec<String> {
+pub fn judge(events: &[DemoEvent], seen: &LeftBehind) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut expected = judge_events(events, seen, &mut wrong);
     for record in &seen.records {
@@ -60,7 +60,7 @@ type Expectations<'a> = BTreeMap<(RecordingId, String), (&'a str, &'a Fate)>;
 
 fn judge_events<'a>(
     events: &'a [DemoEvent],
-    seen: &Seen,
+    seen: &LeftBehind,
     wrong: &mut Vec<String>,
 ) -> Expectations<'a> {
     let mut expected = Expectations::new();
@@ -101,7 +101,11 @@ fn judge_events<'a>(
     expected
 }
 
-fn judge_record(record: &Record, expected: Option<(&str, &Fate)>, seen: &Seen) -> Option<String> {
+fn judge_record(
+    record: &Record,
+    expected: Option<(&str, &Fate)>,
+    seen: &LeftBehind,
+) -> Option<String> {
     let fate = match expected {
         Some((_, fate)) => fate,
         // The event itself is archived with its recording.
@@ -131,7 +135,7 @@ fn judge_record(record: &Record, expected: Option<(&str, &Fate)>, seen: &Seen) -
     }
 }
 
-fn judge_losses(events: &[DemoEvent], seen: &Seen) -> Vec<String> {
+fn judge_losses(events: &[DemoEvent], seen: &LeftBehind) -> Vec<String> {
     let mut wrong = Vec::new();
     for event in events {
         let names: Vec<_> = seen
@@ -163,7 +167,7 @@ pub fn folder(record: &Record) -> &str {
     record.key.rsplit_once('/').map_or("", |(folder, _)| folder)
 }
 
-fn judge_documents(seen: &Seen) -> Vec<String> {
+fn judge_documents(seen: &LeftBehind) -> Vec<String> {
     let mut wrong = Vec::new();
     let mut recordings: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
     for record in &seen.records {
@@ -208,8 +212,8 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::demo::events::Expected;
-    use crate::demo::media::{Content, Library};
+    use crate::demo::events::ExpectedEnd;
+    use crate::demo::media::{Library, MediaContent};
     use crate::error::Class;
     use crate::model::manifest::{ProviderFailureRecord, RecordingRecord};
     use crate::model::{EventId, Format, Provider};
@@ -217,7 +221,7 @@ mod tests {
 
     const RECORDING: RecordingId = RecordingId(Uuid::from_u128(1));
 
-    fn chat() -> Content {
+    fn chat() -> MediaContent {
         Library::default().content("/100ms/sfu/chat.csv").unwrap()
     }
 
@@ -229,7 +233,7 @@ mod tests {
             event_type: None,
             headers: vec![],
             body: String::new(),
-            expected: Expected { class, artifacts },
+            expected: ExpectedEnd { class, artifacts },
         }
     }
 
@@ -246,7 +250,7 @@ mod tests {
     }
 
     /// A world in which the event was recorded and these artifacts have settled.
-    fn seen(class: EventClass, records: Vec<Record>) -> Seen {
+    fn seen(class: EventClass, records: Vec<Record>) -> LeftBehind {
         let archived: Vec<_> = records
             .iter()
             .filter(|record| record.state == State::Archived)
@@ -293,7 +297,7 @@ mod tests {
             },
             recording,
         });
-        Seen {
+        LeftBehind {
             events: vec![EventRecord {
                 id: EventId(Uuid::from_u128(3)),
                 source: "100ms".to_owned(),
@@ -335,7 +339,7 @@ mod tests {
     fn every_sort_of_difference_is_told() {
         let events = [chat_event()];
         let good = || seen(EventClass::Artifacts, vec![archived("chat.csv")]);
-        let check = |seen: &Seen, complaint: &str| {
+        let check = |seen: &LeftBehind, complaint: &str| {
             let wrong = judge(&events, seen).join("\n");
             assert!(wrong.contains(complaint), "{complaint}: {wrong}");
         };

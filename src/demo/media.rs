@@ -15,7 +15,7 @@ static PATTERN: LazyLock<Bytes> = LazyLock::new(|| {
 
 /// The bytes behind one path: a file of `fixtures/media`, perhaps made longer by an MP4 `free` box.
 #[derive(Clone, Debug)]
-pub struct Content {
+pub struct MediaContent {
     file: &'static [u8],
     free_box: Option<FreeBox>,
 }
@@ -27,7 +27,7 @@ struct FreeBox {
     size_bytes: u64,
 }
 
-impl Content {
+impl MediaContent {
     /// The length in bytes.
     pub fn size_bytes(&self) -> u64 {
         self.file.len() as u64 + self.free_box.as_ref().map_or(0, |free| free.size_bytes)
@@ -82,7 +82,7 @@ pub struct Library {
 
 impl Library {
     /// The content of a path such as `/100ms/hls/layer0.mp4`; `None` when nothing is there.
-    pub fn content(&self, path: &str) -> Option<Content> {
+    pub fn content(&self, path: &str) -> Option<MediaContent> {
         let file = file(path)?;
         let is_padded = path.starts_with("/100ms/sfu/") && path.ends_with(".mp4");
         let free_box = (is_padded && self.padding_bytes > 0).then(|| {
@@ -94,7 +94,7 @@ impl Library {
                 size_bytes: u64::from(size),
             }
         });
-        Some(Content { file, free_box })
+        Some(MediaContent { file, free_box })
     }
 }
 
@@ -143,7 +143,7 @@ fn file(path: &str) -> Option<&'static [u8]> {
 mod tests {
     use super::*;
 
-    fn whole(content: &Content, step: usize) -> Vec<u8> {
+    fn whole(content: &MediaContent, step: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         loop {
             let chunk = content.read(bytes.len() as u64, step);

@@ -13,15 +13,15 @@ use ipnet::IpNet;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-use crate::app::{Destination, Embedded, House};
-use crate::cli::output::{Failure, Result};
-use crate::cli::{Context, signals};
+use crate::app::{App, ArchiveTarget, Embedded};
+use crate::cli::output::{CommandFailure, CommandResult};
+use crate::cli::{CommandContext, signals};
 use crate::clock::SharedClock;
 use crate::config::{Config, SourceConfig};
 use crate::demo::events::DemoEvent;
-use crate::demo::judge::Seen;
+use crate::demo::judge::LeftBehind;
 use crate::demo::media::Library;
-use crate::demo::origin::{Origin, OriginSettings, Pace};
+use crate::demo::origin::{DemoOrigin, OriginSettings, SendPace};
 use crate::demo::stage::Stage;
 use crate::error::Error;
 use crate::model::{ProgressEvent, Provider, Record, State};
@@ -63,15 +63,19 @@ pub(crate) struct DemoArgs {
     folder: Option<PathBuf>,
 }
 
-pub(crate) async fn demo(args: DemoArgs, context: Context) -> Result {
+pub(crate) async fn demo(args: DemoArgs, context: CommandContext) -> CommandResult {
     let shutdown = CancellationToken::new();
     let output = context.output.clone();
     let work = play(args, context, shutdown.clone());
     signals::heeding(&output, &shutdown, work).await?
 }
 
-async fn play(args: DemoArgs, context: Context, shutdown: CancellationToken) -> Result {
-    let Context {
+async fn play(
+    args: DemoArgs,
+    context: CommandContext,
+    shutdown: CancellationToken,
+) -> CommandResult {
+    let CommandContext {
         config,
         mut output,
         clock,
@@ -79,7 +83,7 @@ async fn play(args: DemoArgs, context: Context, shutdown: CancellationToken) -> 
     let folder = prepare_folder(args.folder, &config.data_dir)?;
     let origin = start_origin(&clock).await?;
     let config = demo_config(&folder, &origin)?;
-    let house = House::open(config.clone(), clock.clone()).await?;
+    let house = App::open(config.clone(), clock.clone()).await?;
     let destination = house.destination(Embedded::Own).await?;
     let stage = Stage::start(&house, &destination, &shutdown).await?;
     tell::beginning(&output, &stage, &origin, &destination);
@@ -103,13 +107,13 @@ async fn play(args: DemoArgs, context: Context, shutdown: CancellationToken) -> 
     house.close().await;
     match wrong.is_empty() {
         true => Ok(()),
-        false => Err(Failure::Told),
+        false => Err(CommandFailure::Told),
     }
 }
 
 /// Only the demo writes to its own folder, so what an earlier one left there may go. Another folder
 /// is never emptied.
-fn prepare_folder(given: Option<PathBuf>, data_dir: &Path) -> Result<PathBuf> {
+fn prepare_folder(given: Option<PathBuf>, data_dir: &Path) -> CommandResult<PathBuf> {
     let failed = |action: &str, folder: &Path, error| {
         Error::internal(format!("{action} the folder {}", folder.display())).with_source(error)
     };
@@ -119,7 +123,7 @@ fn prepare_folder(given: Option<PathBuf>, data_dir: &Path) -> Result<PathBuf> {
                 .read_dir()
                 .is_ok_and(|mut entries| entries.next().is_some());
             if is_used {
-                return Err(Failure::Usage(format!(
+                return Err(CommandFailure::Usage(format!(
                     "--folder {} is not empty",
                     folder.display()
                 )));
@@ -139,21 +143,21 @@ fn prepare_folder(given: Option<PathBuf>, data_dir: &Path) -> Result<PathBuf> {
     Ok(folder)
 }
 
-async fn start_origin(clock: &SharedClock) -> Result<Origin> {
+async fn start_origin(clock: &SharedClock) -> CommandResult<DemoOrigin> {
     let settings = OriginSettings {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         library: Library {
             padding_bytes: PADDING_BYTES,
         },
-        pace: Pace::Within(BODY_TIME),
+        pace: SendPace::Within(BODY_TIME),
         clock: clock.clone(),
         api_key: "demo-key".to_owned(),
     };
-    Ok(Origin::start(settings).await?)
+    Ok(DemoOrigin::start(settings).await?)
 }
 
 /// Nothing of the user's configuration is used: the demo touches neither their bucket nor their ports.
-fn demo_config(folder: &Path, origin: &Origin) -> Result<Config> {
+fn demo_config(folder: &Path, origin: &DemoOrigin) -> CommandResult<Config> {
     let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
     let loopback: IpNet = "127.0.0.0/8"
         .parse()
@@ -189,9 +193,9 @@ fn demo_config(folder: &Path, origin: &Origin) -> Result<Config> {
 async fn harvest(
     stage: &Stage,
     events: &[DemoEvent],
-    house: &House,
+    house: &App,
     shutdown: &CancellationToken,
-) -> Result<Vec<String>> {
+) -> CommandResult<Vec<String>> {
     let mut wrong = stage.post_all(events).await?;
     let settled = tokio::time::timeout(TIME_LIMIT, settle(house, stage));
     tokio::select! {
@@ -204,7 +208,7 @@ async fn harvest(
     Ok(wrong)
 }
 
-async fn settle(house: &House, stage: &Stage) -> Result {
+async fn settle(house: &App, stage: &Stage) -> CommandResult {
     loop {
         let records = house.store.list(&Filter::default()).await?;
         let is_settled = records.iter().all(|record| record.state.is_settled());
@@ -239,7 +243,7 @@ async fn show(
 }
 
 /// What the store says, and what the bucket really holds.
-async fn look(house: &House, destination: &Destination) -> Result<Seen> {
+async fn look(house: &App, destination: &ArchiveTarget) -> CommandResult<LeftBehind> {
     let records = house.store.list(&Filter::default()).await?;
     let mut keys: BTreeSet<String> = BTreeSet::new();
     for record in &records {
@@ -249,12 +253,12 @@ async fn look(house: &House, destination: &Destination) -> Result<Seen> {
     }
     let archived = |record: &&Record| record.state == State::Archived;
     keys.extend(records.iter().filter(archived).map(|r| r.key.clone()));
-    let mut seen = Seen {
+    let mut seen = LeftBehind {
         events: house.store.events(None, u32::MAX).await?,
         losses: house.store.provider_failures(None).await?,
         open_uploads: destination.objects.list_uploads("").await?.len(),
         records,
-        ..Seen::default()
+        ..LeftBehind::default()
     };
     for key in keys {
         if let Some((bytes, _)) = destination.objects.get(&key, OBJECT_MAX_BYTES).await? {
@@ -279,7 +283,7 @@ mod tests {
 
         std::fs::write(own.join("mine"), "x").unwrap();
         let refused = prepare_folder(Some(own.clone()), data_dir.path()).unwrap_err();
-        assert!(matches!(refused, Failure::Usage(text) if text.ends_with("is not empty")));
+        assert!(matches!(refused, CommandFailure::Usage(text) if text.ends_with("is not empty")));
         assert!(own.join("mine").exists());
 
         let fresh = data_dir.path().join("a/b");

@@ -15,8 +15,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
 use super::api;
-use super::media::{Content, Library};
-use super::presign::{Presigner, Refusal};
+use super::media::{Library, MediaContent};
+use super::presign::{PresignRefusal, Presigner};
 use crate::clock::SharedClock;
 use crate::error::{Error, Result};
 use crate::model::Format;
@@ -35,7 +35,7 @@ pub struct OriginSettings {
     /// What it has.
     pub library: Library,
     /// How fast a body is sent.
-    pub pace: Pace,
+    pub pace: SendPace,
     /// What time it is.
     pub clock: SharedClock,
     /// The key that API calls must show.
@@ -44,7 +44,7 @@ pub struct OriginSettings {
 
 /// How fast one body is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pace {
+pub enum SendPace {
     /// As fast as it goes.
     Unlimited,
     /// So many bytes a second.
@@ -53,38 +53,38 @@ pub enum Pace {
     Within(Duration),
 }
 
-impl Pace {
+impl SendPace {
     /// Even a slow origin sends this much: small files pass at once.
     const SLOWEST_BYTES_PER_SECOND: u64 = 32 * 1024;
 
     fn bytes_per_second(self, size_bytes: u64) -> Option<u64> {
         let rate = match self {
-            Pace::Unlimited => return None,
-            Pace::BytesPerSecond(rate) => rate,
-            Pace::Within(time) => (size_bytes as f64 / time.as_secs_f64()) as u64,
+            SendPace::Unlimited => return None,
+            SendPace::BytesPerSecond(rate) => rate,
+            SendPace::Within(time) => (size_bytes as f64 / time.as_secs_f64()) as u64,
         };
         Some(rate.max(Self::SLOWEST_BYTES_PER_SECOND))
     }
 }
 
 /// A running origin. It ends when it is dropped.
-pub struct Origin {
+pub struct DemoOrigin {
     address: SocketAddr,
-    state: Arc<State>,
+    state: Arc<OriginState>,
     _server: JoinSet<()>,
 }
 
-struct State {
+struct OriginState {
     presigner: Presigner,
     settings: OriginSettings,
 }
 
-impl Origin {
+impl DemoOrigin {
     /// Starts to listen and to serve.
     ///
     /// # Errors
     /// `internal` when the address can't be listened on.
-    pub async fn start(settings: OriginSettings) -> Result<Origin> {
+    pub async fn start(settings: OriginSettings) -> Result<DemoOrigin> {
         let listener = TcpListener::bind(settings.listen).await.map_err(|error| {
             Error::internal(format!("listen on {} for the origin", settings.listen))
                 .with_source(error)
@@ -93,13 +93,13 @@ impl Origin {
             .local_addr()
             .map_err(|error| Error::internal("learn the origin's address").with_source(error))?;
         let presigner = Presigner::new(address.to_string(), throwaway_secret()?);
-        let state = Arc::new(State {
+        let state = Arc::new(OriginState {
             presigner,
             settings,
         });
         let mut server = JoinSet::new();
         server.spawn(serve(listener, state.clone()));
-        Ok(Origin {
+        Ok(DemoOrigin {
             address,
             state,
             _server: server,
@@ -138,7 +138,7 @@ fn throwaway_secret() -> Result<String> {
     Ok(hex::encode(bytes))
 }
 
-async fn serve(listener: TcpListener, state: Arc<State>) {
+async fn serve(listener: TcpListener, state: Arc<OriginState>) {
     let mut connections = JoinSet::new();
     loop {
         while connections.len() >= CONNECTIONS_MAX {
@@ -160,7 +160,7 @@ async fn serve(listener: TcpListener, state: Arc<State>) {
     }
 }
 
-async fn serve_connection(stream: TcpStream, state: Arc<State>) {
+async fn serve_connection(stream: TcpStream, state: Arc<OriginState>) {
     let service = tower::service_fn(move |request: Request<hyper::body::Incoming>| {
         let response = respond(&state, &request);
         async move { Ok::<_, std::convert::Infallible>(response) }
@@ -174,7 +174,7 @@ async fn serve_connection(stream: TcpStream, state: Arc<State>) {
     }
 }
 
-fn respond<B>(state: &State, request: &Request<B>) -> Response<Body> {
+fn respond<B>(state: &OriginState, request: &Request<B>) -> Response<Body> {
     let now = state.settings.clock.now();
     let path = request.uri().path();
     let query = request.uri().query().unwrap_or_default();
@@ -207,20 +207,20 @@ fn respond<B>(state: &State, request: &Request<B>) -> Response<Body> {
     }
 }
 
-fn refusal_status(refusal: &Refusal) -> StatusCode {
+fn refusal_status(refusal: &PresignRefusal) -> StatusCode {
     match refusal {
-        Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
+        PresignRefusal::Malformed(_) => StatusCode::BAD_REQUEST,
         _ => StatusCode::FORBIDDEN,
     }
 }
 
 /// In S3's own words: clients read them.
-fn refusal_xml(refusal: &Refusal, now: Timestamp) -> String {
+fn refusal_xml(refusal: &PresignRefusal, now: Timestamp) -> String {
     match refusal {
-        Refusal::Unsigned => {
+        PresignRefusal::Unsigned => {
             "<Code>AccessDenied</Code><Message>Access Denied</Message>".to_owned()
         }
-        Refusal::Expired { lifetime_seconds, at } => {
+        PresignRefusal::Expired { lifetime_seconds, at } => {
             let lifetime = lifetime_seconds.map_or(String::new(), |seconds| {
                 format!("<X-Amz-Expires>{seconds}</X-Amz-Expires>")
             });
@@ -229,10 +229,10 @@ fn refusal_xml(refusal: &Refusal, now: Timestamp) -> String {
                  <Expires>{at:.0}</Expires><ServerTime>{now:.0}</ServerTime>"
             )
         }
-        Refusal::WrongSignature => "<Code>SignatureDoesNotMatch</Code><Message>The request signature \
+        PresignRefusal::WrongSignature => "<Code>SignatureDoesNotMatch</Code><Message>The request signature \
             we calculated does not match the signature you provided. Check your key and signing method.</Message>"
             .to_owned(),
-        Refusal::Malformed(parameter) => format!(
+        PresignRefusal::Malformed(parameter) => format!(
             "<Code>AuthorizationQueryParametersError</Code><Message>{parameter} is missing or can't be read</Message>"
         ),
     }
@@ -254,7 +254,7 @@ fn text_response(status: StatusCode, content_type: &'static str, text: String) -
     response
 }
 
-fn send(path: &str, content: Content, request: &HeaderMap, pace: Pace) -> Response<Body> {
+fn send(path: &str, content: MediaContent, request: &HeaderMap, pace: SendPace) -> Response<Body> {
     let size = content.size_bytes();
     let etag = format!("\"{}\"", etag_of(&content));
     let text = |name| {
@@ -314,7 +314,7 @@ fn content_type(path: &str) -> &'static str {
         .content_type()
 }
 
-fn etag_of(content: &Content) -> String {
+fn etag_of(content: &MediaContent) -> String {
     let mut context = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);
     // The first bytes and the length tell the library's files apart.
     context.update(&content.read(0, 1 << 20));
@@ -354,10 +354,10 @@ fn asked_range(range: &str, size: u64) -> Asked {
 }
 
 fn body(
-    content: Content,
+    content: MediaContent,
     start: u64,
     end: u64,
-    pace: Pace,
+    pace: SendPace,
 ) -> impl futures::Stream<Item = std::io::Result<Bytes>> {
     let rate = pace.bytes_per_second(content.size_bytes());
     // Twenty chunks a second look smooth.
@@ -402,20 +402,20 @@ mod tests {
 
     #[test]
     fn a_pace_gives_large_bodies_their_time_and_lets_small_ones_pass() {
-        assert_eq!(Pace::Unlimited.bytes_per_second(1), None);
-        let within = Pace::Within(Duration::from_secs(2));
+        assert_eq!(SendPace::Unlimited.bytes_per_second(1), None);
+        let within = SendPace::Within(Duration::from_secs(2));
         assert_eq!(within.bytes_per_second(2 << 20), Some(1 << 20));
         assert_eq!(within.bytes_per_second(100), Some(32 * 1024));
     }
 
-    struct Answer {
+    struct OriginAnswer {
         status: u16,
         headers: HeaderMap,
         body: Vec<u8>,
     }
 
     /// One request as it goes over the wire, so that not even the URL is touched by a client.
-    async fn ask(method: &str, url: &str, headers: &[(&str, &str)]) -> Answer {
+    async fn ask(method: &str, url: &str, headers: &[(&str, &str)]) -> OriginAnswer {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let (host, path) = url
             .strip_prefix("http://")
@@ -439,14 +439,14 @@ mod tests {
             .map(|line| line.split_once(": ").unwrap())
             .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_str(value).unwrap()))
             .collect::<Vec<(axum::http::HeaderName, _)>>();
-        Answer {
+        OriginAnswer {
             status,
             headers: headers.into_iter().collect(),
             body: raw[end + 4..].to_vec(),
         }
     }
 
-    impl Answer {
+    impl OriginAnswer {
         fn header(&self, name: &str) -> &str {
             self.headers[name].to_str().unwrap()
         }
@@ -460,13 +460,13 @@ mod tests {
         text.parse().unwrap()
     }
 
-    async fn origin(clock: SharedClock) -> Origin {
-        Origin::start(OriginSettings {
+    async fn origin(clock: SharedClock) -> DemoOrigin {
+        DemoOrigin::start(OriginSettings {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             library: Library {
                 padding_bytes: 100_000,
             },
-            pace: Pace::Unlimited,
+            pace: SendPace::Unlimited,
             clock,
             api_key: "key".to_owned(),
         })

@@ -20,7 +20,7 @@ pub struct Presigner {
 
 /// Why a request is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum PresignRefusal {
     /// Nothing in the query is a signature.
     Unsigned,
     /// The URL's life is over.
@@ -81,13 +81,13 @@ impl Presigner {
         path: &str,
         query: &str,
         now: Timestamp,
-    ) -> Result<(), Refusal> {
+    ) -> Result<(), PresignRefusal> {
         if parameter(query, "X-Amz-Signature").is_some() {
             self.check_v4(method, host, path, query, now)
         } else if parameter(query, "Signature").is_some() {
             self.check_cdn(path, query, now)
         } else {
-            Err(Refusal::Unsigned)
+            Err(PresignRefusal::Unsigned)
         }
     }
 
@@ -98,18 +98,20 @@ impl Presigner {
         path: &str,
         query: &str,
         now: Timestamp,
-    ) -> Result<(), Refusal> {
-        let date = parameter(query, "X-Amz-Date").ok_or(Refusal::Malformed("X-Amz-Date"))?;
-        let signed_at: Timestamp = date.parse().or(Err(Refusal::Malformed("X-Amz-Date")))?;
+    ) -> Result<(), PresignRefusal> {
+        let date = parameter(query, "X-Amz-Date").ok_or(PresignRefusal::Malformed("X-Amz-Date"))?;
+        let signed_at: Timestamp = date
+            .parse()
+            .or(Err(PresignRefusal::Malformed("X-Amz-Date")))?;
         let lifetime_seconds: i64 = parameter(query, "X-Amz-Expires")
             .and_then(|seconds| seconds.parse().ok())
             .filter(|seconds| (1..=604_800).contains(seconds))
-            .ok_or(Refusal::Malformed("X-Amz-Expires"))?;
+            .ok_or(PresignRefusal::Malformed("X-Amz-Expires"))?;
         let at = signed_at
             .checked_add(Duration::from_secs(lifetime_seconds.unsigned_abs()))
-            .or(Err(Refusal::Malformed("X-Amz-Expires")))?;
+            .or(Err(PresignRefusal::Malformed("X-Amz-Expires")))?;
         if now >= at {
-            return Err(Refusal::Expired {
+            return Err(PresignRefusal::Expired {
                 lifetime_seconds: Some(lifetime_seconds),
                 at,
             });
@@ -119,19 +121,21 @@ impl Presigner {
             .filter(|part| !part.starts_with("X-Amz-Signature="))
             .collect();
         parameters.sort_unstable();
-        let day = date.get(..8).ok_or(Refusal::Malformed("X-Amz-Date"))?;
+        let day = date
+            .get(..8)
+            .ok_or(PresignRefusal::Malformed("X-Amz-Date"))?;
         let scope = format!("{day}/{REGION}/s3/aws4_request");
         let expected = self.v4_signature(method, host, path, &parameters.join("&"), date, &scope);
         is_same(parameter(query, "X-Amz-Signature"), &expected)
     }
 
-    fn check_cdn(&self, path: &str, query: &str, now: Timestamp) -> Result<(), Refusal> {
+    fn check_cdn(&self, path: &str, query: &str, now: Timestamp) -> Result<(), PresignRefusal> {
         let at = parameter(query, "Expires")
             .and_then(|seconds| seconds.parse().ok())
             .and_then(|seconds| Timestamp::from_second(seconds).ok())
-            .ok_or(Refusal::Malformed("Expires"))?;
+            .ok_or(PresignRefusal::Malformed("Expires"))?;
         if now >= at {
-            return Err(Refusal::Expired {
+            return Err(PresignRefusal::Expired {
                 lifetime_seconds: None,
                 at,
             });
@@ -174,10 +178,10 @@ fn sha256_hmac(key: &[u8], text: &str) -> Vec<u8> {
     hmac::sign(&key, text.as_bytes()).as_ref().to_vec()
 }
 
-fn is_same(presented: Option<&str>, expected: &str) -> Result<(), Refusal> {
+fn is_same(presented: Option<&str>, expected: &str) -> Result<(), PresignRefusal> {
     let presented = presented.unwrap_or_default().as_bytes();
     aws_lc_rs::constant_time::verify_slices_are_equal(presented, expected.as_bytes())
-        .or(Err(Refusal::WrongSignature))
+        .or(Err(PresignRefusal::WrongSignature))
 }
 
 fn parameter<'a>(query: &'a str, name: &str) -> Option<&'a str> {
@@ -201,11 +205,11 @@ mod tests {
         Presigner::new(HOST.to_owned(), "throwaway".to_owned())
     }
 
-    fn check(url: &str, now: &str) -> Result<(), Refusal> {
+    fn check(url: &str, now: &str) -> Result<(), PresignRefusal> {
         check_method("GET", url, now)
     }
 
-    fn check_method(method: &str, url: &str, now: &str) -> Result<(), Refusal> {
+    fn check_method(method: &str, url: &str, now: &str) -> Result<(), PresignRefusal> {
         let rest = url.strip_prefix(&format!("http://{HOST}")).unwrap();
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         presigner().check(method, HOST, path, query, at(now))
@@ -244,7 +248,7 @@ mod tests {
         for url in [v4, cdn] {
             assert_eq!(check(&url, "2026-03-02T11:33:19.9Z"), Ok(()), "{url}");
             let refusal = check(&url, "2026-03-02T11:33:20Z").unwrap_err();
-            assert!(matches!(refusal, Refusal::Expired { at: end, .. }
+            assert!(matches!(refusal, PresignRefusal::Expired { at: end, .. }
                 if end == at("2026-03-02T11:33:20Z")));
         }
     }
@@ -267,27 +271,27 @@ mod tests {
         ] {
             assert_eq!(
                 check(&changed, now),
-                Err(Refusal::WrongSignature),
+                Err(PresignRefusal::WrongSignature),
                 "{changed}"
             );
         }
         // Signed for GET: a HEAD is another request.
         assert_eq!(
             check_method("HEAD", &url, now),
-            Err(Refusal::WrongSignature)
+            Err(PresignRefusal::WrongSignature)
         );
         assert_eq!(
             check(&url.replace("X-Amz-Date=2026", "X-Amz-Date=x"), now),
-            Err(Refusal::Malformed("X-Amz-Date"))
+            Err(PresignRefusal::Malformed("X-Amz-Date"))
         );
         assert_eq!(
             check(&format!("http://{HOST}/a/rec.mp4"), now),
-            Err(Refusal::Unsigned)
+            Err(PresignRefusal::Unsigned)
         );
         let cdn = signer.sign_for_cdn("/a/rec.mp4", at("2026-03-02T11:00:00Z"));
         assert_eq!(
             check(&cdn.replace("/a/", "/b/"), now),
-            Err(Refusal::WrongSignature)
+            Err(PresignRefusal::WrongSignature)
         );
     }
 }

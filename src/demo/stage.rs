@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::SECRET;
 use super::events::DemoEvent;
-use crate::app::{Destination, House};
-use crate::cli::output::Result;
+use crate::app::{App, ArchiveTarget};
+use crate::cli::output::CommandResult;
 use crate::cli::senders;
 use crate::error::Error;
 use crate::server::listen::{self, HttpLimits};
@@ -32,10 +32,10 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) async fn start(
-        house: &House,
-        destination: &Destination,
+        house: &App,
+        destination: &ArchiveTarget,
         shutdown: &CancellationToken,
-    ) -> Result<Stage> {
+    ) -> CommandResult<Stage> {
         let listener = listen::bind(house.config.listen, "listen").await?;
         let address = listener
             .local_addr()
@@ -67,7 +67,7 @@ impl Stage {
 
     /// Posts the events one after the other, as providers do, and one without the secret. Says which were not
     /// answered as they should be.
-    pub(super) async fn post_all(&self, events: &[DemoEvent]) -> Result<Vec<String>> {
+    pub(super) async fn post_all(&self, events: &[DemoEvent]) -> CommandResult<Vec<String>> {
         let client = client::local_client(Some(POST_TIMEOUT))?;
         let mut wrong = Vec::new();
         for event in events {
@@ -89,7 +89,7 @@ impl Stage {
     }
 
     /// Ends both parts; the worker drains.
-    pub(super) async fn end(mut self) -> Result {
+    pub(super) async fn end(mut self) -> CommandResult {
         self.shutdown.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             ended
@@ -103,7 +103,7 @@ impl Stage {
         client: &reqwest::Client,
         event: &DemoEvent,
         secret: Option<&str>,
-    ) -> Result<u16> {
+    ) -> CommandResult<u16> {
         let url = format!("http://{}/webhooks/{}", self.address, event.provider);
         let mut request = client
             .post(url)
@@ -122,7 +122,7 @@ impl Stage {
     }
 }
 
-fn intake(house: &House) -> Result<Intake> {
+fn intake(house: &App) -> CommandResult<Intake> {
     let sources = senders::webhook_sources(&house.config, &house.clock)?;
     Ok(Intake {
         store: house.store.clone(),

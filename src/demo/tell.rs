@@ -5,28 +5,33 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::judge::{self, Seen};
-use super::origin::Origin;
+use super::judge::{self, LeftBehind};
+use super::origin::DemoOrigin;
 use super::stage::Stage;
-use crate::app::Destination;
-use crate::cli::output::{Output, Result};
+use crate::app::ArchiveTarget;
+use crate::cli::output::{CommandResult, Output};
 use crate::model::{Kind, Record, State};
-use crate::report::board::{self, Tone};
+use crate::report::board::{self, Severity};
 use crate::report::failure::{self, Group, ReportedLoss};
 use crate::report::printable::printable;
 
 pub(super) fn beginning(
     output: &Output,
     stage: &Stage,
-    origin: &Origin,
-    destination: &Destination,
+    origin: &DemoOrigin,
+    destination: &ArchiveTarget,
 ) {
     output.note(&format!("made-up providers at {}", origin.base_url()));
     output.note(&format!("webhooks at http://{}", stage.address()));
     output.note(&format!("archive: {}", destination.description));
 }
 
-pub(super) fn outcome(output: &mut Output, seen: &Seen, wrong: &[String], folder: &Path) -> Result {
+pub(super) fn outcome(
+    output: &mut Output,
+    seen: &LeftBehind,
+    wrong: &[String],
+    folder: &Path,
+) -> CommandResult {
     let groups = losses(seen);
     if output.is_json {
         let archived: Vec<_> = seen.records.iter().filter(is_archived).collect();
@@ -49,7 +54,7 @@ fn is_archived(record: &&Record) -> bool {
     record.state == State::Archived
 }
 
-fn landed(output: &mut Output, records: &[Record]) -> Result {
+fn landed(output: &mut Output, records: &[Record]) -> CommandResult {
     output.line("\nWhere everything landed (with each its event and manifest.json):")?;
     let mut folders: BTreeMap<&str, Vec<&Record>> = BTreeMap::new();
     let is_file = |record: &&Record| is_archived(record) && record.kind != Kind::Event;
@@ -65,13 +70,13 @@ fn landed(output: &mut Output, records: &[Record]) -> Result {
             let name = record.key.rsplit('/').next().unwrap_or_default();
             let size = board::bytes(record.size_bytes.unwrap_or_default());
             let line = format!("    {size:>10}  {}", printable(name));
-            output.toned(Tone::Good, &line)?;
+            output.toned(Severity::Good, &line)?;
         }
     }
     Ok(())
 }
 
-fn losses(seen: &Seen) -> Vec<Group> {
+fn losses(seen: &LeftBehind) -> Vec<Group> {
     let is_lost = |record: &&Record| record.state != State::Archived;
     let records = seen.records.iter().filter(is_lost).cloned().collect();
     let losses = seen.losses.iter().cloned().map(|loss| ReportedLoss {
@@ -81,12 +86,12 @@ fn losses(seen: &Seen) -> Vec<Group> {
     failure::group(records, losses.collect(), Vec::new())
 }
 
-fn lost(output: &mut Output, group: &Group) -> Result {
+fn lost(output: &mut Output, group: &Group) -> CommandResult {
     output.toned(
-        Tone::Bad,
+        Severity::Bad,
         &format!("\nLost: {} ({})", group.class, group.count),
     )?;
-    output.toned(Tone::Warning, &format!("  {}", group.action))?;
+    output.toned(Severity::Warning, &format!("  {}", group.action))?;
     for record in &group.artifacts {
         let message = record.message.as_deref().unwrap_or_default();
         let label = board::label(record);
@@ -103,11 +108,11 @@ fn lost(output: &mut Output, group: &Group) -> Result {
 
 fn verdict(
     output: &mut Output,
-    seen: &Seen,
+    seen: &LeftBehind,
     groups: &[Group],
     wrong: &[String],
     folder: &Path,
-) -> Result {
+) -> CommandResult {
     let archived = seen.records.iter().filter(is_archived).count();
     let lost: usize = groups.iter().map(|group| group.count).sum();
     let bytes: usize = seen.objects.values().map(bytes::Bytes::len).sum();
@@ -123,13 +128,13 @@ fn verdict(
     ))?;
     if wrong.is_empty() {
         return output.toned(
-            Tone::Good,
+            Severity::Good,
             "All that should have been archived was, and every loss is one that was meant to be.",
         );
     }
-    output.toned(Tone::Bad, "Not as it should be:")?;
+    output.toned(Severity::Bad, "Not as it should be:")?;
     for complaint in wrong {
-        output.toned(Tone::Bad, &format!("  {}", printable(complaint)))?;
+        output.toned(Severity::Bad, &format!("  {}", printable(complaint)))?;
     }
     Ok(())
 }

@@ -38,7 +38,7 @@ impl Window {
 
 /// One thing on a list.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct ListedThing {
     /// The event that tells of it. Its time is that of the thing itself, so that it never counts as fresher than what
     /// the provider's own event said.
     pub event: Event,
@@ -48,9 +48,9 @@ pub struct Found {
 
 /// One page of a list.
 #[derive(Clone, Debug, Default)]
-pub struct Page {
+pub struct ListPage {
     /// What is on it, inside the window, and finished.
-    pub found: Vec<Found>,
+    pub found: Vec<ListedThing>,
     /// Where the next page begins; `None` after the last one.
     pub next: Option<String>,
     /// The list is sorted from new to old, and everything after this page is too old.
@@ -105,7 +105,7 @@ pub fn list_answer(
     window: &Window,
     response: &ApiResponse,
     now: Timestamp,
-) -> Result<Page> {
+) -> Result<ListPage> {
     list::answer(provider, list, cursor, window, response, now)
 }
 

@@ -22,7 +22,7 @@ pub mod misdirected;
 pub mod providers;
 pub mod signature;
 
-pub use providers::custom::{Definition, Reply};
+pub use providers::custom::{ProviderDefinition, Reply};
 
 /// One delivery, as it came in. `Debug` leaves the body out: its URLs are signed.
 #[derive(Clone, Copy)]
@@ -52,7 +52,7 @@ pub enum Adapter {
     /// A built-in provider's.
     BuiltIn(Provider),
     /// A definition's.
-    Custom(Arc<Definition>),
+    Custom(Arc<ProviderDefinition>),
 }
 
 impl Adapter {

@@ -105,7 +105,7 @@ pub struct Resource {
 
 /// An archived artifact as the manifest lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Listed<'a> {
+pub struct ListedArtifact<'a> {
     /// The artifact.
     #[serde(flatten)]
     pub record: Cow<'a, Record>,
@@ -114,16 +114,16 @@ pub struct Listed<'a> {
     pub resources: Vec<Resource>,
 }
 
-impl<'a> From<Cow<'a, Record>> for Listed<'a> {
-    fn from(record: Cow<'a, Record>) -> Listed<'a> {
-        Listed {
+impl<'a> From<Cow<'a, Record>> for ListedArtifact<'a> {
+    fn from(record: Cow<'a, Record>) -> ListedArtifact<'a> {
+        ListedArtifact {
             record,
             resources: Vec::new(),
         }
     }
 }
 
-impl std::ops::Deref for Listed<'_> {
+impl std::ops::Deref for ListedArtifact<'_> {
     type Target = Record;
 
     fn deref(&self) -> &Record {
@@ -166,7 +166,7 @@ pub struct Manifest<'a> {
     /// The provider's ids of the events that made it, ours where the provider has none.
     pub event_ids: Vec<String>,
     /// The archived artifacts.
-    pub artifacts: Vec<Listed<'a>>,
+    pub artifacts: Vec<ListedArtifact<'a>>,
     /// When this was written.
     pub written_at: Timestamp,
 }

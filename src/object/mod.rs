@@ -33,7 +33,7 @@ pub struct Payload {
 
 /// What an object is stored with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Attributes {
+pub struct ObjectAttributes {
     /// Media type.
     pub content_type: String,
     /// User metadata (`x-amz-meta-*`): ASCII keys and values.
@@ -147,7 +147,7 @@ pub trait ObjectStore: Send + Sync + 'static {
         &self,
         key: &str,
         payload: &Payload,
-        attributes: &Attributes,
+        attributes: &ObjectAttributes,
         condition: Option<&Condition>,
     ) -> Result<PutEnd>;
 
@@ -156,7 +156,7 @@ pub trait ObjectStore: Send + Sync + 'static {
         &self,
         key: &str,
         payload: &Payload,
-        attributes: &Attributes,
+        attributes: &ObjectAttributes,
         condition: Option<&Condition>,
     ) -> Result<WriteEnd> {
         let put = self.put_shown(key, payload, attributes, condition).await?;
@@ -164,7 +164,7 @@ pub trait ObjectStore: Send + Sync + 'static {
     }
 
     /// CreateMultipartUpload with a full-object CRC64NVME. Gives the upload's id.
-    async fn create_upload(&self, key: &str, attributes: &Attributes) -> Result<String>;
+    async fn create_upload(&self, key: &str, attributes: &ObjectAttributes) -> Result<String>;
 
     /// UploadPart. Gives what Complete needs to know of it.
     async fn upload_part(

@@ -9,7 +9,7 @@ use crate::model::{JobId, ProgressEvent, Record, State};
 
 /// How a line is meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tone {
+pub enum Severity {
     /// Something is safe.
     Good,
     /// Something may still be saved.
@@ -22,13 +22,13 @@ pub enum Tone {
 
 /// What a screen has to do after an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum ScreenChange {
     /// Show or move the row of this artifact.
     Row(JobId),
     /// Take its row away and say this.
-    Gone(JobId, Tone, String),
+    Gone(JobId, Severity, String),
     /// Say this.
-    Line(Tone, String),
+    Line(Severity, String),
     /// Nothing.
     Nothing,
 }
@@ -48,7 +48,7 @@ pub struct Row {
 
 /// Sums over everything that the board has seen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
+pub struct BoardTotals {
     /// Artifacts in the bucket.
     pub archived: usize,
     /// Artifacts that were not saved.
@@ -113,11 +113,11 @@ impl Board {
     }
 
     /// Takes in what happened.
-    pub fn apply(&mut self, event: &ProgressEvent, now: Timestamp) -> Change {
+    pub fn apply(&mut self, event: &ProgressEvent, now: Timestamp) -> ScreenChange {
         match event {
             ProgressEvent::Started { record } => {
                 self.rows.insert(record.id, row(record));
-                Change::Row(record.id)
+                ScreenChange::Row(record.id)
             }
             ProgressEvent::Bytes { id, done, total } => {
                 // A screen that was attached late has not seen the start.
@@ -129,7 +129,7 @@ impl Board {
                 });
                 row.done = *done;
                 row.total = total.or(row.total);
-                Change::Row(*id)
+                ScreenChange::Row(*id)
             }
             ProgressEvent::Resumed {
                 id,
@@ -145,8 +145,8 @@ impl Board {
                         row.label.clone()
                     },
                 );
-                Change::Line(
-                    Tone::Quiet,
+                ScreenChange::Line(
+                    Severity::Quiet,
                     resumed(&label, *done, *total, message.as_deref()),
                 )
             }
@@ -161,7 +161,7 @@ impl Board {
                 let wait = duration(at.duration_since(now));
                 let message = printable(message);
                 let text = format!("retrying  {label} in {wait}: {class}: {message}");
-                Change::Gone(*id, Tone::Warning, text)
+                ScreenChange::Gone(*id, Severity::Warning, text)
             }
             ProgressEvent::Settled { record } => {
                 self.rows.remove(&record.id);
@@ -172,7 +172,7 @@ impl Board {
                     self.lost += 1;
                 }
                 let (tone, text) = settled(record);
-                Change::Gone(record.id, tone, text)
+                ScreenChange::Gone(record.id, tone, text)
             }
             ProgressEvent::Sealed {
                 manifest_key,
@@ -182,23 +182,25 @@ impl Board {
             } => {
                 let key = printable(manifest_key);
                 let text = format!("sealed    {key} ({archived} archived, {lost} lost)");
-                Change::Line(Tone::Quiet, text)
+                ScreenChange::Line(Severity::Quiet, text)
             }
             ProgressEvent::BucketRefuses { .. } => {
                 let refusal = bucket_refusal(event, now).unwrap_or_default();
-                Change::Line(Tone::Bad, format!("bucket    {refusal}"))
+                ScreenChange::Line(Severity::Bad, format!("bucket    {refusal}"))
             }
             ProgressEvent::BucketAccepts => {
                 let text = "bucket    takes objects again".to_owned();
-                Change::Line(Tone::Good, text)
+                ScreenChange::Line(Severity::Good, text)
             }
             ProgressEvent::TaskRestarted { task } => {
                 let text =
                     format!("worker    the {task} panicked and is started again: see the log");
-                Change::Line(Tone::Bad, text)
+                ScreenChange::Line(Severity::Bad, text)
             }
             ProgressEvent::ClockOffset { peer, seconds } => clock_offset(peer, *seconds)
-                .map_or(Change::Nothing, |text| Change::Line(Tone::Warning, text)),
+                .map_or(ScreenChange::Nothing, |text| {
+                    ScreenChange::Line(Severity::Warning, text)
+                }),
         }
     }
 
@@ -213,9 +215,9 @@ impl Board {
     }
 
     /// The sums.
-    pub fn totals(&self) -> Totals {
+    pub fn totals(&self) -> BoardTotals {
         let open = self.rows.values();
-        Totals {
+        BoardTotals {
             archived: self.archived,
             lost: self.lost,
             open: self.rows.len(),
@@ -254,12 +256,12 @@ pub fn label(record: &Record) -> String {
 }
 
 /// How a job ended, in one line.
-pub fn settled(record: &Record) -> (Tone, String) {
+pub fn settled(record: &Record) -> (Severity, String) {
     let label = label(record);
     if record.state == State::Archived {
         let size = bytes(record.size_bytes.unwrap_or(record.bytes_done));
         let key = printable(&record.key);
-        return (Tone::Good, format!("archived  {label} {size} {key}"));
+        return (Severity::Good, format!("archived  {label} {size} {key}"));
     }
     let mut text = format!("{:<9} {label}", record.state.as_str());
     if let Some(class) = record.class {
@@ -269,12 +271,16 @@ pub fn settled(record: &Record) -> (Tone, String) {
         text.push_str(&format!(": {}", printable(message)));
     }
     let is_by_choice = record.state == State::Cancelled;
-    let tone = if is_by_choice { Tone::Quiet } else { Tone::Bad };
+    let tone = if is_by_choice {
+        Severity::Quiet
+    } else {
+        Severity::Bad
+    };
     (tone, text)
 }
 
 /// How many of how many are safe: `2 of 3, 1 lost`.
-pub fn counts(totals: &Totals) -> String {
+pub fn counts(totals: &BoardTotals) -> String {
     let all = totals.archived + totals.lost + totals.open;
     let lost = match totals.lost {
         0 => String::new(),
@@ -284,7 +290,7 @@ pub fn counts(totals: &Totals) -> String {
 }
 
 /// The totals, in one line.
-pub fn totals_line(totals: &Totals, now: Timestamp) -> String {
+pub fn totals_line(totals: &BoardTotals, now: Timestamp) -> String {
     let mut text = format!("{} archived", totals.archived);
     if totals.lost > 0 {
         text.push_str(&format!(", {} lost", totals.lost));
@@ -430,7 +436,7 @@ pub(crate) mod tests {
         let started = ProgressEvent::Started {
             record: expected.clone().into(),
         };
-        assert_eq!(board.apply(&started, now()), Change::Row(id));
+        assert_eq!(board.apply(&started, now()), ScreenChange::Row(id));
         let bytes = ProgressEvent::Bytes {
             id,
             done: 40,
@@ -449,7 +455,7 @@ pub(crate) mod tests {
         let text = "retrying  100ms/recording.mp4 in 3s: throttled: slow[31m down".to_owned();
         assert_eq!(
             board.apply(&retrying, now()),
-            Change::Gone(id, Tone::Warning, text)
+            ScreenChange::Gone(id, Severity::Warning, text)
         );
 
         let settled = ProgressEvent::Settled {
@@ -462,7 +468,7 @@ pub(crate) mod tests {
             "archived  100ms/recording.mp4 100 B 100ms/2026/03/02/s/r/recording.mp4".to_owned();
         assert_eq!(
             board.apply(&settled, now()),
-            Change::Gone(id, Tone::Good, text)
+            ScreenChange::Gone(id, Severity::Good, text)
         );
         let totals = board.totals();
         assert_eq!(
@@ -480,7 +486,7 @@ pub(crate) mod tests {
             ..record("chat.csv")
         };
         let (tone, text) = settled(&lost);
-        assert_eq!(tone, Tone::Bad);
+        assert_eq!(tone, Severity::Bad);
         assert_eq!(text, "expired   100ms/chat.csv: expired: the URL ended");
     }
 
@@ -493,7 +499,7 @@ pub(crate) mod tests {
             done: 5,
             total: Some(10),
         };
-        assert_eq!(board.apply(&event, now()), Change::Row(id));
+        assert_eq!(board.apply(&event, now()), ScreenChange::Row(id));
         assert_eq!(board.row(id).unwrap().label, id.to_string());
     }
 

@@ -17,7 +17,7 @@ const MAX_ACTIVE: usize = 4096;
 /// events and is told so ([`broadcast::error::RecvError::Lagged`]); a new [`snapshot`](Self::snapshot)
 /// makes good for that.
 #[derive(Clone, Debug)]
-pub struct Progress {
+pub struct ProgressStream {
     events: broadcast::Sender<ProgressEvent>,
     active: Arc<Mutex<HashMap<JobId, Active>>>,
     /// While the bucket refuses: how that was told last.
@@ -31,10 +31,10 @@ struct Active {
     total: Option<u64>,
 }
 
-impl Progress {
+impl ProgressStream {
     /// A stream that keeps the last `capacity` events for watchers that are slow.
-    pub fn new(capacity: usize) -> Progress {
-        Progress {
+    pub fn new(capacity: usize) -> ProgressStream {
+        ProgressStream {
             events: broadcast::Sender::new(capacity.max(1)),
             active: Arc::default(),
             refusal: Arc::default(),
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
     use crate::error::Class;
     use crate::model::State;
-    use crate::report::board::{self, Board, Change, Tone};
+    use crate::report::board::{self, Board, ScreenChange, Severity};
 
     fn record(number: u128) -> Record {
         Record {
@@ -155,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_late_watcher_sees_what_is_under_way_and_nothing_that_has_ended() {
-        let progress = Progress::new(8);
+        let progress = ProgressStream::new(8);
         let emit = progress.emit();
         for number in [3, 1, 2] {
             emit(ProgressEvent::Started {
@@ -188,7 +188,7 @@ mod tests {
     // N4
     #[test]
     fn a_late_watcher_sees_that_the_bucket_refuses_until_it_does_not() {
-        let progress = Progress::new(8);
+        let progress = ProgressStream::new(8);
         let emit = progress.emit();
         let refuses = ProgressEvent::BucketRefuses {
             class: Class::UploadDenied,
@@ -199,7 +199,8 @@ mod tests {
         emit(refuses.clone());
         assert_eq!(progress.snapshot(), std::slice::from_ref(&refuses));
         let mut board = Board::default();
-        let Change::Line(Tone::Bad, line) = board.apply(&refuses, jiff::Timestamp::UNIX_EPOCH)
+        let ScreenChange::Line(Severity::Bad, line) =
+            board.apply(&refuses, jiff::Timestamp::UNIX_EPOCH)
         else {
             panic!("it is a line of its own")
         };
@@ -210,12 +211,15 @@ mod tests {
         emit(ProgressEvent::BucketAccepts);
         assert_eq!(progress.snapshot(), []);
         let over = board.apply(&ProgressEvent::BucketAccepts, jiff::Timestamp::UNIX_EPOCH);
-        assert!(matches!(over, Change::Line(Tone::Good, _)), "{over:?}");
+        assert!(
+            matches!(over, ScreenChange::Line(Severity::Good, _)),
+            "{over:?}"
+        );
     }
 
     #[test]
     fn f93_a_watcher_that_does_not_read_delays_nobody_and_is_told_what_it_missed() {
-        let progress = Progress::new(4);
+        let progress = ProgressStream::new(4);
         let mut watcher = progress.subscribe();
         let emit = progress.emit();
         for done in 0..100 {
@@ -230,7 +234,7 @@ mod tests {
 
     #[test]
     fn the_snapshot_has_a_bound() {
-        let progress = Progress::new(1);
+        let progress = ProgressStream::new(1);
         let emit = progress.emit();
         for number in 0..MAX_ACTIVE as u128 + 10 {
             emit(ProgressEvent::Started {

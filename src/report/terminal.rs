@@ -10,7 +10,7 @@ use std::io::{self, IsTerminal, Write};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use jiff::{SignedDuration, Timestamp};
 
-use super::board::{self, Board, Change, Row, Tone};
+use super::board::{self, Board, Row, ScreenChange, Severity};
 use super::printable::printable;
 use crate::model::{JobId, ProgressEvent, Record};
 
@@ -45,12 +45,12 @@ impl Stderr {
 
     /// A line for a person, above the bars, without what a terminal would act on. That nobody reads it is no
     /// failure.
-    pub fn say(&self, tone: Tone, text: &str) {
+    pub fn say(&self, tone: Severity, text: &str) {
         self.say_all(&self.line(tone, text));
     }
 
     /// What [`say`](Stderr::say) says.
-    fn line(&self, tone: Tone, text: &str) -> String {
+    fn line(&self, tone: Severity, text: &str) -> String {
         paint(tone, &printable(text), self.is_colored) + "\n"
     }
 
@@ -113,12 +113,12 @@ impl Write for Stderr {
 }
 
 /// `text` in the colour of its tone.
-pub fn paint(tone: Tone, text: &str, is_colored: bool) -> String {
+pub fn paint(tone: Severity, text: &str, is_colored: bool) -> String {
     let code = match tone {
-        Tone::Good => "32",
-        Tone::Warning => "33",
-        Tone::Bad => "31",
-        Tone::Quiet => "2",
+        Severity::Good => "32",
+        Severity::Warning => "33",
+        Severity::Bad => "31",
+        Severity::Quiet => "2",
     };
     match is_colored {
         true => format!("\u{1b}[{code}m{text}\u{1b}[0m"),
@@ -171,18 +171,18 @@ impl Terminal {
     /// Draws what happened, or gives the line that tells it.
     fn apply(&mut self, event: &ProgressEvent, now: Timestamp) -> Option<String> {
         match self.board.apply(event, now) {
-            Change::Row(id) if self.stderr.is_terminal => {
+            ScreenChange::Row(id) if self.stderr.is_terminal => {
                 self.draw_row(id, now);
                 None
             }
-            Change::Row(id) => self.tell_row(id, now),
-            Change::Gone(id, tone, text) => {
+            ScreenChange::Row(id) => self.tell_row(id, now),
+            ScreenChange::Gone(id, tone, text) => {
                 self.remove_bar(id);
                 self.told_at.remove(&id);
                 Some(self.stderr.line(tone, &text))
             }
-            Change::Line(tone, text) => Some(self.stderr.line(tone, &text)),
-            Change::Nothing => None,
+            ScreenChange::Line(tone, text) => Some(self.stderr.line(tone, &text)),
+            ScreenChange::Nothing => None,
         }
     }
 
@@ -209,9 +209,9 @@ impl Terminal {
         }
         let totals = self.board.totals();
         let tone = if totals.lost > 0 {
-            Tone::Bad
+            Severity::Bad
         } else {
-            Tone::Good
+            Severity::Good
         };
         self.stderr.say(tone, &board::totals_line(&totals, now));
     }
@@ -255,7 +255,7 @@ impl Terminal {
             Some(_) => return None,
         };
         self.told_at.insert(id, now);
-        Some(self.stderr.line(Tone::Quiet, &row_line(verb, row, now)))
+        Some(self.stderr.line(Severity::Quiet, &row_line(verb, row, now)))
     }
 
     fn remove_bar(&mut self, id: JobId) {

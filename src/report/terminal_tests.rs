@@ -94,8 +94,8 @@ fn a_plain_line_tells_bytes_and_time_left() {
 
 #[test]
 fn color_is_only_where_it_is_wanted() {
-    assert_eq!(paint(Tone::Bad, "x", false), "x");
-    assert_eq!(paint(Tone::Bad, "x", true), "\u{1b}[31mx\u{1b}[0m");
+    assert_eq!(paint(Severity::Bad, "x", false), "x");
+    assert_eq!(paint(Severity::Bad, "x", true), "\u{1b}[31mx\u{1b}[0m");
 }
 
 // N4: before a bucket that refuses nothing has a length yet, and the bar was full.

@@ -30,7 +30,7 @@ const REST: Duration = Duration::from_secs(20);
 
 /// What was measured since the last sample.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Sample {
+pub(crate) struct RateSample {
     /// How long it took.
     pub(crate) elapsed: Duration,
     /// Bytes that all lanes together brought.
@@ -41,7 +41,7 @@ pub(crate) struct Sample {
     pub(crate) starved: f64,
 }
 
-impl Sample {
+impl RateSample {
     /// Bytes per second.
     pub(crate) fn rate(&self) -> f64 {
         self.bytes as f64 / self.elapsed.as_secs_f64().max(1e-3)
@@ -50,7 +50,7 @@ impl Sample {
 
 /// The course of one transfer's lanes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Ramp {
+pub(crate) struct LaneProbe {
     most: u32,
     target: u32,
     /// Lanes and rate before the last lanes were added.
@@ -61,10 +61,10 @@ pub(crate) struct Ramp {
     is_settled: bool,
 }
 
-impl Ramp {
+impl LaneProbe {
     /// Begins with one lane; never more than `most`.
-    pub(crate) fn new(most: u32) -> Ramp {
-        Ramp {
+    pub(crate) fn new(most: u32) -> LaneProbe {
+        LaneProbe {
             most: most.max(1),
             target: 1,
             before: None,
@@ -92,14 +92,14 @@ impl Ramp {
         }
     }
 
-    /// Takes in a measurement of at least [`Ramp::window`].
-    pub(crate) fn decide(&mut self, sample: &Sample) {
+    /// Takes in a measurement of at least [`LaneProbe::window`].
+    pub(crate) fn decide(&mut self, sample: &RateSample) {
         if self.is_settled {
             self.rested += sample.elapsed;
             if self.rested >= REST {
-                *self = Ramp {
+                *self = LaneProbe {
                     target: self.target,
-                    ..Ramp::new(self.most)
+                    ..LaneProbe::new(self.most)
                 };
             }
             return;
@@ -160,13 +160,13 @@ mod tests {
     /// The lanes that a ramp comes to over `seconds` with an origin whose total rate for so many lanes is
     /// `rate` (bytes per second).
     fn lanes_after(seconds: f64, most: u32, starved: f64, rate: impl Fn(u32) -> f64) -> u32 {
-        let mut ramp = Ramp::new(most);
+        let mut ramp = LaneProbe::new(most);
         let mut at = 0.0;
         while at < seconds {
             let elapsed = ramp.window();
             at += elapsed.as_secs_f64();
             let lanes = ramp.target();
-            ramp.decide(&Sample {
+            ramp.decide(&RateSample {
                 elapsed,
                 bytes: (rate(lanes) * elapsed.as_secs_f64()) as u64,
                 lanes,
@@ -214,8 +214,8 @@ mod tests {
 
     #[test]
     fn an_origin_that_refuses_more_is_not_asked_again() {
-        let mut ramp = Ramp::new(24);
-        let sample = |lanes, bytes| Sample {
+        let mut ramp = LaneProbe::new(24);
+        let sample = |lanes, bytes| RateSample {
             elapsed: WINDOW,
             bytes,
             lanes,

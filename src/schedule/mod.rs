@@ -14,18 +14,18 @@ pub(crate) mod surge;
 /// A number for each lane: the small artifacts have one of their own, so that a transcript never
 /// waits behind a video.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lanes {
+pub struct QueueSlots {
     /// Transcripts, chats, thumbnails, lookups.
     pub small: u32,
     /// Videos, audio, archives.
     pub large: u32,
 }
 
-impl Lanes {
+impl QueueSlots {
     /// How many more each lane can take while `running` are on their way.
     #[must_use]
-    pub fn room(self, running: Lanes) -> Lanes {
-        Lanes {
+    pub fn room(self, running: QueueSlots) -> QueueSlots {
+        QueueSlots {
             small: self.small.saturating_sub(running.small),
             large: self.large.saturating_sub(running.large),
         }
@@ -45,7 +45,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 ///
 /// `due_in` is how long it is until the next job is due, `None` when there is none. Zero means that what is due
 /// waits for a lane: with a full lane the end of a transfer wakes us, so that looking again at once would only spin.
-pub fn next_look(due_in: Option<Duration>, room: Lanes, poll: Duration) -> Duration {
+pub fn next_look(due_in: Option<Duration>, room: QueueSlots, poll: Duration) -> Duration {
     match due_in {
         None => poll,
         Some(wait) if !wait.is_zero() => wait.min(poll),
@@ -80,8 +80,8 @@ mod tests {
     use super::*;
 
     const POLL: Duration = Duration::from_secs(5);
-    const FREE: Lanes = Lanes { small: 1, large: 1 };
-    const FULL: Lanes = Lanes { small: 4, large: 0 };
+    const FREE: QueueSlots = QueueSlots { small: 1, large: 1 };
+    const FULL: QueueSlots = QueueSlots { small: 4, large: 0 };
 
     fn second(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -105,9 +105,9 @@ mod tests {
 
     #[test]
     fn a_full_lane_leaves_the_other_one_its_room() {
-        let limits = Lanes { small: 2, large: 8 };
-        let running = Lanes { small: 1, large: 9 };
-        assert_eq!(limits.room(running), Lanes { small: 1, large: 0 });
+        let limits = QueueSlots { small: 2, large: 8 };
+        let running = QueueSlots { small: 1, large: 9 };
+        assert_eq!(limits.room(running), QueueSlots { small: 1, large: 0 });
         assert!(!limits.room(running).is_open());
     }
 

@@ -59,7 +59,7 @@ impl Default for RetrySettings {
 
 /// What is known about a failed attempt.
 #[derive(Clone, Copy, Debug)]
-pub struct Attempt {
+pub struct FailedAttempt {
     /// Its number, from 1.
     pub number: u32,
     /// When the first one began.
@@ -95,7 +95,7 @@ pub enum Decision {
 }
 
 /// Decides what `error` leads to.
-pub fn decide(error: &Error, attempt: &Attempt, settings: &RetrySettings) -> Decision {
+pub fn decide(error: &Error, attempt: &FailedAttempt, settings: &RetrySettings) -> Decision {
     if error.is_held_back() {
         return Decision::Settle(held_back(error, attempt, settings));
     }
@@ -115,7 +115,11 @@ pub fn decide(error: &Error, attempt: &Attempt, settings: &RetrySettings) -> Dec
 }
 
 /// What it leads to when the bucket denies one object and lets others in: that is this job's own trouble.
-pub fn decide_own_denial(error: &Error, attempt: &Attempt, settings: &RetrySettings) -> Outcome {
+pub fn decide_own_denial(
+    error: &Error,
+    attempt: &FailedAttempt,
+    settings: &RetrySettings,
+) -> Outcome {
     retry(error, attempt, settings)
 }
 
@@ -124,7 +128,7 @@ pub fn pause_until(now: Timestamp, settings: &RetrySettings) -> Timestamp {
     later(now, settings.destination_pause)
 }
 
-fn fresh_url_or(outcome: Outcome, attempt: &Attempt) -> Decision {
+fn fresh_url_or(outcome: Outcome, attempt: &FailedAttempt) -> Decision {
     if attempt.can_remint {
         Decision::Remint
     } else {
@@ -132,7 +136,7 @@ fn fresh_url_or(outcome: Outcome, attempt: &Attempt) -> Decision {
     }
 }
 
-fn is_at_its_end(attempt: &Attempt) -> bool {
+fn is_at_its_end(attempt: &FailedAttempt) -> bool {
     let there = attempt.now.saturating_sub(attempt.ahead);
     attempt
         .deadline
@@ -140,7 +144,7 @@ fn is_at_its_end(attempt: &Attempt) -> bool {
         .is_some_and(|left| left <= CLOCK_DOUBT)
 }
 
-fn retry(error: &Error, attempt: &Attempt, settings: &RetrySettings) -> Outcome {
+fn retry(error: &Error, attempt: &FailedAttempt, settings: &RetrySettings) -> Outcome {
     let (max_attempts, base_delay) = match error.class() {
         Class::Gone if attempt.is_watched => (WATCHED_GONE_ATTEMPTS, settings.base_delay),
         Class::Corrupt => (CORRUPT_ATTEMPTS, settings.base_delay),
@@ -170,7 +174,7 @@ fn retry(error: &Error, attempt: &Attempt, settings: &RetrySettings) -> Outcome 
 
 /// The deadline by our clock. One that is ahead would call a URL dead that lives; one that is behind only tries once
 /// more than it has to.
-fn deadline_here(attempt: &Attempt) -> Option<Timestamp> {
+fn deadline_here(attempt: &FailedAttempt) -> Option<Timestamp> {
     let ahead = attempt.ahead.max(SignedDuration::ZERO);
     let deadline = attempt.deadline.at?;
     Some(deadline.saturating_add(ahead).unwrap_or(deadline))
@@ -179,7 +183,7 @@ fn deadline_here(attempt: &Attempt) -> Option<Timestamp> {
 /// What a retry at `at`, after the deadline, becomes when no fresh URL can be had.
 fn beyond_the_deadline(
     error: &Error,
-    attempt: &Attempt,
+    attempt: &FailedAttempt,
     deadline: Timestamp,
     at: Timestamp,
 ) -> Outcome {
@@ -210,7 +214,7 @@ fn beyond_doubt(deadline: Timestamp) -> Timestamp {
 
 /// A limit of our own costs no attempt. It is looked at again now and then, since the configuration may change, and once
 /// more just before the URL's end. Only an end that is certain gives up what the origin was never asked for.
-fn held_back(error: &Error, attempt: &Attempt, settings: &RetrySettings) -> Outcome {
+fn held_back(error: &Error, attempt: &FailedAttempt, settings: &RetrySettings) -> Outcome {
     let wait = error.retry_after().unwrap_or(settings.max_delay);
     let at = later(attempt.now, wait.min(settings.max_delay));
     let end = deadline_here(attempt).filter(|_| !attempt.can_remint);
@@ -246,7 +250,7 @@ fn failed(error: &Error) -> Outcome {
     }
 }
 
-fn given_up(error: &Error, attempt: &Attempt) -> Outcome {
+fn given_up(error: &Error, attempt: &FailedAttempt) -> Outcome {
     let tries = match attempt.number {
         1 => "1 attempt".to_owned(),
         number => format!("{number} attempts"),
@@ -257,7 +261,7 @@ fn given_up(error: &Error, attempt: &Attempt) -> Outcome {
     }
 }
 
-fn expired(error: &Error, attempt: &Attempt) -> Outcome {
+fn expired(error: &Error, attempt: &FailedAttempt) -> Outcome {
     let message = error.full_message();
     Outcome::Expired {
         message: match attempt.deadline.at {
@@ -269,15 +273,15 @@ fn expired(error: &Error, attempt: &Attempt) -> Outcome {
 
 /// A wait between zero and a bound that doubles with each attempt, so that many jobs which failed
 /// together do not come back together.
-fn full_jitter(base: Duration, max: Duration, attempt: &Attempt) -> Duration {
+fn full_jitter(base: Duration, max: Duration, attempt: &FailedAttempt) -> Duration {
     let doublings = attempt.number.saturating_sub(1).min(31);
     let bound = base.saturating_mul(1 << doublings).min(max);
     bound.mul_f64(attempt.jitter.clamp(0.0, 1.0))
 }
 
 /// The same, but at least half of that bound: what has to arrive is not asked for many times at once.
-fn half_jitter(base: Duration, max: Duration, attempt: &Attempt) -> Duration {
-    let whole = Attempt {
+fn half_jitter(base: Duration, max: Duration, attempt: &FailedAttempt) -> Duration {
+    let whole = FailedAttempt {
         jitter: f64::midpoint(1.0, attempt.jitter.clamp(0.0, 1.0)),
         ..*attempt
     };

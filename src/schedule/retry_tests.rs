@@ -78,7 +78,7 @@ fn a_guessed_end_never_loses_what_was_not_asked_for() {
 fn what_we_hold_back_is_not_given_up_by_a_clock_that_is_ahead_of_the_origins() {
     let error = Error::transient(Class::Throttled, "x").held_back(Duration::from_secs(7_200));
     let settings = RetrySettings::default();
-    let ahead = Attempt {
+    let ahead = FailedAttempt {
         ahead: SignedDuration::from_secs(600),
         ..attempt(1, deadline_in(-400))
     };
@@ -99,8 +99,8 @@ fn deadline_in(seconds: i64) -> Deadline {
     Deadline::at(second(NOW + seconds), DeadlineFrom::Query)
 }
 
-fn attempt(number: u32, deadline: Deadline) -> Attempt {
-    Attempt {
+fn attempt(number: u32, deadline: Deadline) -> FailedAttempt {
+    FailedAttempt {
         number,
         first_at: second(NOW - 100),
         deadline,
@@ -125,7 +125,7 @@ fn word(decision: &Decision) -> String {
     }
 }
 
-fn decided(error: &Error, attempt: &Attempt) -> String {
+fn decided(error: &Error, attempt: &FailedAttempt) -> String {
     word(&decide(error, attempt, &RetrySettings::default()))
 }
 
@@ -163,7 +163,7 @@ fn the_whole_table() {
             for (_, deadline) in deadlines {
                 let first = attempt(1, deadline);
                 let last = attempt(settings.max_attempts, deadline);
-                let remint = Attempt {
+                let remint = FailedAttempt {
                     can_remint: true,
                     ..first
                 };
@@ -215,7 +215,7 @@ fn waits_double_up_to_the_longest_and_jitter_takes_any_part_of_them() {
         "retry+1 retry+2 retry+4 retry+8 retry+16 retry+32 retry+64 retry+128 retry+256 \
          retry+300 retry+300"
     );
-    let at_once = Attempt {
+    let at_once = FailedAttempt {
         jitter: 0.0,
         ..attempt(9, Deadline::NONE)
     };
@@ -237,7 +237,7 @@ fn f16_a_404_is_asked_for_over_many_minutes_and_at_a_terminal_for_about_one() {
     let error = Error::transient(Class::Gone, "open it: 404");
     let decisions = |is_watched, jitter| {
         let decisions: Vec<_> = (1..=12)
-            .map(|number| Attempt {
+            .map(|number| FailedAttempt {
                 is_watched,
                 jitter,
                 ..attempt(number, Deadline::NONE)
@@ -264,7 +264,7 @@ fn a_denial_of_one_object_is_counted_and_in_the_end_final() {
     let error = Error::new(Class::UploadDenied, "upload part 1 of k: 403");
     let settings = RetrySettings::default();
     let own = |number, is_watched| {
-        let attempt = Attempt {
+        let attempt = FailedAttempt {
             is_watched,
             ..attempt(number, Deadline::NONE)
         };
@@ -280,7 +280,7 @@ fn a_denial_of_one_object_is_counted_and_in_the_end_final() {
 #[test]
 fn f94_no_answer_past_the_deadline_is_final_only_when_our_clock_can_not_be_wrong() {
     let error = Error::transient(Class::Unreachable, "open it: 503");
-    let at = |seconds, ahead| Attempt {
+    let at = |seconds, ahead| FailedAttempt {
         ahead: SignedDuration::from_secs(ahead),
         ..attempt(1, deadline_in(seconds))
     };
@@ -315,7 +315,7 @@ fn damage_is_read_three_times() {
 #[test]
 fn the_budget_ends_by_time_too() {
     let error = Error::transient(Class::Unreachable, "connect");
-    let yesterday = Attempt {
+    let yesterday = FailedAttempt {
         first_at: second(NOW - 24 * 3600),
         ..attempt(3, Deadline::NONE)
     };
@@ -337,7 +337,7 @@ fn f46_pieces_whose_signatures_ended_lead_to_a_fresh_url_where_one_can_be_had() 
     let error = Error::new(Class::Partial, "archive all of the playlist").with_stale_url();
     let attempt = attempt(1, deadline_in(3600));
     assert_eq!(decided(&error, &attempt), "failed");
-    let remint = Attempt {
+    let remint = FailedAttempt {
         can_remint: true,
         ..attempt
     };
@@ -351,7 +351,7 @@ fn messages_keep_the_cause() {
     let error = Error::transient(Class::Unreachable, "connect to cdn.example")
         .with_source(std::io::Error::other("connection refused"));
     let settings = RetrySettings::default();
-    let message = |attempt: &Attempt| match decide(&error, attempt, &settings) {
+    let message = |attempt: &FailedAttempt| match decide(&error, attempt, &settings) {
         Decision::Settle(
             Outcome::Retry { message, .. }
             | Outcome::Expired { message }

@@ -21,7 +21,7 @@ const CAUTION: f64 = 1.5;
 
 /// What is known when lanes are planned.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Facts {
+pub(crate) struct SurgeFacts {
     /// The present.
     pub(crate) now: Timestamp,
     /// Until when the origin can be opened.
@@ -34,7 +34,7 @@ pub(crate) struct Facts {
 
 /// What may be opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Door {
+pub(crate) enum Surge {
     /// There is time: as many lanes as are worth it.
     Open,
     /// It closes before the end is here: all lanes now, up to the surge.
@@ -44,20 +44,20 @@ pub(crate) enum Door {
 }
 
 /// How the door stands.
-pub(crate) fn door(facts: &Facts) -> Door {
+pub(crate) fn door(facts: &SurgeFacts) -> Surge {
     let Some(left) = facts.deadline.time_left(facts.now) else {
-        return Door::Open;
+        return Surge::Open;
     };
     if left <= OPENING {
-        return Door::Closed;
+        return Surge::Closed;
     }
     let left = Duration::try_from(left - OPENING).unwrap_or_default();
     let rate = facts.rate.unwrap_or(ASSUMED_BYTES_PER_SECOND as f64);
     let needed = facts.bytes_left as f64 / rate.max(1.0) * CAUTION;
     if needed > left.as_secs_f64() {
-        Door::Hold
+        Surge::Hold
     } else {
-        Door::Open
+        Surge::Open
     }
 }
 
@@ -68,9 +68,9 @@ mod tests {
 
     const MIB: u64 = 1024 * 1024;
 
-    fn at(seconds: i64, deadline: Option<i64>, bytes_left: u64, rate: Option<f64>) -> Door {
+    fn at(seconds: i64, deadline: Option<i64>, bytes_left: u64, rate: Option<f64>) -> Surge {
         let second = |s| Timestamp::from_second(1_800_000_000 + s).unwrap();
-        door(&Facts {
+        door(&SurgeFacts {
             now: second(seconds),
             deadline: deadline.map_or(Deadline::NONE, |s| {
                 Deadline::at(second(s), DeadlineFrom::Query)
@@ -83,22 +83,22 @@ mod tests {
     #[test]
     fn the_door_is_held_when_the_rest_takes_longer_than_the_url_lives() {
         let slow = Some(MIB as f64);
-        assert_eq!(at(0, Some(2), 20 * MIB, slow), Door::Hold);
-        assert_eq!(at(0, Some(25), 20 * MIB, slow), Door::Hold);
-        assert_eq!(at(0, Some(60), 20 * MIB, slow), Door::Open);
-        assert_eq!(at(0, Some(2), 20 * MIB, Some(1e9)), Door::Open);
+        assert_eq!(at(0, Some(2), 20 * MIB, slow), Surge::Hold);
+        assert_eq!(at(0, Some(25), 20 * MIB, slow), Surge::Hold);
+        assert_eq!(at(0, Some(60), 20 * MIB, slow), Surge::Open);
+        assert_eq!(at(0, Some(2), 20 * MIB, Some(1e9)), Surge::Open);
     }
 
     #[test]
     fn before_anything_was_measured_the_usual_rate_is_assumed() {
-        assert_eq!(at(0, Some(2), 200 * MIB, None), Door::Hold);
-        assert_eq!(at(0, Some(2), MIB, None), Door::Open);
+        assert_eq!(at(0, Some(2), 200 * MIB, None), Surge::Hold);
+        assert_eq!(at(0, Some(2), MIB, None), Surge::Open);
     }
 
     #[test]
     fn no_request_is_planned_after_the_deadline() {
-        assert_eq!(at(2, Some(2), MIB, None), Door::Closed);
-        assert_eq!(at(900, Some(2), MIB, Some(1e9)), Door::Closed);
-        assert_eq!(at(900, None, u64::MAX, None), Door::Open);
+        assert_eq!(at(2, Some(2), MIB, None), Surge::Closed);
+        assert_eq!(at(900, Some(2), MIB, Some(1e9)), Surge::Closed);
+        assert_eq!(at(900, None, u64::MAX, None), Surge::Open);
     }
 }

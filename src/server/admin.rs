@@ -23,13 +23,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::api;
 use super::health::healthz;
-use super::refusal::{Refusal, within_time};
+use super::refusal::{HttpRefusal, within_time};
 use crate::clock::SharedClock;
 use crate::error::{Class, Error, Result};
 use crate::ingest::signature;
 use crate::report::board;
 use crate::report::metrics::{self, Metrics};
-use crate::report::progress::Progress;
+use crate::report::progress::ProgressStream;
 use crate::store::{OperatorAccess, Stats};
 
 /// The header that every request to `/api/*` carries, with any value. A page of another origin can't send
@@ -41,7 +41,7 @@ pub struct Admin {
     /// The state.
     pub store: Arc<dyn OperatorAccess>,
     /// What is going on.
-    pub progress: Progress,
+    pub progress: ProgressStream,
     /// What is counted.
     pub metrics: Arc<Metrics>,
     /// What time it is.
@@ -105,8 +105,8 @@ async fn front_page() -> &'static str {
     "harvester: see /api/v1, /metrics, /healthz and /readyz\n"
 }
 
-async fn not_found() -> Refusal {
-    Refusal::not_found("no such page")
+async fn not_found() -> HttpRefusal {
+    HttpRefusal::not_found("no such page")
 }
 
 /// Recordings whose manifest is overdue that the metrics count at most.
@@ -134,7 +134,7 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
     }
 }
 
-async fn render_metrics(State(admin): State<Arc<Admin>>) -> Result<Response, Refusal> {
+async fn render_metrics(State(admin): State<Arc<Admin>>) -> Result<Response, HttpRefusal> {
     let stats = stats(&admin).await?;
     let now = admin.clock.now();
     let least_slack_seconds = stats
@@ -147,7 +147,7 @@ async fn render_metrics(State(admin): State<Arc<Admin>>) -> Result<Response, Ref
     Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], text).into_response())
 }
 
-async fn stats(admin: &Admin) -> Result<Stats, Refusal> {
+async fn stats(admin: &Admin) -> Result<Stats, HttpRefusal> {
     within_time(admin.store.stats()).await
 }
 
@@ -155,7 +155,7 @@ async fn require_token(
     State(admin): State<Arc<Admin>>,
     request: Request,
     next: Next,
-) -> Result<Response, Refusal> {
+) -> Result<Response, HttpRefusal> {
     let is_required = admin.token.is_some() || admin.own_token.is_some();
     authorize(&admin, is_required, request, next).await
 }
@@ -165,7 +165,7 @@ async fn require_configured_token(
     State(admin): State<Arc<Admin>>,
     request: Request,
     next: Next,
-) -> Result<Response, Refusal> {
+) -> Result<Response, HttpRefusal> {
     authorize(&admin, admin.token.is_some(), request, next).await
 }
 
@@ -174,12 +174,12 @@ async fn authorize(
     is_required: bool,
     request: Request,
     next: Next,
-) -> Result<Response, Refusal> {
+) -> Result<Response, HttpRefusal> {
     let is_open = !is_required && admin.address.ip().is_loopback();
     if is_open || is_authorized(admin, request.headers()) {
         return Ok(next.run(request).await);
     }
-    Err(Refusal::new(
+    Err(HttpRefusal::new(
         StatusCode::UNAUTHORIZED,
         Class::Denied,
         "the bearer token of `admin.token` or of the file admin-PORT.token in `data_dir` is needed",
@@ -206,10 +206,10 @@ async fn require_own_origin(
     State(admin): State<Arc<Admin>>,
     request: Request,
     next: Next,
-) -> Result<Response, Refusal> {
+) -> Result<Response, HttpRefusal> {
     check_origin(admin.address, request.uri(), request.headers()).map_err(|message| {
         tracing::warn!(message, "refused a request to the admin listener");
-        Refusal::new(StatusCode::FORBIDDEN, Class::Refused, message)
+        HttpRefusal::new(StatusCode::FORBIDDEN, Class::Refused, message)
     })?;
     Ok(next.run(request).await)
 }
@@ -257,11 +257,14 @@ fn is_own_host(address: SocketAddr, host: &str) -> bool {
 }
 
 /// Refuses requests to the API that a foreign page could have sent.
-pub(super) async fn require_api_header(request: Request, next: Next) -> Result<Response, Refusal> {
+pub(super) async fn require_api_header(
+    request: Request,
+    next: Next,
+) -> Result<Response, HttpRefusal> {
     if request.headers().contains_key(API_HEADER) {
         return Ok(next.run(request).await);
     }
-    Err(Refusal::new(
+    Err(HttpRefusal::new(
         StatusCode::FORBIDDEN,
         Class::Refused,
         "the header `X-Harvester: 1` is needed",

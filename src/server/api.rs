@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::admin::{self, Admin};
 use super::live;
-use super::refusal::{Refusal, read_json, within_time};
+use super::refusal::{HttpRefusal, read_json, within_time};
 use crate::error::Class;
 use crate::model::manifest::{OverdueManifest, ProviderFailureRecord, RecordingRecord};
 use crate::model::{Provider, Record, RecordingId, State as JobState};
@@ -37,7 +37,7 @@ pub(super) fn router(admin: &Arc<Admin>) -> Router<Arc<Admin>> {
         .route("/retry", post(retry))
         .route("/cancel", post(cancel))
         .merge(live::router(admin))
-        .fallback(async || Refusal::not_found("no such page"))
+        .fallback(async || HttpRefusal::not_found("no such page"))
         .layer(from_fn(admin::require_api_header))
 }
 
@@ -58,13 +58,13 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn filter(&self) -> Result<Filter, Refusal> {
+    fn filter(&self) -> Result<Filter, HttpRefusal> {
         let states = self.state.iter().flat_map(|states| states.split(','));
         let states = states
             .map(|name| {
                 JobState::parse(name).ok_or_else(|| {
                     let known = JobState::ALL.map(JobState::as_str).join(", ");
-                    Refusal::invalid(format!("unknown state, expected some of {known}"))
+                    HttpRefusal::invalid(format!("unknown state, expected some of {known}"))
                 })
             })
             .collect::<Result<_, _>>()?;
@@ -72,7 +72,8 @@ impl Wanted {
             .provider
             .as_deref()
             .map(|name| {
-                Provider::parse(name).ok_or_else(|| Refusal::invalid("unknown provider".to_owned()))
+                Provider::parse(name)
+                    .ok_or_else(|| HttpRefusal::invalid("unknown provider".to_owned()))
             })
             .transpose()?;
         Ok(Filter {
@@ -86,12 +87,14 @@ impl Wanted {
         })
     }
 
-    fn since(&self) -> Result<Option<Timestamp>, Refusal> {
+    fn since(&self) -> Result<Option<Timestamp>, HttpRefusal> {
         self.since
             .as_deref()
             .map(|text| {
                 text.parse().map_err(|_| {
-                    Refusal::invalid("since is not a time such as 2026-03-02T10:00:00Z".to_owned())
+                    HttpRefusal::invalid(
+                        "since is not a time such as 2026-03-02T10:00:00Z".to_owned(),
+                    )
                 })
             })
             .transpose()
@@ -118,10 +121,10 @@ impl Wanted {
 
 type WantedQuery = Result<Query<Wanted>, QueryRejection>;
 
-fn wanted(query: WantedQuery) -> Result<Wanted, Refusal> {
+fn wanted(query: WantedQuery) -> Result<Wanted, HttpRefusal> {
     match query {
         Ok(Query(wanted)) => Ok(wanted),
-        Err(_) => Err(Refusal::invalid(
+        Err(_) => Err(HttpRefusal::invalid(
             "the query is not understood, known are state, provider, class, since, limit and after"
                 .to_owned(),
         )),
@@ -137,7 +140,7 @@ struct Artifacts {
 async fn artifacts(
     State(admin): State<Arc<Admin>>,
     query: WantedQuery,
-) -> Result<Json<Artifacts>, Refusal> {
+) -> Result<Json<Artifacts>, HttpRefusal> {
     let wanted = wanted(query)?;
     let rows = within_time(admin.store.list(&wanted.filter()?)).await?;
     let (artifacts, next) = wanted.page(rows, |record| record.id.0);
@@ -157,7 +160,7 @@ struct Failures {
 async fn failures(
     State(admin): State<Arc<Admin>>,
     query: WantedQuery,
-) -> Result<Json<Failures>, Refusal> {
+) -> Result<Json<Failures>, HttpRefusal> {
     let wanted = wanted(query)?;
     let mut filter = wanted.filter()?;
     let lost = [JobState::Failed, JobState::Expired];
@@ -196,14 +199,14 @@ async fn failures(
 }
 
 #[derive(Serialize)]
-struct Events {
+struct EventsPage {
     events: Vec<EventRecord>,
 }
 
 async fn events(
     State(admin): State<Arc<Admin>>,
     query: WantedQuery,
-) -> Result<Json<Events>, Refusal> {
+) -> Result<Json<EventsPage>, HttpRefusal> {
     let wanted = wanted(query)?;
     let limit = u32::try_from(wanted.limit()).unwrap_or(u32::MAX);
     let provider = wanted.filter()?.provider;
@@ -212,17 +215,17 @@ async fn events(
         None => within_time(admin.store.events(since, limit)).await?,
         Some("unknown") => within_time(admin.store.unknown_events(since, None, limit)).await?,
         Some(_) => {
-            return Err(Refusal::invalid(
+            return Err(HttpRefusal::invalid(
                 "the only class that can be asked for is unknown".to_owned(),
             ));
         }
     };
     events.retain(|event| provider.is_none_or(|provider| event.provider == provider));
-    Ok(Json(Events { events }))
+    Ok(Json(EventsPage { events }))
 }
 
 #[derive(Serialize)]
-struct Recording {
+struct RecordingPage {
     recording: RecordingRecord,
     folder: String,
     event_ids: Vec<String>,
@@ -233,12 +236,12 @@ struct Recording {
 async fn recording(
     State(admin): State<Arc<Admin>>,
     Path(id): Path<String>,
-) -> Result<Json<Recording>, Refusal> {
-    let missing = || Refusal::not_found("no such recording");
+) -> Result<Json<RecordingPage>, HttpRefusal> {
+    let missing = || HttpRefusal::not_found("no such recording");
     let id: RecordingId = id.parse().map_err(|_| missing())?;
     let contents = within_time(admin.store.contents(id)).await?;
     let contents = contents.ok_or_else(missing)?;
-    Ok(Json(Recording {
+    Ok(Json(RecordingPage {
         recording: contents.recording,
         folder: contents.folder,
         event_ids: contents.event_ids,
@@ -262,7 +265,7 @@ struct Retried {
     retried: Vec<Record>,
 }
 
-async fn retry(State(admin): State<Arc<Admin>>, body: Body) -> Result<Json<Retried>, Refusal> {
+async fn retry(State(admin): State<Arc<Admin>>, body: Body) -> Result<Json<Retried>, HttpRefusal> {
     let selection = match read_json::<RetryRequest>(body).await? {
         RetryRequest {
             ids: Some(ids),
@@ -280,7 +283,7 @@ async fn retry(State(admin): State<Arc<Admin>>, body: Body) -> Result<Json<Retri
             all: true,
         } => Selection::All,
         _ => {
-            return Err(Refusal::invalid(
+            return Err(HttpRefusal::invalid(
                 r#"exactly one of "ids", "class" and "all": true is needed"#.to_owned(),
             ));
         }
@@ -304,7 +307,10 @@ struct Cancelled {
     cancelled: Vec<Record>,
 }
 
-async fn cancel(State(admin): State<Arc<Admin>>, body: Body) -> Result<Json<Cancelled>, Refusal> {
+async fn cancel(
+    State(admin): State<Arc<Admin>>,
+    body: Body,
+) -> Result<Json<Cancelled>, HttpRefusal> {
     let CancelRequest { ids } = read_json(body).await?;
     let cancelled = within_time(admin.store.cancel(&ids, admin.clock.now())).await?;
     tracing::info!(jobs = cancelled.len(), "cancelled by the operator");

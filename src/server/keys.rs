@@ -35,19 +35,19 @@ pub trait FetchKeys: Send + Sync + 'static {
 pub struct KeyRing {
     url: String,
     fetcher: Arc<dyn FetchKeys>,
-    known: Mutex<Known>,
+    known: Mutex<CachedKeys>,
     one_at_a_time: Semaphore,
 }
 
 #[derive(Default)]
-struct Known {
+struct CachedKeys {
     keys: Option<Arc<[PublicKey]>>,
     asked_at: Option<Timestamp>,
     /// Whether the last fetch brought nothing.
     has_failed: bool,
 }
 
-impl Known {
+impl CachedKeys {
     fn is_asked_enough(&self, now: Timestamp) -> bool {
         let is_settled = self.keys.is_some() && !self.has_failed;
         let pause = if is_settled { RENEW_AFTER } else { RETRY_AFTER };
@@ -129,7 +129,7 @@ impl KeyRing {
         read_key_answer(&answer)
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Known> {
+    fn known(&self) -> std::sync::MutexGuard<'_, CachedKeys> {
         // Nothing that holds the lock can leave it half-written.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -15,7 +15,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::admin::Admin;
-use super::refusal::Refusal;
+use super::refusal::HttpRefusal;
 use crate::error::Class;
 use crate::model::ProgressEvent;
 
@@ -45,10 +45,10 @@ pub(super) fn router<S: Clone + Send + Sync + 'static>(admin: &Arc<Admin>) -> Ro
 /// Server-sent events: first what is going on, then what happens, as JSON of the progress events.
 async fn progress(
     State(streams): State<Streams>,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Refusal> {
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, HttpRefusal> {
     let permit = streams.room.try_acquire_owned().map_err(|_| {
         let message = format!("{STREAMS_MAX} live streams are open already");
-        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, Class::Throttled, message)
+        HttpRefusal::new(StatusCode::SERVICE_UNAVAILABLE, Class::Throttled, message)
     })?;
     // Subscribed before the snapshot: an event may come twice, but none is missed.
     let live = streams.admin.progress.subscribe();

@@ -21,31 +21,31 @@ const STORE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An answer that is no success.
 #[derive(Debug)]
-pub(super) struct Refusal {
+pub(super) struct HttpRefusal {
     status: StatusCode,
     class: Class,
     pub(super) message: String,
 }
 
-impl Refusal {
-    pub(super) fn new(status: StatusCode, class: Class, message: impl Into<String>) -> Refusal {
-        Refusal {
+impl HttpRefusal {
+    pub(super) fn new(status: StatusCode, class: Class, message: impl Into<String>) -> HttpRefusal {
+        HttpRefusal {
             status,
             class,
             message: message.into(),
         }
     }
 
-    pub(super) fn not_found(message: &str) -> Refusal {
-        Refusal::new(StatusCode::NOT_FOUND, Class::Gone, message)
+    pub(super) fn not_found(message: &str) -> HttpRefusal {
+        HttpRefusal::new(StatusCode::NOT_FOUND, Class::Gone, message)
     }
 
-    pub(super) fn invalid(message: String) -> Refusal {
-        Refusal::new(StatusCode::BAD_REQUEST, Class::Invalid, message)
+    pub(super) fn invalid(message: String) -> HttpRefusal {
+        HttpRefusal::new(StatusCode::BAD_REQUEST, Class::Invalid, message)
     }
 }
 
-impl IntoResponse for Refusal {
+impl IntoResponse for HttpRefusal {
     fn into_response(self) -> Response {
         let error = serde_json::json!({"error": {"class": self.class, "message": self.message}});
         (self.status, Json(error)).into_response()
@@ -53,12 +53,14 @@ impl IntoResponse for Refusal {
 }
 
 /// Reads a request's JSON, within its limits of size and time.
-pub(super) async fn read_json<T: serde::de::DeserializeOwned>(body: Body) -> Result<T, Refusal> {
+pub(super) async fn read_json<T: serde::de::DeserializeOwned>(
+    body: Body,
+) -> Result<T, HttpRefusal> {
     let read = Limited::new(body, BODY_LIMIT_BYTES).collect();
     let body = match tokio::time::timeout(BODY_TIMEOUT, read).await {
         Err(_) => {
             let message = format!("the body took longer than {BODY_TIMEOUT:?}");
-            return Err(Refusal::new(
+            return Err(HttpRefusal::new(
                 StatusCode::REQUEST_TIMEOUT,
                 Class::Invalid,
                 message,
@@ -66,7 +68,7 @@ pub(super) async fn read_json<T: serde::de::DeserializeOwned>(body: Body) -> Res
         }
         Ok(Err(_)) => {
             let message = format!("the body is cut or longer than {BODY_LIMIT_BYTES} bytes");
-            return Err(Refusal::new(
+            return Err(HttpRefusal::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 Class::Invalid,
                 message,
@@ -75,18 +77,18 @@ pub(super) async fn read_json<T: serde::de::DeserializeOwned>(body: Body) -> Res
         Ok(Ok(body)) => body.to_bytes(),
     };
     serde_json::from_slice(&body)
-        .map_err(|error| Refusal::invalid(format!("the body is not understood: {error}")))
+        .map_err(|error| HttpRefusal::invalid(format!("the body is not understood: {error}")))
 }
 
 /// The store's answer, or a refusal when it does not come.
 pub(super) async fn within_time<T>(
     answer: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Refusal> {
+) -> Result<T, HttpRefusal> {
     match tokio::time::timeout(STORE_TIMEOUT, answer).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => {
             tracing::error!(error = %error.full_message(), "the store failed the admin listener");
-            Err(Refusal::new(
+            Err(HttpRefusal::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 error.class(),
                 error.to_string(),
@@ -94,7 +96,7 @@ pub(super) async fn within_time<T>(
         }
         Err(_) => {
             let message = format!("the store did not answer within {STORE_TIMEOUT:?}");
-            Err(Refusal::new(
+            Err(HttpRefusal::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 Class::Internal,
                 message,

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::told::Seldom;
 use crate::error::Error;
-use crate::ingest::signature::Refusal;
+use crate::ingest::signature::SenderRefusal;
 use crate::model::JsonWeight;
 
 /// Seconds after which the provider may try again.
@@ -19,7 +19,7 @@ const RETRY_AFTER: &str = "5";
 pub(super) enum Rejection {
     UnknownSource,
     UnknownPath,
-    Unauthorized(Refusal),
+    Unauthorized(SenderRefusal),
     /// The provider's public key can't be had at the moment.
     NoKey,
     TooLarge {

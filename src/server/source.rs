@@ -10,7 +10,7 @@ use super::rate::{DEFAULT_EVENT_RATE, EventRate};
 use super::rejection::Rejection;
 use super::streak::Streak;
 use super::told::Seldom;
-use crate::ingest::signature::{Check, Claim, Proof, Refusal};
+use crate::ingest::signature::{SenderCheck, SenderProof, SenderRefusal, UnprovenDelivery};
 use crate::ingest::{Adapter, calls_for_a_walk};
 use crate::model::{Event, Provider};
 
@@ -31,7 +31,7 @@ const TREE_BYTES_PER_BYTE: usize = 16;
 #[derive(Clone, Debug)]
 pub struct WebhookSource {
     pub(super) adapter: Adapter,
-    pub(super) check: Check,
+    pub(super) check: SenderCheck,
     pub(super) body_limit_bytes: usize,
     pub(super) streak: Arc<Streak>,
     pub(super) told: Arc<Seldom>,
@@ -43,7 +43,7 @@ pub struct WebhookSource {
 
 impl WebhookSource {
     /// A source whose deliveries `check` has to let in and `adapter` reads.
-    pub fn new(adapter: Adapter, check: Check) -> WebhookSource {
+    pub fn new(adapter: Adapter, check: SenderCheck) -> WebhookSource {
         WebhookSource {
             body_limit_bytes: usual_body_limit_bytes(adapter.provider()),
             adapter,
@@ -87,7 +87,7 @@ impl WebhookSource {
     }
 
     /// With `keys` to check signatures with, where the check asks for fetched ones
-    /// ([`Check::key_url`]).
+    /// ([`SenderCheck::key_url`]).
     #[must_use]
     pub fn with_keys(mut self, keys: Arc<KeyRing>) -> WebhookSource {
         self.keys = Some(keys);
@@ -128,21 +128,21 @@ impl WebhookSource {
     /// provider has just changed, so the key is fetched anew first, now and then.
     pub(super) async fn prove<'a>(
         &'a self,
-        claim: &Claim<'a>,
+        claim: &UnprovenDelivery<'a>,
         body: &[u8],
         now: Timestamp,
-    ) -> Result<Proof<'a>, Rejection> {
+    ) -> Result<SenderProof<'a>, Rejection> {
         let Some(ring) = &self.keys else {
             return claim.finish(body, &[]).map_err(Rejection::Unauthorized);
         };
         let keys = ring.current(now).await.ok_or(Rejection::NoKey)?;
         match claim.finish(body, &keys) {
-            Err(Refusal::Wrong) => {}
+            Err(SenderRefusal::Wrong) => {}
             decided => return decided.map_err(Rejection::Unauthorized),
         }
         match ring.renewed(&keys, now).await {
             Renewal::Fresh(keys) => claim.finish(body, &keys).map_err(Rejection::Unauthorized),
-            Renewal::Same => Err(Rejection::Unauthorized(Refusal::Wrong)),
+            Renewal::Same => Err(Rejection::Unauthorized(SenderRefusal::Wrong)),
             // It may be signed with a key that we can't see: a 401 would be the end of it at some providers.
             Renewal::Failed => Err(Rejection::NoKey),
         }
@@ -158,7 +158,7 @@ impl WebhookSource {
         let is_ours = |account: &String| self.accounts.contains(account);
         match !named.is_empty() && named.iter().all(is_ours) {
             true => Ok(()),
-            false => Err(Rejection::Unauthorized(Refusal::Account)),
+            false => Err(Rejection::Unauthorized(SenderRefusal::Account)),
         }
     }
 }

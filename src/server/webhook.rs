@@ -32,7 +32,7 @@ use super::streak;
 use super::told::{Seldom, shown_path};
 use crate::clock::SharedClock;
 use crate::error::{Error, Result};
-use crate::ingest::signature::{Presented, Refusal};
+use crate::ingest::signature::{Presented, SenderRefusal};
 use crate::ingest::{Adapter, Delivery, Reply, misdirected};
 use crate::model;
 use crate::model::json_weight::JSON_TREE_MAX_BYTES;
@@ -85,7 +85,7 @@ pub struct Intake {
 }
 
 #[derive(Clone)]
-struct Shared {
+struct WebhookState {
     intake: Arc<Intake>,
     bodies: Arc<BodyPool>,
     trees: Arc<Semaphore>,
@@ -99,7 +99,7 @@ pub fn router(intake: Arc<Intake>) -> Router {
         .values()
         .map(|source| source.body_limit_bytes);
     let limits = BodyLimits::default().at_least(largest.max().unwrap_or(0));
-    let shared = Shared {
+    let shared = WebhookState {
         intake,
         bodies: BodyPool::new(limits),
         trees: Arc::new(Semaphore::new(JSON_TREE_MAX_BYTES / TREE_UNIT_BYTES)),
@@ -116,7 +116,7 @@ pub fn router(intake: Arc<Intake>) -> Router {
 }
 
 async fn receive(
-    State(shared): State<Shared>,
+    State(shared): State<WebhookState>,
     name: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
@@ -153,7 +153,7 @@ async fn receive(
 }
 
 /// Everything that is no page of this listener. A webhook that goes there has the wrong address.
-async fn nowhere(State(shared): State<Shared>, request: Request) -> Response {
+async fn nowhere(State(shared): State<WebhookState>, request: Request) -> Response {
     if matches!(*request.method(), Method::POST | Method::PUT) {
         return tell_stray(&shared, &request, Rejection::UnknownPath);
     }
@@ -161,7 +161,7 @@ async fn nowhere(State(shared): State<Shared>, request: Request) -> Response {
 }
 
 /// Tells of a webhook for which there is no source.
-fn tell_stray(shared: &Shared, request: &Request, rejection: Rejection) -> Response {
+fn tell_stray(shared: &WebhookState, request: &Request, rejection: Rejection) -> Response {
     let reason = rejection.reason();
     shared
         .intake
@@ -192,12 +192,12 @@ fn peer(request: &Request) -> Option<SocketAddr> {
 }
 
 /// A delivery that was accepted, and what it is answered with.
-struct Taken {
+struct AcceptedDelivery {
     class: EventClass,
     reply: Option<Reply>,
 }
 
-impl IntoResponse for Taken {
+impl IntoResponse for AcceptedDelivery {
     fn into_response(self) -> Response {
         match self.reply {
             None => StatusCode::OK.into_response(),
@@ -209,18 +209,18 @@ impl IntoResponse for Taken {
 }
 
 async fn take(
-    shared: &Shared,
+    shared: &WebhookState,
     name: &str,
     source: &WebhookSource,
     request: Request,
-) -> Result<Taken, Rejection> {
+) -> Result<AcceptedDelivery, Rejection> {
     let intake = &shared.intake;
     let peer = peer(&request).map(|peer| peer.ip());
     let (head, body) = request.into_parts();
     check_announced_size(&head.headers, source.body_limit_bytes)?;
     // A proxy that adds nothing is known by what it speaks: nginx's own default, and nobody else's today.
     if source.check.is_local() && head.version == Version::HTTP_10 {
-        return Err(Rejection::Unauthorized(Refusal::Proxied));
+        return Err(Rejection::Unauthorized(SenderRefusal::Proxied));
     }
     let received_at = intake.clock.now();
     let headers: Vec<_> = plain(&head.headers).collect();
@@ -281,7 +281,7 @@ async fn take(
     };
     if event.class == EventClass::Handshake {
         tracing::info!(source = name, "answered an endpoint check");
-        return Ok(Taken {
+        return Ok(AcceptedDelivery {
             class: event.class,
             reply: source.adapter.reply(&raw, secret),
         });
@@ -290,7 +290,7 @@ async fn take(
     source.heed(name, &event);
     let class = commit(intake, name, event, (raw, memory), received_at).await?;
     streak::accepted(&source.streak, name, &intake.metrics);
-    Ok(Taken { class, reply: None })
+    Ok(AcceptedDelivery { class, reply: None })
 }
 
 impl Intake {
@@ -317,7 +317,7 @@ fn id_header(adapter: &Adapter, headers: &HeaderMap) -> Option<String> {
 
 /// Weighs the body, then parses it. What is large waits for its room, and for a thread of its own.
 async fn understand(
-    shared: &Shared,
+    shared: &WebhookState,
     source: &WebhookSource,
     raw: Bytes,
     id_header: Option<String>,

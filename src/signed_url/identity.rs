@@ -1,7 +1,7 @@
 //! What makes a file behind a URL the same file, when it is told of again under a fresh signature.
 
-use super::schemes::Query;
-use super::{Scheme, SignedUrl, read_signature};
+use super::schemes::UrlQuery;
+use super::{SignedUrl, UrlScheme, read_signature};
 
 /// The path, which a fresh signature leaves as it is, behind `kind`. What of the query is no signature says which file
 /// it is (`/download?id=1`), and counts. Free of secrets.
@@ -29,11 +29,13 @@ pub fn earlier_path_identity(kind: &str, url: &SignedUrl) -> String {
 /// The query without what signs it; `None` when nothing is left, or when the whole of it is a store's signature.
 fn plain_query(url: &str) -> Option<String> {
     let query = url.split('#').next()?.split_once('?')?.1;
-    let is_plain = |part: &&str| !Query::is_token(part);
+    let is_plain = |part: &&str| !UrlQuery::is_token(part);
     let rest: Vec<&str> = match read_signature(url).scheme {
-        Scheme::None => return Some(query.to_owned()),
+        UrlScheme::None => return Some(query.to_owned()),
         // Tokens are added to whatever query a URL has; stores sign the query as a whole.
-        Scheme::Jwt | Scheme::Bunny | Scheme::Akamai => query.split('&').filter(is_plain).collect(),
+        UrlScheme::Jwt | UrlScheme::Bunny | UrlScheme::Akamai => {
+            query.split('&').filter(is_plain).collect()
+        }
         _ => Vec::new(),
     };
     (!rest.is_empty()).then(|| rest.join("&"))

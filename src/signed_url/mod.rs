@@ -15,7 +15,7 @@ pub mod signature;
 pub use document::{redact_body, write_redacted};
 pub use identity::{earlier_path_identity, file_identity, path_identity};
 pub use redact::{redact_json, redact_urls};
-pub use signature::{Scheme, Signature, read_signature, url_deadline};
+pub use signature::{Signature, UrlScheme, read_signature, url_deadline};
 
 /// A URL exactly as it was received. It is sent byte for byte, and shown without its query.
 #[derive(Clone, PartialEq, Eq, Hash)]

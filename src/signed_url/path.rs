@@ -18,7 +18,7 @@ const TOKEN_MIN_CHARS: usize = 40;
 const MARKS: [&str; 6] = ["hmac=", "token=", "sig=", "signature=", "policy=", "hdnea="];
 
 /// What a segment is.
-enum Segment {
+enum PathSegment {
     Plain,
     /// A secret from this byte on.
     SecretFrom(usize),
@@ -31,29 +31,29 @@ pub(super) fn without_secrets(host: &str, path: &str, maybe: impl Fn(&str) -> St
     let segments: Vec<&str> = path.split('/').collect();
     let shown: Vec<Cow<'_, str>> = (0..segments.len())
         .map(|at| match judge(host, &segments, at) {
-            Segment::Plain => Cow::Borrowed(segments[at]),
-            Segment::SecretFrom(byte) => format!("{}{REMOVED}", &segments[at][..byte]).into(),
-            Segment::MaybeSecret => maybe(segments[at]).into(),
+            PathSegment::Plain => Cow::Borrowed(segments[at]),
+            PathSegment::SecretFrom(byte) => format!("{}{REMOVED}", &segments[at][..byte]).into(),
+            PathSegment::MaybeSecret => maybe(segments[at]).into(),
         })
         .collect();
     shown.join("/")
 }
 
-fn judge(host: &str, segments: &[&str], at: usize) -> Segment {
+fn judge(host: &str, segments: &[&str], at: usize) -> PathSegment {
     let segment = segments[at];
     if is_jwt(segment) || is_preauthenticated(host, segments, at) {
-        return Segment::SecretFrom(0);
+        return PathSegment::SecretFrom(0);
     }
     let decoded = match segment.contains('%') {
         true => percent_decode_str(segment).decode_utf8_lossy(),
         false => Cow::Borrowed(segment),
     };
     if let Some(byte) = marked_from(segment, &decoded) {
-        return Segment::SecretFrom(byte);
+        return PathSegment::SecretFrom(byte);
     }
     match looks_like_token(&decoded) {
-        true => Segment::MaybeSecret,
-        false => Segment::Plain,
+        true => PathSegment::MaybeSecret,
+        false => PathSegment::Plain,
     }
 }
 

@@ -10,17 +10,17 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use super::redact::is_jwt;
-use super::signature::Scheme;
+use super::signature::UrlScheme;
 
 /// One signature in a URL.
 pub(super) struct Reading {
-    pub(super) scheme: Scheme,
+    pub(super) scheme: UrlScheme,
     pub(super) signed_at: Option<Timestamp>,
     pub(super) expires_at: Option<Timestamp>,
 }
 
 /// Every signature in `url`: the store's own before a front end's, a token's last.
-pub(super) fn readings(url: &str, query: &Query) -> Vec<Reading> {
+pub(super) fn readings(url: &str, query: &UrlQuery) -> Vec<Reading> {
     [
         aws_sigv4(query),
         gcs_v4(query),
@@ -39,76 +39,76 @@ pub(super) fn readings(url: &str, query: &Query) -> Vec<Reading> {
     .collect()
 }
 
-fn aws_sigv4(query: &Query) -> Option<Reading> {
-    dated(query, Scheme::AwsSigv4, "x-amz-")
+fn aws_sigv4(query: &UrlQuery) -> Option<Reading> {
+    dated(query, UrlScheme::AwsSigv4, "x-amz-")
 }
 
-fn gcs_v4(query: &Query) -> Option<Reading> {
-    dated(query, Scheme::GcsV4, "x-goog-")
+fn gcs_v4(query: &UrlQuery) -> Option<Reading> {
+    dated(query, UrlScheme::GcsV4, "x-goog-")
 }
 
-fn oss(query: &Query) -> Option<Reading> {
+fn oss(query: &UrlQuery) -> Option<Reading> {
     let is_v1 = query.has("ossaccesskeyid");
     let is_v4 = query.has("x-oss-signature") || query.has("x-oss-date");
     (is_v1 || is_v4).then(|| {
-        let v4 = dated(query, Scheme::Oss, "x-oss-");
+        let v4 = dated(query, UrlScheme::Oss, "x-oss-");
         let v1_end = is_v1
             .then(|| query.earliest("expires", unix_seconds))
             .flatten();
         let v4_end = v4.as_ref().and_then(|reading| reading.expires_at);
         Reading {
-            scheme: Scheme::Oss,
+            scheme: UrlScheme::Oss,
             signed_at: v4.and_then(|reading| reading.signed_at),
             expires_at: [v1_end, v4_end].into_iter().flatten().min(),
         }
     })
 }
 
-fn azure_sas(query: &Query) -> Option<Reading> {
+fn azure_sas(query: &UrlQuery) -> Option<Reading> {
     let is_sas = query.has("sig") && (query.has("se") || query.has("sv"));
     is_sas.then(|| {
         // A user delegation key (`ske`) ends the signature with it.
         let ends = ["se", "ske"].map(|name| query.earliest(name, iso_8601));
         Reading {
-            scheme: Scheme::AzureSas,
+            scheme: UrlScheme::AzureSas,
             signed_at: query.earliest("st", iso_8601),
             expires_at: ends.into_iter().flatten().min(),
         }
     })
 }
 
-fn cloudfront(query: &Query) -> Option<Reading> {
+fn cloudfront(query: &UrlQuery) -> Option<Reading> {
     query.has("key-pair-id").then(|| {
         let ends = [
             query.earliest("expires", unix_seconds),
             query.earliest("policy", policy_end),
         ];
         Reading {
-            scheme: Scheme::CloudFront,
+            scheme: UrlScheme::CloudFront,
             signed_at: None,
             expires_at: ends.into_iter().flatten().min(),
         }
     })
 }
 
-fn gcs_v2(query: &Query) -> Option<Reading> {
+fn gcs_v2(query: &UrlQuery) -> Option<Reading> {
     query.has("googleaccessid").then(|| Reading {
-        scheme: Scheme::GcsV2,
+        scheme: UrlScheme::GcsV2,
         signed_at: None,
         expires_at: query.earliest("expires", unix_seconds),
     })
 }
 
-fn aws_sigv2(query: &Query) -> Option<Reading> {
+fn aws_sigv2(query: &UrlQuery) -> Option<Reading> {
     query.has("awsaccesskeyid").then(|| Reading {
-        scheme: Scheme::AwsSigv2,
+        scheme: UrlScheme::AwsSigv2,
         signed_at: None,
         expires_at: query.earliest("expires", unix_seconds),
     })
 }
 
 /// Tencent Cloud COS: `q-sign-time=START;END`, and the life of the key that signed in the same form.
-fn tencent_cos(query: &Query) -> Option<Reading> {
+fn tencent_cos(query: &UrlQuery) -> Option<Reading> {
     let is_signed = ["q-signature", "q-sign-time", "q-key-time"]
         .iter()
         .any(|name| query.has(name));
@@ -118,7 +118,7 @@ fn tencent_cos(query: &Query) -> Option<Reading> {
     };
     let end = |text: &str| unix_seconds(&span(text)?.1);
     is_signed.then(|| Reading {
-        scheme: Scheme::TencentCos,
+        scheme: UrlScheme::TencentCos,
         signed_at: query.earliest("q-sign-time", |text| unix_seconds(&span(text)?.0)),
         expires_at: ["q-sign-time", "q-key-time"]
             .into_iter()
@@ -128,7 +128,7 @@ fn tencent_cos(query: &Query) -> Option<Reading> {
 }
 
 /// Akamai: `hdnts=st=..~exp=..~acl=..~hmac=..` in the query, the same as a segment of the path.
-fn akamai(url: &str, query: &Query) -> Option<Reading> {
+fn akamai(url: &str, query: &UrlQuery) -> Option<Reading> {
     let path = url.split(['?', '#']).next().unwrap_or_default();
     let segments = path.split('/').map(decoded);
     let values = query.0.iter().filter(|(name, _)| is_akamai_name(name));
@@ -150,7 +150,7 @@ fn akamai(url: &str, query: &Query) -> Option<Reading> {
             fields.filter_map(of).min()
         };
         Reading {
-            scheme: Scheme::Akamai,
+            scheme: UrlScheme::Akamai,
             signed_at: earliest("st"),
             expires_at: earliest("exp"),
         }
@@ -162,12 +162,12 @@ fn is_akamai_name(name: &str) -> bool {
 }
 
 /// Bunny: `token` and `expires` in the query, or `bcdn_token=..&expires=..` as a segment of the path.
-fn bunny(url: &str, query: &Query) -> Option<Reading> {
+fn bunny(url: &str, query: &UrlQuery) -> Option<Reading> {
     let path = url.split(['?', '#']).next().unwrap_or_default();
     let segment = path.split('/').find(|s| s.contains("bcdn_token="));
-    let in_path = segment.map(Query::of_pairs);
-    let is_signed = |query: &Query, token: &str| query.has(token) && query.has("expires");
-    let end = |query: &Query| query.earliest("expires", unix_seconds);
+    let in_path = segment.map(UrlQuery::of_pairs);
+    let is_signed = |query: &UrlQuery, token: &str| query.has(token) && query.has("expires");
+    let end = |query: &UrlQuery| query.earliest("expires", unix_seconds);
     let ends = [
         Some(query).filter(|query| is_signed(query, "token")),
         in_path
@@ -176,13 +176,13 @@ fn bunny(url: &str, query: &Query) -> Option<Reading> {
     ];
     let ends: Vec<_> = ends.into_iter().flatten().collect();
     (!ends.is_empty()).then(|| Reading {
-        scheme: Scheme::Bunny,
+        scheme: UrlScheme::Bunny,
         signed_at: None,
         expires_at: ends.into_iter().filter_map(end).min(),
     })
 }
 
-fn jwt(url: &str, query: &Query) -> Option<Reading> {
+fn jwt(url: &str, query: &UrlQuery) -> Option<Reading> {
     let path = url.split(['?', '#']).next().unwrap_or_default();
     let segments = path.split('/').map(decoded);
     let values = query.0.iter().map(|(_, value)| Cow::Borrowed(&**value));
@@ -190,7 +190,7 @@ fn jwt(url: &str, query: &Query) -> Option<Reading> {
     (!claims.is_empty()).then(|| {
         let earliest = |name: &str| claims.iter().filter_map(|c| claim_time(c.get(name)?)).min();
         Reading {
-            scheme: Scheme::Jwt,
+            scheme: UrlScheme::Jwt,
             signed_at: earliest("iat"),
             expires_at: earliest("exp"),
         }
@@ -198,7 +198,7 @@ fn jwt(url: &str, query: &Query) -> Option<Reading> {
 }
 
 /// The schemes that sign a date and a lifetime under a common prefix.
-fn dated(query: &Query, scheme: Scheme, prefix: &str) -> Option<Reading> {
+fn dated(query: &UrlQuery, scheme: UrlScheme, prefix: &str) -> Option<Reading> {
     const SIGNED: [&str; 5] = ["signature", "credential", "algorithm", "date", "expires"];
     let name = |suffix: &str| format!("{prefix}{suffix}");
     let is_part = |name: &str| {
@@ -223,7 +223,7 @@ fn dated(query: &Query, scheme: Scheme, prefix: &str) -> Option<Reading> {
 }
 
 /// Whether the credentials behind the signature have a life of their own.
-pub(super) fn has_session_credentials(query: &Query) -> bool {
+pub(super) fn has_session_credentials(query: &UrlQuery) -> bool {
     query.has("x-amz-security-token")
         || query.has("x-oss-security-token")
         || query.has("security-token")
@@ -334,21 +334,21 @@ fn digits(text: &str) -> Option<i64> {
 }
 
 /// A URL's query: names in lower case, values decoded, in order.
-pub(super) struct Query(Vec<(String, String)>);
+pub(super) struct UrlQuery(Vec<(String, String)>);
 
-impl Query {
-    pub(super) fn of(url: &str) -> Query {
+impl UrlQuery {
+    pub(super) fn of(url: &str) -> UrlQuery {
         let before_fragment = url.split('#').next().unwrap_or_default();
         let query = before_fragment
             .split_once('?')
             .map_or("", |(_, query)| query);
-        Query::of_pairs(query)
+        UrlQuery::of_pairs(query)
     }
 
     /// Of `name=value` pairs with `&` in between.
-    fn of_pairs(pairs: &str) -> Query {
+    fn of_pairs(pairs: &str) -> UrlQuery {
         let pairs = pairs.split('&').filter(|pair| !pair.is_empty());
-        Query(
+        UrlQuery(
             pairs
                 .map(|pair| {
                     let (name, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -7,12 +7,12 @@
 
 use jiff::Timestamp;
 
-use super::schemes::{Query, has_session_credentials, readings};
+use super::schemes::{UrlQuery, has_session_credentials, readings};
 use crate::model::{Deadline, DeadlineFrom};
 
 /// How a URL is signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Scheme {
+pub enum UrlScheme {
     /// AWS Signature Version 4 in the query; also Cloudflare R2 and most S3-compatible stores.
     AwsSigv4,
     /// AWS Signature Version 2 in the query.
@@ -39,22 +39,22 @@ pub enum Scheme {
     None,
 }
 
-impl Scheme {
+impl UrlScheme {
     /// The public name.
     pub fn as_str(self) -> &'static str {
         match self {
-            Scheme::AwsSigv4 => "aws-sigv4",
-            Scheme::AwsSigv2 => "aws-sigv2",
-            Scheme::GcsV4 => "gcs-v4",
-            Scheme::GcsV2 => "gcs-v2",
-            Scheme::CloudFront => "cloudfront",
-            Scheme::AzureSas => "azure-sas",
-            Scheme::Oss => "oss",
-            Scheme::TencentCos => "tencent-cos",
-            Scheme::Akamai => "akamai",
-            Scheme::Bunny => "bunny",
-            Scheme::Jwt => "jwt",
-            Scheme::None => "none",
+            UrlScheme::AwsSigv4 => "aws-sigv4",
+            UrlScheme::AwsSigv2 => "aws-sigv2",
+            UrlScheme::GcsV4 => "gcs-v4",
+            UrlScheme::GcsV2 => "gcs-v2",
+            UrlScheme::CloudFront => "cloudfront",
+            UrlScheme::AzureSas => "azure-sas",
+            UrlScheme::Oss => "oss",
+            UrlScheme::TencentCos => "tencent-cos",
+            UrlScheme::Akamai => "akamai",
+            UrlScheme::Bunny => "bunny",
+            UrlScheme::Jwt => "jwt",
+            UrlScheme::None => "none",
         }
     }
 }
@@ -63,7 +63,7 @@ impl Scheme {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Signature {
     /// How it is signed; where several signatures meet, the store's before a front end's or a token's.
-    pub scheme: Scheme,
+    pub scheme: UrlScheme,
     /// When it was signed or becomes valid, where it tells.
     pub signed_at: Option<Timestamp>,
     /// When it ends; the earliest where several signatures speak.
@@ -74,10 +74,10 @@ pub struct Signature {
 
 /// Reads the signature of `url`; one that can't be read says nothing.
 pub fn read_signature(url: &str) -> Signature {
-    let query = Query::of(url);
+    let query = UrlQuery::of(url);
     let readings = readings(url, &query);
     Signature {
-        scheme: readings.first().map_or(Scheme::None, |r| r.scheme),
+        scheme: readings.first().map_or(UrlScheme::None, |r| r.scheme),
         signed_at: readings.first().and_then(|r| r.signed_at),
         expires_at: readings.iter().filter_map(|r| r.expires_at).min(),
         has_session_credentials: has_session_credentials(&query),
@@ -87,13 +87,13 @@ pub fn read_signature(url: &str) -> Signature {
 /// Until when `url` can be opened by its own account: from its query, or from a token in it. An upper
 /// bound when it is signed with session credentials.
 pub fn url_deadline(url: &str) -> Deadline {
-    let query = Query::of(url);
+    let query = UrlQuery::of(url);
     let earliest = readings(url, &query)
         .into_iter()
         .filter_map(|reading| reading.expires_at.map(|at| (at, reading.scheme)))
         .min_by_key(|(at, _)| *at);
     let deadline = match earliest {
-        Some((at, Scheme::Jwt)) => Deadline::at(at, DeadlineFrom::Token),
+        Some((at, UrlScheme::Jwt)) => Deadline::at(at, DeadlineFrom::Token),
         Some((at, _)) => Deadline::at(at, DeadlineFrom::Query),
         None => Deadline::NONE,
     };

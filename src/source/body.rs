@@ -21,7 +21,7 @@ use crate::model::Deadline;
 
 /// When an origin counts as too slow.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(super) struct LeastPace {
     /// The longest wait for one byte, and the window of the rate.
     pub(super) stall_timeout: Duration,
     /// The lowest rate over a window, in bytes per second.
@@ -30,14 +30,14 @@ pub(super) struct Pace {
 
 /// Until when the origin can be opened again, and who knows what time it is.
 #[derive(Clone)]
-pub(super) struct Hold {
+pub(super) struct DoorHold {
     /// The URL's deadline.
     pub(super) deadline: Deadline,
     /// The clock.
     pub(super) clock: SharedClock,
 }
 
-impl Hold {
+impl DoorHold {
     /// Past the deadline a slow body is all there is: nothing is gained by cutting it.
     fn is_on(&self) -> bool {
         self.deadline.is_past(self.clock.now())
@@ -49,8 +49,8 @@ const HELD_TIMES: u32 = 10;
 
 struct Watched<S> {
     stream: S,
-    pace: Pace,
-    hold: Hold,
+    pace: LeastPace,
+    hold: DoorHold,
     announced: Option<u64>,
     received: u64,
     window_bytes: u64,
@@ -67,8 +67,8 @@ struct Watched<S> {
 pub(super) fn watch<S>(
     stream: S,
     announced: Option<u64>,
-    pace: Pace,
-    hold: Hold,
+    pace: LeastPace,
+    hold: DoorHold,
     permit: OwnedSemaphorePermit,
 ) -> BoxStream<'static, Result<Bytes>>
 where

@@ -26,7 +26,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
 use super::answer;
-use super::body::{self, Hold, Pace};
+use super::body::{self, DoorHold, LeastPace};
 use super::client::{self, AddressRefused, OriginClient};
 use super::guard::Guard;
 use super::offsets::Offsets;
@@ -284,11 +284,11 @@ impl HttpSource {
             }
             _ => (0, announced, announced),
         };
-        let pace = Pace {
+        let pace = LeastPace {
             stall_timeout: self.settings.stall_timeout,
             min_rate: self.settings.min_rate,
         };
-        let hold = Hold {
+        let hold = DoorHold {
             deadline: request.deadline,
             clock: Arc::clone(&self.settings.clock),
         };

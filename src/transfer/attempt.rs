@@ -5,43 +5,43 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 
-use super::content::Content;
+use super::content::ObservedContent;
 use super::digest::ObjectDigest;
 use super::plan::Plan;
-use super::progress::Progress;
+use super::progress::TransferProgress;
 use super::resume::Earlier;
 use super::{Engine, Ledger};
 use crate::error::{Class, Error, Result};
 use crate::model::job::Fingerprint;
 use crate::model::progress::Emit;
 use crate::model::{Archived, Checkpoint, Format, Job, Origin};
-use crate::object::Attributes;
+use crate::object::ObjectAttributes;
 use crate::object::owned::Owner;
 use crate::signed_url::SignedUrl;
 use crate::source::{Opened, Waits};
 use crate::transfer::download::fill::read_part;
-use crate::transfer::download::lanes::{Lanes, Start};
+use crate::transfer::download::lanes::{LaneTransfer, Start};
 use crate::transfer::download::part::PartBuilder;
-use crate::transfer::download::reader::{Reader, Remote, Stop};
-use crate::transfer::free_name::Names;
+use crate::transfer::download::reader::{OriginReader, Remote, Stop};
+use crate::transfer::free_name::FreeNames;
 use crate::transfer::memory::shares::Memory;
 use crate::transfer::upload::complete::Sealed;
-use crate::transfer::upload::in_flight::Uploads;
+use crate::transfer::upload::in_flight::PartsInFlight;
 use crate::transfer::upload::open::OpenUpload;
-use crate::transfer::upload::retry::{Patience, wait_after};
+use crate::transfer::upload::retry::{UploadRetry, wait_after};
 
 /// Times that content is begun again within one attempt.
 const MAX_RESTARTS: u32 = 3;
 
 /// One attempt.
-pub(super) struct Attempt<'a> {
+pub(super) struct TransferAttempt<'a> {
     pub(super) engine: &'a Engine,
     pub(super) job: &'a Job,
     /// Whose the object is.
     pub(super) owner: Owner,
     pub(super) ledger: &'a dyn Ledger,
     waits: Waits,
-    pub(super) progress: Progress<'a>,
+    pub(super) progress: TransferProgress<'a>,
     allow_hosts: &'a [String],
     /// What an earlier attempt left, until it was looked at.
     pub(super) earlier: Mutex<Option<Checkpoint>>,
@@ -55,15 +55,15 @@ pub(super) struct Attempt<'a> {
     pub(super) upload: Mutex<Option<OpenUpload>>,
 }
 
-impl<'a> Attempt<'a> {
+impl<'a> TransferAttempt<'a> {
     pub(super) fn new(
         engine: &'a Engine,
         job: &'a Job,
         allow_hosts: &'a [String],
         ledger: &'a dyn Ledger,
         emit: &'a Emit,
-    ) -> Attempt<'a> {
-        Attempt {
+    ) -> TransferAttempt<'a> {
+        TransferAttempt {
             engine,
             job,
             owner: match &engine.stored_as {
@@ -72,7 +72,7 @@ impl<'a> Attempt<'a> {
             },
             ledger,
             waits: ledger.waits(),
-            progress: Progress::new(job.id, emit),
+            progress: TransferProgress::new(job.id, emit),
             allow_hosts,
             earlier: Mutex::new(job.checkpoint.clone()),
             sealed: Mutex::new(sealed_earlier(job)),
@@ -84,7 +84,7 @@ impl<'a> Attempt<'a> {
 
     pub(super) async fn run(&self) -> Result<Archived> {
         check_carriable(self.job)?;
-        let mut names = Names::of(&self.job.key);
+        let mut names = FreeNames::of(&self.job.key);
         let mut opened = None;
         let mut restarts = 0;
         loop {
@@ -127,7 +127,7 @@ impl<'a> Attempt<'a> {
 
     async fn carry(
         &self,
-        names: &mut Names,
+        names: &mut FreeNames,
         opened: Option<Box<Opened>>,
     ) -> Result<Archived, Stop> {
         match &self.job.origin {
@@ -140,7 +140,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    async fn carry_inline(&self, text: &str, names: &mut Names) -> Result<Archived> {
+    async fn carry_inline(&self, text: &str, names: &mut FreeNames) -> Result<Archived> {
         let room = self.engine.budget.take(text.len() as u64);
         let _share = self.waits.during(room).await?;
         let mut part = PartBuilder::new();
@@ -155,14 +155,14 @@ impl<'a> Attempt<'a> {
     async fn carry_url(
         &self,
         url: &SignedUrl,
-        names: &mut Names,
+        names: &mut FreeNames,
         opened: Option<Box<Opened>>,
     ) -> Result<Archived, Stop> {
         let remote = self.remote(url);
         if let Some(earlier) = self.find_earlier(&names.key()).await? {
             return self.go_on(remote, earlier).await;
         }
-        let reader = Reader::open(remote, opened).await?;
+        let reader = OriginReader::open(remote, opened).await?;
         self.check_announced(&reader)?;
         self.progress.tell_now(0, reader.length());
         let plan = self.plan(&reader);
@@ -183,7 +183,7 @@ impl<'a> Attempt<'a> {
                     )
                     .await?;
                 let start = self.start(remote, plan, &reader, memory, (&key, &upload_id));
-                self.carry_parts(Lanes::new(self, start), &key, Some(reader))
+                self.carry_parts(LaneTransfer::new(self, start), &key, Some(reader))
                     .await
             }
             Plan::Single { .. } | Plan::Growing { .. } => {
@@ -197,9 +197,9 @@ impl<'a> Attempt<'a> {
     async fn carry_growing(
         &self,
         remote: Remote<'_>,
-        names: &mut Names,
+        names: &mut FreeNames,
         plan: Plan,
-        mut reader: Reader<'_>,
+        mut reader: OriginReader<'_>,
         memory: Memory,
     ) -> Result<Archived, Stop> {
         let target = plan.part_len(1);
@@ -229,7 +229,7 @@ impl<'a> Attempt<'a> {
                 )
                 .await?;
             let start = self.start(remote, plan, &reader, memory, (&key, &upload_id));
-            let mut lanes = Lanes::new(self, start);
+            let mut lanes = LaneTransfer::new(self, start);
             lanes.send_first(first, cover)?;
             return self.carry_parts(lanes, &key, Some(reader)).await;
         }
@@ -269,14 +269,15 @@ impl<'a> Attempt<'a> {
             most_lanes: self.engine.settings.lanes,
             done_bytes: earlier.done_bytes,
         };
-        self.carry_parts(Lanes::new(self, start), &key, None).await
+        self.carry_parts(LaneTransfer::new(self, start), &key, None)
+            .await
     }
 
     async fn carry_parts<'u>(
         &'u self,
-        lanes: Lanes<'u>,
+        lanes: LaneTransfer<'u>,
         key: &str,
-        reader: Option<Reader<'u>>,
+        reader: Option<OriginReader<'u>>,
     ) -> Result<Archived, Stop> {
         let remote = lanes.remote();
         let (mut content, version, is_end_certain) = lanes.run(reader).await?;
@@ -307,7 +308,7 @@ impl<'a> Attempt<'a> {
         &'u self,
         remote: Remote<'u>,
         plan: Plan,
-        reader: &Reader<'_>,
+        reader: &OriginReader<'_>,
         memory: Memory,
         (key, upload_id): (&str, &str),
     ) -> Start<'u> {
@@ -329,18 +330,18 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    fn uploads(&self, key: &str, upload_id: &str) -> Uploads {
+    fn uploads(&self, key: &str, upload_id: &str) -> PartsInFlight {
         let patience = self.patience();
-        Uploads::new(self.engine.objects.clone(), key, upload_id, patience)
+        PartsInFlight::new(self.engine.objects.clone(), key, upload_id, patience)
     }
 
     /// How long the bucket is tried.
-    pub(super) fn patience(&self) -> Patience {
-        Patience::new(self.engine, self.job.deadline)
+    pub(super) fn patience(&self) -> UploadRetry {
+        UploadRetry::new(self.engine, self.job.deadline)
     }
 
     /// Whether requests may begin in the middle of this content.
-    fn can_split(&self, reader: &Reader<'_>) -> bool {
+    fn can_split(&self, reader: &OriginReader<'_>) -> bool {
         reader.is_resumable() && !self.needs_order()
     }
 
@@ -355,24 +356,24 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    fn content(&self, length: Option<u64>) -> Content {
-        Content::new(self.job.format, length, self.engine.settings.sha256)
+    fn content(&self, length: Option<u64>) -> ObservedContent {
+        ObservedContent::new(self.job.format, length, self.engine.settings.sha256)
     }
 
     /// Whether the content's parts must come in order, and from the first.
     pub(super) fn needs_order(&self) -> bool {
-        Content::needs_order(self.job.format, self.engine.settings.sha256)
+        ObservedContent::needs_order(self.job.format, self.engine.settings.sha256)
     }
 
     /// Compares what event and origin announce before a byte is read.
-    fn check_announced(&self, reader: &Reader<'_>) -> Result<()> {
+    fn check_announced(&self, reader: &OriginReader<'_>) -> Result<()> {
         match (self.job.size_bytes, reader.length()) {
             (Some(told), Some(length)) if told != length => Err(wrong_size(told, length)),
             _ => Ok(()),
         }
     }
 
-    fn plan(&self, reader: &Reader<'_>) -> Plan {
+    fn plan(&self, reader: &OriginReader<'_>) -> Plan {
         let settings = &self.engine.settings;
         Plan::new(
             reader.length(),
@@ -382,11 +383,11 @@ impl<'a> Attempt<'a> {
     }
 
     /// What the object is stored with.
-    pub(super) fn attributes(&self) -> Attributes {
+    pub(super) fn attributes(&self) -> ObjectAttributes {
         if let Some(stored_as) = &self.engine.stored_as {
             return stored_as.0.clone();
         }
-        Attributes {
+        ObjectAttributes {
             content_type: self.job.format.content_type().to_owned(),
             metadata: self.owner.metadata(),
             disposition: self.disposition(),

@@ -2,26 +2,26 @@
 
 use super::digest::ObjectDigest;
 use crate::error::Result;
-use crate::format::check::Check;
+use crate::format::check::ContentCheck;
 use crate::model::Format;
 use crate::model::job::FinishedPart;
 use crate::object::Payload;
 
 /// What is learnt of one object's content.
-pub(super) struct Content {
+pub(super) struct ObservedContent {
     /// Whether it is what its name says.
-    pub(super) check: Check,
+    pub(super) check: ContentCheck,
     sha256: ObjectDigest,
     has_length: bool,
 }
 
-impl Content {
+impl ObservedContent {
     /// Nothing is known yet of content of `length` bytes.
-    pub(super) fn new(format: Format, length: Option<u64>, with_sha256: bool) -> Content {
-        Content {
+    pub(super) fn new(format: Format, length: Option<u64>, with_sha256: bool) -> ObservedContent {
+        ObservedContent {
             check: match length {
-                Some(length) => Check::of_length(format, length),
-                None => Check::new(format),
+                Some(length) => ContentCheck::of_length(format, length),
+                None => ContentCheck::new(format),
             },
             sha256: ObjectDigest::new(with_sha256),
             has_length: length.is_some(),
@@ -30,7 +30,7 @@ impl Content {
 
     /// Whether parts must come in order, and from the first.
     pub(super) fn needs_order(format: Format, with_sha256: bool) -> bool {
-        with_sha256 || Check::needs_order(format)
+        with_sha256 || ContentCheck::needs_order(format)
     }
 
     /// Looks at the part that begins at `offset`.

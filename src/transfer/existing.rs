@@ -4,14 +4,17 @@ use std::sync::atomic::Ordering;
 
 use crate::error::{Class, Error, Result};
 use crate::model::Archived;
-use crate::transfer::attempt::Attempt;
-use crate::transfer::free_name::Names;
-use crate::transfer::upload::complete::Known;
+use crate::transfer::attempt::TransferAttempt;
+use crate::transfer::free_name::FreeNames;
+use crate::transfer::upload::complete::KnownObject;
 
-impl Attempt<'_> {
+impl TransferAttempt<'_> {
     /// Goes to the first name that nobody else has. `Some` when our own object is there already: an
     /// earlier attempt was killed between sealing and settling.
-    pub(super) async fn find_free_or_ours(&self, names: &mut Names) -> Result<Option<Archived>> {
+    pub(super) async fn find_free_or_ours(
+        &self,
+        names: &mut FreeNames,
+    ) -> Result<Option<Archived>> {
         self.is_looked.store(true, Ordering::Relaxed);
         loop {
             let key = names.key();
@@ -19,10 +22,10 @@ impl Attempt<'_> {
                 return Ok(None);
             };
             match self.recognise(&key, &info) {
-                Known::Whole(sealed) => return Ok(Some(sealed.archived(&key, info))),
+                KnownObject::Whole(sealed) => return Ok(Some(sealed.archived(&key, info))),
                 // It is carried again, and found equal or not when it is put.
-                Known::Perhaps => return Ok(None),
-                Known::Other => names.next()?,
+                KnownObject::Perhaps => return Ok(None),
+                KnownObject::Other => names.next()?,
             }
         }
     }
@@ -30,7 +33,7 @@ impl Attempt<'_> {
     /// What is lost may be there all the same: before a dead origin ends the attempt it is looked once.
     pub(super) async fn look_before_loss(
         &self,
-        names: &mut Names,
+        names: &mut FreeNames,
         error: Error,
     ) -> Result<Archived> {
         let is_dead = matches!(error.class(), Class::Expired | Class::Denied | Class::Gone);
@@ -43,8 +46,11 @@ impl Attempt<'_> {
         }
     }
 
-    /// As [`Attempt::find_free_or_ours`], unless it was looked already; while the origin is held open.
-    pub(super) async fn look_before_upload(&self, names: &mut Names) -> Result<Option<Archived>> {
+    /// As [`TransferAttempt::find_free_or_ours`], unless it was looked already; while the origin is held open.
+    pub(super) async fn look_before_upload(
+        &self,
+        names: &mut FreeNames,
+    ) -> Result<Option<Archived>> {
         if self.is_looked.load(Ordering::Relaxed) {
             return Ok(None);
         }

@@ -7,20 +7,20 @@ use crate::model::artifact::free_name;
 const MAX_NAMES: usize = 20;
 
 /// The planned key and the names that were found taken.
-pub(super) struct Names {
+pub(super) struct FreeNames {
     folder: String,
     name: String,
     taken: Vec<String>,
 }
 
-impl Names {
+impl FreeNames {
     /// The names for a planned key.
-    pub(super) fn of(key: &str) -> Names {
+    pub(super) fn of(key: &str) -> FreeNames {
         let (folder, name) = match key.rsplit_once('/') {
             Some((folder, name)) => (format!("{folder}/"), name),
             None => (String::new(), key),
         };
-        Names {
+        FreeNames {
             folder,
             name: name.to_owned(),
             taken: Vec::new(),
@@ -61,13 +61,13 @@ mod tests {
 
     #[test]
     fn a_taken_name_is_followed_by_numbered_ones() {
-        let mut names = Names::of("a/b/recording.mp4");
+        let mut names = FreeNames::of("a/b/recording.mp4");
         assert_eq!(names.key(), "a/b/recording.mp4");
         names.next().unwrap();
         assert_eq!(names.key(), "a/b/recording-2.mp4");
         names.next().unwrap();
         assert_eq!(names.key(), "a/b/recording-3.mp4");
-        let mut endless = Names::of("x");
+        let mut endless = FreeNames::of("x");
         assert!((0..100).any(|_| endless.next().is_err()));
     }
 }

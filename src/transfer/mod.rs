@@ -39,11 +39,11 @@ use crate::model::progress::Emit;
 use crate::model::{Archived, Checkpoint, Format, Job, Kind, Origin};
 pub use crate::object::owned::JOB_METADATA_KEY;
 use crate::object::owned::Owner;
-use crate::object::{Attributes, ObjectStore};
+use crate::object::{ObjectAttributes, ObjectStore};
 use crate::signed_url::SignedUrl;
 use crate::source::{Source, Waits};
 use crate::transfer::memory::budget::Budget;
-use attempt::Attempt;
+use attempt::TransferAttempt;
 use hls::HlsSettings;
 
 /// The smallest part but the last that S3 takes.
@@ -124,7 +124,7 @@ pub struct Engine {
     settings: TransferSettings,
     budget: Budget,
     // What an object is stored with and whose it is, when not what its job says.
-    stored_as: Option<Arc<(Attributes, Owner)>>,
+    stored_as: Option<Arc<(ObjectAttributes, Owner)>>,
     clock: SharedClock,
     lanes: Arc<Semaphore>,
     surge: Arc<Semaphore>,
@@ -193,7 +193,7 @@ impl Engine {
                 result = hls::carry(self, job, url, allow_hosts, ledger, emit) => result,
             };
         }
-        let attempt = Attempt::new(self, job, allow_hosts, ledger, emit);
+        let attempt = TransferAttempt::new(self, job, allow_hosts, ledger, emit);
         let result = tokio::select! {
             biased;
             () = cancel.cancelled() => Err(interrupted()),
@@ -235,7 +235,7 @@ impl Engine {
     }
 
     /// The same engine, whose objects are `owner`'s and are stored with `attributes`.
-    fn storing_as(&self, attributes: Attributes, owner: Owner) -> Engine {
+    fn storing_as(&self, attributes: ObjectAttributes, owner: Owner) -> Engine {
         Engine {
             stored_as: Some(Arc::new((attributes, owner))),
             ..self.clone()

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::transfer::download::ranges::Spans;
+use crate::transfer::download::ranges::RangeQueue;
 
 /// Parts that one upload may have.
 pub const MAX_PARTS: u32 = 10_000;
@@ -79,7 +79,7 @@ impl Plan {
     }
 
     /// The parts that are left when `done` are there.
-    pub(super) fn spans(&self, done: &BTreeSet<u32>) -> Spans {
+    pub(super) fn spans(&self, done: &BTreeSet<u32>) -> RangeQueue {
         let last = match *self {
             Plan::Single { .. } => 1,
             Plan::Equal { length, part_bytes } => {
@@ -87,7 +87,7 @@ impl Plan {
             }
             Plan::Growing { .. } => MAX_PARTS,
         };
-        Spans::new(last, done)
+        RangeQueue::new(last, done)
     }
 
     /// The length of part `number`, which for an unknown length is the most that it may have; 0 past the end.

@@ -19,17 +19,17 @@ const SAVE_EVERY: Duration = Duration::from_secs(1);
 const SAVE_EVERY_PER_PART: Duration = Duration::from_millis(2);
 
 /// The progress of one transfer.
-pub(super) struct Progress<'a> {
+pub(super) struct TransferProgress<'a> {
     id: JobId,
     emit: &'a Emit,
     last_emit: Mutex<Option<Instant>>,
     last_save: Mutex<Instant>,
 }
 
-impl<'a> Progress<'a> {
+impl<'a> TransferProgress<'a> {
     /// Of a transfer that begins.
-    pub(super) fn new(id: JobId, emit: &'a Emit) -> Progress<'a> {
-        Progress {
+    pub(super) fn new(id: JobId, emit: &'a Emit) -> TransferProgress<'a> {
+        TransferProgress {
             id,
             emit,
             last_emit: Mutex::new(None),

@@ -7,29 +7,29 @@
 use std::collections::BTreeSet;
 use std::sync::PoisonError;
 
-use super::attempt::Attempt;
+use super::attempt::TransferAttempt;
 use super::plan::Plan;
 use crate::error::{Error, Result};
-use crate::format::check::Check;
+use crate::format::check::ContentCheck;
 use crate::model::job::FinishedPart;
 use crate::model::{Checkpoint, Format, ProgressEvent};
 use crate::object::{ListedPart, decode_crc64nvme, encode_crc64nvme};
-use crate::transfer::download::ranges::Spans;
-use crate::transfer::download::reader::Version;
+use crate::transfer::download::ranges::RangeQueue;
+use crate::transfer::download::reader::ContentVersion;
 use crate::transfer::upload::open::{OpenUpload, abort};
 
 /// An upload to go on with.
 pub(super) struct Earlier {
     pub(super) key: String,
     pub(super) upload_id: String,
-    pub(super) version: Version,
+    pub(super) version: ContentVersion,
     pub(super) plan: Plan,
-    pub(super) spans: Spans,
+    pub(super) spans: RangeQueue,
     pub(super) check: Option<String>,
     pub(super) done_bytes: u64,
 }
 
-impl Attempt<'_> {
+impl TransferAttempt<'_> {
     /// Looks at what an earlier attempt left, once. What can't be used is aborted, and it is said why.
     pub(super) async fn find_earlier(&self, key: &str) -> Result<Option<Earlier>> {
         let earlier = self
@@ -106,7 +106,7 @@ impl Attempt<'_> {
         let earlier = Earlier {
             key: key.clone(),
             upload_id: checkpoint.upload_id.clone(),
-            version: Version {
+            version: ContentVersion {
                 length: checkpoint.length_bytes,
                 validator: checkpoint.validator.clone(),
             },
@@ -141,8 +141,8 @@ fn trusted(checkpoint: &Checkpoint, listed: &[ListedPart], format: Format) -> Ve
     let end_of = |part: &FinishedPart| {
         u64::from(part.number.saturating_sub(1)) * part_bytes + part.size_bytes
     };
-    let seen_until = Check::unstored_from(format, length);
-    let mut check = Check::of_length(format, length);
+    let seen_until = ContentCheck::unstored_from(format, length);
+    let mut check = ContentCheck::of_length(format, length);
     check.restore(checkpoint.check.as_deref());
     let is_usable = |part: &FinishedPart| {
         // The beginning is judged as it passes, which the check's state remembers. Other lanes may have been faster.
@@ -238,7 +238,7 @@ mod tests {
 
     /// The state of a check that has seen the beginning of a file of no format in particular.
     fn judged() -> Option<String> {
-        let mut check = Check::of_length(Format::Bin, 3 * PART + 5);
+        let mut check = ContentCheck::of_length(Format::Bin, 3 * PART + 5);
         let chunk = Bytes::from_static(&[7; 2048]);
         check.feed_part(0, &[chunk]).unwrap();
         check.state()
@@ -324,7 +324,7 @@ mod tests {
         for format in [Format::Webm, Format::Mp3, Format::Ogg, Format::Wav] {
             let noted = Checkpoint {
                 // Lane two was faster: nobody has seen the beginning yet.
-                check: Check::of_length(format, length).state(),
+                check: ContentCheck::of_length(format, length).state(),
                 ..checkpoint(vec![part(2, PART)])
             };
             let all = [listed(1, PART), listed(2, PART), listed(3, PART)];

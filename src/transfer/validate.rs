@@ -3,24 +3,24 @@
 use bytes::Bytes;
 
 use crate::error::{Class, Error};
-use crate::format::check::{Check, Proof};
-use crate::transfer::attempt::{Attempt, wrong_size};
-use crate::transfer::content::Content;
+use crate::format::check::{ContentCheck, ContentProof};
+use crate::transfer::attempt::{TransferAttempt, wrong_size};
+use crate::transfer::content::ObservedContent;
 use crate::transfer::digest::PartDigest;
-use crate::transfer::download::reader::{Reader, Remote, Stop, Version};
+use crate::transfer::download::reader::{ContentVersion, OriginReader, Remote, Stop};
 
 /// Places that are asked for again because their part came before it was known that they matter. A
 /// recording has a handful of boxes; one in fragments is walked as it passes.
 const MAX_PEEKS: u32 = 16;
 
-impl Attempt<'_> {
+impl TransferAttempt<'_> {
     /// Judges content of (length, checksum) `found`.
     pub(super) async fn check_content(
         &self,
         remote: Remote<'_>,
-        version: &Version,
+        version: &ContentVersion,
         is_end_certain: bool,
-        content: &mut Content,
+        content: &mut ObservedContent,
         found: (u64, u64),
     ) -> Result<(), Stop> {
         let (size_bytes, _) = found;
@@ -38,9 +38,10 @@ impl Attempt<'_> {
         }
         let proof = match self.peek(remote, version, &mut content.check).await? {
             true => content.check.finish()?,
-            false => Proof::None,
+            false => ContentProof::None,
         };
-        let is_proven = is_end_certain || self.job.size_bytes.is_some() || proof == Proof::Whole;
+        let is_proven =
+            is_end_certain || self.job.size_bytes.is_some() || proof == ContentProof::Whole;
         if !is_proven {
             compare_with_second_reading(remote, found).await?;
         }
@@ -54,8 +55,8 @@ impl Attempt<'_> {
     async fn peek(
         &self,
         remote: Remote<'_>,
-        version: &Version,
-        check: &mut Check,
+        version: &ContentVersion,
+        check: &mut ContentCheck,
     ) -> Result<bool, Stop> {
         for _ in 0..MAX_PEEKS {
             let Some((start, end)) = check.wanted() else {
@@ -80,11 +81,11 @@ impl Attempt<'_> {
 
 async fn read_range(
     remote: Remote<'_>,
-    version: &Version,
+    version: &ContentVersion,
     start: u64,
     end: u64,
 ) -> Result<Vec<Bytes>, Stop> {
-    let mut reader = Reader::open_range(remote, version, start, end).await?;
+    let mut reader = OriginReader::open_range(remote, version, start, end).await?;
     let mut chunks = Vec::new();
     while let Some(chunk) = reader.next().await? {
         chunks.push(chunk);
@@ -97,7 +98,7 @@ async fn compare_with_second_reading(
     remote: Remote<'_>,
     (size_bytes, crc64nvme): (u64, u64),
 ) -> Result<(), Stop> {
-    let mut reader = Reader::open_again(remote).await?;
+    let mut reader = OriginReader::open_again(remote).await?;
     let mut digest = PartDigest::new();
     while let Some(chunk) = reader.next().await? {
         digest.update(&chunk);

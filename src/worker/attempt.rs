@@ -6,13 +6,13 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
-use self::failure::{Failure, is_refusal, without_fresh_url};
+use self::failure::{AttemptFailure, is_refusal, without_fresh_url};
 use super::clocks::{self, Clocks};
 use super::destination::BucketTrust;
 use super::document::event_document;
-use super::hold::Hold;
+use super::hold::LeaseGuard;
 use super::lease::{LeaseLedger, persist};
-use super::settle::{self, Circumstances, Facts, again, settle, tell};
+use super::settle::{self, Circumstances, JobFacts, again, settle, tell};
 use super::{Worker, lookup};
 use crate::error::{Class, Error, Result};
 use crate::model::progress::Emit;
@@ -48,11 +48,11 @@ pub(super) enum Ended {
 }
 
 /// What an attempt needs beside its job.
-pub(super) struct Attempt {
+pub(super) struct AttemptContext {
     worker: Worker,
-    hold: Hold,
+    hold: LeaseGuard,
     job: Job,
-    facts: Facts,
+    facts: JobFacts,
     /// As it was claimed, while nothing but its state has changed.
     record: Option<Arc<Record>>,
     around: Surroundings,
@@ -74,21 +74,21 @@ pub(super) struct Surroundings {
 }
 
 /// What an attempt came to, when not to an error.
-enum Fruit {
+enum AttemptResult {
     Archived(Archived),
     Found(Vec<Artifact>),
 }
 
-impl Attempt {
+impl AttemptContext {
     /// An attempt at what was claimed.
     pub(super) fn new(
         worker: Worker,
-        hold: Hold,
+        hold: LeaseGuard,
         job: Job,
-        facts: Facts,
+        facts: JobFacts,
         around: Surroundings,
-    ) -> Attempt {
-        Attempt {
+    ) -> AttemptContext {
+        AttemptContext {
             worker,
             hold,
             job,
@@ -101,21 +101,21 @@ impl Attempt {
     /// Makes the attempt and writes its outcome.
     pub(super) async fn run(mut self, record: Record) -> Ended {
         match self.work_unless_stuck(record).await {
-            Ok(Fruit::Archived(archived)) => self.settle(Outcome::Archived(archived)).await,
-            Ok(Fruit::Found(found)) => self.resolve(found).await,
+            Ok(AttemptResult::Archived(archived)) => self.settle(Outcome::Archived(archived)).await,
+            Ok(AttemptResult::Found(found)) => self.resolve(found).await,
             Err(_) if self.hold.is_lost() => self.let_go().await,
-            Err(_) if self.hold.is_stuck() => self.fail(Failure::of(self.stuck())).await,
+            Err(_) if self.hold.is_stuck() => self.fail(AttemptFailure::of(self.stuck())).await,
             Err(_) if self.around.abandon.is_cancelled() => self.settle(self.handed_back()).await,
             Err(failure) => self.fail(failure).await,
         }
     }
 
     /// One that is stuck is cancelled, and dropped where it is if it does not stop.
-    async fn work_unless_stuck(&mut self, record: Record) -> Result<Fruit, Failure> {
+    async fn work_unless_stuck(&mut self, record: Record) -> Result<AttemptResult, AttemptFailure> {
         let stuck = self.hold.watch();
         tokio::select! {
             worked = self.work(record) => worked,
-            () = stuck.is_stuck_for_good() => Err(Failure::of(Error::internal("stop in time"))),
+            () = stuck.is_stuck_for_good() => Err(AttemptFailure::of(Error::internal("stop in time"))),
         }
     }
 
@@ -127,28 +127,28 @@ impl Attempt {
         )
     }
 
-    async fn work(&mut self, record: Record) -> Result<Fruit, Failure> {
+    async fn work(&mut self, record: Record) -> Result<AttemptResult, AttemptFailure> {
         match &self.job.origin {
             Origin::Unusable(class, message) => {
-                Err(Failure::of(Error::new(*class, message.clone())))
+                Err(AttemptFailure::of(Error::new(*class, message.clone())))
             }
             // Its files start bars of their own; the lookup itself moves no bytes.
             Origin::Lookup(lookup) => match self.look_up(lookup).await {
-                Ok(found) => Ok(Fruit::Found(found)),
-                Err(error) => Err(Failure::of(error)),
+                Ok(found) => Ok(AttemptResult::Found(found)),
+                Err(error) => Err(AttemptFailure::of(error)),
             },
             Origin::Url(_) | Origin::Inline(_) | Origin::Event => {
                 let record = Arc::new(record);
                 self.record = Some(Arc::clone(&record));
                 (self.worker.emit)(ProgressEvent::Started { record });
-                self.carry().await.map(Fruit::Archived)
+                self.carry().await.map(AttemptResult::Archived)
             }
         }
     }
 
     /// Carries the file. A fresh URL is asked for at most once instead of one that is dead, and at most once more ahead
     /// of time.
-    async fn carry(&mut self) -> Result<Archived, Failure> {
+    async fn carry(&mut self) -> Result<Archived, AttemptFailure> {
         let mut call = lookup::remint_call(&self.worker, &self.job);
         let can_remint = call.is_some();
         let mut no_fresh_url = None;
@@ -184,7 +184,7 @@ impl Attempt {
         }
         Err(match no_fresh_url {
             Some(refusal) => without_fresh_url(error, refusal, self.job.deadline),
-            None => Failure {
+            None => AttemptFailure {
                 // A fresh URL that is refused too will not get better by asking once more.
                 can_remint: can_remint && !is_refusal(&error),
                 deadline: self.job.deadline,
@@ -323,8 +323,8 @@ impl Attempt {
         }
     }
 
-    async fn fail(&mut self, failure: Failure) -> Ended {
-        let Failure {
+    async fn fail(&mut self, failure: AttemptFailure) -> Ended {
+        let AttemptFailure {
             error,
             deadline,
             can_remint,

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio::sync::Notify;
 
-use crate::schedule::Lanes;
+use crate::schedule::QueueSlots;
 
 /// How many of each lane have stepped aside.
 #[derive(Debug)]
 pub(super) struct Aside {
-    limits: Lanes,
+    limits: QueueSlots,
     small: AtomicU32,
     large: AtomicU32,
     /// Rings when the places that were left are worth a look at the queue.
@@ -20,7 +20,7 @@ pub(super) struct Aside {
 
 impl Aside {
     /// Of lanes that hold so many.
-    pub(super) fn new(limits: Lanes) -> Aside {
+    pub(super) fn new(limits: QueueSlots) -> Aside {
         Aside {
             limits,
             small: AtomicU32::new(0),
@@ -43,12 +43,12 @@ impl Aside {
 
     /// What is left in the lanes of `underway`. Of those aside no more are counted than a lane holds: a store that is
     /// slow is not to get more and more to note.
-    pub(super) fn left_of(&self, underway: Lanes) -> Lanes {
+    pub(super) fn left_of(&self, underway: QueueSlots) -> QueueSlots {
         let aside = |is_small| {
             let (count, limit) = self.of(is_small);
             count.load(Ordering::Relaxed).min(limit)
         };
-        Lanes {
+        QueueSlots {
             small: underway.small.saturating_sub(aside(true)),
             large: underway.large.saturating_sub(aside(false)),
         }
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn who_is_aside_takes_no_place_until_a_whole_lane_is() {
-        let lanes = |small, large| Lanes { small, large };
+        let lanes = |small, large| QueueSlots { small, large };
         let aside = Arc::new(Aside::new(lanes(2, 1)));
         assert_eq!(aside.left_of(lanes(2, 1)), lanes(2, 1));
         let first = aside.step(true);

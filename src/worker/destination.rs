@@ -60,7 +60,7 @@ impl BucketTrust {
 
 /// Whether the destination lets us in.
 #[derive(Debug, Default)]
-pub(super) struct Destination {
+pub(super) struct BucketGate {
     /// While it refuses: until when it is left alone, on the clock that nobody sets.
     paused_until: Option<Instant>,
     /// How what waits for it is marked.
@@ -78,7 +78,7 @@ pub(super) enum Admission {
     Closed(Duration),
 }
 
-impl Destination {
+impl BucketGate {
     /// It refuses: nothing is claimed until it lets us in again.
     pub(super) async fn pause(&mut self, worker: &Worker, error: &Error) {
         // Of the transfers that were on their way each one ends here; the first one has said it.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Worker;
-use super::hold::Hold;
+use super::hold::LeaseGuard;
 use crate::error::{Class, Error, Result};
 use crate::ingest::Adapter;
 use crate::model::{Job, Provider, RecordingId};
@@ -75,7 +75,7 @@ impl EventDocuments {
 /// Transient when the store can't be read; `internal` when the event is gone, `invalid` when it can't be written.
 pub(super) async fn event_document(
     worker: &Worker,
-    hold: &Hold,
+    hold: &LeaseGuard,
     job: &Job,
 ) -> Result<(String, Option<OwnedSemaphorePermit>)> {
     let access = worker.access.get(&job.source);

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::taken::Taken;
+use super::taken::ClaimTime;
 use crate::model::{JobId, Lease};
 use crate::source::Waits;
 
@@ -22,13 +22,13 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 /// The leases that this worker holds now.
 #[derive(Debug)]
 pub(super) struct Leases {
-    held: Mutex<HashMap<JobId, Held>>,
+    held: Mutex<HashMap<JobId, HeldJob>>,
     /// How long an attempt may tell no progress.
     silence: Duration,
 }
 
 #[derive(Clone, Debug)]
-struct Held {
+struct HeldJob {
     lease: Lease,
     is_lost: Arc<AtomicBool>,
     is_stuck: Arc<AtomicBool>,
@@ -36,7 +36,7 @@ struct Held {
     pulse: Pulse,
 }
 
-impl Held {
+impl HeldJob {
     fn lose(&self) {
         self.is_lost.store(true, Ordering::Release);
         self.cancel.cancel();
@@ -78,10 +78,10 @@ impl Pulse {
 /// One held lease; dropping it ends the heartbeats for it.
 #[derive(Debug)]
 #[must_use = "the lease is renewed only while this lives"]
-pub(super) struct Hold {
+pub(super) struct LeaseGuard {
     leases: Arc<Leases>,
-    held: Held,
-    taken: Taken,
+    held: HeldJob,
+    taken: ClaimTime,
 }
 
 impl Leases {
@@ -97,9 +97,9 @@ impl Leases {
     pub(super) fn hold(
         self: &Arc<Self>,
         lease: Lease,
-        taken: Taken,
+        taken: ClaimTime,
         cancel: CancellationToken,
-    ) -> Hold {
+    ) -> LeaseGuard {
         let hold = self.unrenewed(lease, taken, cancel);
         let held = hold.held.clone();
         let earlier = self.lock().insert(held.lease.job, held);
@@ -114,17 +114,17 @@ impl Leases {
     pub(super) fn unrenewed(
         self: &Arc<Self>,
         lease: Lease,
-        taken: Taken,
+        taken: ClaimTime,
         cancel: CancellationToken,
-    ) -> Hold {
-        let held = Held {
+    ) -> LeaseGuard {
+        let held = HeldJob {
             lease,
             is_lost: Arc::default(),
             is_stuck: Arc::default(),
             cancel,
             pulse: Pulse::new(),
         };
-        Hold {
+        LeaseGuard {
             leases: Arc::clone(self),
             held,
             taken,
@@ -172,14 +172,14 @@ impl Leases {
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, Held>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<JobId, HeldJob>> {
         self.held.lock().expect("no holder of this lock panics")
     }
 }
 
-impl Hold {
+impl LeaseGuard {
     /// When it was asked for.
-    pub(super) fn taken(&self) -> Taken {
+    pub(super) fn taken(&self) -> ClaimTime {
         self.taken
     }
 
@@ -226,7 +226,7 @@ impl Hold {
 
 /// Sees whether an attempt is stuck.
 #[derive(Debug)]
-pub(super) struct StuckWatch(Held);
+pub(super) struct StuckWatch(HeldJob);
 
 impl StuckWatch {
     /// Ends when the attempt is stuck and did not stop by itself in time.
@@ -240,7 +240,7 @@ impl StuckWatch {
     }
 }
 
-impl Drop for Hold {
+impl Drop for LeaseGuard {
     fn drop(&mut self) {
         let mut leases = self.leases.lock();
         if leases
@@ -266,7 +266,7 @@ mod tests {
         }
     }
 
-    fn taken() -> Taken {
+    fn taken() -> ClaimTime {
         taken::tests::taken(0)
     }
 
@@ -274,7 +274,7 @@ mod tests {
         Arc::new(Leases::new(Duration::from_secs(60)))
     }
 
-    fn hold(leases: &Arc<Leases>, token: i64) -> Hold {
+    fn hold(leases: &Arc<Leases>, token: i64) -> LeaseGuard {
         leases.hold(lease(token), taken(), CancellationToken::new())
     }
 

@@ -11,8 +11,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use super::Worker;
-use super::hold::{Hold, Leases};
-use super::taken::Taken;
+use super::hold::{LeaseGuard, Leases};
+use super::taken::ClaimTime;
 use crate::error::{Error, Result};
 use crate::model::Checkpoint;
 use crate::source::Waits;
@@ -92,13 +92,13 @@ where
 /// The transfer's notes, written under the lease.
 pub(super) struct LeaseLedger<'a> {
     worker: &'a Worker,
-    hold: &'a Hold,
+    hold: &'a LeaseGuard,
     last: Mutex<Option<Checkpoint>>,
 }
 
 impl<'a> LeaseLedger<'a> {
     /// A ledger that begins with what the claim found.
-    pub(super) fn new(worker: &'a Worker, hold: &'a Hold, last: Option<Checkpoint>) -> Self {
+    pub(super) fn new(worker: &'a Worker, hold: &'a LeaseGuard, last: Option<Checkpoint>) -> Self {
         LeaseLedger {
             worker,
             hold,
@@ -148,7 +148,7 @@ impl Ledger for LeaseLedger<'_> {
         }
         self.hold.pulse().tell();
         let (taken, lease) = (self.hold.taken(), self.worker.settings.lease);
-        if taken.is_young(Taken::now(self.worker), lease) {
+        if taken.is_young(ClaimTime::now(self.worker), lease) {
             return true;
         }
         // Asked of the store, not of our memory: a machine that was frozen believes what is long past.

@@ -2,7 +2,7 @@
 
 use secrecy::ExposeSecret as _;
 
-use super::hold::Hold;
+use super::hold::LeaseGuard;
 use super::lease::persist;
 use super::question::Question;
 use super::{SourceAccess, Worker};
@@ -32,7 +32,7 @@ pub(super) fn remint_call(worker: &Worker, job: &Job) -> Option<Lookup> {
 /// As [`Question::ask`].
 pub(super) async fn ask(
     worker: &Worker,
-    hold: &Hold,
+    hold: &LeaseGuard,
     job: &Job,
     lookup: &Lookup,
 ) -> Result<Vec<Artifact>> {
@@ -50,7 +50,10 @@ pub(super) async fn ask(
 ///
 /// # Errors
 /// Those of `asked`; transient `internal` when it is.
-pub(super) async fn heeding<T>(hold: &Hold, asked: impl Future<Output = Result<T>>) -> Result<T> {
+pub(super) async fn heeding<T>(
+    hold: &LeaseGuard,
+    asked: impl Future<Output = Result<T>>,
+) -> Result<T> {
     tokio::select! {
         () = hold.cancel().cancelled() => Err(Error::transient(
             Class::Internal,
@@ -68,7 +71,7 @@ pub(super) async fn heeding<T>(hold: &Hold, asked: impl Future<Output = Result<T
 /// As [`ask`] and [`Pages::next`](super::question::Pages::next); `internal` when a page can't be stored.
 pub(super) async fn files(
     worker: &Worker,
-    hold: &Hold,
+    hold: &LeaseGuard,
     job: &Job,
     call: &Lookup,
 ) -> Result<Vec<Artifact>> {
@@ -94,7 +97,7 @@ pub(super) async fn files(
     })
 }
 
-async fn add_found(worker: &Worker, hold: &Hold, found: Vec<Artifact>) -> Result<()> {
+async fn add_found(worker: &Worker, hold: &LeaseGuard, found: Vec<Artifact>) -> Result<()> {
     if found.is_empty() {
         return Ok(());
     }

@@ -27,7 +27,7 @@ use crate::model::job::Fingerprint;
 use crate::model::manifest::{RecordingContents, Report, Resource};
 use crate::model::{Format, JobId, Kind, ProgressEvent, Record, RecordingId, State};
 use crate::object::owned::{OwnedObject, Owner, Ownership, UnderKey, put_owned, replacing};
-use crate::object::{Attributes, Condition, Payload};
+use crate::object::{Condition, ObjectAttributes, Payload};
 use crate::transfer::hls;
 use crate::worker::Worker;
 use crate::worker::document::hide_secrets_of_kept;
@@ -267,7 +267,7 @@ struct Sealer<'a> {
 }
 
 /// A document that is in the bucket, confirmed by asking.
-struct Written {
+struct WrittenDocument {
     key: String,
     etag: String,
     contents: RecordingContents,
@@ -277,7 +277,7 @@ struct Written {
 
 /// What came of writing a document.
 enum Wrote {
-    Document(Box<Written>),
+    Document(Box<WrittenDocument>),
     /// It need not exist.
     Nothing,
     /// A job of the recording is open again, so that there is nothing final to say.
@@ -345,7 +345,7 @@ impl Sealer<'_> {
             let condition = replaced.map_or(Condition::Absent, Condition::Matches);
             match self.put(&key, body, &condition).await? {
                 Some(etag) => {
-                    return Ok(Wrote::Document(Box::new(Written {
+                    return Ok(Wrote::Document(Box::new(WrittenDocument {
                         key,
                         etag,
                         contents,
@@ -412,11 +412,11 @@ impl Sealer<'_> {
             chunks: Arc::new(vec![Bytes::from(body)]),
         };
         let (owner, expected) = (self.owner(), Fingerprint::of(&payload));
-        let mut attributes = Attributes {
+        let mut attributes = ObjectAttributes {
             content_type: Format::Json.content_type().to_owned(),
             metadata: owner.metadata(),
             is_rewritten: true,
-            ..Attributes::default()
+            ..ObjectAttributes::default()
         };
         expected.add_to(&mut attributes);
         let object = OwnedObject {

@@ -19,7 +19,7 @@ use crate::ingest::hooks::{self, Hook, HookState};
 use crate::model::EventClass;
 use crate::model::progress::Emit;
 use crate::store::{ScanStore, WalkTurn};
-use crate::worker::scan::{Purpose, Standing, Subject, Walked, Walker, sliding_window};
+use crate::worker::scan::{KnownRecording, Purpose, ScannedSource, Walked, Walker, sliding_window};
 
 /// A walk that does not show up for this long has died with its worker.
 const LEASE: SignedDuration = SignedDuration::from_mins(2);
@@ -31,7 +31,7 @@ const RENEWAL: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Reconciled {
     /// Whose lists.
-    pub subject: Subject,
+    pub subject: ScannedSource,
     /// How often.
     pub every: Duration,
     /// Whether a webhook that the provider has switched off may be switched on again.
@@ -54,7 +54,7 @@ impl Alarms {
 
 /// What a reconciler has done, for whoever counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Done {
+pub enum ReconcileStep {
     /// Recorded something that no webhook had told.
     Found(EventClass),
     /// Walked over the lists: whether to their ends.
@@ -66,7 +66,7 @@ pub enum Done {
 }
 
 /// Hears of what was done, with the source's name.
-pub type OnDone = Arc<dyn Fn(&str, Done) + Send + Sync>;
+pub type OnDone = Arc<dyn Fn(&str, ReconcileStep) + Send + Sync>;
 
 /// Reconciles sources until it is told to stop.
 #[derive(Clone)]
@@ -107,7 +107,7 @@ impl Reconciler {
         let name = source.subject.name.clone();
         let task = format!("reconciler of {name}");
         let on_done = Arc::clone(&self.on_done);
-        let restarted: Emit = Arc::new(move |_| on_done(&name, Done::Restarted));
+        let restarted: Emit = Arc::new(move |_| on_done(&name, ReconcileStep::Restarted));
         let stop = shutdown.clone();
         supervise(&task, &restarted, &stop, move || {
             self.clone().keep(source.clone(), shutdown.clone())
@@ -172,7 +172,7 @@ impl Reconciler {
         let name = &source.subject.name;
         let is_whole = walked.trouble.is_none();
         if !shutdown.is_cancelled() {
-            (self.on_done)(name, Done::Walked(is_whole));
+            (self.on_done)(name, ReconcileStep::Walked(is_whole));
         }
         let reached = is_whole.then_some(began);
         self.store.end_walk(name, &self.name, reached).await?;
@@ -199,15 +199,15 @@ impl Reconciler {
             is_thorough: false,
         };
         let name = &source.subject.name;
-        let mut on_sighting = |sighting: &super::scan::Sighting| {
+        let mut on_sighting = |sighting: &super::scan::FoundRecording| {
             if sighting.is_recorded {
                 match sighting.standing {
-                    Standing::Lost => tracing::info!(
+                    KnownRecording::Lost => tracing::info!(
                         source = name,
                         jobs = sighting.jobs.len(),
                         "the provider still lists what was lost here: trying it again"
                     ),
-                    _ => (self.on_done)(name, Done::Found(sighting.event.class)),
+                    _ => (self.on_done)(name, ReconcileStep::Found(sighting.event.class)),
                 }
                 self.bell.notify_one();
             }
@@ -272,10 +272,10 @@ impl Reconciler {
         Ok(())
     }
 
-    async fn revive(&self, subject: &Subject, hook: &Hook) {
+    async fn revive(&self, subject: &ScannedSource, hook: &Hook) {
         let (name, provider, url) = (&subject.name, subject.provider, &hook.shown_url);
         let revived = self.reactivate(subject, hook).await;
-        (self.on_done)(name, Done::Reactivated(revived.is_ok()));
+        (self.on_done)(name, ReconcileStep::Reactivated(revived.is_ok()));
         match revived {
             Ok(()) => tracing::warn!(
                 source = name,
@@ -291,7 +291,7 @@ impl Reconciler {
         }
     }
 
-    async fn reactivate(&self, subject: &Subject, hook: &Hook) -> Result<()> {
+    async fn reactivate(&self, subject: &ScannedSource, hook: &Hook) -> Result<()> {
         let (provider, access) = (subject.provider, &subject.access);
         let request = hooks::reactivate_request(provider, hook, &access.credentials)
             .map_err(|error| lookup::name_the_source(error, &subject.name))?;

@@ -14,18 +14,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
 use crate::model::{JobId, Lease, Record, RecordingId};
-use crate::schedule::{self, Lanes};
+use crate::schedule::{self, QueueSlots};
 use crate::store::Filter;
 use crate::worker::attempt::Ended;
 use crate::worker::clocks::Clocks;
 use crate::worker::completing::Aside;
-use crate::worker::destination::{Admission, BucketTrust, Destination};
+use crate::worker::destination::{Admission, BucketGate, BucketTrust};
 use crate::worker::hold::Leases;
 use crate::worker::lease;
-use crate::worker::settle::{Facts, settle_panicked};
+use crate::worker::settle::{JobFacts, settle_panicked};
 use crate::worker::supervise::{flattened, keep_going};
-use crate::worker::taken::Taken;
-use crate::worker::waiting::{Place, Waiting};
+use crate::worker::taken::ClaimTime;
+use crate::worker::waiting::{QueuePlace, WaitingJobs};
 use crate::worker::{Worker, manifest, sweep};
 
 /// After the grace period transfers are told to stop; one that has not stopped this long after is dropped.
@@ -42,7 +42,7 @@ pub(super) async fn background(worker: &Worker, shutdown: &CancellationToken) ->
     // Ended by a shutdown, and by a task that can't be kept going.
     let stop = shutdown.child_token();
     let stop_sealing = CancellationToken::new();
-    let mut shift = Shift::new(worker, None, &stop);
+    let mut shift = Runner::new(worker, None, &stop);
     let settled = Arc::clone(&shift.settled);
     let (sealing, sealed) = (worker.clone(), stop_sealing.clone());
     let mut beside = JoinSet::new();
@@ -84,7 +84,7 @@ pub(super) async fn foreground(
 ) -> Result<Vec<Record>> {
     let jobs = records.iter().map(|record| record.id).collect();
     let stop = shutdown.child_token();
-    let mut shift = Shift::new(worker, Some(jobs), &stop);
+    let mut shift = Runner::new(worker, Some(jobs), &stop);
     shift.queue(&records);
     drop(records);
     shift.work(&stop).await;
@@ -95,12 +95,12 @@ pub(super) async fn foreground(
     Ok(records)
 }
 
-struct Shift<'a> {
+struct Runner<'a> {
     worker: &'a Worker,
     /// Only these, when it is an `archive` in the foreground.
     only: Option<BTreeSet<JobId>>,
     /// Those of them that may be claimed.
-    waiting: Waiting,
+    waiting: WaitingJobs,
     /// In the foreground: what is archived, as it was told.
     archived: BTreeMap<JobId, Arc<Record>>,
     /// In the foreground, with nothing on its way: when it was last read whether all have settled.
@@ -120,11 +120,11 @@ struct Shift<'a> {
     settled: Arc<Notify>,
     /// Cancelled when a shutdown's grace is over.
     abandon: CancellationToken,
-    destination: Destination,
+    destination: BucketGate,
     bucket: Arc<BucketTrust>,
     clocks: Arc<Clocks>,
     /// When the queue was looked at last, by both clocks.
-    last_look: Taken,
+    last_look: ClaimTime,
     /// Before this the leases of others are left alone: after a jump of the clock they look older than they are.
     lapses_from: Instant,
     /// In the foreground: the destination refuses, which ends the run.
@@ -134,10 +134,10 @@ struct Shift<'a> {
 
 /// What is kept of a running attempt in case its task panics.
 struct Underway {
-    place: Place,
+    place: QueuePlace,
     lease: Lease,
-    taken: Taken,
-    facts: Facts,
+    taken: ClaimTime,
+    facts: JobFacts,
     is_small: bool,
 }
 
@@ -150,18 +150,18 @@ struct Filled {
 }
 
 /// Why the claiming stops for a while, or for good.
-enum Next {
+enum ClaimPause {
     Wait(Duration),
     Finished,
 }
 
-impl<'a> Shift<'a> {
+impl<'a> Runner<'a> {
     /// `stop` ends the work; it is cancelled when the heartbeats can't be kept going.
     fn new(
         worker: &'a Worker,
         only: Option<BTreeSet<JobId>>,
         stop: &CancellationToken,
-    ) -> Shift<'a> {
+    ) -> Runner<'a> {
         let leases = Arc::new(Leases::new(worker.settings.silence));
         let stop_heartbeats = CancellationToken::new();
         let mut heartbeats = JoinSet::new();
@@ -173,9 +173,9 @@ impl<'a> Shift<'a> {
             stop,
             move || lease::keep(beating.clone(), Arc::clone(&kept), until.clone()),
         ));
-        Shift {
+        Runner {
             worker,
-            waiting: Waiting::default(),
+            waiting: WaitingJobs::default(),
             only,
             archived: BTreeMap::new(),
             all_read_at: None,
@@ -189,10 +189,10 @@ impl<'a> Shift<'a> {
             aside: Arc::new(Aside::new(limits(worker))),
             settled: Arc::new(Notify::new()),
             abandon: CancellationToken::new(),
-            destination: Destination::default(),
+            destination: BucketGate::default(),
             bucket: Arc::default(),
             clocks: Arc::default(),
-            last_look: Taken::now(worker),
+            last_look: ClaimTime::now(worker),
             lapses_from: Instant::now(),
             is_refused: false,
             failed_claims: 0,
@@ -204,7 +204,7 @@ impl<'a> Shift<'a> {
             // Registered before the queue is read, so that a ring in between is not missed.
             let mut bell = pin!(self.worker.bell.notified());
             bell.as_mut().enable();
-            let Next::Wait(wait) = self.fill_lanes(shutdown).await else {
+            let ClaimPause::Wait(wait) = self.fill_lanes(shutdown).await else {
                 return;
             };
             let ended = tokio::select! {
@@ -257,18 +257,18 @@ impl<'a> Shift<'a> {
     }
 
     /// Claims for each lane what it has room for, and says when to look again.
-    async fn fill_lanes(&mut self, shutdown: &CancellationToken) -> Next {
+    async fn fill_lanes(&mut self, shutdown: &CancellationToken) -> ClaimPause {
         if self.is_refused {
-            return Next::Finished;
+            return ClaimPause::Finished;
         }
         let admission = tokio::select! {
             admission = self.destination.admission(self.worker, &self.bucket) => admission,
-            () = shutdown.cancelled() => return Next::Finished,
+            () = shutdown.cancelled() => return ClaimPause::Finished,
         };
         let filled = match admission {
             Admission::Open => self.try_fill_lanes().await,
             Admission::One => self.try_one().await,
-            Admission::Closed(wait) => return Next::Wait(wait),
+            Admission::Closed(wait) => return ClaimPause::Wait(wait),
         };
         match filled {
             Ok(next) => {
@@ -282,7 +282,7 @@ impl<'a> Shift<'a> {
                     "failed to read the queue, trying again in {wait:?}: {}",
                     error.full_message()
                 );
-                Next::Wait(wait)
+                ClaimPause::Wait(wait)
             }
         }
     }
@@ -421,14 +421,14 @@ pub(super) async fn records_of(
     lease::persist(worker, || worker.store.list(&filter)).await
 }
 
-fn limits(worker: &Worker) -> Lanes {
-    Lanes {
+fn limits(worker: &Worker) -> QueueSlots {
+    QueueSlots {
         small: worker.settings.small_transfers,
         large: worker.settings.transfers,
     }
 }
 
-fn place_of(record: &Record) -> Place {
+fn place_of(record: &Record) -> QueuePlace {
     (record.latest_start(), record.id)
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Worker;
-use super::hold::Hold;
+use super::hold::LeaseGuard;
 use super::lease::persist;
 use crate::error::{Class, Error};
 use crate::model::{Deadline, JobId, Origin, Outcome, ProgressEvent, Record, RecordingId};
@@ -14,7 +14,7 @@ use crate::store::{Claimed, Filter, Written};
 
 /// What the retry decision needs of a job; outlives the attempt's task, which may panic.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Facts {
+pub(super) struct JobFacts {
     number: u32,
     first_at: Timestamp,
     deadline: Deadline,
@@ -23,13 +23,13 @@ pub(super) struct Facts {
     is_watched: bool,
 }
 
-impl Facts {
+impl JobFacts {
     /// Of a job as it was claimed; `is_watched` when somebody waits for it at a terminal. Attempts whose worker died are
     /// not its fault.
-    pub(super) fn of(claimed: &Claimed, is_watched: bool) -> Facts {
+    pub(super) fn of(claimed: &Claimed, is_watched: bool) -> JobFacts {
         let job = &claimed.job;
         let number = job.attempts.saturating_sub(claimed.unsettled_attempts);
-        Facts {
+        JobFacts {
             number: number.max(1),
             first_at: job.first_attempt_at,
             deadline: job.deadline,
@@ -39,8 +39,8 @@ impl Facts {
     }
 
     /// The same job with the origin that failed living until `deadline`.
-    pub(super) fn with_deadline(self, deadline: Deadline) -> Facts {
-        Facts { deadline, ..self }
+    pub(super) fn with_deadline(self, deadline: Deadline) -> JobFacts {
+        JobFacts { deadline, ..self }
     }
 
     /// What `error` leads to now.
@@ -54,8 +54,8 @@ impl Facts {
         retry::decide_own_denial(error, &attempt, &worker.settings.retry)
     }
 
-    fn attempt(&self, worker: &Worker, at: Circumstances) -> retry::Attempt {
-        retry::Attempt {
+    fn attempt(&self, worker: &Worker, at: Circumstances) -> retry::FailedAttempt {
+        retry::FailedAttempt {
             number: self.number,
             first_at: self.first_at,
             deadline: self.deadline,
@@ -78,7 +78,7 @@ pub(super) struct Circumstances {
 }
 
 /// Settles an attempt whose task has panicked: that attempt is lost, nothing else.
-pub(super) async fn settle_panicked(worker: &Worker, hold: &Hold, facts: Facts) {
+pub(super) async fn settle_panicked(worker: &Worker, hold: &LeaseGuard, facts: JobFacts) {
     let error = Error::transient(
         Class::Internal,
         "finish the attempt: it panicked (the log has the message)",
@@ -96,7 +96,7 @@ pub(super) async fn settle_panicked(worker: &Worker, hold: &Hold, facts: Facts) 
 /// has settled, if that was written.
 pub(super) async fn settle(
     worker: &Worker,
-    hold: &Hold,
+    hold: &LeaseGuard,
     outcome: &Outcome,
     claimed: Option<Arc<Record>>,
 ) -> Option<Arc<Record>> {

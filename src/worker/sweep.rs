@@ -27,7 +27,7 @@ const KEY_AGE: SignedDuration = SignedDuration::from_hours(24);
 
 /// What an upload in the bucket is to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
+enum UploadVerdict {
     /// Not ours.
     Foreign,
     /// Ours, and a job will go on with it, or might.
@@ -76,7 +76,7 @@ pub(super) async fn sweep(worker: &Worker) -> Result<usize> {
     let now = worker.clock.now();
     let mut count = 0;
     for upload in &uploads {
-        let is_orphan = judge(upload, &owners, now) == Verdict::Orphan;
+        let is_orphan = judge(upload, &owners, now) == UploadVerdict::Orphan;
         let engine = &worker.engine;
         if is_orphan && engine.abort_upload(&upload.key, &upload.upload_id).await {
             count += 1;
@@ -85,14 +85,14 @@ pub(super) async fn sweep(worker: &Worker) -> Result<usize> {
     Ok(count)
 }
 
-fn judge(upload: &ListedUpload, owners: &[UploadOwner], now: Timestamp) -> Verdict {
+fn judge(upload: &ListedUpload, owners: &[UploadOwner], now: Timestamp) -> UploadVerdict {
     let by_id = owners
         .iter()
         .find(|owner| owner.upload_id.as_deref() == Some(&upload.upload_id));
     if let Some(owner) = by_id {
         return match owner.state.is_settled() {
-            true => Verdict::Orphan,
-            false => Verdict::InUse,
+            true => UploadVerdict::Orphan,
+            false => UploadVerdict::InUse,
         };
     }
     let keys = owners_of(&upload.key);
@@ -101,7 +101,7 @@ fn judge(upload: &ListedUpload, owners: &[UploadOwner], now: Timestamp) -> Verdi
         .filter(|owner| keys.contains(&owner.key))
         .peekable();
     if by_key.peek().is_none() {
-        return Verdict::Foreign;
+        return UploadVerdict::Foreign;
     }
     // A running attempt may have an upload that it could not note.
     let is_idle = by_key.all(|owner| owner.state != State::Running);
@@ -109,9 +109,9 @@ fn judge(upload: &ListedUpload, owners: &[UploadOwner], now: Timestamp) -> Verdi
         .initiated
         .is_some_and(|at| now.duration_since(at) >= KEY_AGE);
     if is_idle && is_old {
-        Verdict::Orphan
+        UploadVerdict::Orphan
     } else {
-        Verdict::InUse
+        UploadVerdict::InUse
     }
 }
 
@@ -181,28 +181,28 @@ mod tests {
             owner("z/hls.zip", State::Archived, None),
         ];
         let cases = [
-            ("r/open.mp4", "open", 100, Verdict::InUse),
-            ("r/lost.mp4", "lost", 0, Verdict::Orphan),
-            ("r/cancelled.mp4", "cancelled", 0, Verdict::Orphan),
-            ("r/running.mp4", "running", 100, Verdict::InUse),
+            ("r/open.mp4", "open", 100, UploadVerdict::InUse),
+            ("r/lost.mp4", "lost", 0, UploadVerdict::Orphan),
+            ("r/cancelled.mp4", "cancelled", 0, UploadVerdict::Orphan),
+            ("r/running.mp4", "running", 100, UploadVerdict::InUse),
             // Ids that no checkpoint names.
-            ("r/running.mp4", "other", 100, Verdict::InUse),
-            ("r/open.mp4", "other", 1, Verdict::InUse),
-            ("r/open.mp4", "other", 25, Verdict::Orphan),
-            ("r/done.mp4", "other", 25, Verdict::Orphan),
-            ("r/done-2.mp4", "other", 25, Verdict::Orphan),
+            ("r/running.mp4", "other", 100, UploadVerdict::InUse),
+            ("r/open.mp4", "other", 1, UploadVerdict::InUse),
+            ("r/open.mp4", "other", 25, UploadVerdict::Orphan),
+            ("r/done.mp4", "other", 25, UploadVerdict::Orphan),
+            ("r/done-2.mp4", "other", 25, UploadVerdict::Orphan),
             // Files of a recording in many: no checkpoint names their uploads.
-            ("r/hls/video/seg-1.ts", "x", 25, Verdict::Orphan),
-            ("r/hls/video/seg-1-2.ts", "x", 25, Verdict::Orphan),
-            ("r/hls/master-2/v/seg-1.ts", "x", 25, Verdict::Orphan),
-            ("r/hls/video/seg-1.ts", "x", 23, Verdict::InUse),
-            ("live/hls/v/seg-1.ts", "x", 25, Verdict::InUse),
-            ("z/hls/deep/er/a.ts", "x", 25, Verdict::Orphan),
-            ("r/video/seg-1.ts", "x", 1000, Verdict::Foreign),
-            ("r/hls-old/seg-1.ts", "x", 1000, Verdict::Foreign),
-            ("r/open.mp4/x", "x", 1000, Verdict::Foreign),
-            ("r/other.mp4", "other", 1000, Verdict::Foreign),
-            ("backup/disk.img", "x", 1000, Verdict::Foreign),
+            ("r/hls/video/seg-1.ts", "x", 25, UploadVerdict::Orphan),
+            ("r/hls/video/seg-1-2.ts", "x", 25, UploadVerdict::Orphan),
+            ("r/hls/master-2/v/seg-1.ts", "x", 25, UploadVerdict::Orphan),
+            ("r/hls/video/seg-1.ts", "x", 23, UploadVerdict::InUse),
+            ("live/hls/v/seg-1.ts", "x", 25, UploadVerdict::InUse),
+            ("z/hls/deep/er/a.ts", "x", 25, UploadVerdict::Orphan),
+            ("r/video/seg-1.ts", "x", 1000, UploadVerdict::Foreign),
+            ("r/hls-old/seg-1.ts", "x", 1000, UploadVerdict::Foreign),
+            ("r/open.mp4/x", "x", 1000, UploadVerdict::Foreign),
+            ("r/other.mp4", "other", 1000, UploadVerdict::Foreign),
+            ("backup/disk.img", "x", 1000, UploadVerdict::Foreign),
         ];
         for (key, id, hours, expected) in cases {
             let verdict = judge(&upload(key, id, hours), &owners, now());
@@ -212,7 +212,7 @@ mod tests {
             initiated: None,
             ..upload("r/done.mp4", "other", 0)
         };
-        assert_eq!(judge(&undated, &owners, now()), Verdict::InUse);
+        assert_eq!(judge(&undated, &owners, now()), UploadVerdict::InUse);
     }
 
     #[test]

@@ -13,15 +13,15 @@ const YOUNG_PART: u32 = 60;
 
 /// When a claim was sent, by the clock that others read and by the one that nobody sets.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Taken {
+pub(super) struct ClaimTime {
     at: Timestamp,
     instant: Instant,
 }
 
-impl Taken {
+impl ClaimTime {
     /// Of a claim that is about to be sent.
-    pub(super) fn now(worker: &Worker) -> Taken {
-        Taken {
+    pub(super) fn now(worker: &Worker) -> ClaimTime {
+        ClaimTime {
             at: worker.clock.now(),
             instant: Instant::now(),
         }
@@ -34,14 +34,14 @@ impl Taken {
 
     /// Whether a lease that was asked for then can't have run out by `now`. By two clocks: one of them stands still
     /// while the machine is suspended, the other may be set back.
-    pub(super) fn is_young(self, now: Taken, lease: Duration) -> bool {
+    pub(super) fn is_young(self, now: ClaimTime, lease: Duration) -> bool {
         let young = lease / YOUNG_PART;
         let age = Duration::try_from(now.at.duration_since(self.at));
         age.is_ok_and(|age| age < young) && now.instant.duration_since(self.instant) < young
     }
 
     /// By how much the two clocks have moved differently since then.
-    pub(super) fn disagreement(self, now: Taken) -> Duration {
+    pub(super) fn disagreement(self, now: ClaimTime) -> Duration {
         let steady = now.instant.duration_since(self.instant);
         let steady = SignedDuration::try_from(steady).unwrap_or(SignedDuration::MAX);
         let shown = now.at.duration_since(self.at);
@@ -54,8 +54,8 @@ pub(super) mod tests {
     use super::*;
 
     /// At so many seconds by the one clock, and now by the other.
-    pub(in crate::worker) fn taken(second: i64) -> Taken {
-        Taken {
+    pub(in crate::worker) fn taken(second: i64) -> ClaimTime {
+        ClaimTime {
             at: Timestamp::from_second(second).unwrap(),
             instant: Instant::now(),
         }
@@ -66,7 +66,7 @@ pub(super) mod tests {
     async fn f87_a_lease_is_young_by_both_clocks_from_when_it_was_asked_for() {
         let claimed = taken(1000);
         let lease = Duration::from_secs(60);
-        let young = |now: Taken| claimed.is_young(now, lease);
+        let young = |now: ClaimTime| claimed.is_young(now, lease);
         assert!(young(taken(1000)));
         assert!(!young(taken(1001)), "the machine was suspended");
         assert!(

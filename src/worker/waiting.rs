@@ -12,41 +12,41 @@ use tokio::time::Instant;
 use crate::model::JobId;
 
 /// A place in the queue: when the transfer should begin at the latest.
-pub(super) type Place = (Timestamp, JobId);
+pub(super) type QueuePlace = (Timestamp, JobId);
 
 /// How often those are named too that should not be due yet: a fresh URL or an operator may have woken them.
 const LOOK_AT_ALL: Duration = Duration::from_secs(1);
 
 /// Those that are not on their way now, and not known to be in the bucket.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
-    due: BTreeSet<Place>,
+pub(super) struct WaitingJobs {
+    due: BTreeSet<QueuePlace>,
     /// By the time of their next attempt, on the clock that nobody sets.
-    resting: BTreeMap<(Instant, JobId), Place>,
+    resting: BTreeMap<(Instant, JobId), QueuePlace>,
     /// Given up, and not due before somebody wakes them.
-    lost: BTreeSet<Place>,
+    lost: BTreeSet<QueuePlace>,
     /// When all were named last: for large ones, for small ones.
     all_named_at: [Option<Instant>; 2],
 }
 
-impl Waiting {
+impl WaitingJobs {
     /// Adds what may be claimed at once.
-    pub(super) fn add(&mut self, places: impl IntoIterator<Item = Place>) {
+    pub(super) fn add(&mut self, places: impl IntoIterator<Item = QueuePlace>) {
         self.due.extend(places);
     }
 
     /// Adds what is not due before `until`.
-    pub(super) fn rest(&mut self, place: Place, until: Instant) {
+    pub(super) fn rest(&mut self, place: QueuePlace, until: Instant) {
         self.resting.insert((until, place.1), place);
     }
 
     /// Adds what was given up, and is not due before somebody wakes it.
-    pub(super) fn lose(&mut self, place: Place) {
+    pub(super) fn lose(&mut self, place: QueuePlace) {
         self.lost.insert(place);
     }
 
     /// Takes out what was claimed.
-    pub(super) fn remove(&mut self, place: Place) {
+    pub(super) fn remove(&mut self, place: QueuePlace) {
         if self.due.remove(&place) {
             return;
         }
@@ -95,7 +95,7 @@ mod tests {
         Timestamp::from_millisecond(millisecond).unwrap()
     }
 
-    fn place(latest_start: i64, job: u128) -> Place {
+    fn place(latest_start: i64, job: u128) -> QueuePlace {
         (at(latest_start), JobId(Uuid::from_u128(job)))
     }
 
@@ -105,14 +105,14 @@ mod tests {
         *BEGIN + Duration::from_millis(millisecond)
     }
 
-    fn named_small(waiting: &mut Waiting, now: u64) -> Vec<u128> {
+    fn named_small(waiting: &mut WaitingJobs, now: u64) -> Vec<u128> {
         let jobs = waiting.named(true, instant(now));
         jobs.into_iter().map(|job| job.0.as_u128()).collect()
     }
 
     #[test]
     fn what_rests_is_named_when_it_is_due_in_the_order_of_slack() {
-        let mut waiting = Waiting::default();
+        let mut waiting = WaitingJobs::default();
         waiting.add([place(500, 1), place(300, 2)]);
         waiting.rest(place(400, 3), instant(12));
         waiting.rest(place(200, 4), instant(11));
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn what_rests_is_named_now_and_then_for_it_may_have_been_woken() {
-        let mut waiting = Waiting::default();
+        let mut waiting = WaitingJobs::default();
         waiting.add([place(500, 1)]);
         waiting.rest(place(400, 2), instant(9_000));
         waiting.lose(place(300, 3));
@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn what_was_claimed_is_gone_wherever_it_was() {
-        let mut waiting = Waiting::default();
+        let mut waiting = WaitingJobs::default();
         waiting.add([place(500, 1), place(300, 2)]);
         waiting.rest(place(400, 3), instant(12));
         waiting.remove(place(500, 1));

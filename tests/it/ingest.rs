@@ -9,7 +9,8 @@ use jiff::Timestamp;
 use recording_harvester::error::Class;
 use recording_harvester::ingest::inspect::describe_event;
 use recording_harvester::ingest::{
-    Adapter, Definition, Delivery, lookup_answer, lookup_request, parse, recognise, remint_match,
+    Adapter, Delivery, ProviderDefinition, lookup_answer, lookup_request, parse, recognise,
+    remint_match,
 };
 use recording_harvester::model::api::{ApiResponse, Credentials};
 use recording_harvester::model::{
@@ -50,7 +51,8 @@ fn is_built_in(provider: Provider) -> bool {
 }
 
 fn adapter(provider: Provider) -> Adapter {
-    static DEFINITIONS: Mutex<BTreeMap<Provider, Arc<Definition>>> = Mutex::new(BTreeMap::new());
+    static DEFINITIONS: Mutex<BTreeMap<Provider, Arc<ProviderDefinition>>> =
+        Mutex::new(BTreeMap::new());
     if is_built_in(provider) {
         return Adapter::BuiltIn(provider);
     }
@@ -488,7 +490,7 @@ fn a_success_without_any_url_asks_the_api() {
 #[test]
 fn a_fresh_link_of_jaas_leads_to_the_same_file() {
     let read = |file: &str| std::fs::read_to_string(file).unwrap();
-    let definition: Definition = toml::from_str(&read("deploy/sources/jaas.toml")).unwrap();
+    let definition: ProviderDefinition = toml::from_str(&read("deploy/sources/jaas.toml")).unwrap();
     let identity = |link: &str| {
         let text = read("fixtures/events/jaas/RECORDING_UPLOADED.json");
         let mut event: Value = serde_json::from_str(&text).unwrap();

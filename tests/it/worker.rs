@@ -20,7 +20,7 @@ use std::time::Duration;
 use recording_harvester::clock::{Clock as _, SystemClock};
 use recording_harvester::error::Class;
 use recording_harvester::model::{Artifact, Format, Kind, Outcome, ProgressEvent, Provider, State};
-use recording_harvester::object::{Attributes, Payload};
+use recording_harvester::object::{ObjectAttributes, Payload};
 use recording_harvester::store::{Claim, Selection, Written};
 use serde_json::json;
 use world::{TRANSCRIPT, World, artifact, file, transcript};
@@ -554,10 +554,10 @@ async fn f82_a_manifest_whose_note_was_lost_is_replaced_and_another_ones_is_left
         let record = world.records(&jobs).await.remove(0);
         let folder = record.key.rsplit_once('/').unwrap().0.to_owned();
         let owner = owner.map_or_else(|| record.recording_id.to_string(), str::to_owned);
-        let earlier = Attributes {
+        let earlier = ObjectAttributes {
             content_type: "application/json".to_owned(),
             metadata: vec![("harvester-recording".to_owned(), owner)],
-            ..Attributes::default()
+            ..ObjectAttributes::default()
         };
         let key = format!("{folder}/manifest.json");
         let empty = Payload::default();
@@ -876,7 +876,7 @@ async fn f54_the_sweep_aborts_our_orphans_and_nothing_of_anybody_else() {
 
     let foreign = world
         .objects
-        .create_upload("backup/disk.img", &Attributes::default())
+        .create_upload("backup/disk.img", &ObjectAttributes::default())
         .await
         .unwrap();
     // One that can't be aborted does not keep the other.

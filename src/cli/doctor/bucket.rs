@@ -8,13 +8,13 @@ use tracing::subscriber::NoSubscriber;
 use uuid::Uuid;
 
 use super::checkup::Checkup;
-use crate::app::{Embedded, Places};
+use crate::app::{Connector, Embedded};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::error::{Class, Error};
 use crate::object::{
-    Attributes, CHECKSUM_WARNING, CONDITIONS_WARNING, Capabilities, ChecksumSupport, Condition,
-    LIST_WARNING, ObjectStore, Payload, WRONG_CHECKSUM_WARNING, WriteEnd, probe_key,
+    CHECKSUM_WARNING, CONDITIONS_WARNING, Capabilities, ChecksumSupport, Condition, LIST_WARNING,
+    ObjectAttributes, ObjectStore, Payload, WRONG_CHECKSUM_WARNING, WriteEnd, probe_key,
 };
 use crate::transfer::digest::PartDigest;
 
@@ -36,7 +36,7 @@ const PARTS_FIX: &str = "if it happens again, use another version of the store: 
                          is archived, or none goes on where it was interrupted";
 
 pub(super) async fn examine(config: &Config, clock: &SharedClock, checkup: &mut Checkup) {
-    let places = Places { config, clock };
+    let places = Connector { config, clock };
     let destination = match places.destination(Embedded::MayShare).await {
         Ok(destination) => destination,
         Err(error) => {
@@ -334,13 +334,13 @@ fn put_fix(error: &Error) -> String {
     }
 }
 
-fn attributes() -> Attributes {
-    Attributes {
+fn attributes() -> ObjectAttributes {
+    ObjectAttributes {
         content_type: "text/plain".to_owned(),
         metadata: Vec::new(),
         // Probes are removed again: nothing may lock them.
         is_rewritten: true,
-        ..Attributes::default()
+        ..ObjectAttributes::default()
     }
 }
 

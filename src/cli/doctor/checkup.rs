@@ -14,7 +14,7 @@ const SKEW_MAX: SignedDuration = SignedDuration::from_secs(60);
 pub(super) struct Checkup {
     /// Whether none is a fault.
     pub(super) ok: bool,
-    pub(super) checks: Vec<Line>,
+    pub(super) checks: Vec<CheckupLine>,
 }
 
 impl Default for Checkup {
@@ -28,7 +28,7 @@ impl Default for Checkup {
 
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]
-pub(super) struct Line {
+pub(super) struct CheckupLine {
     pub(super) check: String,
     pub(super) status: Status,
     pub(super) message: String,
@@ -124,7 +124,7 @@ impl Checkup {
 
     fn push(&mut self, check: String, status: Status, message: String, fix: Option<String>) {
         let message = printable(&message);
-        self.checks.push(Line {
+        self.checks.push(CheckupLine {
             check,
             status,
             message,

@@ -2,14 +2,14 @@
 //!
 //! A configuration that can't be read ends every command before this one begins.
 
-use super::super::{Context, senders};
+use super::super::{CommandContext, senders};
 use super::checkup::Checkup;
 use crate::config::{Config, SourceConfig};
-use crate::ingest::signature::Check;
+use crate::ingest::signature::SenderCheck;
 use crate::model::Provider;
 use crate::server::admin::Admin;
 
-pub(super) async fn examine(context: &Context, checkup: &mut Checkup) {
+pub(super) async fn examine(context: &CommandContext, checkup: &mut Checkup) {
     let config = &context.config;
     let mut is_sound = true;
     if let Err(error) = Admin::check(config.admin.listen, config.admin.token.as_ref()) {
@@ -63,11 +63,11 @@ fn plural(count: usize, noun: &str) -> String {
 
 /// Whether anyone could post events, and whether the key to check them with can be had.
 async fn trust(
-    context: &Context,
+    context: &CommandContext,
     name: &str,
     provider: Provider,
     source: &SourceConfig,
-    check: &Check,
+    check: &SenderCheck,
     checkup: &mut Checkup,
 ) {
     let line = format!("sources.{name}.senders");

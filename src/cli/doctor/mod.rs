@@ -3,10 +3,10 @@
 //! What is tried is harmless: a small object under a name of its own that is removed afterwards, an upload that is
 //! aborted, the first page of a provider's list.
 
-use super::output::{Failure, Output, Result};
-use super::{Context, signals};
+use super::output::{CommandFailure, CommandResult, Output};
+use super::{CommandContext, signals};
 use crate::app;
-use crate::report::board::Tone;
+use crate::report::board::Severity;
 use checkup::{Checkup, Status};
 use tokio_util::sync::CancellationToken;
 
@@ -20,7 +20,7 @@ mod store;
 #[derive(clap::Args, Debug)]
 pub(super) struct DoctorArgs {}
 
-pub(super) async fn doctor(_: DoctorArgs, mut context: Context) -> Result {
+pub(super) async fn doctor(_: DoctorArgs, mut context: CommandContext) -> CommandResult {
     let shutdown = CancellationToken::new();
     let output = context.output.clone();
     let examined = signals::heeding(&output, &shutdown, async {
@@ -30,12 +30,12 @@ pub(super) async fn doctor(_: DoctorArgs, mut context: Context) -> Result {
         }
     });
     let Some(checkup) = examined.await? else {
-        return Err(Failure::Told);
+        return Err(CommandFailure::Told);
     };
     tell(&checkup, &mut context.output)
 }
 
-async fn examine(context: &Context) -> Checkup {
+async fn examine(context: &CommandContext) -> Checkup {
     let mut checkup = Checkup::default();
     deliveries::examine(context, &mut checkup).await;
     store::examine(&context.config, &mut checkup).await;
@@ -47,15 +47,15 @@ async fn examine(context: &Context) -> Checkup {
     checkup
 }
 
-fn tell(checkup: &Checkup, output: &mut Output) -> Result {
+fn tell(checkup: &Checkup, output: &mut Output) -> CommandResult {
     if output.is_json {
         output.json(checkup)?;
     } else {
         for line in &checkup.checks {
             let (tone, word) = match line.status {
-                Status::Ok => (Tone::Good, "ok"),
-                Status::Warning => (Tone::Warning, "warning"),
-                Status::Fault => (Tone::Bad, "fault"),
+                Status::Ok => (Severity::Good, "ok"),
+                Status::Warning => (Severity::Warning, "warning"),
+                Status::Fault => (Severity::Bad, "fault"),
             };
             let fix = line.fix.as_deref().map(|fix| format!("; {fix}"));
             let (check, message) = (&line.check, &line.message);
@@ -65,6 +65,6 @@ fn tell(checkup: &Checkup, output: &mut Output) -> Result {
     }
     match checkup.ok {
         true => Ok(()),
-        false => Err(Failure::Told),
+        false => Err(CommandFailure::Told),
     }
 }

@@ -4,15 +4,19 @@ use std::sync::Arc;
 
 use super::checkup::Checkup;
 use crate::app;
-use crate::cli::Context;
+use crate::cli::CommandContext;
 use crate::error::{Class, Error};
 use crate::ingest::hooks::HookState;
 use crate::ingest::list;
 use crate::model::{Layout, Provider};
 use crate::source::Source;
-use crate::worker::scan::{Subject, Walker};
+use crate::worker::scan::{ScannedSource, Walker};
 
-pub(super) async fn examine(context: &Context, source: Arc<dyn Source>, checkup: &mut Checkup) {
+pub(super) async fn examine(
+    context: &CommandContext,
+    source: Arc<dyn Source>,
+    checkup: &mut Checkup,
+) {
     let config = &context.config;
     if config.sources.is_empty() {
         return;
@@ -41,7 +45,7 @@ pub(super) async fn examine(context: &Context, source: Arc<dyn Source>, checkup:
     }
 }
 
-async fn examine_one(walker: &Walker, subject: &Subject, checkup: &mut Checkup) {
+async fn examine_one(walker: &Walker, subject: &ScannedSource, checkup: &mut Checkup) {
     let name = &subject.name;
     let check = format!("sources.{name}");
     if list::lists(subject.provider).is_empty() {
@@ -74,7 +78,7 @@ async fn examine_one(walker: &Walker, subject: &Subject, checkup: &mut Checkup) 
 }
 
 /// A provider that the configuration defines: its deliveries are all that there is of it.
-fn without_api(subject: &Subject, check: &str, checkup: &mut Checkup) {
+fn without_api(subject: &ScannedSource, check: &str, checkup: &mut Checkup) {
     let (name, provider) = (&subject.name, subject.provider);
     match subject.access.credentials.api_key {
         Some(_) => checkup.warn(
@@ -89,7 +93,7 @@ fn without_api(subject: &Subject, check: &str, checkup: &mut Checkup) {
     }
 }
 
-fn without_key(subject: &Subject, check: &str, checkup: &mut Checkup) {
+fn without_key(subject: &ScannedSource, check: &str, checkup: &mut Checkup) {
     let name = &subject.name;
     let fix = format!("set sources.{name}.api_key");
     match subject.provider {
@@ -122,7 +126,7 @@ fn advice(error: &Error, name: &str) -> String {
     }
 }
 
-async fn hooks(walker: &Walker, subject: &Subject, check: &str, checkup: &mut Checkup) {
+async fn hooks(walker: &Walker, subject: &ScannedSource, check: &str, checkup: &mut Checkup) {
     let name = &subject.name;
     let check = format!("{check}.webhook");
     let hooks = match walker.hooks(subject).await {

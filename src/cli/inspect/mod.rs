@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::input::{self, Input};
-use super::output::{Failure, Output, Result};
-use super::{Context, values};
-use crate::app::House;
+use super::output::{CommandFailure, CommandResult, Output};
+use super::{CommandContext, values};
+use crate::app::App;
 use crate::config::Config;
 use crate::error::Error;
 use crate::ingest::inspect::{self, EventDescription, UrlDescription};
@@ -51,13 +51,13 @@ pub(super) struct Sender {
 impl Sender {
     /// The source of an event, and who reads it. Without a source of the provider's, the provider's name stands
     /// for it.
-    pub(super) fn of(&self, body: &[u8], config: &Config) -> Result<(String, Adapter)> {
+    pub(super) fn of(&self, body: &[u8], config: &Config) -> CommandResult<(String, Adapter)> {
         let sources = config.resolved_sources();
         if let Some(name) = &self.source {
             let Some((provider, source)) = sources.get(name) else {
                 let known: Vec<_> = sources.keys().map(String::as_str).collect();
                 let known = known.join(", ");
-                return Err(Failure::Usage(format!(
+                return Err(CommandFailure::Usage(format!(
                     "there is no source {name}, known are {known}"
                 )));
             };
@@ -81,7 +81,7 @@ impl Sender {
 }
 
 /// Reads an event as it would be taken in at `now`.
-pub(super) fn parse(body: &[u8], adapter: &Adapter, now: Timestamp) -> Result<Event> {
+pub(super) fn parse(body: &[u8], adapter: &Adapter, now: Timestamp) -> CommandResult<Event> {
     let delivery = Delivery {
         body,
         id_header: None,
@@ -90,8 +90,8 @@ pub(super) fn parse(body: &[u8], adapter: &Adapter, now: Timestamp) -> Result<Ev
     Ok(adapter.parse(&delivery)?)
 }
 
-pub(super) fn inspect(args: InspectArgs, context: Context) -> Result {
-    let Context {
+pub(super) fn inspect(args: InspectArgs, context: CommandContext) -> CommandResult {
+    let CommandContext {
         config,
         mut output,
         clock,
@@ -101,16 +101,16 @@ pub(super) fn inspect(args: InspectArgs, context: Context) -> Result {
     let mut is_all_well = true;
     for input in input::read_all(&args.inputs) {
         let described = input
-            .map_err(Failure::from)
+            .map_err(CommandFailure::from)
             .and_then(|input| describe(&input, &args, &config, now));
         match described {
             Ok(description) => {
                 tell(&description, now, &mut output)?;
-                if let Description::Playlist(playlist) = &description {
+                if let InputDescription::Playlist(playlist) = &description {
                     is_all_well &= !playlist.is_refused();
                 }
             }
-            Err(Failure::Failed(error)) => {
+            Err(CommandFailure::Failed(error)) => {
                 is_all_well = false;
                 output.error(&error)?;
             }
@@ -120,14 +120,14 @@ pub(super) fn inspect(args: InspectArgs, context: Context) -> Result {
     if is_all_well {
         Ok(())
     } else {
-        Err(Failure::Told)
+        Err(CommandFailure::Told)
     }
 }
 
 /// What is said of one input; its JSON has the documented fields in the documented order.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Description {
+enum InputDescription {
     Event(EventDescription),
     Url(UrlDescription),
     Playlist(PlaylistDescription),
@@ -138,15 +138,17 @@ fn describe(
     args: &InspectArgs,
     config: &Config,
     now: Timestamp,
-) -> Result<Description> {
+) -> CommandResult<InputDescription> {
     let sender = &args.sender;
     match input {
         // What is said to come from a URL is a playlist, whatever it looks like.
         Input::Event(body) if args.base.is_some() => {
             describe_playlist(body, "the playlist", args, config)
         }
-        Input::Event(body) => describe_event(body, sender, config, now).map(Description::Event),
-        Input::Url(url) => Ok(Description::Url(describe_url(url, sender, config))),
+        Input::Event(body) => {
+            describe_event(body, sender, config, now).map(InputDescription::Event)
+        }
+        Input::Url(url) => Ok(InputDescription::Url(describe_url(url, sender, config))),
         Input::Playlist(body, name) => describe_playlist(body, name, args, config),
     }
 }
@@ -156,10 +158,10 @@ fn describe_playlist(
     name: &str,
     args: &InspectArgs,
     config: &Config,
-) -> Result<Description> {
+) -> CommandResult<InputDescription> {
     let judge = judge(&args.sender, config);
     let described = PlaylistDescription::of(body, name, args.base.as_ref(), judge)?;
-    Ok(Description::Playlist(described))
+    Ok(InputDescription::Playlist(described))
 }
 
 /// The guard without DNS, for the source of the events: gives why a URL would not be fetched.
@@ -167,7 +169,7 @@ fn judge(sender: &Sender, config: &Config) -> impl Fn(&str) -> Option<String> {
     let mut sources = config.resolved_sources();
     let source = sender.source.as_ref().and_then(|name| sources.remove(name));
     let allow_hosts = source.map_or(Vec::new(), |(_, source)| source.allow_hosts.clone());
-    let guard = House::guard(config, &[]);
+    let guard = App::guard(config, &[]);
     move |url| {
         let verdict = guard.judge_url(url, &allow_hosts);
         verdict.err().map(|error| error.full_message())
@@ -179,7 +181,7 @@ fn describe_event(
     sender: &Sender,
     config: &Config,
     now: Timestamp,
-) -> Result<EventDescription> {
+) -> CommandResult<EventDescription> {
     let (source, adapter) = sender.of(body, config)?;
     let event = parse(body, &adapter, now)?;
     let layout = Layout::new(&config.archive.prefix, &config.archive.template)?;
@@ -200,7 +202,7 @@ fn describe_url(url: &SignedUrl, sender: &Sender, config: &Config) -> UrlDescrip
     inspect::describe_url(url.expose(), refusal.as_deref())
 }
 
-fn tell(description: &Description, now: Timestamp, output: &mut Output) -> Result {
+fn tell(description: &InputDescription, now: Timestamp, output: &mut Output) -> CommandResult {
     if output.is_json {
         return output.json(description);
     }

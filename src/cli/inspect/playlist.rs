@@ -7,7 +7,7 @@ use serde::Serialize;
 use url::Url;
 
 use crate::error::{Error, Result};
-use crate::format::hls::{Kind, Playlist, Role, without_secrets};
+use crate::format::hls::{Kind, Playlist, UriRole, without_secrets};
 
 /// A playlist as `inspect --json` shows it; the fields are in the documented order.
 #[derive(Debug, Serialize)]
@@ -32,13 +32,13 @@ struct RefusedDescription {
 #[derive(Debug, Serialize)]
 struct SegmentDescription {
     #[serde(flatten)]
-    place: Place,
+    place: ResourcePlace,
     keys: Vec<KeyDescription>,
-    map: Option<Place>,
+    map: Option<ResourcePlace>,
 }
 
 #[derive(Debug, Serialize)]
-struct Place {
+struct ResourcePlace {
     uri: String,
     offset: Option<u64>,
     length: Option<u64>,
@@ -94,7 +94,7 @@ impl PlaylistDescription {
 fn describe(playlist: &Playlist, judge: impl Fn(&str) -> Option<String>) -> PlaylistDescription {
     let place = |index: usize| {
         let found = &playlist.references[index];
-        Place {
+        ResourcePlace {
             uri: shown(&found.url),
             offset: found.range.map(|range| range.offset),
             length: found.range.map(|range| range.length),
@@ -107,7 +107,7 @@ fn describe(playlist: &Playlist, judge: impl Fn(&str) -> Option<String>) -> Play
             uri: shown(&playlist.references[key.reference].url),
         }
     };
-    let all = |is: fn(&Role) -> bool| {
+    let all = |is: fn(&UriRole) -> bool| {
         let found = playlist.having(is);
         found.map(|(_, found)| shown(&found.url)).collect()
     };
@@ -122,10 +122,10 @@ fn describe(playlist: &Playlist, judge: impl Fn(&str) -> Option<String>) -> Play
                 map: segment.map.map(place),
             })
             .collect(),
-        variants: all(|role| *role == Role::Variant),
-        iframe_variants: all(|role| *role == Role::IFrameVariant),
-        renditions: all(|role| matches!(role, Role::Rendition(..))),
-        session_keys: all(|role| *role == Role::Key)
+        variants: all(|role| *role == UriRole::Variant),
+        iframe_variants: all(|role| *role == UriRole::IFrameVariant),
+        renditions: all(|role| matches!(role, UriRole::Rendition(..))),
+        session_keys: all(|role| *role == UriRole::Key)
             .into_iter()
             .filter(|_| is_master)
             .collect(),

@@ -1,7 +1,7 @@
 //! Whether JSON is complete: brackets and strings are counted as they pass, and what is small is
 //! parsed as a whole.
 
-use super::Proof;
+use super::ContentProof;
 
 /// Up to here a document is kept and parsed.
 const PARSED_BYTES: usize = 256 * 1024;
@@ -34,7 +34,7 @@ impl JsonWalk {
         Ok(())
     }
 
-    pub(super) fn finish(&self) -> Result<Proof, String> {
+    pub(super) fn finish(&self) -> Result<ContentProof, String> {
         if !self.has_value {
             return Err("it holds no value".to_owned());
         }
@@ -42,15 +42,15 @@ impl JsonWalk {
             return Err(format!("it ends with {} brackets open", self.depth));
         }
         if self.is_too_large {
-            return Ok(Proof::Whole);
+            return Ok(ContentProof::Whole);
         }
         let text = self.kept.strip_prefix(&BOM).unwrap_or(&self.kept);
         serde_json::from_slice::<serde::de::IgnoredAny>(text)
             .map_err(|e| format!("line {}, column {}", e.line(), e.column()))?;
         let last = text.trim_ascii_end().last();
         Ok(match last {
-            Some(b'}' | b']' | b'"') => Proof::Whole,
-            _ => Proof::None,
+            Some(b'}' | b']' | b'"') => ContentProof::Whole,
+            _ => ContentProof::None,
         })
     }
 

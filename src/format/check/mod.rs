@@ -23,7 +23,7 @@ const HEAD_BYTES: usize = 1024;
 
 /// Whether the content itself tells that it is whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proof {
+pub enum ContentProof {
     /// Its end is marked, and is here.
     Whole,
     /// It could go on; only a length can tell.
@@ -31,7 +31,7 @@ pub enum Proof {
 }
 
 /// A check of one file's content.
-pub struct Check {
+pub struct ContentCheck {
     format: Format,
     head: Vec<u8>,
     is_head_judged: bool,
@@ -43,10 +43,10 @@ pub struct Check {
     zip: ZipWalk,
 }
 
-impl Check {
+impl ContentCheck {
     /// A check for content that is announced as `format` and comes in order.
-    pub fn new(format: Format) -> Check {
-        Check {
+    pub fn new(format: Format) -> ContentCheck {
+        ContentCheck {
             format,
             head: Vec::with_capacity(HEAD_BYTES),
             is_head_judged: false,
@@ -60,11 +60,11 @@ impl Check {
     }
 
     /// A check for content of `length` bytes whose parts may come in any order, the first one first.
-    pub fn of_length(format: Format, length: u64) -> Check {
-        Check {
+    pub fn of_length(format: Format, length: u64) -> ContentCheck {
+        ContentCheck {
             tail: Tail::of_length(format, length),
             total: length,
-            ..Check::new(format)
+            ..ContentCheck::new(format)
         }
     }
 
@@ -77,7 +77,7 @@ impl Check {
     }
 
     /// From which byte on content of `length` bytes must be seen again by a check that goes on from
-    /// [`Check::state`]: the end is not in there.
+    /// [`ContentCheck::state`]: the end is not in there.
     pub fn unstored_from(format: Format, length: u64) -> u64 {
         length.saturating_sub(tail::bytes_of(format) as u64)
     }
@@ -146,7 +146,7 @@ impl Check {
         Ok(())
     }
 
-    /// Bytes (from, to) that must be looked at before [`Check::finish`] can judge: a part that held them came
+    /// Bytes (from, to) that must be looked at before [`ContentCheck::finish`] can judge: a part that held them came
     /// before it was known that they matter.
     pub fn wanted(&self) -> Option<(u64, u64)> {
         match self.format {
@@ -159,7 +159,7 @@ impl Check {
     ///
     /// # Errors
     /// `corrupt`.
-    pub fn finish(&mut self) -> Result<Proof> {
+    pub fn finish(&mut self) -> Result<ContentProof> {
         if !self.is_head_judged {
             self.judge_head()?;
         }
@@ -167,9 +167,9 @@ impl Check {
         let verdict = match self.format {
             Format::Mp4 | Format::M4a => self.boxes.finish(self.total),
             Format::Json => self.json.finish(),
-            Format::Vtt | Format::Srt => self.cues.finish().map(|()| Proof::None),
+            Format::Vtt | Format::Srt => self.cues.finish().map(|()| ContentProof::None),
             Format::Zip => match self.zip.finish() {
-                Ok(true) => Ok(Proof::Whole),
+                Ok(true) => Ok(ContentProof::Whole),
                 Ok(false) => signature::judge_tail(Format::Zip, tail, self.total),
                 Err(why) => Err(why),
             },
@@ -216,9 +216,9 @@ mod tests {
     use super::*;
 
     /// Feeds `bytes` in pieces of several sizes; the verdict must not depend on them.
-    fn verdict(format: Format, bytes: &[u8]) -> Result<Proof, String> {
+    fn verdict(format: Format, bytes: &[u8]) -> Result<ContentProof, String> {
         let verdicts = [1, 7, 1000, usize::MAX].map(|piece| {
-            let mut check = Check::new(format);
+            let mut check = ContentCheck::new(format);
             let fed = bytes
                 .chunks(piece.min(bytes.len().max(1)))
                 .try_for_each(|chunk| check.feed(chunk));
@@ -239,9 +239,9 @@ mod tests {
     }
 
     /// Feeds the first part, then the others in reverse, with a stop and a resume in the middle.
-    fn verdict_of_parts(format: Format, bytes: &[u8], part: usize) -> Result<Proof, String> {
-        if Check::needs_order(format) || bytes.is_empty() {
-            let mut check = Check::new(format);
+    fn verdict_of_parts(format: Format, bytes: &[u8], part: usize) -> Result<ContentProof, String> {
+        if ContentCheck::needs_order(format) || bytes.is_empty() {
+            let mut check = ContentCheck::new(format);
             let fed = check.feed(bytes);
             return fed.and_then(|()| check.finish()).map_err(|e| e.to_string());
         }
@@ -251,7 +251,7 @@ mod tests {
             .enumerate()
             .map(|(n, chunk)| ((n * part) as u64, Bytes::copy_from_slice(chunk)))
             .collect();
-        let mut check = Check::of_length(format, length);
+        let mut check = ContentCheck::of_length(format, length);
         let mut fed = check.feed_part(0, std::slice::from_ref(&parts[0].1));
         for (n, (offset, chunk)) in parts.iter().enumerate().skip(1).rev() {
             fed = fed.and_then(|()| check.feed_part(*offset, std::slice::from_ref(chunk)));
@@ -261,7 +261,7 @@ mod tests {
                 && format != Format::Wav
             {
                 let state = check.state();
-                check = Check::of_length(format, length);
+                check = ContentCheck::of_length(format, length);
                 check.restore(state.as_deref());
             }
         }
@@ -294,22 +294,22 @@ mod tests {
             boxed(b"moov", b"x"),
             boxed(b"free", b""),
         ]);
-        assert_eq!(verdict(Format::Mp4, &fast_start), Ok(Proof::Whole));
-        assert_eq!(verdict(Format::M4a, &slow_start), Ok(Proof::Whole));
+        assert_eq!(verdict(Format::Mp4, &fast_start), Ok(ContentProof::Whole));
+        assert_eq!(verdict(Format::M4a, &slow_start), Ok(ContentProof::Whole));
         let mut large = mp4(&[boxed(b"moov", b"x")]);
         large.extend_from_slice(&[0, 0, 0, 1, b'm', b'd', b'a', b't']);
         large.extend_from_slice(&(5016u64).to_be_bytes());
         large.extend_from_slice(&media);
-        assert_eq!(verdict(Format::Mp4, &large), Ok(Proof::Whole));
+        assert_eq!(verdict(Format::Mp4, &large), Ok(ContentProof::Whole));
         let mut open_end = mp4(&[boxed(b"moov", b"x")]);
         open_end.extend_from_slice(&[0, 0, 0, 0, b'm', b'd', b'a', b't', 1, 2, 3]);
-        assert_eq!(verdict(Format::Mp4, &open_end), Ok(Proof::None));
+        assert_eq!(verdict(Format::Mp4, &open_end), Ok(ContentProof::None));
         let fragmented = mp4(&[
             boxed(b"moov", b"x"),
             boxed(b"moof", b"x"),
             boxed(b"mdat", b"x"),
         ]);
-        assert_eq!(verdict(Format::Mp4, &fragmented), Ok(Proof::None));
+        assert_eq!(verdict(Format::Mp4, &fragmented), Ok(ContentProof::None));
     }
 
     #[test]
@@ -347,33 +347,37 @@ mod tests {
 
     #[test]
     fn text_formats_are_recognised() {
-        let good: [(Format, &str, Proof); 14] = [
+        let good: [(Format, &str, ContentProof); 14] = [
             (
                 Format::Vtt,
                 "WEBVTT\n\n00:00.000 --> 00:01.000\nhi\n",
-                Proof::None,
+                ContentProof::None,
             ),
-            (Format::Vtt, "\u{feff}WEBVTT - meeting", Proof::None),
+            (Format::Vtt, "\u{feff}WEBVTT - meeting", ContentProof::None),
             (
                 Format::Srt,
                 "1\r\n00:00:00,000 --> 00:00:01,000\r\nhi\r\n",
-                Proof::None,
+                ContentProof::None,
             ),
             (
                 Format::Srt,
                 "\u{feff}\n00:00:00,000 --> 00:00:01,000\nhi",
-                Proof::None,
+                ContentProof::None,
             ),
-            (Format::Srt, "\n", Proof::None),
-            (Format::Json, " {\"a\":[1,\"}\"]} \n", Proof::Whole),
-            (Format::Json, "[]", Proof::Whole),
-            (Format::Json, "\u{feff}\"text\"", Proof::Whole),
-            (Format::Json, "12", Proof::None),
-            (Format::Jsonl, "{\"a\":1}\n{\"a\":2}\n", Proof::None),
-            (Format::Csv, "1700000000,id,user,hello\n", Proof::None),
-            (Format::Txt, "Hello < world", Proof::None),
-            (Format::Bin, "\0\0", Proof::None),
-            (Format::Ogg, "OggS....", Proof::None),
+            (Format::Srt, "\n", ContentProof::None),
+            (Format::Json, " {\"a\":[1,\"}\"]} \n", ContentProof::Whole),
+            (Format::Json, "[]", ContentProof::Whole),
+            (Format::Json, "\u{feff}\"text\"", ContentProof::Whole),
+            (Format::Json, "12", ContentProof::None),
+            (Format::Jsonl, "{\"a\":1}\n{\"a\":2}\n", ContentProof::None),
+            (
+                Format::Csv,
+                "1700000000,id,user,hello\n",
+                ContentProof::None,
+            ),
+            (Format::Txt, "Hello < world", ContentProof::None),
+            (Format::Bin, "\0\0", ContentProof::None),
+            (Format::Ogg, "OggS....", ContentProof::None),
         ];
         for (format, text, proof) in good {
             assert_eq!(
@@ -411,7 +415,7 @@ mod tests {
     fn archives_and_pictures_show_their_end() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
         let zip = std::fs::read(root.join("fixtures/media/hls.zip")).unwrap();
-        assert_eq!(verdict(Format::Zip, &zip), Ok(Proof::Whole));
+        assert_eq!(verdict(Format::Zip, &zip), Ok(ContentProof::Whole));
         assert!(verdict(Format::Zip, &zip[..zip.len() - 1]).is_err());
         let mut damaged = zip.clone();
         damaged[1000] ^= 1;
@@ -420,24 +424,27 @@ mod tests {
         let mut png = b"\x89PNG\r\n\x1a\nsome pixels".to_vec();
         assert!(verdict(Format::Png, &png).is_err());
         png.extend_from_slice(b"\0\0\0\0IEND\xaeB`\x82");
-        assert_eq!(verdict(Format::Png, &png), Ok(Proof::Whole));
+        assert_eq!(verdict(Format::Png, &png), Ok(ContentProof::Whole));
 
         assert_eq!(
             verdict(Format::Jpg, b"\xff\xd8\xff\xe0..\xff\xd9"),
-            Ok(Proof::Whole)
+            Ok(ContentProof::Whole)
         );
-        assert_eq!(verdict(Format::Jpg, b"\xff\xd8\xff\xe0.."), Ok(Proof::None));
+        assert_eq!(
+            verdict(Format::Jpg, b"\xff\xd8\xff\xe0.."),
+            Ok(ContentProof::None)
+        );
 
         let mut tar = vec![0u8; 2048];
         tar[..5].copy_from_slice(b"a.mp4");
         tar[257..262].copy_from_slice(b"ustar");
-        assert_eq!(verdict(Format::Tar, &tar), Ok(Proof::Whole));
+        assert_eq!(verdict(Format::Tar, &tar), Ok(ContentProof::Whole));
         assert!(verdict(Format::Tar, &tar[..700]).is_err());
         assert!(verdict(Format::Tar, &[1u8; 1024]).is_err());
 
         let mut wav = b"RIFF\x0c\0\0\0WAVEfmt \0\0\0\0".to_vec();
-        assert_eq!(verdict(Format::Wav, &wav), Ok(Proof::Whole));
+        assert_eq!(verdict(Format::Wav, &wav), Ok(ContentProof::Whole));
         wav[4..8].fill(0xff);
-        assert_eq!(verdict(Format::Wav, &wav), Ok(Proof::None));
+        assert_eq!(verdict(Format::Wav, &wav), Ok(ContentProof::None));
     }
 }

@@ -8,7 +8,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::Proof;
+use super::ContentProof;
 use super::stash::Stash;
 
 /// The longest box header: 32-bit size, type, 64-bit size.
@@ -24,13 +24,13 @@ pub(super) struct BoxWalk {
     kind: [u8; 4],
     is_to_end: bool,
     has_trailer: bool,
-    seen: Seen,
+    seen: SeenBoxes,
     #[serde(skip)]
     stash: Stash,
 }
 
 #[derive(Clone, Default, Serialize, Deserialize)]
-struct Seen {
+struct SeenBoxes {
     ftyp: bool,
     moov: bool,
     mdat: bool,
@@ -79,7 +79,7 @@ impl BoxWalk {
     }
 
     /// Judges a file of `total` bytes.
-    pub(super) fn finish(&self, total: u64) -> Result<Proof, String> {
+    pub(super) fn finish(&self, total: u64) -> Result<ContentProof, String> {
         if self.next > total {
             return Err(format!(
                 "it ends inside its box `{}`, {} bytes short",
@@ -102,9 +102,9 @@ impl BoxWalk {
         // Fragments can be cut between two of them without a trace, unless their index is there.
         let could_go_on = self.is_over() || (self.seen.moof && !self.seen.mfra);
         Ok(if could_go_on {
-            Proof::None
+            ContentProof::None
         } else {
-            Proof::Whole
+            ContentProof::Whole
         })
     }
 

@@ -1,6 +1,6 @@
 //! What files of each format begin and end with.
 
-use super::Proof;
+use super::ContentProof;
 use crate::model::Format;
 
 /// Judges the first bytes of a file.
@@ -50,32 +50,34 @@ pub(crate) fn is_playlist(head: &[u8]) -> bool {
 }
 
 /// Judges the last bytes of a file of `total` bytes.
-pub(super) fn judge_tail(format: Format, tail: &[u8], total: u64) -> Result<Proof, String> {
+pub(super) fn judge_tail(format: Format, tail: &[u8], total: u64) -> Result<ContentProof, String> {
     match format {
-        Format::Zip if zip_ends(tail) => Ok(Proof::Whole),
+        Format::Zip if zip_ends(tail) => Ok(ContentProof::Whole),
         Format::Zip => Err("its directory at the end is missing".to_owned()),
-        Format::Png if tail.ends_with(PNG_END) => Ok(Proof::Whole),
-        Format::Png if tail.windows(PNG_END.len()).any(|at| at == PNG_END) => Ok(Proof::None),
+        Format::Png if tail.ends_with(PNG_END) => Ok(ContentProof::Whole),
+        Format::Png if tail.windows(PNG_END.len()).any(|at| at == PNG_END) => {
+            Ok(ContentProof::None)
+        }
         Format::Png => Err("its end chunk is missing".to_owned()),
-        Format::Jpg if tail.ends_with(&[0xff, 0xd9]) => Ok(Proof::Whole),
+        Format::Jpg if tail.ends_with(&[0xff, 0xd9]) => Ok(ContentProof::Whole),
         Format::Tar if !total.is_multiple_of(512) => Err("it ends inside a block".to_owned()),
         Format::Tar if tail.len() >= 1024 && tail[tail.len() - 1024..].iter().all(|b| *b == 0) => {
-            Ok(Proof::Whole)
+            Ok(ContentProof::Whole)
         }
-        _ => Ok(Proof::None),
+        _ => Ok(ContentProof::None),
     }
 }
 
 /// Whether a WAVE file of `total` bytes is as long as its header says. Writers that stream leave the
 /// length open, so another one proves nothing.
-pub(super) fn wav_end(head: &[u8], total: u64) -> Proof {
+pub(super) fn wav_end(head: &[u8], total: u64) -> ContentProof {
     let Some(&[a, b, c, d]) = head.get(4..8) else {
-        return Proof::None;
+        return ContentProof::None;
     };
     if u64::from(u32::from_le_bytes([a, b, c, d])) + 8 == total {
-        Proof::Whole
+        ContentProof::Whole
     } else {
-        Proof::None
+        ContentProof::None
     }
 }
 

@@ -16,10 +16,10 @@ pub(super) fn bytes_of(format: Format) -> usize {
 /// The last bytes that came.
 pub(super) struct Tail {
     limit: usize,
-    kept: Kept,
+    kept: KeptTail,
 }
 
-enum Kept {
+enum KeptTail {
     /// Of content whose length is not known: what came last.
     Rolling(Vec<u8>),
     /// Of content whose length is known, from this offset on.
@@ -31,7 +31,7 @@ impl Tail {
     pub(super) fn new(format: Format) -> Tail {
         Tail {
             limit: bytes_of(format),
-            kept: Kept::Rolling(Vec::new()),
+            kept: KeptTail::Rolling(Vec::new()),
         }
     }
 
@@ -41,7 +41,7 @@ impl Tail {
         let start = length.saturating_sub(limit as u64);
         Tail {
             limit,
-            kept: Kept::Fixed(start, vec![0; (length - start) as usize]),
+            kept: KeptTail::Fixed(start, vec![0; (length - start) as usize]),
         }
     }
 
@@ -49,14 +49,14 @@ impl Tail {
     pub(super) fn keep(&mut self, offset: u64, bytes: &[u8]) {
         let limit = self.limit;
         match &mut self.kept {
-            Kept::Rolling(tail) => {
+            KeptTail::Rolling(tail) => {
                 tail.extend_from_slice(&bytes[bytes.len().saturating_sub(limit)..]);
                 // Trimmed only now and then, so that each byte is moved about once.
                 if tail.len() > 4 * limit {
                     tail.drain(..tail.len() - limit);
                 }
             }
-            Kept::Fixed(start, tail) => {
+            KeptTail::Fixed(start, tail) => {
                 let skip = start.saturating_sub(offset).min(bytes.len() as u64) as usize;
                 let bytes = &bytes[skip..];
                 let at = (offset + skip as u64).saturating_sub(*start) as usize;
@@ -70,7 +70,7 @@ impl Tail {
     /// The last bytes: at least as many as tell, or all.
     pub(super) fn bytes(&self) -> &[u8] {
         match &self.kept {
-            Kept::Rolling(bytes) | Kept::Fixed(_, bytes) => bytes,
+            KeptTail::Rolling(bytes) | KeptTail::Fixed(_, bytes) => bytes,
         }
     }
 }

@@ -19,17 +19,17 @@ pub(super) struct Attribute<'a> {
 
 /// The attributes of one tag.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Attributes<'a>(Vec<Attribute<'a>>);
+pub(super) struct TagAttributes<'a>(Vec<Attribute<'a>>);
 
-impl<'a> Attributes<'a> {
+impl<'a> TagAttributes<'a> {
     /// Reads `line` from `start` on. White space around names and values is forgiven.
-    pub(super) fn read(line: &'a str, start: usize) -> Result<Attributes<'a>, String> {
+    pub(super) fn read(line: &'a str, start: usize) -> Result<TagAttributes<'a>, String> {
         let mut list: Vec<Attribute<'a>> = Vec::new();
         let mut at = start;
         loop {
             at += leading_space(&line[at..]);
             if at >= line.len() {
-                return Ok(Attributes(list));
+                return Ok(TagAttributes(list));
             }
             let length = line[at..].find('=').ok_or("an attribute has no value")?;
             let name = line[at..at + length].trim();
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn values_are_found_with_their_place() {
         let line = "#EXT-X-KEY:METHOD=AES-128, URI=\"a,b=c\" ,IV=0x0";
-        let list = Attributes::read(line, 11).unwrap();
+        let list = TagAttributes::read(line, 11).unwrap();
         assert_eq!(list.text("METHOD"), Some("AES-128"));
         let uri = list.get("URI").unwrap();
         assert_eq!((uri.value, &line[uri.span.clone()]), ("a,b=c", "a,b=c"));
@@ -134,12 +134,12 @@ mod tests {
             ("=1", "name"),
             ("A B=1", "name"),
         ] {
-            let error = Attributes::read(text, 0).unwrap_err();
+            let error = TagAttributes::read(text, 0).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
         }
         let many: String = (0..257).map(|n| format!("A{n}=,")).collect();
-        assert!(Attributes::read(&many, 0).unwrap_err().contains("256"));
-        assert_eq!(Attributes::read("", 0), Ok(Attributes::default()));
-        assert!(Attributes::read("A=,", 0).is_ok());
+        assert!(TagAttributes::read(&many, 0).unwrap_err().contains("256"));
+        assert_eq!(TagAttributes::read("", 0), Ok(TagAttributes::default()));
+        assert!(TagAttributes::read("A=,", 0).is_ok());
     }
 }

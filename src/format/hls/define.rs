@@ -6,12 +6,12 @@ use std::ops::Range;
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use super::attributes::Attributes;
+use super::attributes::TagAttributes;
 use super::{MAX_LINE_BYTES, MAX_VARIABLE_BYTES, MAX_VARIABLES};
 
 /// One EXT-X-DEFINE and where it stands.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Definition {
+pub(super) struct DefineTag {
     pub(super) name: String,
     /// Whether its value is of the query of the playlist's own URL.
     pub(super) is_query: bool,
@@ -19,7 +19,7 @@ pub(super) struct Definition {
     pub(super) span: Range<usize>,
 }
 
-impl Definition {
+impl DefineTag {
     /// What stands in its place in an archived copy, of which `rest` is the text without it: a value that is
     /// already put in wherever it belongs is not needed, and it may be a token.
     pub(super) fn archived(&self, rest: &str) -> Option<String> {
@@ -38,7 +38,7 @@ impl Variables {
     /// this one, `base` is the URL that it was read from. Gives the variable's name.
     pub(super) fn define<'t>(
         &mut self,
-        attributes: &Attributes<'t>,
+        attributes: &TagAttributes<'t>,
         imported: Option<&Variables>,
         base: &Url,
     ) -> Result<&'t str, String> {
@@ -142,7 +142,7 @@ mod tests {
         let mut variables = Variables::default();
         let base = Url::parse("https://h/p?x=1&token=t%20k+{$a}").unwrap();
         let mut define = |text: &str| {
-            let attributes = Attributes::read(text, 0).unwrap();
+            let attributes = TagAttributes::read(text, 0).unwrap();
             variables
                 .define(&attributes, None, &base)
                 .map(str::to_owned)
@@ -178,7 +178,7 @@ mod tests {
         let value = "x".repeat(60_000);
         let ended = (0..MAX_VARIABLES).find_map(|number| {
             let text = format!("NAME=\"v{number}\",VALUE=\"{value}\"");
-            let attributes = Attributes::read(&text, 0).unwrap();
+            let attributes = TagAttributes::read(&text, 0).unwrap();
             variables.define(&attributes, None, &base).err()
         });
         assert_eq!(ended.unwrap(), "the variables hold more than 262144 bytes");

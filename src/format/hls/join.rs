@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use url::Url;
 
-use super::playlist::{Kind, Playlist, Segment};
+use super::playlist::{Kind, MediaSegment, Playlist};
 use super::{MAX_FOLLOWED_BYTES, MAX_PLAYLIST_BYTES, MAX_REFERENCES, Variables};
 use crate::error::{Class, Error, Result};
 
@@ -129,7 +129,7 @@ impl Follower {
         ) else {
             return;
         };
-        let is_other = |segment: &Segment| {
+        let is_other = |segment: &MediaSegment| {
             let known = self
                 .number(segment.sequence)
                 .and_then(|n| self.blocks.get(&n));
@@ -210,7 +210,7 @@ impl Follower {
 }
 
 /// The path of a segment's URL: its query may be a token that each reading has anew.
-fn path_of(reading: &Playlist, segment: &Segment) -> String {
+fn path_of(reading: &Playlist, segment: &MediaSegment) -> String {
     let url = &reading.references[segment.reference].url;
     let path = Url::parse(url).map(|url| url.path().to_owned());
     path.unwrap_or_else(|_| url.clone())

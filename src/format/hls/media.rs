@@ -5,38 +5,40 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::attributes::{Attribute, Attributes, quoted};
-use super::define::{Definition, Variables};
-use super::playlist::{Key, Kind, Map, Playlist, Reference, Role, Segment, SubRange};
-use super::range::{Written, decimal, integer, is_iv};
+use super::attributes::{Attribute, TagAttributes, quoted};
+use super::define::{DefineTag, Variables};
+use super::playlist::{
+    Kind, Map, MediaSegment, Playlist, Reference, SegmentKey, SubRange, UriRole,
+};
+use super::range::{WrittenRange, decimal, integer, is_iv};
 use super::tags::{kind_of, speaks_of_the_whole};
 use super::uri::{Resolver, written_without_secrets};
 use super::{MAX_EXPANDED_BYTES, MAX_KEY_FORMATS, MAX_REFERENCES};
 use crate::signed_url::redact::redact_urls;
 
 /// What the next URI line is.
-enum Next {
+enum NextUri {
     Nothing,
     Segment { duration_secs: f64 },
     Variant,
 }
 
 /// One line and where it stands.
-struct Line<'a> {
+struct PlaylistLine<'a> {
     text: &'a str,
     start: usize,
     number: usize,
 }
 
-pub(super) struct Reader<'a> {
+pub(super) struct MediaReader<'a> {
     base: &'a Url,
     resolver: Resolver<'a>,
     expanded_bytes: usize,
     imported: Option<&'a Variables>,
     playlist: Playlist,
     kind: Option<Kind>,
-    next: Next,
-    range: Option<Written>,
+    next: NextUri,
+    range: Option<WrittenRange>,
     is_gap: bool,
     has_sequence: bool,
     has_version: bool,
@@ -52,9 +54,9 @@ pub(super) struct Reader<'a> {
     pending_parts: Vec<usize>,
 }
 
-impl<'a> Reader<'a> {
-    pub(super) fn new(base: &'a Url, imported: Option<&'a Variables>) -> Reader<'a> {
-        Reader {
+impl<'a> MediaReader<'a> {
+    pub(super) fn new(base: &'a Url, imported: Option<&'a Variables>) -> MediaReader<'a> {
+        MediaReader {
             base,
             resolver: Resolver::new(base),
             expanded_bytes: 0,
@@ -76,7 +78,7 @@ impl<'a> Reader<'a> {
                 head: Vec::new(),
             },
             kind: None,
-            next: Next::Nothing,
+            next: NextUri::Nothing,
             range: None,
             is_gap: false,
             has_sequence: false,
@@ -96,7 +98,7 @@ impl<'a> Reader<'a> {
         if text.trim().is_empty() {
             return Ok(());
         }
-        let line = Line {
+        let line = PlaylistLine {
             text,
             start,
             number,
@@ -121,9 +123,11 @@ impl<'a> Reader<'a> {
 
     pub(super) fn finish(mut self) -> Result<Playlist, String> {
         match self.next {
-            Next::Nothing => {}
-            Next::Segment { .. } => return Err("it ends after #EXTINF, without a URI".to_owned()),
-            Next::Variant => {
+            NextUri::Nothing => {}
+            NextUri::Segment { .. } => {
+                return Err("it ends after #EXTINF, without a URI".to_owned());
+            }
+            NextUri::Variant => {
                 return Err("it ends after #EXT-X-STREAM-INF, without a URI".to_owned());
             }
         }
@@ -149,12 +153,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn tag(&mut self, name: &str, value: &str, line: &Line<'_>) -> Result<(), String> {
+    fn tag(&mut self, name: &str, value: &str, line: &PlaylistLine<'_>) -> Result<(), String> {
         match name {
             "EXTINF" => {
                 self.expect_no_uri()?;
                 let number = value.split(',').next().unwrap_or_default();
-                self.next = Next::Segment {
+                self.next = NextUri::Segment {
                     duration_secs: decimal(number, "#EXTINF has no duration")?,
                 };
             }
@@ -162,7 +166,7 @@ impl<'a> Reader<'a> {
                 self.expect_no_uri()?;
                 attributes(line)?;
                 self.lead = line.start;
-                self.next = Next::Variant;
+                self.next = NextUri::Variant;
             }
             "EXT-X-TARGETDURATION" => {
                 let target = decimal(value, "#EXT-X-TARGETDURATION is no number")?;
@@ -175,7 +179,7 @@ impl<'a> Reader<'a> {
             }
             "EXT-X-MEDIA-SEQUENCE" => self.media_sequence(value)?,
             "EXT-X-ENDLIST" => self.playlist.is_ended = true,
-            "EXT-X-BYTERANGE" => self.range = Some(Written::read(value)?),
+            "EXT-X-BYTERANGE" => self.range = Some(WrittenRange::read(value)?),
             "EXT-X-GAP" => self.is_gap = true,
             "EXT-X-SKIP" => {
                 return Err("it is a delta update, which leaves out what came before".to_owned());
@@ -187,7 +191,7 @@ impl<'a> Reader<'a> {
                 let list = attributes(line)?;
                 let variables = &mut self.playlist.variables;
                 let name = variables.define(&list, self.imported, self.base)?;
-                self.playlist.definitions.push(Definition {
+                self.playlist.definitions.push(DefineTag {
                     name: name.to_owned(),
                     is_query: list.text("QUERYPARAM").is_some(),
                     span: line.start..line.start + line.text.len(),
@@ -195,17 +199,17 @@ impl<'a> Reader<'a> {
             }
             "EXT-X-MEDIA" => self.rendition(line)?,
             "EXT-X-I-FRAME-STREAM-INF" => {
-                self.required(line, Role::IFrameVariant)?;
+                self.required(line, UriRole::IFrameVariant)?;
             }
             "EXT-X-PRELOAD-HINT" => {
-                self.optional(line, Role::PreloadHint)?;
+                self.optional(line, UriRole::PreloadHint)?;
             }
             "EXT-X-RENDITION-REPORT" => {
-                self.optional(line, Role::RenditionReport)?;
+                self.optional(line, UriRole::RenditionReport)?;
             }
             "EXT-X-SESSION-DATA" => {
                 let is_raw = attributes(line)?.text("FORMAT") == Some("RAW");
-                self.optional(line, Role::SessionData { is_raw })?;
+                self.optional(line, UriRole::SessionData { is_raw })?;
                 self.hide_in_attributes(line);
             }
             _ => self.hide_in_attributes(line),
@@ -215,32 +219,34 @@ impl<'a> Reader<'a> {
 
     fn expect_no_uri(&self) -> Result<(), String> {
         match self.next {
-            Next::Nothing => Ok(()),
-            Next::Segment { .. } => Err("the #EXTINF before has no URI".to_owned()),
-            Next::Variant => Err("the #EXT-X-STREAM-INF before has no URI".to_owned()),
+            NextUri::Nothing => Ok(()),
+            NextUri::Segment { .. } => Err("the #EXTINF before has no URI".to_owned()),
+            NextUri::Variant => Err("the #EXT-X-STREAM-INF before has no URI".to_owned()),
         }
     }
 
-    fn uri_line(&mut self, line: &Line<'_>) -> Result<(), String> {
+    fn uri_line(&mut self, line: &PlaylistLine<'_>) -> Result<(), String> {
         let lead = line.text.len() - line.text.trim_start().len();
         let span = lead..lead + line.text.trim().len();
-        match std::mem::replace(&mut self.next, Next::Nothing) {
-            Next::Nothing => Err("a URI without #EXTINF or #EXT-X-STREAM-INF before it".to_owned()),
-            Next::Variant => self.add(line, span, Role::Variant, None).map(|_| ()),
-            Next::Segment { duration_secs } => self.segment(line, span, duration_secs),
+        match std::mem::replace(&mut self.next, NextUri::Nothing) {
+            NextUri::Nothing => {
+                Err("a URI without #EXTINF or #EXT-X-STREAM-INF before it".to_owned())
+            }
+            NextUri::Variant => self.add(line, span, UriRole::Variant, None).map(|_| ()),
+            NextUri::Segment { duration_secs } => self.segment(line, span, duration_secs),
         }
     }
 
     fn segment(
         &mut self,
-        line: &Line<'_>,
+        line: &PlaylistLine<'_>,
         span: Range<usize>,
         duration_secs: f64,
     ) -> Result<(), String> {
         let sequence = (self.playlist.media_sequence)
             .checked_add(self.playlist.segments.len() as u64)
             .ok_or("the media sequence number is beyond 64 bits")?;
-        let reference = self.add(line, span, Role::Segment(sequence), None)?;
+        let reference = self.add(line, span, UriRole::Segment(sequence), None)?;
         let written = self.range.take();
         let url = self.playlist.references[reference].url.clone();
         let range = match written {
@@ -252,10 +258,10 @@ impl<'a> Reader<'a> {
         found.range = range;
         found.is_gap = std::mem::take(&mut self.is_gap);
         for part in self.pending_parts.drain(..) {
-            self.playlist.references[part].role = Role::Part { is_needed: false };
+            self.playlist.references[part].role = UriRole::Part { is_needed: false };
         }
         let end = line.start + line.text.len();
-        self.playlist.segments.push(Segment {
+        self.playlist.segments.push(MediaSegment {
             sequence,
             duration_secs,
             reference,
@@ -277,7 +283,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn key(&mut self, name: &str, line: &Line<'_>) -> Result<(), String> {
+    fn key(&mut self, name: &str, line: &PlaylistLine<'_>) -> Result<(), String> {
         let list = attributes(line)?;
         let method = list
             .text("METHOD")
@@ -296,8 +302,8 @@ impl<'a> Reader<'a> {
                 "the IV of #{name} is no hexadecimal number of 128 bits"
             ));
         }
-        let reference = self.add(line, uri.span.clone(), Role::Key, None)?;
-        let key = Key {
+        let reference = self.add(line, uri.span.clone(), UriRole::Key, None)?;
+        let key = SegmentKey {
             method: method.to_owned(),
             iv: iv.map(str::to_owned),
             reference,
@@ -317,18 +323,18 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn map(&mut self, line: &Line<'_>) -> Result<(), String> {
+    fn map(&mut self, line: &PlaylistLine<'_>) -> Result<(), String> {
         let list = attributes(line)?;
         let uri = list.get("URI").ok_or("#EXT-X-MAP has no URI")?;
         let range = match list.text("BYTERANGE") {
             Some(text) => {
-                let written = Written::read(text)?;
+                let written = WrittenRange::read(text)?;
                 let offset = Some(written.offset.unwrap_or(0));
-                Some(Written { offset, ..written }.settle("", None)?)
+                Some(WrittenRange { offset, ..written }.settle("", None)?)
             }
             None => None,
         };
-        let reference = self.add(line, uri.span.clone(), Role::Map, range)?;
+        let reference = self.add(line, uri.span.clone(), UriRole::Map, range)?;
         self.playlist.maps.push(Map {
             reference,
             keys: self.active_keys.clone(),
@@ -337,14 +343,14 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn part(&mut self, line: &Line<'_>) -> Result<(), String> {
+    fn part(&mut self, line: &PlaylistLine<'_>) -> Result<(), String> {
         let list = attributes(line)?;
         let uri = list.get("URI").ok_or("#EXT-X-PART has no URI")?;
-        let role = Role::Part { is_needed: true };
+        let role = UriRole::Part { is_needed: true };
         let reference = self.add(line, uri.span.clone(), role, None)?;
         let url = self.playlist.references[reference].url.clone();
         let range = match list.text("BYTERANGE") {
-            Some(text) => Some(Written::read(text)?.settle(&url, self.last_part.as_ref())?),
+            Some(text) => Some(WrittenRange::read(text)?.settle(&url, self.last_part.as_ref())?),
             None => None,
         };
         self.last_part = range.map(|range| (url, range.offset + range.length));
@@ -355,25 +361,29 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn rendition(&mut self, line: &Line<'_>) -> Result<(), String> {
+    fn rendition(&mut self, line: &PlaylistLine<'_>) -> Result<(), String> {
         let list = attributes(line)?;
         let kind = list.text("TYPE").ok_or("#EXT-X-MEDIA has no TYPE")?;
         let kind = kind.to_ascii_lowercase();
         // Closed captions are inside of the segments.
         if let Some(uri) = list.get("URI").filter(|_| kind != "closed-captions") {
             let language = list.text("LANGUAGE").map(str::to_owned);
-            let role = Role::Rendition(kind, language);
+            let role = UriRole::Rendition(kind, language);
             self.add(line, uri.span.clone(), role, None)?;
         }
         Ok(())
     }
 
-    fn required(&mut self, line: &Line<'_>, role: Role) -> Result<usize, String> {
+    fn required(&mut self, line: &PlaylistLine<'_>, role: UriRole) -> Result<usize, String> {
         self.optional(line, role)?
             .ok_or_else(|| "the tag has no URI".to_owned())
     }
 
-    fn optional(&mut self, line: &Line<'_>, role: Role) -> Result<Option<usize>, String> {
+    fn optional(
+        &mut self,
+        line: &PlaylistLine<'_>,
+        role: UriRole,
+    ) -> Result<Option<usize>, String> {
         let list = attributes(line)?;
         match list.get("URI") {
             Some(Attribute { span, .. }) => self.add(line, span.clone(), role, None).map(Some),
@@ -384,9 +394,9 @@ impl<'a> Reader<'a> {
     /// Notes the URI at `span` of `line`.
     fn add(
         &mut self,
-        line: &Line<'_>,
+        line: &PlaylistLine<'_>,
         span: Range<usize>,
-        role: Role,
+        role: UriRole,
         range: Option<SubRange>,
     ) -> Result<usize, String> {
         if self.playlist.references.len() >= MAX_REFERENCES {
@@ -404,7 +414,7 @@ impl<'a> Reader<'a> {
         }
         let (url, is_relative) = self.resolver.resolve(&expanded)?;
         let lead = match role {
-            Role::Variant => self.lead,
+            UriRole::Variant => self.lead,
             _ => line.start,
         };
         self.playlist.references.push(Reference {
@@ -421,7 +431,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes what an archived copy must not hold of a tag whose URIs stay where they are.
-    fn hide_in_attributes(&mut self, line: &Line<'_>) {
+    fn hide_in_attributes(&mut self, line: &PlaylistLine<'_>) {
         // A tag without an attribute list is kept as it is, whatever it says.
         let list = attributes(line).unwrap_or_default();
         for attribute in list.iter().filter(|found| found.value.contains(['?', '@'])) {
@@ -433,7 +443,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn hide_in_comment(&mut self, line: &Line<'_>) {
+    fn hide_in_comment(&mut self, line: &PlaylistLine<'_>) {
         if line.text.contains("://") && line.text.contains('?') {
             let span = line.start..line.start + line.text.len();
             let shown = redact_urls(line.text);
@@ -442,7 +452,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-fn attributes<'a>(line: &Line<'a>) -> Result<Attributes<'a>, String> {
+fn attributes<'a>(line: &PlaylistLine<'a>) -> Result<TagAttributes<'a>, String> {
     let start = line.text.find(':').map_or(line.text.len(), |at| at + 1);
-    Attributes::read(line.text, start)
+    TagAttributes::read(line.text, start)
 }

@@ -23,7 +23,7 @@ pub use crate::format::hls::define::Variables;
 pub use crate::format::hls::join::{Follower, Reset};
 pub use crate::format::hls::names::{extension_of, media_type, playlist_folder, resource_name};
 pub use crate::format::hls::playlist::{
-    Change, Key, Kind, Map, Playlist, Reference, Role, Segment, SubRange,
+    Kind, Map, MediaSegment, Playlist, Reference, SegmentKey, SubRange, UriChange, UriRole,
 };
 pub use crate::format::hls::timestamp::first_timestamp;
 pub use crate::format::hls::uri::without_secrets;

@@ -1,6 +1,6 @@
 //! The names of what a playlist leads to: from its place in the list, never from its URI.
 
-use super::playlist::Role;
+use super::playlist::UriRole;
 
 /// Extensions that are taken over from a URI; each with the media type to store it under.
 const EXTENSIONS: [(&str, &str); 19] = [
@@ -27,10 +27,10 @@ const EXTENSIONS: [(&str, &str); 19] = [
 
 /// The folder, within the ladder's, of the `number`-th playlist of a role. Segments of a media playlist
 /// that stands alone are in `v0` like those of a single variant.
-pub fn playlist_folder(role: &Role, number: usize) -> String {
+pub fn playlist_folder(role: &UriRole, number: usize) -> String {
     match role {
-        Role::IFrameVariant => format!("iframes-{number}"),
-        Role::Rendition(kind, _) => {
+        UriRole::IFrameVariant => format!("iframes-{number}"),
+        UriRole::Rendition(kind, _) => {
             let kind = ["audio", "video", "subtitles"]
                 .into_iter()
                 .find(|known| known == kind)
@@ -43,25 +43,28 @@ pub fn playlist_folder(role: &Role, number: usize) -> String {
 
 /// The name, within its playlist's folder, of what the reference at `index` leads to. `has_map` says
 /// whether segments have an initialization section, for a file whose own extension says nothing.
-pub fn resource_name(role: &Role, index: usize, url: &str, has_map: bool) -> String {
+pub fn resource_name(role: &UriRole, index: usize, url: &str, has_map: bool) -> String {
     let extension = extension_of(url);
     match role {
-        Role::Segment(sequence) => {
+        UriRole::Segment(sequence) => {
             let extension = extension.unwrap_or(if has_map { "m4s" } else { "ts" });
             format!("seg-{sequence:05}.{extension}")
         }
-        Role::Map => format!("init-{index}.{}", extension.unwrap_or("mp4")),
-        Role::Key => format!("key-{index}.key"),
-        Role::SessionData { is_raw: false } => format!("session-data-{index}.json"),
-        Role::SessionData { is_raw: true } => match extension {
+        UriRole::Map => format!("init-{index}.{}", extension.unwrap_or("mp4")),
+        UriRole::Key => format!("key-{index}.key"),
+        UriRole::SessionData { is_raw: false } => format!("session-data-{index}.json"),
+        UriRole::SessionData { is_raw: true } => match extension {
             Some(extension) => format!("session-data-{index}.{extension}"),
             None => format!("session-data-{index}.bin"),
         },
-        Role::Part { .. } | Role::PreloadHint => {
+        UriRole::Part { .. } | UriRole::PreloadHint => {
             let extension = extension.unwrap_or(if has_map { "m4s" } else { "ts" });
             format!("part-{index}.{extension}")
         }
-        Role::RenditionReport | Role::Variant | Role::IFrameVariant | Role::Rendition(..) => {
+        UriRole::RenditionReport
+        | UriRole::Variant
+        | UriRole::IFrameVariant
+        | UriRole::Rendition(..) => {
             format!("playlist-{index}.m3u8")
         }
     }
@@ -94,22 +97,22 @@ mod tests {
     fn names_come_from_places() {
         let name = |role, url| resource_name(&role, 7, url, false);
         let evil = "https://h/../../etc/passwd%00.TS?x=/.mp4";
-        assert_eq!(name(Role::Segment(3), evil), "seg-00003.ts");
+        assert_eq!(name(UriRole::Segment(3), evil), "seg-00003.ts");
         assert_eq!(
-            name(Role::Segment(123_456), "https://h/a.exe"),
+            name(UriRole::Segment(123_456), "https://h/a.exe"),
             "seg-123456.ts"
         );
-        assert_eq!(name(Role::Map, "https://h/i"), "init-7.mp4");
-        assert_eq!(name(Role::Key, "https://h/k.m3u8"), "key-7.key");
+        assert_eq!(name(UriRole::Map, "https://h/i"), "init-7.mp4");
+        assert_eq!(name(UriRole::Key, "https://h/k.m3u8"), "key-7.key");
         assert_eq!(
-            resource_name(&Role::Segment(0), 1, "https://h/s", true),
+            resource_name(&UriRole::Segment(0), 1, "https://h/s", true),
             "seg-00000.m4s"
         );
         assert_eq!(media_type("seg-00003.ts"), "video/mp2t");
         assert_eq!(media_type("key-7.key"), "application/octet-stream");
-        let subtitles = Role::Rendition("subtitles".to_owned(), None);
+        let subtitles = UriRole::Rendition("subtitles".to_owned(), None);
         assert_eq!(playlist_folder(&subtitles, 1), "subtitles-1");
-        let odd = Role::Rendition("../x".to_owned(), None);
+        let odd = UriRole::Rendition("../x".to_owned(), None);
         assert_eq!(playlist_folder(&odd, 0), "rendition-0");
     }
 }

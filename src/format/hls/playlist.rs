@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::define::{Definition, Variables};
-use super::media::Reader;
+use super::define::{DefineTag, Variables};
+use super::media::MediaReader;
 use super::{MAX_LINE_BYTES, MAX_PLAYLIST_BYTES};
 use crate::error::{Class, Error, Result};
 
@@ -22,7 +22,7 @@ pub enum Kind {
 
 /// What a URI in a playlist leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum UriRole {
     /// A media segment, by its media sequence number.
     Segment(u64),
     /// A media initialization section.
@@ -51,12 +51,12 @@ pub enum Role {
     },
 }
 
-impl Role {
+impl UriRole {
     /// Whether it is a playlist that belongs to the recording.
     pub fn is_playlist(&self) -> bool {
         matches!(
             self,
-            Role::Variant | Role::IFrameVariant | Role::Rendition(..)
+            UriRole::Variant | UriRole::IFrameVariant | UriRole::Rendition(..)
         )
     }
 }
@@ -74,7 +74,7 @@ pub struct SubRange {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reference {
     /// What it leads to.
-    pub role: Role,
+    pub role: UriRole,
     /// Where: absolute, as it would be requested; without a fragment.
     pub url: String,
     /// Whether it was written without scheme and host.
@@ -92,7 +92,7 @@ pub struct Reference {
 
 /// A key that applies to segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Key {
+pub struct SegmentKey {
     /// METHOD, such as `AES-128`.
     pub method: String,
     /// KEYFORMAT; `identity` when there is none.
@@ -119,7 +119,9 @@ impl Playlist {
         references.filter_map(move |(index, found)| {
             let is_passing = matches!(
                 found.role,
-                Role::PreloadHint | Role::RenditionReport | Role::Part { is_needed: false }
+                UriRole::PreloadHint
+                    | UriRole::RenditionReport
+                    | UriRole::Part { is_needed: false }
             );
             let is_asked = !is_passing && !found.is_gap && !drm.contains(&index);
             is_asked.then_some(found)
@@ -127,7 +129,7 @@ impl Playlist {
     }
 }
 
-impl Key {
+impl SegmentKey {
     /// Whether the key is a file of bytes that anybody may be given; the others belong to a DRM system.
     pub fn is_plain(&self) -> bool {
         self.format.eq_ignore_ascii_case("identity")
@@ -136,7 +138,7 @@ impl Key {
 
 /// A media segment.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Segment {
+pub struct MediaSegment {
     /// Its media sequence number.
     pub sequence: u64,
     /// Its length in seconds, as EXTINF tells it.
@@ -174,16 +176,16 @@ pub struct Playlist {
     /// Every URI, in order.
     pub references: Vec<Reference>,
     /// The segments, in order.
-    pub segments: Vec<Segment>,
+    pub segments: Vec<MediaSegment>,
     /// The initialization sections, in order.
     pub maps: Vec<Map>,
     /// The keys of segments, or, of a multivariant playlist, the session's.
-    pub keys: Vec<Key>,
+    pub keys: Vec<SegmentKey>,
     /// What it defines, for the playlists that it names.
     pub variables: Variables,
     /// Bytes of all URIs when resolved.
     pub url_bytes: usize,
-    pub(super) definitions: Vec<Definition>,
+    pub(super) definitions: Vec<DefineTag>,
     /// Places that an archived copy must not hold as they are, and what it holds instead.
     pub(super) secrets: Vec<(Range<usize>, String)>,
     pub(super) text: String,
@@ -193,7 +195,7 @@ pub struct Playlist {
 
 /// What becomes of a URI when its playlist is rewritten.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum UriChange {
     /// It stays as it is.
     Keep,
     /// This stands in its place.
@@ -228,7 +230,7 @@ impl Playlist {
             ));
         }
         let text = decode(bytes)?;
-        let mut reader = Reader::new(base, imported);
+        let mut reader = MediaReader::new(base, imported);
         let mut start = 0;
         for (index, line) in text.split_inclusive('\n').enumerate() {
             let content = line.strip_suffix('\n').unwrap_or(line);
@@ -272,19 +274,19 @@ impl Playlist {
     }
 
     /// The text with each URI replaced as `change` says, and nothing else touched.
-    pub fn rewritten(&self, change: impl FnMut(usize) -> Change) -> String {
+    pub fn rewritten(&self, change: impl FnMut(usize) -> UriChange) -> String {
         self.edited(self.changes(change))
     }
 
     /// As [`Playlist::rewritten`], for a copy that is kept: without signatures of what stays where it is, and
     /// without the values of variables that are put in already.
-    pub fn archived(&self, change: impl FnMut(usize) -> Change) -> String {
+    pub fn archived(&self, change: impl FnMut(usize) -> UriChange) -> String {
         let mut edits = self.changes(change);
         edits.extend(self.secrets.iter().cloned());
         if self.definitions.is_empty() {
             return self.edited(edits);
         }
-        let blank = |definition: &Definition| (definition.span.clone(), String::new());
+        let blank = |definition: &DefineTag| (definition.span.clone(), String::new());
         let mut without = edits.clone();
         without.extend(self.definitions.iter().map(blank));
         let mut rest = self.edited(without);
@@ -298,13 +300,13 @@ impl Playlist {
         self.edited(edits)
     }
 
-    fn changes(&self, mut change: impl FnMut(usize) -> Change) -> Vec<(Range<usize>, String)> {
+    fn changes(&self, mut change: impl FnMut(usize) -> UriChange) -> Vec<(Range<usize>, String)> {
         let mut edits = Vec::with_capacity(self.references.len());
         for (index, reference) in self.references.iter().enumerate() {
             match change(index) {
-                Change::Keep => {}
-                Change::Uri(uri) => edits.push((reference.span.clone(), uri)),
-                Change::Drop => {
+                UriChange::Keep => {}
+                UriChange::Uri(uri) => edits.push((reference.span.clone(), uri)),
+                UriChange::Drop => {
                     let line = &self.text[reference.lead..];
                     let tag = line.split([':', '\r', '\n']).next().unwrap_or_default();
                     let rest = &self.text[reference.span.end..];
@@ -339,7 +341,7 @@ impl Playlist {
     /// The references whose role `is` fits.
     pub fn having<'a>(
         &'a self,
-        mut is: impl FnMut(&Role) -> bool + 'a,
+        mut is: impl FnMut(&UriRole) -> bool + 'a,
     ) -> impl Iterator<Item = (usize, &'a Reference)> {
         let references = self.references.iter().enumerate();
         references.filter(move |(_, reference)| is(&reference.role))

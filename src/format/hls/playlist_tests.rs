@@ -46,8 +46,8 @@ fn a_multivariant_playlist_names_its_playlists_and_keys() {
             "https://cdn.example/a/b/v1.m3u8",
         ]
     );
-    assert_eq!(playlist.references[1].role, Role::Variant);
-    let out = playlist.rewritten(|index| Change::Uri(format!("n{index}")));
+    assert_eq!(playlist.references[1].role, UriRole::Variant);
+    let out = playlist.rewritten(|index| UriChange::Uri(format!("n{index}")));
     let expected = text
         .trim_start_matches('\u{feff}')
         .replace("audio/en.m3u8", "n0")
@@ -58,7 +58,7 @@ fn a_multivariant_playlist_names_its_playlists_and_keys() {
         .replace("\r\nv1.m3u8", "\r\nn5");
     assert_eq!(out, expected);
     assert_eq!(
-        playlist.rewritten(|_| Change::Keep),
+        playlist.rewritten(|_| UriChange::Keep),
         text.trim_start_matches('\u{feff}')
     );
 }
@@ -159,18 +159,18 @@ fn parts_are_needed_only_where_no_segment_follows() {
     assert_eq!(
         roles,
         [
-            Role::Part { is_needed: false },
-            Role::Part { is_needed: false },
-            Role::Segment(0),
-            Role::Part { is_needed: true },
-            Role::PreloadHint,
-            Role::RenditionReport,
+            UriRole::Part { is_needed: false },
+            UriRole::Part { is_needed: false },
+            UriRole::Segment(0),
+            UriRole::Part { is_needed: true },
+            UriRole::PreloadHint,
+            UriRole::RenditionReport,
         ]
     );
     assert_eq!(playlist.references[1].range.unwrap().offset, 10);
     let out = playlist.rewritten(|index| match index {
-        4 => Change::Drop,
-        _ => Change::Keep,
+        4 => UriChange::Drop,
+        _ => UriChange::Keep,
     });
     assert!(
         out.contains("\"p1\"\n## not archived: EXT-X-PRELOAD-HINT\n#EXT-X-RENDITION"),
@@ -355,7 +355,7 @@ fn a_variable_within_a_value_is_replaced_and_kept_with_it_in_an_archived_copy() 
         #EXT-X-DATERANGE:ID=\"{$path}\"\n#EXTINF:1,\n{$path}/s.ts\n";
     let playlist = read(text);
     assert_eq!(urls(&playlist), ["https://other.example/x/s.ts"]);
-    let archived = playlist.archived(|_| Change::Uri("s.ts".to_owned()));
+    let archived = playlist.archived(|_| UriChange::Uri("s.ts".to_owned()));
     let expected = text
         .replace("\"unused\",VALUE=\"{$cdn}\"", "\"unused\",VALUE=\"\"")
         .replace("{$path}/s.ts", "s.ts");
@@ -381,7 +381,7 @@ fn odd_playlists_of_the_field_are_read() {
     assert!(!playlist.is_ended);
     assert_eq!(
         playlist
-            .rewritten(|_| Change::Uri("n".into()))
+            .rewritten(|_| UriChange::Uri("n".into()))
             .matches("  n  ")
             .count(),
         1
@@ -440,10 +440,10 @@ fn random_playlists_never_panic_and_are_kept() {
         }
         if let Ok(playlist) = Playlist::read(text.as_bytes(), &base(), None) {
             read += 1;
-            assert_eq!(playlist.rewritten(|_| Change::Keep), text);
-            let archived = playlist.archived(|_| Change::Uri("n".to_owned()));
+            assert_eq!(playlist.rewritten(|_| UriChange::Keep), text);
+            let archived = playlist.archived(|_| UriChange::Uri("n".to_owned()));
             Playlist::read(archived.as_bytes(), &base(), None).unwrap();
-            let renamed = playlist.rewritten(|_| Change::Uri("n".to_owned()));
+            let renamed = playlist.rewritten(|_| UriChange::Uri("n".to_owned()));
             Playlist::read(renamed.as_bytes(), &base(), None).unwrap();
         }
         let mut bytes = text.into_bytes();

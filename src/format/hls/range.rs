@@ -4,14 +4,14 @@ use super::playlist::SubRange;
 
 /// A range as written: the offset may have to be worked out.
 #[derive(Clone, Copy)]
-pub(super) struct Written {
+pub(super) struct WrittenRange {
     pub(super) length: u64,
     pub(super) offset: Option<u64>,
 }
 
-impl Written {
+impl WrittenRange {
     /// `length` or `length@offset`.
-    pub(super) fn read(text: &str) -> Result<Written, String> {
+    pub(super) fn read(text: &str) -> Result<WrittenRange, String> {
         let text = text.trim();
         let (length, offset) = match text.split_once('@') {
             Some((length, offset)) => (length, Some(offset)),
@@ -25,7 +25,7 @@ impl Written {
             Some(offset) => Some(integer(offset).ok_or_else(wrong)?),
             None => None,
         };
-        Ok(Written { length, offset })
+        Ok(WrittenRange { length, offset })
     }
 
     /// The range with its offset: its own, else where the range before ended, if that was of the same file.

@@ -4,7 +4,7 @@ use url::Url;
 
 use super::MAX_URL_BYTES;
 use crate::signed_url::redact::is_secret_name;
-use crate::signed_url::{Scheme, SignedUrl, read_signature};
+use crate::signed_url::{SignedUrl, UrlScheme, read_signature};
 
 /// Resolves the URIs of one playlist. A short relative URI may stand for a long URL, many thousand times:
 /// what they come to is bounded, and not only what was written.
@@ -65,7 +65,7 @@ pub fn without_secrets(url: &str) -> Option<String> {
     };
     let is_web = ["http", "https"].contains(&parsed.scheme());
     let has_user = !parsed.username().is_empty() || parsed.password().is_some();
-    let is_secret = read_signature(url).scheme != Scheme::None || has_secret_parameter(&parsed);
+    let is_secret = read_signature(url).scheme != UrlScheme::None || has_secret_parameter(&parsed);
     (is_web && (is_secret || has_user)).then(|| SignedUrl::new(url).to_string())
 }
 
@@ -77,7 +77,7 @@ pub(super) fn written_without_secrets(base: &Url, uri: &str) -> Option<String> {
     let (bare, _) = uri.split_once('?')?;
     let joined = base.join(uri).ok()?;
     let is_secret =
-        read_signature(joined.as_str()).scheme != Scheme::None || has_secret_parameter(&joined);
+        read_signature(joined.as_str()).scheme != UrlScheme::None || has_secret_parameter(&joined);
     is_secret.then(|| bare.to_owned())
 }
 

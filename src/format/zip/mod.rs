@@ -15,7 +15,7 @@ mod open;
 mod record;
 mod stored;
 
-use crate::format::zip::open::{Open, Totals};
+use crate::format::zip::open::{EntryTotals, OpenEntry};
 pub use crate::format::zip::record::told_entries;
 use crate::format::zip::record::{
     CENTRAL, DESCRIPTOR, END, END_64, LOCAL, real_numbers, real_sizes, record_length, u16_at,
@@ -32,7 +32,7 @@ const MAX_NAMES_BYTES: usize = 16 * 1024 * 1024;
 
 /// What passes.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Event<'a> {
+pub enum ZipEvent<'a> {
     /// An entry begins; its name as it is written.
     Begin(&'a [u8]),
     /// Its next bytes, inflated.
@@ -43,7 +43,7 @@ pub enum Event<'a> {
 
 /// An entry as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Entry {
+struct ZipEntry {
     name: Arc<[u8]>,
     crc32: u32,
     packed_bytes: u64,
@@ -52,14 +52,14 @@ struct Entry {
     is_listed: bool,
 }
 
-enum State {
+enum ZipState {
     /// A record is being collected.
     Record,
-    Data(Box<Open>),
+    Data(Box<OpenEntry>),
     /// The sizes behind an entry that did not tell them before.
-    Descriptor(Box<Open>),
+    Descriptor(Box<OpenEntry>),
     /// A stored entry whose length only its descriptor tells, wherever that is.
-    Stored(Box<Open>, Seeking),
+    Stored(Box<OpenEntry>, Seeking),
     /// Behind the end record.
     Done,
     /// An entry whose end only the directory tells, or one too many: what follows is not read in passing.
@@ -68,14 +68,14 @@ enum State {
 
 /// The walk over one archive.
 pub struct ZipWalk {
-    state: State,
+    state: ZipState,
     record: Vec<u8>,
     position: u64,
-    entries: HashMap<u64, Entry>,
+    entries: HashMap<u64, ZipEntry>,
     names: HashSet<Arc<[u8]>>,
     names_bytes: usize,
     listed: u64,
-    totals: Totals,
+    totals: EntryTotals,
     is_encrypted: bool,
     has_too_many: bool,
 }
@@ -83,14 +83,14 @@ pub struct ZipWalk {
 impl Default for ZipWalk {
     fn default() -> Self {
         ZipWalk {
-            state: State::Record,
+            state: ZipState::Record,
             record: Vec::new(),
             position: 0,
             entries: HashMap::new(),
             names: HashSet::new(),
             names_bytes: 0,
             listed: 0,
-            totals: Totals::default(),
+            totals: EntryTotals::default(),
             is_encrypted: false,
             has_too_many: false,
         }
@@ -105,17 +105,17 @@ impl ZipWalk {
     pub fn feed(
         &mut self,
         mut bytes: &[u8],
-        sink: &mut dyn FnMut(Event<'_>),
+        sink: &mut dyn FnMut(ZipEvent<'_>),
     ) -> Result<(), String> {
         while !bytes.is_empty() {
-            let taken = match std::mem::replace(&mut self.state, State::Record) {
-                State::Record => self.take_record(bytes, sink)?,
-                State::Data(open) => self.take_data(open, bytes, sink)?,
-                State::Descriptor(open) => self.take_descriptor(open, bytes, sink)?,
-                State::Stored(open, seeking) => self.take_stored(open, seeking, bytes, sink)?,
-                State::Done => return Err("it goes on behind its end".to_owned()),
-                State::Opaque => {
-                    self.state = State::Opaque;
+            let taken = match std::mem::replace(&mut self.state, ZipState::Record) {
+                ZipState::Record => self.take_record(bytes, sink)?,
+                ZipState::Data(open) => self.take_data(open, bytes, sink)?,
+                ZipState::Descriptor(open) => self.take_descriptor(open, bytes, sink)?,
+                ZipState::Stored(open, seeking) => self.take_stored(open, seeking, bytes, sink)?,
+                ZipState::Done => return Err("it goes on behind its end".to_owned()),
+                ZipState::Opaque => {
+                    self.state = ZipState::Opaque;
                     bytes.len()
                 }
             };
@@ -132,12 +132,12 @@ impl ZipWalk {
     /// When it ends too early.
     pub fn finish(&self) -> Result<bool, String> {
         match &self.state {
-            State::Done => Ok(true),
-            State::Opaque => Ok(false),
-            State::Stored(_, seeking) if seeking.has_seen_signature() => {
+            ZipState::Done => Ok(true),
+            ZipState::Opaque => Ok(false),
+            ZipState::Stored(_, seeking) if seeking.has_seen_signature() => {
                 Err("an entry's checksum or length is not what it tells".to_owned())
             }
-            State::Stored(..) => Ok(false),
+            ZipState::Stored(..) => Ok(false),
             _ => Err("it ends before its directory does".to_owned()),
         }
     }
@@ -156,7 +156,7 @@ impl ZipWalk {
     fn take_record(
         &mut self,
         bytes: &[u8],
-        sink: &mut dyn FnMut(Event<'_>),
+        sink: &mut dyn FnMut(ZipEvent<'_>),
     ) -> Result<usize, String> {
         let had = self.record.len();
         let mut taken = 0;
@@ -183,7 +183,7 @@ impl ZipWalk {
         &mut self,
         record: &[u8],
         start: u64,
-        sink: &mut dyn FnMut(Event<'_>),
+        sink: &mut dyn FnMut(ZipEvent<'_>),
     ) -> Result<(), String> {
         match u32_at(record, 0) {
             LOCAL if self.listed > 0 => Err("an entry follows the directory".to_owned()),
@@ -198,7 +198,7 @@ impl ZipWalk {
                 if self.listed != self.entries.len() as u64 {
                     return Err("its directory does not list every entry".to_owned());
                 }
-                self.state = State::Done;
+                self.state = ZipState::Done;
                 Ok(())
             }
             END_64 if u64_at(record, 32) != self.listed => {
@@ -212,13 +212,13 @@ impl ZipWalk {
         &mut self,
         record: &[u8],
         offset: u64,
-        sink: &mut dyn FnMut(Event<'_>),
+        sink: &mut dyn FnMut(ZipEvent<'_>),
     ) -> Result<(), String> {
         if self.entries.len() >= MAX_ENTRIES {
             self.has_too_many = true;
             self.entries = HashMap::new();
             self.names = HashSet::new();
-            self.state = State::Opaque;
+            self.state = ZipState::Opaque;
             return Ok(());
         }
         let flags = u16_at(record, 6);
@@ -244,12 +244,12 @@ impl ZipWalk {
             (method == 8 && !is_encrypted).then(|| InflateState::new_boxed(DataFormat::Raw));
         let is_stored = method == 0 && !is_encrypted;
         if has_descriptor && inflater.is_none() && !is_stored {
-            self.state = State::Opaque;
+            self.state = ZipState::Opaque;
             return Ok(());
         }
-        sink(Event::Begin(&name));
-        let open = Box::new(Open {
-            entry: Entry {
+        sink(ZipEvent::Begin(&name));
+        let open = Box::new(OpenEntry {
+            entry: ZipEntry {
                 name,
                 crc32: 0,
                 packed_bytes: 0,
@@ -271,18 +271,18 @@ impl ZipWalk {
             return self.end_entry(open, sink);
         }
         if has_descriptor && is_stored {
-            self.state = State::Stored(open, Seeking::default());
+            self.state = ZipState::Stored(open, Seeking::default());
             return Ok(());
         }
-        self.state = State::Data(open);
+        self.state = ZipState::Data(open);
         Ok(())
     }
 
     fn take_data(
         &mut self,
-        mut open: Box<Open>,
+        mut open: Box<OpenEntry>,
         bytes: &[u8],
-        sink: &mut dyn FnMut(Event<'_>),
+        sink: &mut dyn FnMut(ZipEvent<'_>),
     ) -> Result<usize, String> {
         let most = open.left.map_or(bytes.len(), |left| {
             usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()))
@@ -297,21 +297,21 @@ impl ZipWalk {
         }
         match (open.left, is_at_end) {
             (Some(0), _) => self.end_entry(open, sink)?,
-            (None, true) => self.state = State::Descriptor(open),
-            _ => self.state = State::Data(open),
+            (None, true) => self.state = ZipState::Descriptor(open),
+            _ => self.state = ZipState::Data(open),
         }
         Ok(taken)
     }
 
     fn take_stored(
         &mut self,
-        mut open: Box<Open>,
+        mut open: Box<OpenEntry>,
         mut seeking: Seeking,
         bytes: &[u8],
-        sink: &mut dyn FnMut(Event<'_>),
+        sink: &mut dyn FnMut(ZipEvent<'_>),
     ) -> Result<usize, String> {
         let Some(taken) = seeking.take(&mut open, bytes, sink) else {
-            self.state = State::Stored(open, seeking);
+            self.state = ZipState::Stored(open, seeking);
             return Ok(bytes.len());
         };
         open.entry.packed_bytes = open.entry.bytes;
@@ -323,9 +323,9 @@ impl ZipWalk {
     /// The descriptor may begin with a signature, and its sizes have 32 or 64 bits.
     fn take_descriptor(
         &mut self,
-        mut open: Box<Open>,
+        mut open: Box<OpenEntry>,
         bytes: &[u8],
-        sink: &mut dyn FnMut(Event<'_>),
+        sink: &mut dyn FnMut(ZipEvent<'_>),
     ) -> Result<usize, String> {
         let crc32 = open.crc32();
         for taken in 1..=bytes.len() {
@@ -358,14 +358,14 @@ impl ZipWalk {
                 return Err("an entry's checksum or length is not what it tells".to_owned());
             }
         }
-        self.state = State::Descriptor(open);
+        self.state = ZipState::Descriptor(open);
         Ok(bytes.len())
     }
 
     fn end_entry(
         &mut self,
-        mut open: Box<Open>,
-        sink: &mut dyn FnMut(Event<'_>),
+        mut open: Box<OpenEntry>,
+        sink: &mut dyn FnMut(ZipEvent<'_>),
     ) -> Result<(), String> {
         let (told_crc, told_bytes) = open.told.unwrap_or_default();
         if open.entry.is_checked {
@@ -377,10 +377,10 @@ impl ZipWalk {
             open.entry.bytes = told_bytes;
         }
         open.entry.crc32 = told_crc;
-        sink(Event::End);
+        sink(ZipEvent::End);
         self.totals = self.totals.with(&open.entry);
         self.entries.insert(open.offset, open.entry);
-        self.state = State::Record;
+        self.state = ZipState::Record;
         Ok(())
     }
 

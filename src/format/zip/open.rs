@@ -3,7 +3,7 @@
 use miniz_oxide::inflate::stream::{InflateState, inflate};
 use miniz_oxide::{MZError, MZFlush, MZStatus};
 
-use super::{Entry, Event};
+use super::{ZipEntry, ZipEvent};
 
 /// How much larger an archive and each of its entries may become: media hardly shrinks, playlists by less than this.
 const MAX_RATIO: u64 = 100;
@@ -12,8 +12,8 @@ const MAX_RATIO: u64 = 100;
 const FREE_BYTES: u64 = 1024 * 1024;
 
 /// The entry that is being read.
-pub(super) struct Open {
-    pub(super) entry: Entry,
+pub(super) struct OpenEntry {
+    pub(super) entry: ZipEntry,
     pub(super) offset: u64,
     pub(super) method: u16,
     pub(super) is_encrypted: bool,
@@ -21,7 +21,7 @@ pub(super) struct Open {
     pub(super) left: Option<u64>,
     pub(super) told: Option<(u32, u64)>,
     pub(super) inflater: Option<Box<InflateState>>,
-    pub(super) before: Totals,
+    pub(super) before: EntryTotals,
     /// Whether the packed data came to its own end.
     pub(super) is_inflated: bool,
     pub(super) crc: crc_fast::Digest,
@@ -29,14 +29,14 @@ pub(super) struct Open {
 
 /// What entries have come to.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Totals {
+pub(super) struct EntryTotals {
     packed_bytes: u64,
     bytes: u64,
 }
 
-impl Totals {
-    pub(super) fn with(self, entry: &Entry) -> Totals {
-        Totals {
+impl EntryTotals {
+    pub(super) fn with(self, entry: &ZipEntry) -> EntryTotals {
+        EntryTotals {
             packed_bytes: self.packed_bytes.saturating_add(entry.packed_bytes),
             bytes: self.bytes.saturating_add(entry.bytes),
         }
@@ -48,12 +48,12 @@ impl Totals {
     }
 }
 
-impl Open {
+impl OpenEntry {
     /// Takes packed bytes; gives how many, and whether the packed data says that it ends.
     pub(super) fn read(
         &mut self,
         bytes: &[u8],
-        sink: &mut dyn FnMut(Event<'_>),
+        sink: &mut dyn FnMut(ZipEvent<'_>),
     ) -> Result<(usize, bool), String> {
         let Some(mut inflater) = self.inflater.take() else {
             if self.method == 0 && !self.is_encrypted {
@@ -68,11 +68,11 @@ impl Open {
             let result = inflate(&mut inflater, &bytes[taken..], &mut out, MZFlush::None);
             taken += result.bytes_consumed;
             self.pass(&out[..result.bytes_written], sink);
-            let entry = Totals {
+            let entry = EntryTotals {
                 packed_bytes: self.entry.packed_bytes + taken as u64,
                 bytes: self.entry.bytes,
             };
-            let archive = Totals {
+            let archive = EntryTotals {
                 packed_bytes: self.before.packed_bytes.saturating_add(entry.packed_bytes),
                 bytes: self.before.bytes.saturating_add(entry.bytes),
             };
@@ -100,11 +100,11 @@ impl Open {
         Ok((taken, is_at_end))
     }
 
-    pub(super) fn pass(&mut self, bytes: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
+    pub(super) fn pass(&mut self, bytes: &[u8], sink: &mut dyn FnMut(ZipEvent<'_>)) {
         if !bytes.is_empty() {
             self.entry.bytes += bytes.len() as u64;
             self.crc.update(bytes);
-            sink(Event::Data(bytes));
+            sink(ZipEvent::Data(bytes));
         }
     }
 

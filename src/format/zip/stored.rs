@@ -2,7 +2,7 @@
 //! descriptor itself, whose checksum and length must be those of all that came before.
 
 use super::record::{DESCRIPTOR, u32_at, u64_at};
-use super::{Event, Open};
+use super::{OpenEntry, ZipEvent};
 
 /// The longest descriptor: signature, checksum and two lengths of 64 bits.
 const DESCRIPTOR_BYTES: usize = 24;
@@ -15,7 +15,7 @@ pub(super) struct Seeking {
 }
 
 /// What the bytes that are held are.
-enum Verdict {
+enum HeldBytes {
     Content,
     Unclear,
     Descriptor,
@@ -31,9 +31,9 @@ impl Seeking {
     /// Takes bytes; gives how many when the descriptor has ended within them.
     pub(super) fn take(
         &mut self,
-        open: &mut Open,
+        open: &mut OpenEntry,
         bytes: &[u8],
-        sink: &mut dyn FnMut(Event<'_>),
+        sink: &mut dyn FnMut(ZipEvent<'_>),
     ) -> Option<usize> {
         let mut at = 0;
         while at < bytes.len() {
@@ -57,12 +57,12 @@ impl Seeking {
     }
 
     /// Passes on what turns out to be content. Whether the descriptor is complete.
-    fn settle(&mut self, open: &mut Open, sink: &mut dyn FnMut(Event<'_>)) -> bool {
+    fn settle(&mut self, open: &mut OpenEntry, sink: &mut dyn FnMut(ZipEvent<'_>)) -> bool {
         while !self.held.is_empty() {
             match self.judge(open) {
-                Verdict::Descriptor => return true,
-                Verdict::Unclear => return false,
-                Verdict::Content => {
+                HeldBytes::Descriptor => return true,
+                HeldBytes::Unclear => return false,
+                HeldBytes::Content => {
                     let next = self.held[1..].iter().position(|byte| *byte == b'P');
                     let content = next.map_or(self.held.len(), |next| next + 1);
                     open.pass(&self.held[..content], sink);
@@ -73,14 +73,14 @@ impl Seeking {
         false
     }
 
-    fn judge(&mut self, open: &Open) -> Verdict {
+    fn judge(&mut self, open: &OpenEntry) -> HeldBytes {
         let held = self.held.as_slice();
         let signature = DESCRIPTOR.to_le_bytes();
         let known = held.len().min(signature.len());
         let is_begun = held[..known] == signature[..known];
         self.has_seen_signature |= is_begun && known == signature.len();
         if !is_begun || (held.len() >= 8 && u32_at(held, 4) != open.crc32()) {
-            return Verdict::Content;
+            return HeldBytes::Content;
         }
         let length = open.entry.bytes;
         let is_short = held.len() == 16
@@ -90,9 +90,9 @@ impl Seeking {
             && u64_at(held, 8) == length
             && u64_at(held, 16) == length;
         match held.len() {
-            _ if is_short || is_long => Verdict::Descriptor,
-            DESCRIPTOR_BYTES.. => Verdict::Content,
-            _ => Verdict::Unclear,
+            _ if is_short || is_long => HeldBytes::Descriptor,
+            DESCRIPTOR_BYTES.. => HeldBytes::Content,
+            _ => HeldBytes::Unclear,
         }
     }
 }

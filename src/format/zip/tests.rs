@@ -8,19 +8,19 @@ fn fixture() -> Vec<u8> {
 }
 
 /// An entry's name and content.
-type Found = (String, Vec<u8>);
+type FoundEntry = (String, Vec<u8>);
 
 /// What passes of `zip` when it comes in pieces of `step` bytes.
-fn walk(zip: &[u8], step: usize) -> Result<(bool, Vec<Found>), String> {
+fn walk(zip: &[u8], step: usize) -> Result<(bool, Vec<FoundEntry>), String> {
     let mut walk = ZipWalk::default();
-    let mut found: Vec<Found> = Vec::new();
+    let mut found: Vec<FoundEntry> = Vec::new();
     for piece in zip.chunks(step) {
         walk.feed(piece, &mut |event| match event {
-            Event::Begin(name) => {
+            ZipEvent::Begin(name) => {
                 found.push((String::from_utf8_lossy(name).into_owned(), Vec::new()));
             }
-            Event::Data(bytes) => found.last_mut().unwrap().1.extend_from_slice(bytes),
-            Event::End => {}
+            ZipEvent::Data(bytes) => found.last_mut().unwrap().1.extend_from_slice(bytes),
+            ZipEvent::End => {}
         })?;
     }
     Ok((walk.finish()?, found))
@@ -172,7 +172,7 @@ fn a_bomb_in_many_small_entries_is_refused_as_early() {
     let mut walk = ZipWalk::default();
     let mut bytes = 0;
     let refused = walk.feed(&zeros(100, 1024 * 1024), &mut |event| {
-        if let Event::Data(data) = event {
+        if let ZipEvent::Data(data) = event {
             bytes += data.len();
         }
     });

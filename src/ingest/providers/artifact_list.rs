@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 
 use crate::error::Class;
-use crate::ingest::providers::draft::{Says, hash};
+use crate::ingest::providers::draft::{EventContent, hash};
 use crate::ingest::providers::fields::Location;
 use crate::model::artifact::free_name;
 use crate::model::{
     Artifact, Deadline, DeadlineFrom, Format, Kind, Lookup, Origin, ProviderFailure,
 };
-use crate::signed_url::{Scheme, SignedUrl, path_identity, read_signature, url_deadline};
+use crate::signed_url::{SignedUrl, UrlScheme, path_identity, read_signature, url_deadline};
 
 /// What is known about a file besides where it is.
 #[derive(Clone, Debug)]
@@ -66,7 +66,7 @@ impl Life {
             return known;
         }
         let signature = read_signature(url.expose());
-        let is_signed = self.is_signed || signature.scheme != Scheme::None;
+        let is_signed = self.is_signed || signature.scheme != UrlScheme::None;
         let documented = self.documented.filter(|_| is_signed);
         known.earliest(of(documented, DeadlineFrom::Documented))
     }
@@ -77,7 +77,7 @@ impl Life {
 const FILES_MAX: usize = 1_000;
 
 /// The files of one event or answer: names and identities are unique on it.
-pub(super) struct Shelf {
+pub(super) struct ArtifactList {
     artifacts: Vec<Artifact>,
     names: HashSet<String>,
     identities: HashSet<String>,
@@ -86,21 +86,21 @@ pub(super) struct Shelf {
     is_overfull: bool,
 }
 
-impl Default for Shelf {
+impl Default for ArtifactList {
     /// For an event, which anybody may have written: its number of files is limited.
-    fn default() -> Shelf {
-        Shelf::of_at_most(FILES_MAX)
+    fn default() -> ArtifactList {
+        ArtifactList::of_at_most(FILES_MAX)
     }
 }
 
-impl Shelf {
+impl ArtifactList {
     /// For what a provider's API answers: its length in bytes is limit enough, and every file of it counts.
-    pub(super) fn of_answer() -> Shelf {
-        Shelf::of_at_most(usize::MAX)
+    pub(super) fn of_answer() -> ArtifactList {
+        ArtifactList::of_at_most(usize::MAX)
     }
 
-    fn of_at_most(most: usize) -> Shelf {
-        Shelf {
+    fn of_at_most(most: usize) -> ArtifactList {
+        ArtifactList {
             artifacts: Vec::new(),
             names: HashSet::new(),
             identities: HashSet::new(),
@@ -118,11 +118,13 @@ impl Shelf {
     }
 
     /// What an event with these files and `failures` says.
-    pub(super) fn into_says(self, failures: Vec<ProviderFailure>) -> Says {
+    pub(super) fn into_says(self, failures: Vec<ProviderFailure>) -> EventContent {
         if self.is_overfull {
-            return Says::unreadable(format!("the event names more than {FILES_MAX} files"));
+            return EventContent::unreadable(format!(
+                "the event names more than {FILES_MAX} files"
+            ));
         }
-        Says::Files(self.artifacts, failures)
+        EventContent::Files(self.artifacts, failures)
     }
 
     /// A file behind a URL, by its path: a fresh signature of it is the same artifact.
@@ -281,7 +283,7 @@ mod tests {
 
     #[test]
     fn doubles_are_one_and_twins_are_two() {
-        let mut shelf = Shelf::default();
+        let mut shelf = ArtifactList::default();
         shelf.put(url("https://h/dl?id=1"), file(), Life::default());
         shelf.put(url("https://h/dl?id=1"), file(), Life::default());
         shelf.put(url("https://h/dl?id=2"), file(), Life::default());
@@ -294,7 +296,7 @@ mod tests {
 
     #[test]
     fn a_flood_of_files_is_refused_whole() {
-        let mut shelf = Shelf::default();
+        let mut shelf = ArtifactList::default();
         for n in 0..FILES_MAX + 1 {
             shelf.put(
                 url(&format!("https://h/dl?id={n}")),
@@ -304,7 +306,7 @@ mod tests {
         }
         assert!(matches!(
             shelf.into_says(Vec::new()),
-            Says::Unknown(Some(_))
+            EventContent::Unknown(Some(_))
         ));
     }
 
@@ -324,7 +326,7 @@ mod tests {
     #[test]
     fn a_fresh_signature_is_the_same_artifact() {
         let identity = |text: &str| {
-            let mut shelf = Shelf::default();
+            let mut shelf = ArtifactList::default();
             shelf.put(url(text), file(), Life::default());
             shelf.into_artifacts().remove(0).identity
         };

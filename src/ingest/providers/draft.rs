@@ -16,11 +16,11 @@ pub(super) struct Draft {
     pub(super) dedupe_key: String,
     pub(super) event_time: Option<Timestamp>,
     pub(super) recording: Recording,
-    pub(super) says: Says,
+    pub(super) says: EventContent,
 }
 
 /// What an event says.
-pub(super) enum Says {
+pub(super) enum EventContent {
     /// Are you there?
     Handshake,
     /// Nothing that concerns an archive.
@@ -31,15 +31,15 @@ pub(super) enum Says {
     Files(Vec<Artifact>, Vec<ProviderFailure>),
 }
 
-impl Says {
+impl EventContent {
     /// A loss and no file.
-    pub(super) fn loss(failure: ProviderFailure) -> Says {
-        Says::Files(Vec::new(), vec![failure])
+    pub(super) fn loss(failure: ProviderFailure) -> EventContent {
+        EventContent::Files(Vec::new(), vec![failure])
     }
 
     /// A known type that can't be read.
-    pub(super) fn unreadable(why: impl Into<String>) -> Says {
-        Says::Unknown(Some(why.into()))
+    pub(super) fn unreadable(why: impl Into<String>) -> EventContent {
+        EventContent::Unknown(Some(why.into()))
     }
 }
 
@@ -47,10 +47,10 @@ impl Draft {
     /// The event; `redacted` is what it shows of itself where that is not for its body to tell.
     pub(super) fn finish(self, provider: Provider, redacted: Option<String>) -> Event {
         let (class, artifacts, failures, alert) = match self.says {
-            Says::Handshake => (EventClass::Handshake, Vec::new(), Vec::new(), None),
-            Says::Nothing => (EventClass::Ignored, Vec::new(), Vec::new(), None),
-            Says::Unknown(alert) => (EventClass::Unknown, Vec::new(), Vec::new(), alert),
-            Says::Files(artifacts, failures) => {
+            EventContent::Handshake => (EventClass::Handshake, Vec::new(), Vec::new(), None),
+            EventContent::Nothing => (EventClass::Ignored, Vec::new(), Vec::new(), None),
+            EventContent::Unknown(alert) => (EventClass::Unknown, Vec::new(), Vec::new(), alert),
+            EventContent::Files(artifacts, failures) => {
                 let class = class_of(&artifacts, &failures);
                 let alert = (class == EventClass::Unknown).then(|| {
                     format!(

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use serde_json::Value;
 
 use super::fields::Fields;
-use crate::ingest::providers::artifact_list::{File, Shelf};
+use crate::ingest::providers::artifact_list::{ArtifactList, File};
 use crate::model::{Format, Kind};
 
 /// A cue is closed when it would become longer than this, in characters: two lines on a screen.
@@ -29,12 +29,12 @@ const VTT_GROWTH_BYTES: usize = 64 * 1024;
 const PAUSE_SECONDS: f64 = 2.0;
 
 /// Puts `transcript` on the shelf, each content a file of its own; an empty one is no file.
-pub(super) fn put(transcript: Option<&Value>, shelf: &mut Shelf) {
+pub(super) fn put(transcript: Option<&Value>, shelf: &mut ArtifactList) {
     put_each(transcript, |content, file| shelf.put_inline(content, file));
 }
 
 /// Puts the transcript on the shelf of which `owner` has one only, however its words are called.
-pub(super) fn put_only(owner: &str, transcript: Option<&Value>, shelf: &mut Shelf) {
+pub(super) fn put_only(owner: &str, transcript: Option<&Value>, shelf: &mut ArtifactList) {
     put_each(transcript, |content, file| {
         let identity = format!("{owner}:{}", file.name);
         shelf.put_inline_as(identity, content, file);
@@ -200,7 +200,7 @@ mod tests {
     use serde_json::json;
 
     fn vtt(transcript: Value) -> Option<String> {
-        let mut shelf = Shelf::default();
+        let mut shelf = ArtifactList::default();
         put(Some(&transcript), &mut shelf);
         let artifacts = shelf.into_artifacts();
         let vtt = artifacts.into_iter().find(|a| a.format == Format::Vtt)?;

@@ -1,6 +1,6 @@
 //! How the header that carries a signature is written, and what is signed: both told by a pattern.
 
-use super::Refusal;
+use super::SenderRefusal;
 
 /// Signatures of one header that are looked at: a sender needs two while it rotates its key.
 const SIGNATURES_MAX: usize = 8;
@@ -20,7 +20,7 @@ pub(super) enum Form {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Piece {
+pub(super) enum FormPiece {
     Literal(String),
     Id,
     Timestamp,
@@ -62,11 +62,11 @@ impl Form {
     pub(super) fn take_apart<'a>(
         &self,
         header: &'a str,
-    ) -> Result<(&'a str, Vec<&'a str>), Refusal> {
+    ) -> Result<(&'a str, Vec<&'a str>), SenderRefusal> {
         match self {
             Form::Prefixed(prefix) => {
                 let signature = header.strip_prefix(prefix.as_str());
-                Ok(("", vec![signature.ok_or(Refusal::Malformed)?]))
+                Ok(("", vec![signature.ok_or(SenderRefusal::Malformed)?]))
             }
             Form::List(prefix) => {
                 let signatures = header
@@ -94,8 +94,8 @@ impl Form {
                     None => "",
                     Some(name) => match values(name)[..] {
                         [one] => one,
-                        [] => return Err(Refusal::Malformed),
-                        _ => return Err(Refusal::Twice),
+                        [] => return Err(SenderRefusal::Malformed),
+                        _ => return Err(SenderRefusal::Twice),
                     },
                 };
                 let mut signatures = values(name);
@@ -107,13 +107,13 @@ impl Form {
 }
 
 /// What is signed, by its template.
-pub(super) fn read_template(template: &str) -> Result<Vec<Piece>, String> {
+pub(super) fn read_template(template: &str) -> Result<Vec<FormPiece>, String> {
     let mut pieces = Vec::new();
     let mut rest = template;
     while !rest.is_empty() {
         let (literal, variable) = rest.split_once('{').unwrap_or((rest, ""));
         if !literal.is_empty() {
-            pieces.push(Piece::Literal(literal.to_owned()));
+            pieces.push(FormPiece::Literal(literal.to_owned()));
         }
         if literal.len() == rest.len() {
             break;
@@ -122,9 +122,9 @@ pub(super) fn read_template(template: &str) -> Result<Vec<Piece>, String> {
             .split_once('}')
             .ok_or("what is signed has a `{` without its `}`")?;
         pieces.push(match name {
-            "id" => Piece::Id,
-            "timestamp" => Piece::Timestamp,
-            "body" => Piece::Body,
+            "id" => FormPiece::Id,
+            "timestamp" => FormPiece::Timestamp,
+            "body" => FormPiece::Body,
             _ => return Err("what is signed may hold {id}, {timestamp} and {body}".to_owned()),
         });
         rest = after;

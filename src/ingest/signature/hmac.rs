@@ -10,8 +10,8 @@ use base64::prelude::BASE64_STANDARD;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::form::{Form, Piece, read_template};
-use super::{Presented, Refusal, TOLERANCE};
+use super::form::{Form, FormPiece, read_template};
+use super::{Presented, SenderRefusal, TOLERANCE};
 
 /// The length of an HMAC-SHA256.
 const DIGEST_BYTES: usize = 32;
@@ -46,23 +46,23 @@ pub struct HmacScheme {
     timestamp_header: Option<String>,
     id_header: Option<String>,
     form: Form,
-    signed: Vec<Piece>,
+    signed: Vec<FormPiece>,
     encoding: Encoding,
     tolerance: SignedDuration,
 }
 
 /// A key and the secret that it was made of.
 #[derive(Clone, Debug)]
-pub(super) struct Key {
+pub(super) struct HmacKey {
     secret: SecretString,
     key: hmac::Key,
 }
 
 /// A signature that waits for its body.
 #[derive(Debug)]
-pub(super) struct Evidence<'a> {
+pub(super) struct PendingSignature<'a> {
     scheme: &'a HmacScheme,
-    keys: &'a [Key],
+    keys: &'a [HmacKey],
     id: &'a str,
     timestamp: &'a str,
     signatures: Vec<[u8; DIGEST_BYTES]>,
@@ -81,7 +81,10 @@ impl HmacScheme {
         encoding: Encoding,
     ) -> Result<HmacScheme, String> {
         let signed = read_template(signed)?;
-        let bodies = signed.iter().filter(|piece| **piece == Piece::Body).count();
+        let bodies = signed
+            .iter()
+            .filter(|piece| **piece == FormPiece::Body)
+            .count();
         if bodies != 1 {
             return Err("what is signed must hold {body} once".to_owned());
         }
@@ -104,11 +107,11 @@ impl HmacScheme {
             id_header: Some(format!("{prefix}-id")),
             form: Form::List("v1,".to_owned()),
             signed: vec![
-                Piece::Id,
-                Piece::Literal(".".to_owned()),
-                Piece::Timestamp,
-                Piece::Literal(".".to_owned()),
-                Piece::Body,
+                FormPiece::Id,
+                FormPiece::Literal(".".to_owned()),
+                FormPiece::Timestamp,
+                FormPiece::Literal(".".to_owned()),
+                FormPiece::Body,
             ],
             encoding: Encoding::Base64,
             tolerance: TOLERANCE,
@@ -123,9 +126,9 @@ impl HmacScheme {
             id_header: None,
             form: Form::Prefixed(String::new()),
             signed: vec![
-                Piece::Timestamp,
-                Piece::Literal(".".to_owned()),
-                Piece::Body,
+                FormPiece::Timestamp,
+                FormPiece::Literal(".".to_owned()),
+                FormPiece::Body,
             ],
             encoding: Encoding::Base64,
             tolerance: TOLERANCE,
@@ -149,8 +152,8 @@ impl HmacScheme {
                 ..
             }
         );
-        let is_signed = |piece: Piece| self.signed.contains(&piece);
-        if is_signed(Piece::Timestamp) != (is_in_header || timestamp_header.is_some()) {
+        let is_signed = |piece: FormPiece| self.signed.contains(&piece);
+        if is_signed(FormPiece::Timestamp) != (is_in_header || timestamp_header.is_some()) {
             return Err(
                 "a time counts only if it is signed: name it in `signed` and say in `timestamp_header` or `pattern` where it stands"
                     .to_owned(),
@@ -161,7 +164,7 @@ impl HmacScheme {
                 "the time stands in `timestamp_header` or in `pattern`, not in both".to_owned(),
             );
         }
-        if is_signed(Piece::Id) != id_header.is_some() {
+        if is_signed(FormPiece::Id) != id_header.is_some() {
             return Err(
                 "an id is signed with `id_header` and `{id}` in `signed`, or not at all".to_owned(),
             );
@@ -184,34 +187,34 @@ impl HmacScheme {
 
     pub(super) fn begin<'a>(
         &'a self,
-        keys: &'a [Key],
+        keys: &'a [HmacKey],
         presented: &Presented<'a>,
-    ) -> Result<Evidence<'a>, Refusal> {
+    ) -> Result<PendingSignature<'a>, SenderRefusal> {
         let header = presented.one_text(&self.header)?;
         let id = match &self.id_header {
             Some(name) => presented.one_text(name)?,
             None => "",
         };
         if id.len() > ID_MAX_BYTES {
-            return Err(Refusal::Malformed);
+            return Err(SenderRefusal::Malformed);
         }
         let (in_header, signatures) = self.form.take_apart(header)?;
         let timestamp = match &self.timestamp_header {
             Some(name) => presented.one_text(name)?,
             None => in_header,
         };
-        let is_timed = self.signed.contains(&Piece::Timestamp);
+        let is_timed = self.signed.contains(&FormPiece::Timestamp);
         if is_timed && is_stale(read_time(timestamp)?, presented.now, self.tolerance) {
-            return Err(Refusal::Stale);
+            return Err(SenderRefusal::Stale);
         }
         let signatures: Vec<_> = signatures
             .into_iter()
             .filter_map(|text| self.encoding.read(text))
             .collect();
         if signatures.is_empty() {
-            return Err(Refusal::Malformed);
+            return Err(SenderRefusal::Malformed);
         }
-        Ok(Evidence {
+        Ok(PendingSignature {
             scheme: self,
             keys,
             id,
@@ -221,8 +224,8 @@ impl HmacScheme {
     }
 }
 
-impl<'a> Evidence<'a> {
-    pub(super) fn finish(&self, body: &[u8]) -> Result<&'a SecretString, Refusal> {
+impl<'a> PendingSignature<'a> {
+    pub(super) fn finish(&self, body: &[u8]) -> Result<&'a SecretString, SenderRefusal> {
         let mut found = None;
         for key in self.keys {
             let digest = self.digest(key, body);
@@ -232,7 +235,7 @@ impl<'a> Evidence<'a> {
                 }
             }
         }
-        found.ok_or(Refusal::Wrong)
+        found.ok_or(SenderRefusal::Wrong)
     }
 
     /// The message id that is signed, also where it is empty: then no other header may stand in for it.
@@ -240,30 +243,30 @@ impl<'a> Evidence<'a> {
         self.scheme.id_header.as_ref().map(|_| self.id)
     }
 
-    fn digest(&self, key: &Key, body: &[u8]) -> hmac::Tag {
+    fn digest(&self, key: &HmacKey, body: &[u8]) -> hmac::Tag {
         let mut context = hmac::Context::with_key(&key.key);
         for piece in &self.scheme.signed {
             context.update(match piece {
-                Piece::Literal(text) => text.as_bytes(),
-                Piece::Id => self.id.as_bytes(),
-                Piece::Timestamp => self.timestamp.as_bytes(),
-                Piece::Body => body,
+                FormPiece::Literal(text) => text.as_bytes(),
+                FormPiece::Id => self.id.as_bytes(),
+                FormPiece::Timestamp => self.timestamp.as_bytes(),
+                FormPiece::Body => body,
             });
         }
         context.sign()
     }
 }
 
-impl Key {
+impl HmacKey {
     /// The key that `secret` stands for; `None` when it is not written so.
-    pub(super) fn new(secret: &SecretString, form: KeyForm) -> Option<Key> {
+    pub(super) fn new(secret: &SecretString, form: KeyForm) -> Option<HmacKey> {
         let text = secret.expose_secret();
         let bytes = match form {
             KeyForm::Raw => text.as_bytes().to_vec(),
             KeyForm::Base64 => BASE64_STANDARD.decode(text).ok()?,
             KeyForm::Whsec => BASE64_STANDARD.decode(text.strip_prefix("whsec_")?).ok()?,
         };
-        (!bytes.is_empty()).then(|| Key {
+        (!bytes.is_empty()).then(|| HmacKey {
             secret: secret.clone(),
             key: hmac::Key::new(hmac::HMAC_SHA256, &bytes),
         })
@@ -297,18 +300,18 @@ impl Encoding {
 }
 
 /// A time in whole seconds or milliseconds; which of them follows from its size.
-fn read_time(text: &str) -> Result<Timestamp, Refusal> {
+fn read_time(text: &str) -> Result<Timestamp, SenderRefusal> {
     let is_number = (1..=16).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     if !is_number {
-        return Err(Refusal::Malformed);
+        return Err(SenderRefusal::Malformed);
     }
-    let number: i64 = text.parse().map_err(|_| Refusal::Malformed)?;
+    let number: i64 = text.parse().map_err(|_| SenderRefusal::Malformed)?;
     // Seconds stay below 10^11 until the year 5138.
     let at = match number < 100_000_000_000 {
         true => Timestamp::from_second(number),
         false => Timestamp::from_millisecond(number),
     };
-    at.map_err(|_| Refusal::Malformed)
+    at.map_err(|_| SenderRefusal::Malformed)
 }
 
 fn is_stale(at: Timestamp, now: Timestamp, tolerance: SignedDuration) -> bool {
@@ -317,5 +320,5 @@ fn is_stale(at: Timestamp, now: Timestamp, tolerance: SignedDuration) -> bool {
 
 /// The key that `secret` stands for; `None` when it is not written so.
 pub fn hmac_key(secret: &SecretString, form: KeyForm) -> Option<hmac::Key> {
-    Key::new(secret, form).map(|key| key.key)
+    HmacKey::new(secret, form).map(|key| key.key)
 }

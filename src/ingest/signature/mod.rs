@@ -1,8 +1,8 @@
 //! Who is speaking: whether a delivery comes from the provider that it claims to come from.
 //!
 //! Everything here is a pure function of headers, raw body, sender's address and `now`. What needs no body
-//! (headers that are missing or doubled, stale times, shared secrets) is decided by [`Check::begin`] before a
-//! byte of it is read; the rest by [`Claim::finish`] over the raw bytes. Digests are compared in constant
+//! (headers that are missing or doubled, stale times, shared secrets) is decided by [`SenderCheck::begin`] before a
+//! byte of it is read; the rest by [`UnprovenDelivery::finish`] over the raw bytes. Digests are compared in constant
 //! time. The reason of a refusal is for the operator's metrics; the sender only ever sees a 401.
 
 use std::net::IpAddr;
@@ -25,7 +25,7 @@ pub use account::{accounts_in, own_account};
 pub use hmac::{Encoding, HmacScheme, KeyForm, hmac_key};
 pub use jwt::JwtScheme;
 pub use rsa::{PublicKey, read_key_answer, read_pem, well_known_keys};
-pub use rules::{Scheme, Trust, custom_check, provider_check};
+pub use rules::{SignatureScheme, Trust, custom_check, provider_check};
 pub use shared::is_shared_secret;
 pub use strength::{SECRET_MIN_BYTES, check_secret};
 
@@ -48,27 +48,27 @@ pub struct Presented<'a> {
 impl<'a> Presented<'a> {
     /// The one header of that name. Two of a name are none: which of them a proxy or a library before us has
     /// looked at can't be known.
-    fn one(&self, name: &str) -> Result<&'a [u8], Refusal> {
+    fn one(&self, name: &str) -> Result<&'a [u8], SenderRefusal> {
         let mut found = self
             .headers
             .iter()
             .filter(|(other, _)| other.eq_ignore_ascii_case(name));
         match (found.next(), found.next()) {
             (Some((_, value)), None) => Ok(value),
-            (None, _) => Err(Refusal::Missing),
-            (Some(_), Some(_)) => Err(Refusal::Twice),
+            (None, _) => Err(SenderRefusal::Missing),
+            (Some(_), Some(_)) => Err(SenderRefusal::Twice),
         }
     }
 
-    fn one_text(&self, name: &str) -> Result<&'a str, Refusal> {
-        let text = std::str::from_utf8(self.one(name)?).map_err(|_| Refusal::Malformed)?;
+    fn one_text(&self, name: &str) -> Result<&'a str, SenderRefusal> {
+        let text = std::str::from_utf8(self.one(name)?).map_err(|_| SenderRefusal::Malformed)?;
         Ok(text.trim_matches([' ', '\t']))
     }
 }
 
 /// Why a delivery is not believed. From outside all of them look the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Refusal {
+pub enum SenderRefusal {
     /// The header that proves the sender is not there.
     Missing,
     /// It is there more than once.
@@ -89,56 +89,56 @@ pub enum Refusal {
     Account,
 }
 
-impl Refusal {
+impl SenderRefusal {
     /// Every reason.
-    pub const ALL: [Refusal; 9] = [
-        Refusal::Missing,
-        Refusal::Twice,
-        Refusal::Malformed,
-        Refusal::Stale,
-        Refusal::Wrong,
-        Refusal::Sender,
-        Refusal::Proxied,
-        Refusal::Browser,
-        Refusal::Account,
+    pub const ALL: [SenderRefusal; 9] = [
+        SenderRefusal::Missing,
+        SenderRefusal::Twice,
+        SenderRefusal::Malformed,
+        SenderRefusal::Stale,
+        SenderRefusal::Wrong,
+        SenderRefusal::Sender,
+        SenderRefusal::Proxied,
+        SenderRefusal::Browser,
+        SenderRefusal::Account,
     ];
 
     /// The label in the metrics.
     pub fn as_str(self) -> &'static str {
         match self {
-            Refusal::Missing => "signature_missing",
-            Refusal::Twice => "signature_twice",
-            Refusal::Malformed => "signature_malformed",
-            Refusal::Stale => "signature_stale",
-            Refusal::Wrong => "signature_wrong",
-            Refusal::Sender => "sender",
-            Refusal::Proxied => "proxied",
-            Refusal::Browser => "browser",
-            Refusal::Account => "account",
+            SenderRefusal::Missing => "signature_missing",
+            SenderRefusal::Twice => "signature_twice",
+            SenderRefusal::Malformed => "signature_malformed",
+            SenderRefusal::Stale => "signature_stale",
+            SenderRefusal::Wrong => "signature_wrong",
+            SenderRefusal::Sender => "sender",
+            SenderRefusal::Proxied => "proxied",
+            SenderRefusal::Browser => "browser",
+            SenderRefusal::Account => "account",
         }
     }
 
     /// What an operator can do about it, where the sender is the provider.
     pub fn advice(self) -> &'static str {
         match self {
-            Refusal::Missing => {
+            SenderRefusal::Missing => {
                 "let the provider send the expected header (it may be off, or a proxy may drop it), and post to the right source"
             }
-            Refusal::Twice => "look for a proxy that adds the header once more",
-            Refusal::Malformed | Refusal::Wrong => {
+            SenderRefusal::Twice => "look for a proxy that adds the header once more",
+            SenderRefusal::Malformed | SenderRefusal::Wrong => {
                 "set the source's secrets (or public_key) to what the provider sends or signs with"
             }
-            Refusal::Stale => "let NTP set this machine's clock",
-            Refusal::Sender => {
+            SenderRefusal::Stale => "let NTP set this machine's clock",
+            SenderRefusal::Sender => {
                 "add the address to the source's allow_senders, if it is the provider's or the proxy's"
             }
-            Refusal::Proxied => {
+            SenderRefusal::Proxied => {
                 "configure the source with secrets: without any, events are taken from programs of this machine alone, not through a proxy"
             }
-            Refusal::Browser => {
+            SenderRefusal::Browser => {
                 "no provider posts from a browser: use curl to try it, or configure the source with secrets"
             }
-            Refusal::Account => {
+            SenderRefusal::Account => {
                 "set the source's account to your organization's id at the provider, if the event is yours"
             }
         }
@@ -147,22 +147,22 @@ impl Refusal {
 
 /// How the deliveries of one source are checked.
 #[derive(Clone, Debug, Default)]
-pub struct Check {
+pub struct SenderCheck {
     /// All of these must hold, each by any of its ways. Without any, the source is open.
-    demands: Vec<Vec<Way>>,
+    demands: Vec<Vec<Auth>>,
     open: Openness,
     senders: Vec<IpNet>,
 }
 
 /// One way for a sender to prove who it is.
 #[derive(Clone, Debug)]
-enum Way {
+enum Auth {
     Shared {
         headers: Vec<String>,
         secrets: Vec<SecretString>,
     },
-    Hmac(HmacScheme, Vec<hmac::Key>),
-    Jwt(JwtScheme, Vec<hmac::Key>),
+    Hmac(HmacScheme, Vec<hmac::HmacKey>),
+    Jwt(JwtScheme, Vec<hmac::HmacKey>),
     Rsa {
         header: &'static str,
         keys: RsaKeys,
@@ -177,7 +177,7 @@ enum RsaKeys {
 
 /// A delivery whose headers may prove it, once its body is there.
 #[derive(Debug)]
-pub struct Claim<'a> {
+pub struct UnprovenDelivery<'a> {
     /// All of these must hold, each by any of its proofs.
     demands: Vec<Vec<Evidence<'a>>>,
 }
@@ -186,8 +186,8 @@ pub struct Claim<'a> {
 enum Evidence<'a> {
     /// A shared secret: the body proves nothing more.
     Proven(&'a SecretString),
-    Hmac(hmac::Evidence<'a>),
-    Jwt(jwt::Evidence<'a>),
+    Hmac(hmac::PendingSignature<'a>),
+    Jwt(jwt::PendingToken<'a>),
     Rsa {
         signature: Vec<u8>,
         configured: &'a [PublicKey],
@@ -196,17 +196,17 @@ enum Evidence<'a> {
 
 /// Proof that a delivery comes from its provider.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Proof<'a> {
+pub struct SenderProof<'a> {
     /// The secret that it was proven with, where there is one: what a handshake's answer is made with.
     pub secret: Option<&'a SecretString>,
     /// The message id that the signature covers, where it covers one.
     pub id: Option<&'a str>,
 }
 
-impl Check {
+impl SenderCheck {
     /// Lets the programs of this machine in.
-    pub fn open() -> Check {
-        Check::default()
+    pub fn open() -> SenderCheck {
+        SenderCheck::default()
     }
 
     /// Whether nothing proves the sender.
@@ -224,8 +224,8 @@ impl Check {
         if self.is_open() {
             return "none".to_owned();
         }
-        let demand = |ways: &Vec<Way>| {
-            let headers: Vec<_> = ways.iter().flat_map(Way::headers).collect();
+        let demand = |ways: &Vec<Auth>| {
+            let headers: Vec<_> = ways.iter().flat_map(Auth::headers).collect();
             headers.join(" or ")
         };
         let demands: Vec<_> = self.demands.iter().map(demand).collect();
@@ -235,7 +235,7 @@ impl Check {
     /// Where the provider shows its public key, when deliveries are checked with a fetched one.
     pub fn key_url(&self) -> Option<&str> {
         self.demands.iter().flatten().find_map(|way| match way {
-            Way::Rsa {
+            Auth::Rsa {
                 keys: RsaKeys::Fetched(url),
                 ..
             } => Some(url.as_str()),
@@ -247,16 +247,19 @@ impl Check {
     ///
     /// # Errors
     /// The reason that tells most, when no body could make it good.
-    pub fn begin<'a>(&'a self, presented: &Presented<'a>) -> Result<Claim<'a>, Refusal> {
+    pub fn begin<'a>(
+        &'a self,
+        presented: &Presented<'a>,
+    ) -> Result<UnprovenDelivery<'a>, SenderRefusal> {
         if !self.is_sender_allowed(presented.peer) {
-            return Err(Refusal::Sender);
+            return Err(SenderRefusal::Sender);
         }
         if self.is_open() {
             self.open.check(presented)?;
         }
         let demands = self.demands.iter();
         let demands = demands.map(|ways| begin_any(ways, presented));
-        Ok(Claim {
+        Ok(UnprovenDelivery {
             demands: demands.collect::<Result<_, _>>()?,
         })
     }
@@ -269,9 +272,12 @@ impl Check {
 }
 
 /// What those of `ways` came to whose headers may be good.
-fn begin_any<'a>(ways: &'a [Way], presented: &Presented<'a>) -> Result<Vec<Evidence<'a>>, Refusal> {
+fn begin_any<'a>(
+    ways: &'a [Auth],
+    presented: &Presented<'a>,
+) -> Result<Vec<Evidence<'a>>, SenderRefusal> {
     let mut claims = Vec::new();
-    let mut reason = Refusal::Missing;
+    let mut reason = SenderRefusal::Missing;
     for way in ways {
         match way.begin(presented) {
             Ok(evidence) => claims.push(evidence),
@@ -284,25 +290,25 @@ fn begin_any<'a>(ways: &'a [Way], presented: &Presented<'a>) -> Result<Vec<Evide
     }
 }
 
-impl Way {
+impl Auth {
     /// The headers that carry the proof.
     fn headers(&self) -> Vec<&str> {
         match self {
-            Way::Shared { headers, .. } => headers.iter().map(String::as_str).collect(),
-            Way::Hmac(scheme, _) => vec![scheme.header()],
-            Way::Jwt(scheme, _) => vec![scheme.header.as_str()],
-            Way::Rsa { header, .. } => vec![*header],
+            Auth::Shared { headers, .. } => headers.iter().map(String::as_str).collect(),
+            Auth::Hmac(scheme, _) => vec![scheme.header()],
+            Auth::Jwt(scheme, _) => vec![scheme.header.as_str()],
+            Auth::Rsa { header, .. } => vec![*header],
         }
     }
 
-    fn begin<'a>(&'a self, presented: &Presented<'a>) -> Result<Evidence<'a>, Refusal> {
+    fn begin<'a>(&'a self, presented: &Presented<'a>) -> Result<Evidence<'a>, SenderRefusal> {
         match self {
-            Way::Shared { headers, secrets } => {
+            Auth::Shared { headers, secrets } => {
                 shared::find(headers, secrets, presented).map(Evidence::Proven)
             }
-            Way::Hmac(scheme, keys) => scheme.begin(keys, presented).map(Evidence::Hmac),
-            Way::Jwt(scheme, keys) => scheme.begin(keys, presented).map(Evidence::Jwt),
-            Way::Rsa { header, keys } => Ok(Evidence::Rsa {
+            Auth::Hmac(scheme, keys) => scheme.begin(keys, presented).map(Evidence::Hmac),
+            Auth::Jwt(scheme, keys) => scheme.begin(keys, presented).map(Evidence::Jwt),
+            Auth::Rsa { header, keys } => Ok(Evidence::Rsa {
                 signature: rsa::read_signature(presented.one_text(header)?)?,
                 configured: match keys {
                     RsaKeys::Configured(keys) => keys,
@@ -313,7 +319,7 @@ impl Way {
     }
 }
 
-impl<'a> Claim<'a> {
+impl<'a> UnprovenDelivery<'a> {
     /// Whether a secret in the headers proves the sender already.
     pub fn is_proven(&self) -> bool {
         let mut claims = self.demands.iter().flatten();
@@ -321,12 +327,16 @@ impl<'a> Claim<'a> {
     }
 
     /// Looks at the raw body. `fetched` are the public keys that the provider shows, where
-    /// [`Check::key_url`] names a place for them.
+    /// [`SenderCheck::key_url`] names a place for them.
     ///
     /// # Errors
     /// The reason, when nothing proves the body.
-    pub fn finish(&self, body: &[u8], fetched: &[PublicKey]) -> Result<Proof<'a>, Refusal> {
-        let mut proof = Proof::default();
+    pub fn finish(
+        &self,
+        body: &[u8],
+        fetched: &[PublicKey],
+    ) -> Result<SenderProof<'a>, SenderRefusal> {
+        let mut proof = SenderProof::default();
         for claims in &self.demands {
             let one = finish_any(claims, body, fetched)?;
             proof.secret = proof.secret.or(one.secret);
@@ -340,12 +350,12 @@ fn finish_any<'a>(
     claims: &[Evidence<'a>],
     body: &[u8],
     fetched: &[PublicKey],
-) -> Result<Proof<'a>, Refusal> {
-    let mut reason = Refusal::Missing;
+) -> Result<SenderProof<'a>, SenderRefusal> {
+    let mut reason = SenderRefusal::Missing;
     for claim in claims {
         match claim.finish(body, fetched) {
             Ok(secret) => {
-                return Ok(Proof {
+                return Ok(SenderProof {
                     secret,
                     id: claim.id(),
                 });
@@ -368,7 +378,7 @@ impl<'a> Evidence<'a> {
         &self,
         body: &[u8],
         fetched: &[PublicKey],
-    ) -> Result<Option<&'a SecretString>, Refusal> {
+    ) -> Result<Option<&'a SecretString>, SenderRefusal> {
         match self {
             Evidence::Proven(secret) => Ok(Some(secret)),
             Evidence::Hmac(evidence) => evidence.finish(body).map(Some),
@@ -379,7 +389,7 @@ impl<'a> Evidence<'a> {
             } => {
                 let mut keys = configured.iter().chain(fetched);
                 let is_signed = keys.any(|key| key.has_signed(body, signature));
-                is_signed.then_some(None).ok_or(Refusal::Wrong)
+                is_signed.then_some(None).ok_or(SenderRefusal::Wrong)
             }
         }
     }

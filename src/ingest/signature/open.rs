@@ -5,7 +5,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{Presented, Refusal};
+use super::{Presented, SenderRefusal};
 
 /// Who may post to a source without secrets.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,12 +28,12 @@ impl Openness {
     ///
     /// # Errors
     /// `Browser` and `Proxied`, by what the request shows.
-    pub(super) fn check(self, presented: &Presented<'_>) -> Result<(), Refusal> {
+    pub(super) fn check(self, presented: &Presented<'_>) -> Result<(), SenderRefusal> {
         let is_any =
             |names: &[&str], name: &str| names.iter().any(|n| n.eq_ignore_ascii_case(name));
         let mut names = presented.headers.iter().map(|(name, _)| *name);
         if names.clone().any(|name| is_any(&BROWSER_HEADERS, name)) {
-            return Err(Refusal::Browser);
+            return Err(SenderRefusal::Browser);
         }
         if self == Openness::Everybody {
             return Ok(());
@@ -45,7 +45,7 @@ impl Openness {
         let is_proxied = names.any(|name| is_any(&PROXY_HEADERS, name) || is_forwarded(name));
         let host = presented.one_text("host").unwrap_or_default();
         match is_proxied || !is_loopback_host(host) {
-            true => Err(Refusal::Proxied),
+            true => Err(SenderRefusal::Proxied),
             false => Ok(()),
         }
     }
@@ -68,7 +68,7 @@ fn is_loopback_host(host: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn judge(open: Openness, headers: &[(&str, &[u8])]) -> Result<(), Refusal> {
+    fn judge(open: Openness, headers: &[(&str, &[u8])]) -> Result<(), SenderRefusal> {
         open.check(&Presented {
             headers,
             peer: None,
@@ -82,18 +82,22 @@ mod tests {
         let local: (&str, &[u8]) = ("host", b"127.0.0.1:8080");
         assert_eq!(judge(Openness::Local, &[local]), Ok(()));
         for (name, refusal) in [
-            ("Forwarded", Refusal::Proxied),
-            ("X-Forwarded-For", Refusal::Proxied),
-            ("x-forwarded-proto", Refusal::Proxied),
-            ("X-Real-IP", Refusal::Proxied),
-            ("Via", Refusal::Proxied),
-            ("Origin", Refusal::Browser),
-            ("Sec-Fetch-Site", Refusal::Browser),
+            ("Forwarded", SenderRefusal::Proxied),
+            ("X-Forwarded-For", SenderRefusal::Proxied),
+            ("x-forwarded-proto", SenderRefusal::Proxied),
+            ("X-Real-IP", SenderRefusal::Proxied),
+            ("Via", SenderRefusal::Proxied),
+            ("Origin", SenderRefusal::Browser),
+            ("Sec-Fetch-Site", SenderRefusal::Browser),
         ] {
             let headers = [local, (name, b"x".as_slice())];
             assert_eq!(judge(Openness::Local, &headers), Err(refusal), "{name}");
             let insecure = judge(Openness::Everybody, &headers);
-            assert_eq!(insecure.is_err(), refusal == Refusal::Browser, "{name}");
+            assert_eq!(
+                insecure.is_err(),
+                refusal == SenderRefusal::Browser,
+                "{name}"
+            );
         }
     }
 
@@ -116,6 +120,6 @@ mod tests {
             assert_eq!(judge(Openness::Local, &headers).is_ok(), is_ours, "{host}");
         }
         let twice: [(&str, &[u8]); 2] = [("host", b"localhost"), ("host", b"evil.example")];
-        assert_eq!(judge(Openness::Local, &twice), Err(Refusal::Proxied));
+        assert_eq!(judge(Openness::Local, &twice), Err(SenderRefusal::Proxied));
     }
 }

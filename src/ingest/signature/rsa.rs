@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
-use super::Refusal;
+use super::SenderRefusal;
 use crate::error::{Error, Result};
 use crate::model::{JsonWeight, Provider};
 
@@ -55,11 +55,13 @@ pub(super) fn header(provider: Provider) -> Option<&'static str> {
     }
 }
 
-pub(super) fn read_signature(text: &str) -> Result<Vec<u8>, Refusal> {
+pub(super) fn read_signature(text: &str) -> Result<Vec<u8>, SenderRefusal> {
     if text.is_empty() || text.len() > SIGNATURE_MAX_BYTES * 2 {
-        return Err(Refusal::Malformed);
+        return Err(SenderRefusal::Malformed);
     }
-    BASE64_STANDARD.decode(text).map_err(|_| Refusal::Malformed)
+    BASE64_STANDARD
+        .decode(text)
+        .map_err(|_| SenderRefusal::Malformed)
 }
 
 /// The RSA public keys of a PEM text, of which there may be several.

@@ -3,9 +3,9 @@
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 
-use super::hmac::Key;
+use super::hmac::HmacKey;
 use super::open::Openness;
-use super::{Check, HmacScheme, JwtScheme, KeyForm, RsaKeys, Way, rsa};
+use super::{Auth, HmacScheme, JwtScheme, KeyForm, RsaKeys, SenderCheck, rsa};
 use crate::error::{Error, Result};
 use crate::model::Provider;
 
@@ -32,7 +32,7 @@ pub struct Trust {
 
 /// How a user-defined source is signed.
 #[derive(Clone, Debug)]
-pub enum Scheme {
+pub enum SignatureScheme {
     /// Not at all.
     None,
     /// The secret comes along in this header.
@@ -57,7 +57,7 @@ pub fn provider_check(
     provider: Provider,
     trust: &Trust,
     may_be_open: bool,
-) -> Result<Check> {
+) -> Result<SenderCheck> {
     let demands = match (&trust.header, &trust.public_key) {
         (None, None) => vec![own_ways(
             name,
@@ -93,10 +93,10 @@ pub fn provider_check(
 /// As [`provider_check`].
 pub fn custom_check(
     name: &str,
-    scheme: &Scheme,
+    scheme: &SignatureScheme,
     trust: &Trust,
     may_be_open: bool,
-) -> Result<Check> {
+) -> Result<SenderCheck> {
     if trust.public_key.is_some() {
         return Err(Error::invalid(format!(
             "sources.{name}.public_key is for dyte and realtimekit alone: remove it"
@@ -106,18 +106,21 @@ pub fn custom_check(
     let ways = match (&trust.header, scheme) {
         _ if secrets.is_empty() => Vec::new(),
         (Some(header), _) => shared(vec![header.clone()], secrets.clone()),
-        (None, Scheme::None) => {
+        (None, SignatureScheme::None) => {
             return Err(Error::invalid(format!(
                 "sources.{name}.header is missing: the definition has no signature. Set it to the header that carries the secret"
             )));
         }
-        (None, Scheme::Header(header)) => shared(vec![header.clone()], secrets.clone()),
-        (None, Scheme::StandardWebhooks) => standard_webhooks(name, secrets)?,
-        (None, Scheme::Hmac(scheme, form)) => {
-            vec![Way::Hmac(scheme.clone(), keys(name, secrets, *form)?)]
+        (None, SignatureScheme::Header(header)) => shared(vec![header.clone()], secrets.clone()),
+        (None, SignatureScheme::StandardWebhooks) => standard_webhooks(name, secrets)?,
+        (None, SignatureScheme::Hmac(scheme, form)) => {
+            vec![Auth::Hmac(scheme.clone(), keys(name, secrets, *form)?)]
         }
-        (None, Scheme::Jwt(scheme)) => {
-            vec![Way::Jwt(scheme.clone(), keys(name, secrets, KeyForm::Raw)?)]
+        (None, SignatureScheme::Jwt(scheme)) => {
+            vec![Auth::Jwt(
+                scheme.clone(),
+                keys(name, secrets, KeyForm::Raw)?,
+            )]
         }
     };
     finish(name, vec![ways], trust, may_be_open)
@@ -129,17 +132,17 @@ fn needs_check(trust: &Trust, may_be_open: bool) -> bool {
 
 fn finish(
     name: &str,
-    mut demands: Vec<Vec<Way>>,
+    mut demands: Vec<Vec<Auth>>,
     trust: &Trust,
     may_be_open: bool,
-) -> Result<Check> {
+) -> Result<SenderCheck> {
     demands.retain(|ways| !ways.is_empty());
     if demands.is_empty() && needs_check(trust, may_be_open) {
         return Err(Error::invalid(format!(
             "sources.{name}.secrets is missing: nothing proves who sends the events. Set it, or sources.{name}.insecure = true to take events from everybody"
         )));
     }
-    Ok(Check {
+    Ok(SenderCheck {
         demands,
         open: match trust.insecure {
             true => Openness::Everybody,
@@ -155,13 +158,13 @@ fn own_ways(
     provider: Provider,
     secrets: &[SecretString],
     must_check: bool,
-) -> Result<Vec<Way>> {
+) -> Result<Vec<Auth>> {
     match provider {
         Provider::Dyte | Provider::RealtimeKit if secrets.is_empty() && must_check => {
             Ok(vec![public_key(name, provider, WELL_KNOWN)?])
         }
         _ if secrets.is_empty() => Ok(Vec::new()),
-        Provider::Daily => Ok(vec![Way::Hmac(
+        Provider::Daily => Ok(vec![Auth::Hmac(
             HmacScheme::daily(),
             keys(name, secrets, KeyForm::Base64)?,
         )]),
@@ -176,7 +179,7 @@ fn own_ways(
 }
 
 /// v1 sends the account's API key, v2's callbacks and alerts their secrets, each in a header; v2's webhooks are signed.
-fn meetingbaas(name: &str, secrets: &[SecretString]) -> Result<Vec<Way>> {
+fn meetingbaas(name: &str, secrets: &[SecretString]) -> Result<Vec<Auth>> {
     let is_signing = |secret: &&SecretString| secret.expose_secret().starts_with("whsec_");
     let (signing, plain): (Vec<_>, Vec<_>) = secrets.iter().partition(is_signing);
     let owned = |secrets: Vec<&SecretString>| secrets.into_iter().cloned().collect::<Vec<_>>();
@@ -186,36 +189,36 @@ fn meetingbaas(name: &str, secrets: &[SecretString]) -> Result<Vec<Way>> {
     Ok(ways)
 }
 
-fn standard_webhooks(name: &str, secrets: &[SecretString]) -> Result<Vec<Way>> {
+fn standard_webhooks(name: &str, secrets: &[SecretString]) -> Result<Vec<Auth>> {
     if secrets.is_empty() {
         return Ok(Vec::new());
     }
     let keys = keys(name, secrets, KeyForm::Whsec)?;
     let names = ["svix", "webhook"].map(HmacScheme::standard);
-    Ok(names.map(|scheme| Way::Hmac(scheme, keys.clone())).into())
+    Ok(names.map(|scheme| Auth::Hmac(scheme, keys.clone())).into())
 }
 
-fn shared(headers: Vec<String>, secrets: Vec<SecretString>) -> Vec<Way> {
+fn shared(headers: Vec<String>, secrets: Vec<SecretString>) -> Vec<Auth> {
     match secrets.is_empty() {
         true => Vec::new(),
-        false => vec![Way::Shared { headers, secrets }],
+        false => vec![Auth::Shared { headers, secrets }],
     }
 }
 
-fn keys(name: &str, secrets: &[SecretString], form: KeyForm) -> Result<Vec<Key>> {
+fn keys(name: &str, secrets: &[SecretString], form: KeyForm) -> Result<Vec<HmacKey>> {
     let expected = match form {
         KeyForm::Raw => "not empty",
         KeyForm::Base64 => "base64, as the provider shows them",
         KeyForm::Whsec => "`whsec_` and base64, as the provider shows them",
     };
     let keys = secrets.iter().map(|secret| {
-        Key::new(secret, form)
+        HmacKey::new(secret, form)
             .ok_or_else(|| Error::invalid(format!("sources.{name}.secrets must be {expected}")))
     });
     keys.collect()
 }
 
-fn public_key(name: &str, provider: Provider, setting: &str) -> Result<Way> {
+fn public_key(name: &str, provider: Provider, setting: &str) -> Result<Auth> {
     let refuse = |what: String| Error::invalid(format!("sources.{name}.public_key: {what}"));
     let (Some(header), Some(well_known)) = (rsa::header(provider), rsa::well_known_keys(provider))
     else {
@@ -232,5 +235,5 @@ fn public_key(name: &str, provider: Provider, setting: &str) -> Result<Way> {
         let keys = rsa::read_pem(setting).map_err(|error| refuse(error.full_message()))?;
         RsaKeys::Configured(keys)
     };
-    Ok(Way::Rsa { header, keys })
+    Ok(Auth::Rsa { header, keys })
 }

@@ -2,7 +2,7 @@
 
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Presented, Refusal};
+use super::{Presented, SenderRefusal};
 
 /// Whether `presented` equals one of `secrets` (several at once, for rotation), in time that does not
 /// depend on where they differ. No secrets: nothing is accepted.
@@ -15,13 +15,13 @@ pub(super) fn find<'a>(
     headers: &[String],
     secrets: &'a [SecretString],
     presented: &Presented<'_>,
-) -> Result<&'a SecretString, Refusal> {
-    let mut reason = Refusal::Missing;
+) -> Result<&'a SecretString, SenderRefusal> {
+    let mut reason = SenderRefusal::Missing;
     for name in headers {
         match presented.one(name) {
             Ok(value) => match matching(value, secrets) {
                 Some(secret) => return Ok(secret),
-                None => reason = Refusal::Wrong,
+                None => reason = SenderRefusal::Wrong,
             },
             Err(refusal) => reason = reason.max(refusal),
         }

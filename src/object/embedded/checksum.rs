@@ -93,16 +93,16 @@ impl Algorithm {
 
 /// What the client said about a body.
 #[derive(Debug, Default)]
-pub(super) struct Expected {
+pub(super) struct ExpectedBody {
     pub(super) md5: Option<Vec<u8>>,
     pub(super) checksums: Checksums,
     /// Algorithms whose value comes after the body, or that are to be stored without one.
     pub(super) announced: Vec<Algorithm>,
 }
 
-impl Expected {
+impl ExpectedBody {
     /// Reads `Content-MD5`.
-    pub(super) fn with_md5(mut self, header: Option<&str>) -> S3Result<Expected> {
+    pub(super) fn with_md5(mut self, header: Option<&str>) -> S3Result<ExpectedBody> {
         if let Some(text) = header {
             let bytes = STANDARD.decode(text).ok().filter(|bytes| bytes.len() == 16);
             let bytes = bytes.ok_or_else(|| {
@@ -114,7 +114,11 @@ impl Expected {
     }
 
     /// Reads a checksum header or trailer.
-    pub(super) fn with(mut self, algorithm: Algorithm, value: Option<&str>) -> S3Result<Expected> {
+    pub(super) fn with(
+        mut self,
+        algorithm: Algorithm,
+        value: Option<&str>,
+    ) -> S3Result<ExpectedBody> {
         let Some(value) = value else { return Ok(self) };
         let is_valid = STANDARD
             .decode(value)
@@ -185,7 +189,7 @@ pub(super) struct Hasher {
 }
 
 impl Hasher {
-    pub(super) fn new(expected: &Expected) -> Hasher {
+    pub(super) fn new(expected: &ExpectedBody) -> Hasher {
         let mut crcs = vec![(
             Algorithm::Crc64nvme,
             crc_fast::Digest::new(CrcAlgorithm::Crc64Nvme),
@@ -280,9 +284,9 @@ pub(super) fn composite<'a>(
     algorithm: Algorithm,
     parts: impl Iterator<Item = Option<&'a String>>,
 ) -> Option<String> {
-    let mut hasher = Hasher::new(&Expected {
+    let mut hasher = Hasher::new(&ExpectedBody {
         announced: vec![algorithm],
-        ..Expected::default()
+        ..ExpectedBody::default()
     });
     let mut count = 0;
     for value in parts {
@@ -298,10 +302,10 @@ mod tests {
     use super::*;
 
     fn digested(bytes: &[u8]) -> Digested {
-        let mut hasher = Hasher::new(&Expected {
+        let mut hasher = Hasher::new(&ExpectedBody {
             announced: Algorithm::ALL.to_vec(),
             md5: Some(vec![0; 16]),
-            ..Expected::default()
+            ..ExpectedBody::default()
         });
         hasher.update(bytes);
         hasher.finish()
@@ -344,7 +348,7 @@ mod tests {
 
     #[test]
     fn a_header_that_is_no_checksum_is_refused() {
-        let expected = || Expected::default();
+        let expected = || ExpectedBody::default();
         assert!(expected().with_md5(Some("AAAA")).is_err());
         assert!(expected().with(Algorithm::Crc64nvme, Some("AAAA")).is_err());
         assert!(expected().with(Algorithm::Crc32, Some("AAAAAA==")).is_ok());

@@ -16,7 +16,7 @@ pub(super) const PART_NUMBER_MAX: u32 = 10_000;
 
 /// What a client says of the whole.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Claim {
+pub(super) struct ClaimedWhole {
     pub(super) checksums: Checksums,
     pub(super) is_composite: Option<bool>,
     pub(super) size_bytes: Option<i64>,
@@ -24,7 +24,7 @@ pub(super) struct Claim {
 
 /// What the whole is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Whole {
+pub(super) struct WholeObject {
     pub(super) parts: Vec<PartMeta>,
     pub(super) size_bytes: u64,
     pub(super) etag: String,
@@ -32,7 +32,11 @@ pub(super) struct Whole {
 }
 
 /// Checks the list and the claim, and computes the whole.
-pub(super) fn seal(upload: &Upload, asked: &[CompletedPart], claim: &Claim) -> S3Result<Whole> {
+pub(super) fn seal(
+    upload: &Upload,
+    asked: &[CompletedPart],
+    claim: &ClaimedWhole,
+) -> S3Result<WholeObject> {
     let parts = select(&upload.parts, asked)?;
     let size_bytes = check_sizes(&parts, claim.size_bytes)?;
     let checksums = whole_checksums(upload, &parts, asked, claim)?;
@@ -42,7 +46,7 @@ pub(super) fn seal(upload: &Upload, asked: &[CompletedPart], claim: &Claim) -> S
     let crc64nvme = fold(Algorithm::Crc64nvme, values)
         .and_then(|value| decode_crc(&value))
         .unwrap_or_default();
-    Ok(Whole {
+    Ok(WholeObject {
         etag: format!("{crc64nvme:016x}-{}", parts.len()),
         parts,
         size_bytes,
@@ -128,7 +132,7 @@ fn whole_checksums(
     upload: &Upload,
     parts: &[PartMeta],
     asked: &[CompletedPart],
-    claim: &Claim,
+    claim: &ClaimedWhole,
 ) -> S3Result<Checksums> {
     let meta = &upload.meta;
     if claim
@@ -183,13 +187,13 @@ fn invalid_part() -> s3s::S3Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::object::embedded::checksum::{Expected, Hasher};
-    use crate::object::embedded::disk::Description;
+    use crate::object::embedded::checksum::{ExpectedBody, Hasher};
+    use crate::object::embedded::disk::ObjectDescription;
     use crate::object::embedded::uploads::UploadMeta;
     use jiff::Timestamp;
 
     fn part(number: u32, size_bytes: u64) -> PartMeta {
-        let mut hasher = Hasher::new(&Expected::default());
+        let mut hasher = Hasher::new(&ExpectedBody::default());
         hasher.update(&vec![0; usize::try_from(size_bytes).unwrap()]);
         PartMeta {
             number,
@@ -210,7 +214,7 @@ mod tests {
             algorithm: Algorithm::Crc64nvme,
             is_algorithm_named: true,
             is_composite: false,
-            description: Description::default(),
+            description: ObjectDescription::default(),
         };
         Upload::new(meta, parts)
     }
@@ -243,7 +247,7 @@ mod tests {
             (&[0], Err("InvalidArgument")),
         ];
         for (numbers, expected) in cases {
-            let sealed = seal(&upload, &ask(numbers), &Claim::default());
+            let sealed = seal(&upload, &ask(numbers), &ClaimedWhole::default());
             let sealed = sealed.map(|whole| whole.size_bytes);
             let sealed = sealed.map_err(|error| error.code().as_str().to_owned());
             assert_eq!(sealed, expected.map_err(str::to_owned), "{numbers:?}");
@@ -253,8 +257,8 @@ mod tests {
     #[test]
     fn what_the_client_says_of_the_whole_has_to_be_true() {
         let upload = upload(vec![part(1, 10)]);
-        let whole = seal(&upload, &ask(&[1]), &Claim::default()).unwrap();
-        let right = Claim {
+        let whole = seal(&upload, &ask(&[1]), &ClaimedWhole::default()).unwrap();
+        let right = ClaimedWhole {
             checksums: whole.checksums.clone(),
             is_composite: Some(false),
             size_bytes: Some(10),
@@ -262,15 +266,15 @@ mod tests {
         assert_eq!(seal(&upload, &ask(&[1]), &right).unwrap(), whole);
         let other = Checksums::from([(Algorithm::Crc64nvme, "AAAAAAAAAAA=".to_owned())]);
         let wrong = [
-            Claim {
+            ClaimedWhole {
                 checksums: other,
                 ..right.clone()
             },
-            Claim {
+            ClaimedWhole {
                 size_bytes: Some(11),
                 ..right.clone()
             },
-            Claim {
+            ClaimedWhole {
                 is_composite: Some(true),
                 ..right
             },

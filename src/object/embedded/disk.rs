@@ -26,7 +26,7 @@ use super::{files, names};
 
 /// What a client says of an object beside its bytes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Description {
+pub(super) struct ObjectDescription {
     pub(super) content_type: Option<String>,
     pub(super) cache_control: Option<String>,
     pub(super) content_disposition: Option<String>,
@@ -45,12 +45,12 @@ pub(super) struct ObjectMeta {
     pub(super) is_composite: bool,
     pub(super) parts: Option<u32>,
     pub(super) last_modified: Timestamp,
-    pub(super) description: Description,
+    pub(super) description: ObjectDescription,
 }
 
 /// The metadata file: the object and where its content is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Entry {
+struct ObjectEntry {
     object: ObjectMeta,
     /// Inside the bucket's folder.
     path: PathBuf,
@@ -204,7 +204,7 @@ impl Disk {
     ) -> io::Result<Arc<ObjectMeta>> {
         let staged_folder = self.root.join(".staged");
         let meta_folder = self.root.join(".meta").join(bucket);
-        let entry = Entry {
+        let entry = ObjectEntry {
             path: self.choose_path(bucket, &object.key)?,
             staged: uuid::Uuid::now_v7().to_string(),
             object,
@@ -235,7 +235,7 @@ impl Disk {
 
     /// Moves noted content to its place and says where it is now. The note has been made, so the object
     /// is there even if the move fails: then it is read from where it was staged, until the next start.
-    fn settle(&self, bucket: &str, entry: &Entry, staged: &Path) -> PathBuf {
+    fn settle(&self, bucket: &str, entry: &ObjectEntry, staged: &Path) -> PathBuf {
         let target = self.root.join(bucket).join(&entry.path);
         match fs::rename(staged, &target) {
             Ok(()) => target,
@@ -324,7 +324,7 @@ impl Disk {
         Ok(())
     }
 
-    fn recover_object(&self, bucket: &str, entry: Entry) -> io::Result<()> {
+    fn recover_object(&self, bucket: &str, entry: ObjectEntry) -> io::Result<()> {
         let staged = self.root.join(".staged").join(&entry.staged);
         let target = self.root.join(bucket).join(&entry.path);
         let file = if staged.exists() {

@@ -9,7 +9,7 @@ pub(super) const PAGE_MAX: usize = 1000;
 
 /// What a listing asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Query {
+pub(super) struct ListingQuery {
     pub(super) prefix: String,
     pub(super) delimiter: Option<String>,
     pub(super) after: Option<After>,
@@ -27,19 +27,19 @@ pub(super) enum After {
 
 /// A line of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Line<T> {
+pub(super) enum ListingLine<T> {
     Item(T),
     CommonPrefix(String),
 }
 
 /// A page and, when there is more, where it ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Page<T> {
-    pub(super) lines: Vec<Line<T>>,
+pub(super) struct ListingPage<T> {
+    pub(super) lines: Vec<ListingLine<T>>,
     pub(super) next: Option<After>,
 }
 
-impl Query {
+impl ListingQuery {
     /// The first key that can be on the page.
     pub(super) fn start(&self) -> &str {
         let after = match &self.after {
@@ -66,9 +66,12 @@ impl Query {
     }
 }
 
-/// Cuts the page out of `sorted` (ascending by key, from [`Query::start`] on).
-pub(super) fn page<T>(query: &Query, sorted: impl Iterator<Item = (String, T)>) -> Page<T> {
-    let mut page = Page {
+/// Cuts the page out of `sorted` (ascending by key, from [`ListingQuery::start`] on).
+pub(super) fn page<T>(
+    query: &ListingQuery,
+    sorted: impl Iterator<Item = (String, T)>,
+) -> ListingPage<T> {
+    let mut page = ListingPage {
         lines: Vec::new(),
         next: None,
     };
@@ -88,11 +91,11 @@ pub(super) fn page<T>(query: &Query, sorted: impl Iterator<Item = (String, T)>) 
         }
         match query.common_prefix(&key) {
             Some(prefix) => {
-                page.lines.push(Line::CommonPrefix(prefix.clone()));
+                page.lines.push(ListingLine::CommonPrefix(prefix.clone()));
                 last = Some(After::Prefix(prefix));
             }
             None => {
-                page.lines.push(Line::Item(item));
+                page.lines.push(ListingLine::Item(item));
                 last = Some(After::Key(key));
             }
         }
@@ -147,8 +150,8 @@ mod tests {
 
     const KEYS: [&str; 7] = ["a", "b/1", "b/2", "b/c/3", "b0", "c", "é"];
 
-    fn query(prefix: &str, delimiter: &str, max: usize) -> Query {
-        Query {
+    fn query(prefix: &str, delimiter: &str, max: usize) -> ListingQuery {
+        ListingQuery {
             prefix: prefix.to_owned(),
             delimiter: Some(delimiter.to_owned()),
             after: None,
@@ -157,15 +160,15 @@ mod tests {
     }
 
     /// All pages of a query, each line as text.
-    fn walk(mut query: Query) -> Vec<Vec<String>> {
+    fn walk(mut query: ListingQuery) -> Vec<Vec<String>> {
         let mut pages = Vec::new();
         loop {
             let start = query.start().to_owned();
             let sorted = KEYS.iter().filter(|key| **key >= start.as_str());
             let page = page(&query, sorted.map(|key| (key.to_string(), key.to_string())));
             let lines = page.lines.into_iter().map(|line| match line {
-                Line::Item(key) => key,
-                Line::CommonPrefix(prefix) => format!("{prefix}*"),
+                ListingLine::Item(key) => key,
+                ListingLine::CommonPrefix(prefix) => format!("{prefix}*"),
             });
             pages.push(lines.collect());
             match page.next {

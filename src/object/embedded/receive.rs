@@ -11,7 +11,7 @@ use s3s::{S3Result, TrailingHeaders, s3_error};
 use tempfile::NamedTempFile;
 use tokio::sync::mpsc;
 
-use super::checksum::{Algorithm, Digested, Expected, Hasher};
+use super::checksum::{Algorithm, Digested, ExpectedBody, Hasher};
 use super::files;
 use super::service::io_error;
 
@@ -28,7 +28,7 @@ const BODY_MAX_BYTES: u64 = 5 << 30;
 pub(super) async fn receive(
     body: Option<StreamingBlob>,
     length: Option<i64>,
-    mut expected: Expected,
+    mut expected: ExpectedBody,
     trailers: Option<TrailingHeaders>,
     scratch: &Path,
 ) -> S3Result<(NamedTempFile, Digested)> {
@@ -59,13 +59,13 @@ pub(super) async fn receive(
     Ok((file, digested))
 }
 
-type Writer = tokio::task::JoinHandle<std::io::Result<Digested>>;
+type BodyWriter = tokio::task::JoinHandle<std::io::Result<Digested>>;
 
 /// One blocking thread per body: it hashes, writes, and syncs at the end.
 fn start_writer(
     file: &NamedTempFile,
     mut hasher: Hasher,
-) -> S3Result<(mpsc::Sender<Bytes>, Writer)> {
+) -> S3Result<(mpsc::Sender<Bytes>, BodyWriter)> {
     let mut output = file.as_file().try_clone().map_err(io_error)?;
     let (sender, mut receiver) = mpsc::channel::<Bytes>(CHUNKS_IN_FLIGHT);
     let writer = tokio::task::spawn_blocking(move || {

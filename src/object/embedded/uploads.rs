@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
 use super::checksum::{Algorithm, Checksums};
-use super::disk::Description;
+use super::disk::ObjectDescription;
 use super::files;
 use super::service::io_error;
 
@@ -32,7 +32,7 @@ pub(super) struct UploadMeta {
     /// Whether the client named the algorithm; then each part has to use it.
     pub(super) is_algorithm_named: bool,
     pub(super) is_composite: bool,
-    pub(super) description: Description,
+    pub(super) description: ObjectDescription,
 }
 
 /// A part that came in whole.
@@ -70,15 +70,15 @@ impl Upload {
 
 /// All open uploads.
 #[derive(Debug)]
-pub(super) struct Uploads {
+pub(super) struct OpenUploads {
     folder: PathBuf,
     scratch: PathBuf,
     open: Mutex<BTreeMap<String, Upload>>,
 }
 
-impl Uploads {
+impl OpenUploads {
     /// Reads what an earlier process left; a folder without a note never became an upload.
-    pub(super) fn open(root: &Path, scratch: PathBuf) -> io::Result<Uploads> {
+    pub(super) fn open(root: &Path, scratch: PathBuf) -> io::Result<OpenUploads> {
         let folder = root.join(".uploads");
         files::create_folders(&folder)?;
         let mut open = BTreeMap::new();
@@ -91,7 +91,7 @@ impl Uploads {
                 files::remove_folder(&path)?;
             }
         }
-        Ok(Uploads {
+        Ok(OpenUploads {
             folder,
             scratch,
             open: Mutex::new(open),
@@ -214,7 +214,7 @@ impl Uploads {
 #[must_use]
 pub(super) struct Completion<'a> {
     pub(super) upload: Upload,
-    uploads: &'a Uploads,
+    uploads: &'a OpenUploads,
 }
 
 impl Drop for Completion<'_> {

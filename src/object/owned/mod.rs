@@ -16,7 +16,7 @@ pub use write::{
 
 use crate::model::job::Fingerprint;
 use crate::model::{Archived, Job, JobId, RecordingId};
-use crate::object::{Attributes, Capabilities, ObjectInfo, Payload, encode_crc64nvme};
+use crate::object::{Capabilities, ObjectAttributes, ObjectInfo, Payload, encode_crc64nvme};
 
 /// The metadata key (`x-amz-meta-harvester-job`) of the job that an object belongs to.
 pub const JOB_METADATA_KEY: &str = "harvester-job";
@@ -181,7 +181,7 @@ impl Fingerprint {
     }
 
     /// Lets an object tell itself what it should be.
-    pub fn add_to(&self, attributes: &mut Attributes) {
+    pub fn add_to(&self, attributes: &mut ObjectAttributes) {
         let pairs = [
             (SIZE_METADATA_KEY, Some(self.size_bytes.to_string())),
             (CRC_METADATA_KEY, Some(self.crc64nvme.clone())),
@@ -334,7 +334,7 @@ mod tests {
             other => format!("{other:?}").split('(').next().unwrap().to_owned(),
         };
         let carrying = |size, told: &Fingerprint, crc| {
-            let mut attributes = Attributes::default();
+            let mut attributes = ObjectAttributes::default();
             told.add_to(&mut attributes);
             let mut info = info(size, crc, &ours);
             info.metadata.extend(attributes.metadata);

@@ -3,7 +3,7 @@
 use super::{Owner, UnderKey, judge, prove};
 use crate::error::{Class, Error, Result};
 use crate::model::job::{Fingerprint, FinishedPart};
-use crate::object::{Attributes, Condition, ObjectInfo, ObjectStore, Payload, WriteEnd};
+use crate::object::{Condition, ObjectAttributes, ObjectInfo, ObjectStore, Payload, WriteEnd};
 
 /// Asks what is under `key`, and judges it as [`judge`] does.
 ///
@@ -65,7 +65,7 @@ pub async fn put_owned(
     objects: &dyn ObjectStore,
     object: OwnedObject<'_>,
     payload: &Payload,
-    attributes: &Attributes,
+    attributes: &ObjectAttributes,
 ) -> Result<OwnedWrite> {
     let condition = Some(object.condition);
     let put = objects

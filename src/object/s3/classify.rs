@@ -62,7 +62,7 @@ const SLOW_DOWN_WAIT: Duration = Duration::from_secs(1);
 
 /// One call, as messages name it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Call<'a> {
+pub(super) struct NamedCall<'a> {
     /// The S3 operation.
     pub(super) operation: &'static str,
     /// The key, or the bucket where there is none.
@@ -71,7 +71,7 @@ pub(super) struct Call<'a> {
 
 /// What S3 said when it said no.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(super) struct S3Refusal {
     pub(super) status: u16,
     /// S3's error code; a HEAD has none, since it has no body.
     pub(super) code: Option<String>,
@@ -79,11 +79,11 @@ pub(super) struct Refusal {
     pub(super) retry_after: Option<Duration>,
 }
 
-impl Refusal {
+impl S3Refusal {
     /// Reads the refusal out of an SDK error; `None` when there was no answer.
     pub(super) fn of<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> Option<Self> {
         let response = error.raw_response()?;
-        Some(Refusal {
+        Some(S3Refusal {
             status: response.status().as_u16(),
             code: error.code().map(str::to_owned),
             message: error.message().map(str::to_owned),
@@ -139,7 +139,7 @@ impl Refusal {
     }
 
     /// This refusal as our error.
-    pub(super) fn into_error(self, call: Call<'_>) -> Error {
+    pub(super) fn into_error(self, call: NamedCall<'_>) -> Error {
         let code = self.code.as_deref().unwrap_or("no code");
         let mut text = format!(
             "{} {}: {code} (status {})",
@@ -162,12 +162,12 @@ impl Refusal {
 }
 
 /// The SDK's error as ours.
-pub(super) fn failure<E>(call: Call<'_>, error: SdkError<E, HttpResponse>) -> Error
+pub(super) fn failure<E>(call: NamedCall<'_>, error: SdkError<E, HttpResponse>) -> Error
 where
     E: ProvideErrorMetadata + StdError + Send + Sync + 'static,
 {
-    let Call { operation, subject } = call;
-    if let Some(refusal) = Refusal::of(&error) {
+    let NamedCall { operation, subject } = call;
+    if let Some(refusal) = S3Refusal::of(&error) {
         let is_success = (200..300).contains(&refusal.status);
         if is_success && refusal.code.is_none() {
             // The store did it and says so in words that are not S3's: no right and no quota is missing.
@@ -253,16 +253,16 @@ mod tests {
     use aws_sdk_s3::operation::list_parts::ListPartsError;
     use aws_sdk_s3::primitives::SdkBody;
 
-    const CALL: Call<'static> = Call {
+    const CALL: NamedCall<'static> = NamedCall {
         operation: "UploadPart",
         subject: "a/b.mp4",
     };
 
-    fn refusal(status: u16, code: &str) -> Refusal {
-        Refusal {
+    fn refusal(status: u16, code: &str) -> S3Refusal {
+        S3Refusal {
             status,
             code: (!code.is_empty()).then(|| code.to_owned()),
-            ..Refusal::default()
+            ..S3Refusal::default()
         }
     }
 
@@ -323,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_message_names_operation_key_and_code() {
-        let refusal = Refusal {
+        let refusal = S3Refusal {
             status: 503,
             code: Some("SlowDown".to_owned()),
             message: Some("Reduce\nyour request rate".to_owned()),

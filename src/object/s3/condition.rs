@@ -4,7 +4,7 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use super::S3Store;
-use super::classify::{Call, Refusal, failure};
+use super::classify::{NamedCall, S3Refusal, failure};
 use crate::error::{Error, Result};
 use crate::object::{Capabilities, Condition, ConditionSupport, PutEnd, WriteEnd};
 
@@ -85,14 +85,14 @@ impl S3Store {
 
 /// How a write under a condition ended when it did not simply succeed.
 pub(super) fn conditional_end<E>(
-    call: Call<'_>,
+    call: NamedCall<'_>,
     error: SdkError<E, HttpResponse>,
     condition: Option<&Condition>,
 ) -> Result<WriteEnd, Failed>
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
-    let Some(refusal) = Refusal::of(&error) else {
+    let Some(refusal) = S3Refusal::of(&error) else {
         return Err(failure(call, error).into());
     };
     // S3 answers 404 NoSuchKey when `If-Match` names an object that has gone.

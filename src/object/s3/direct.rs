@@ -24,7 +24,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::body::Chunks;
 use super::classify::chain;
-use super::identity::Identities;
+use super::identity::CredentialCache;
 use crate::clock::{Clock as _, SystemClock};
 use crate::http1;
 use crate::object::Payload;
@@ -64,7 +64,7 @@ struct Bucket {
     /// An object's URL but for its key.
     base: String,
     region: String,
-    identities: Identities,
+    identities: CredentialCache,
     /// By how much our clock is ahead of the store's; [`UNKNOWN`] before the first answer.
     ahead_seconds: AtomicI64,
     /// How often in a row the store has taken from the SDK what it had refused here.
@@ -72,7 +72,7 @@ struct Bucket {
 }
 
 /// One call.
-pub(super) struct Call<'a> {
+pub(super) struct DirectCall<'a> {
     pub(super) method: Method,
     pub(super) key: &'a str,
     /// Names in order, values as they are.
@@ -87,7 +87,7 @@ pub(super) struct Call<'a> {
 }
 
 /// An answer that is understood here.
-pub(super) enum Answer {
+pub(super) enum DirectAnswer {
     /// 200.
     Done(HeaderMap),
     /// 404 to a HEAD.
@@ -135,7 +135,7 @@ impl Direct {
             client,
             base,
             region,
-            identities: Identities::of(provider),
+            identities: CredentialCache::of(provider),
             ahead_seconds: AtomicI64::new(UNKNOWN),
             refused: AtomicU32::new(0),
         })))
@@ -150,7 +150,7 @@ impl Direct {
     ///
     /// # Errors
     /// When it is for the SDK to make; a store that could not answer is given a moment before that.
-    pub(super) async fn send(&self, call: Call<'_>) -> Result<Answer, Left> {
+    pub(super) async fn send(&self, call: DirectCall<'_>) -> Result<DirectAnswer, Left> {
         let is_head = call.method == Method::HEAD;
         let limit = call.limit;
         // Credentials may have to be asked for: that has the same limit.
@@ -170,11 +170,11 @@ impl Direct {
             (Some(StatusCode::OK), Some(response)) => {
                 self.0.refused.store(0, Ordering::Relaxed);
                 self.note_date(response.headers());
-                return Ok(Answer::Done(response.into_parts().0.headers));
+                return Ok(DirectAnswer::Done(response.into_parts().0.headers));
             }
-            (Some(StatusCode::NOT_FOUND), _) if is_head => return Ok(Answer::Missing),
-            (Some(StatusCode::PRECONDITION_FAILED), _) => return Ok(Answer::Taken),
-            (Some(StatusCode::CONFLICT), _) => return Ok(Answer::Conflict),
+            (Some(StatusCode::NOT_FOUND), _) if is_head => return Ok(DirectAnswer::Missing),
+            (Some(StatusCode::PRECONDITION_FAILED), _) => return Ok(DirectAnswer::Taken),
+            (Some(StatusCode::CONFLICT), _) => return Ok(DirectAnswer::Conflict),
             _ => {}
         }
         let is_refused = status.is_some_and(is_refusal);
@@ -194,7 +194,7 @@ impl Direct {
         }
     }
 
-    async fn request(&self, call: Call<'_>) -> Option<Request<Chunks>> {
+    async fn request(&self, call: DirectCall<'_>) -> Option<Request<Chunks>> {
         let bucket = &self.0;
         if bucket.refused.load(Ordering::Relaxed) >= MAX_REFUSED {
             return None;
@@ -219,7 +219,7 @@ impl Direct {
     }
 
     /// The headers that sign a call.
-    async fn sign(&self, call: &Call<'_>, url: &str) -> Option<HeaderMap> {
+    async fn sign(&self, call: &DirectCall<'_>, url: &str) -> Option<HeaderMap> {
         let identity = self.0.identities.get().await?;
         let mut settings = SigningSettings::default();
         settings.percent_encoding_mode = PercentEncodingMode::Single;

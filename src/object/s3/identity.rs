@@ -24,9 +24,9 @@ const REST: Duration = Duration::from_secs(10);
 
 /// Credentials of one provider. Clones share them.
 #[derive(Clone)]
-pub(super) struct Identities(Arc<Shared>);
+pub(super) struct CredentialCache(Arc<SharedCredentials>);
 
-struct Shared {
+struct SharedCredentials {
     provider: SharedCredentialsProvider,
     kept: Mutex<Option<Identity>>,
     failed_at: Mutex<Option<Instant>>,
@@ -36,10 +36,10 @@ struct Shared {
     beside: Mutex<JoinSet<()>>,
 }
 
-impl Identities {
+impl CredentialCache {
     /// None yet.
-    pub(super) fn of(provider: SharedCredentialsProvider) -> Identities {
-        Identities(Arc::new(Shared {
+    pub(super) fn of(provider: SharedCredentialsProvider) -> CredentialCache {
+        CredentialCache(Arc::new(SharedCredentials {
             provider,
             kept: Mutex::default(),
             failed_at: Mutex::default(),
@@ -97,7 +97,7 @@ impl Identities {
     }
 }
 
-impl Shared {
+impl SharedCredentials {
     fn living_for(&self, least: Duration) -> Option<Identity> {
         let until = SystemTime::from(SystemClock.now()) + least;
         let kept = locked(&self.kept).clone();
@@ -167,12 +167,12 @@ mod tests {
         }
     }
 
-    fn identities(script: &[u64]) -> Identities {
+    fn identities(script: &[u64]) -> CredentialCache {
         let scripted = Scripted(Mutex::new(script.iter().copied().collect()));
-        Identities::of(SharedCredentialsProvider::new(scripted))
+        CredentialCache::of(SharedCredentialsProvider::new(scripted))
     }
 
-    async fn key(identities: &Identities) -> Option<String> {
+    async fn key(identities: &CredentialCache) -> Option<String> {
         let identity = identities.get().await?;
         let credentials = identity
             .data::<Credentials>()

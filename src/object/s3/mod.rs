@@ -26,12 +26,12 @@ use aws_sdk_s3::Client;
 use bytes::Bytes;
 use secrecy::SecretString;
 
-use self::classify::Call;
-use self::direct::{Answer, Direct, Left};
+use self::classify::NamedCall;
+use self::direct::{Direct, DirectAnswer, Left};
 pub use self::options::{Retention, UploadOptions};
 use super::capability::LearnedCapabilities;
 use super::{
-    Attributes, Capabilities, Condition, ListedPart, ListedUpload, ObjectInfo, ObjectStore,
+    Capabilities, Condition, ListedPart, ListedUpload, ObjectAttributes, ObjectInfo, ObjectStore,
     Payload, PutEnd, WriteEnd,
 };
 use crate::clock::{SharedClock, SystemClock};
@@ -145,7 +145,7 @@ impl S3Store {
     }
 
     /// Makes a call without the SDK, if that works.
-    async fn send(&self, call: direct::Call<'_>) -> Result<Answer, Left> {
+    async fn send(&self, call: direct::DirectCall<'_>) -> Result<DirectAnswer, Left> {
         match &self.direct {
             Some(direct) => direct.send(call).await,
             None => Err(Left::default()),
@@ -158,16 +158,16 @@ impl S3Store {
         }
     }
 
-    fn on_bucket(&self, operation: &'static str) -> Call<'_> {
-        Call {
+    fn on_bucket(&self, operation: &'static str) -> NamedCall<'_> {
+        NamedCall {
             operation,
             subject: &self.bucket,
         }
     }
 }
 
-fn on<'a>(operation: &'static str, key: &'a str) -> Call<'a> {
-    Call {
+fn on<'a>(operation: &'static str, key: &'a str) -> NamedCall<'a> {
+    NamedCall {
         operation,
         subject: key,
     }
@@ -179,7 +179,7 @@ impl ObjectStore for S3Store {
         &self,
         key: &str,
         payload: &Payload,
-        attributes: &Attributes,
+        attributes: &ObjectAttributes,
         condition: Option<&Condition>,
     ) -> Result<PutEnd> {
         let write = move |condition: Option<Condition>| async move {
@@ -189,7 +189,7 @@ impl ObjectStore for S3Store {
         self.under_condition(key, condition, true, write).await
     }
 
-    async fn create_upload(&self, key: &str, attributes: &Attributes) -> Result<String> {
+    async fn create_upload(&self, key: &str, attributes: &ObjectAttributes) -> Result<String> {
         self.create_multipart_upload(key, attributes).await
     }
 
@@ -216,7 +216,7 @@ impl ObjectStore for S3Store {
         crc64nvme: u64,
         condition: Option<&Condition>,
     ) -> Result<WriteEnd> {
-        let whole = write::Whole {
+        let whole = write::ExpectedWhole {
             size_bytes,
             crc64nvme,
         };

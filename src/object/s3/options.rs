@@ -8,10 +8,10 @@ use aws_sdk_s3::primitives::{DateTime, DateTimeFormat as Format};
 use aws_sdk_s3::types::{ObjectLockMode, ServerSideEncryption, StorageClass};
 use jiff::{SignedDuration, Timestamp};
 
-use super::classify::{Refusal, failure};
+use super::classify::{S3Refusal, failure};
 use super::{S3Store, on};
 use crate::error::{Class, Error, Result};
-use crate::object::{Attributes, ObjectStore as _};
+use crate::object::{ObjectAttributes, ObjectStore as _};
 
 /// How objects are stored.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -39,7 +39,7 @@ pub struct Retention {
 
 /// The options of one upload, as the SDK wants them.
 #[derive(Default)]
-pub(super) struct Headers {
+pub(super) struct UploadHeaders {
     pub(super) storage_class: Option<StorageClass>,
     pub(super) encryption: Option<ServerSideEncryption>,
     pub(super) kms_key_id: Option<String>,
@@ -48,7 +48,7 @@ pub(super) struct Headers {
     pub(super) retain_until: Option<DateTime>,
 }
 
-impl Headers {
+impl UploadHeaders {
     /// The options as they travel (S3 API reference, PutObject).
     pub(super) fn named(self) -> [(&'static str, Option<String>); 6] {
         let retain_until = self
@@ -90,10 +90,10 @@ impl UploadOptions {
     }
 
     /// The options for an object with `attributes` that is written at `now`.
-    fn headers(&self, attributes: &Attributes, now: Timestamp) -> Headers {
+    fn headers(&self, attributes: &ObjectAttributes, now: Timestamp) -> UploadHeaders {
         let is_kept = !attributes.is_rewritten;
         let retention = self.retention.filter(|_| is_kept);
-        Headers {
+        UploadHeaders {
             storage_class: self
                 .storage_class
                 .as_deref()
@@ -119,7 +119,7 @@ impl UploadOptions {
 }
 
 impl S3Store {
-    pub(super) fn headers(&self, attributes: &Attributes) -> Headers {
+    pub(super) fn headers(&self, attributes: &ObjectAttributes) -> UploadHeaders {
         self.options.headers(attributes, self.clock.now())
     }
 
@@ -130,7 +130,7 @@ impl S3Store {
         error: SdkError<CreateMultipartUploadError, HttpResponse>,
     ) -> Error {
         let names = self.options.names();
-        let is_of_options = Refusal::of(&error).is_some_and(|refusal| refusal.is_bad_option());
+        let is_of_options = S3Refusal::of(&error).is_some_and(|refusal| refusal.is_bad_option());
         let error = failure(on("CreateMultipartUpload", key), error);
         if names.is_empty() || !is_of_options {
             return error;
@@ -150,7 +150,9 @@ impl S3Store {
             return Ok(());
         }
         let key = &self.options.probe_key;
-        let id = self.create_upload(key, &Attributes::default()).await?;
+        let id = self
+            .create_upload(key, &ObjectAttributes::default())
+            .await?;
         self.abort(key, &id).await
     }
 }
@@ -181,15 +183,15 @@ mod tests {
             probe_key: String::new(),
         };
         let now = Timestamp::from_second(1_000).unwrap();
-        let recording = options.headers(&Attributes::default(), now);
+        let recording = options.headers(&ObjectAttributes::default(), now);
         assert_eq!(recording.storage_class, Some(StorageClass::Glacier));
         assert_eq!(recording.lock_mode, Some(ObjectLockMode::Compliance));
         let until = DateTime::from_secs(1_000 + 2 * 86_400);
         assert_eq!(recording.retain_until, Some(until));
         assert_eq!(recording.tagging.as_deref(), Some("team=a+%26+b"));
-        let manifest = Attributes {
+        let manifest = ObjectAttributes {
             is_rewritten: true,
-            ..Attributes::default()
+            ..ObjectAttributes::default()
         };
         let manifest = options.headers(&manifest, now);
         assert_eq!(manifest.storage_class, None);

@@ -16,8 +16,8 @@ use super::read::Looked;
 use super::write::Whole;
 use crate::error::{Class, Error, Result};
 use crate::object::{
-    Attributes, Capabilities, ChecksumSupport, Condition, ConditionSupport, ObjectInfo, Payload,
-    PutEnd, WriteEnd, decode_crc64nvme,
+    Capabilities, ChecksumSupport, Condition, ConditionSupport, ObjectAttributes, ObjectInfo,
+    Payload, PutEnd, WriteEnd, decode_crc64nvme,
 };
 
 /// What it says in it, for a person who finds it.
@@ -176,10 +176,10 @@ fn crc64nvme(content: &[u8]) -> u64 {
 }
 
 /// Nothing may lock it, or put it where it must be thawed.
-fn attributes() -> Attributes {
-    Attributes {
+fn attributes() -> ObjectAttributes {
+    ObjectAttributes {
         content_type: "text/plain".to_owned(),
         is_rewritten: true,
-        ..Attributes::default()
+        ..ObjectAttributes::default()
     }
 }

@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 
-use super::classify::{Refusal, failure};
-use super::direct::{self, Answer, Left, METADATA, text};
+use super::classify::{S3Refusal, failure};
+use super::direct::{self, DirectAnswer, Left, METADATA, text};
 use super::write::{incomplete_answer, repeated, within};
 use super::{S3Store, on};
 use crate::error::{Class, Error, Result};
@@ -39,7 +39,7 @@ impl S3Store {
 
     /// As [`head_object`](S3Store::head_object), whatever is known of the store.
     pub(super) async fn look_at(&self, key: &str) -> Result<Looked> {
-        let call = direct::Call {
+        let call = direct::DirectCall {
             method: Method::HEAD,
             key,
             query: &[],
@@ -49,8 +49,8 @@ impl S3Store {
             limit: self.limit_for(0),
         };
         let left = match self.send(call).await {
-            Ok(Answer::Missing) => return Ok(Looked::Missing),
-            Ok(Answer::Done(headers)) => match told(&headers) {
+            Ok(DirectAnswer::Missing) => return Ok(Looked::Missing),
+            Ok(DirectAnswer::Done(headers)) => match told(&headers) {
                 Some(info) => return Ok(Looked::There(self.believable(info))),
                 None => Left::once(),
             },
@@ -73,7 +73,7 @@ impl S3Store {
         let head = match sent {
             Ok(head) => head,
             Err(error) => {
-                let status = Refusal::of(&error).map(|refusal| refusal.status);
+                let status = S3Refusal::of(&error).map(|refusal| refusal.status);
                 let error = || failure(on("HeadObject", key), error);
                 return match status {
                     Some(404) => Ok(Looked::Missing),
@@ -151,15 +151,15 @@ impl S3Store {
             .await;
         let mut object = match sent {
             Ok(object) => object,
-            Err(error) if Refusal::of(&error).is_some_and(|r| r.is("NoSuchKey")) => {
+            Err(error) if S3Refusal::of(&error).is_some_and(|r| r.is("NoSuchKey")) => {
                 return Ok(None);
             }
             Err(error) => {
                 // Other codes are about who asks: then the HEAD, which tells none, would be refused for that as well.
-                let is_denied = |refusal: Refusal| {
+                let is_denied = |refusal: S3Refusal| {
                     refusal.status == 403 && (refusal.code.is_none() || refusal.is("AccessDenied"))
                 };
-                if Refusal::of(&error).is_some_and(is_denied)
+                if S3Refusal::of(&error).is_some_and(is_denied)
                     && self.head_object(key).await?.is_none()
                 {
                     return Ok(None);
@@ -240,7 +240,7 @@ impl S3Store {
                 .await;
             let page = match sent {
                 Ok(page) => page,
-                Err(error) if Refusal::of(&error).is_some_and(|r| r.is_no_such_upload()) => {
+                Err(error) if S3Refusal::of(&error).is_some_and(|r| r.is_no_such_upload()) => {
                     return Ok(None);
                 }
                 Err(error) => return Err(failure(on("ListParts", key), error)),
@@ -313,7 +313,7 @@ impl S3Store {
             .await;
         match sent {
             Ok(_) => Ok(()),
-            Err(error) if Refusal::of(&error).is_some_and(|r| r.status == 404) => {
+            Err(error) if S3Refusal::of(&error).is_some_and(|r| r.status == 404) => {
                 let text = format!("HeadBucket {}: the bucket does not exist", self.bucket);
                 Err(Error::new(Class::UploadDenied, text))
             }

@@ -12,22 +12,22 @@ use reqwest::Method;
 use reqwest::header::HeaderMap;
 
 use super::checksum::{CRC64NVME, Checksum};
-use super::classify::{Refusal, failure};
+use super::classify::{S3Refusal, failure};
 use super::condition::{Failed, conditional_end, headers};
 use super::connect::SDK_ATTEMPTS;
-use super::direct::{self, Answer, Left, METADATA, text};
+use super::direct::{self, DirectAnswer, Left, METADATA, text};
 use super::read::unquoted;
 use super::signed::Signed;
 use super::{S3Store, body, on};
 use crate::error::{Class, Error, Result};
 use crate::model::job::FinishedPart;
 use crate::object::{
-    Attributes, Condition, ObjectInfo, Payload, PutEnd, WriteEnd, encode_crc64nvme,
+    Condition, ObjectAttributes, ObjectInfo, Payload, PutEnd, WriteEnd, encode_crc64nvme,
 };
 
 /// What Complete says of the whole object, so that S3 checks it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Whole {
+pub(super) struct ExpectedWhole {
     pub(super) size_bytes: u64,
     pub(super) crc64nvme: u64,
 }
@@ -37,7 +37,7 @@ impl S3Store {
         &self,
         key: &str,
         payload: &Payload,
-        attributes: &Attributes,
+        attributes: &ObjectAttributes,
         condition: Option<&Condition>,
     ) -> Result<PutEnd, Failed> {
         let put = async |uses_crc64nvme| {
@@ -60,20 +60,20 @@ impl S3Store {
         &self,
         key: &str,
         (payload, checksum): (&Payload, Checksum),
-        attributes: &Attributes,
+        attributes: &ObjectAttributes,
         condition: Option<&Condition>,
     ) -> Result<PutEnd, Failed> {
         let call = self.direct_put(key, (payload, &checksum), attributes, condition);
         let left = match self.send(call).await {
-            Ok(Answer::Done(headers)) => {
+            Ok(DirectAnswer::Done(headers)) => {
                 self.note_crc64nvme(&checksum, text(&headers, CRC64NVME).as_deref());
                 let shown = self.shown(&headers, payload, attributes);
                 let end = WriteEnd::Done;
                 return Ok(PutEnd { end, shown });
             }
-            Ok(Answer::Taken) => return Ok(WriteEnd::Taken.into()),
-            Ok(Answer::Conflict) => return Ok(WriteEnd::Conflict.into()),
-            Ok(Answer::Missing) => Left::default(),
+            Ok(DirectAnswer::Taken) => return Ok(WriteEnd::Taken.into()),
+            Ok(DirectAnswer::Conflict) => return Ok(WriteEnd::Conflict.into()),
+            Ok(DirectAnswer::Missing) => Left::default(),
             Err(left) => left,
         };
         let (if_none_match, if_match) = headers(condition);
@@ -118,7 +118,7 @@ impl S3Store {
         &self,
         headers: &HeaderMap,
         payload: &Payload,
-        attributes: &Attributes,
+        attributes: &ObjectAttributes,
     ) -> Option<ObjectInfo> {
         Some(ObjectInfo {
             size_bytes: payload.size_bytes,
@@ -133,9 +133,9 @@ impl S3Store {
         &self,
         key: &'a str,
         (payload, checksum): (&'a Payload, &Checksum),
-        attributes: &Attributes,
+        attributes: &ObjectAttributes,
         condition: Option<&Condition>,
-    ) -> direct::Call<'a> {
+    ) -> direct::DirectCall<'a> {
         let (if_none_match, if_match) = headers(condition);
         let named = [
             ("content-type", content_type(attributes)),
@@ -147,7 +147,7 @@ impl S3Store {
         let named = named.chain(self.headers(attributes).named());
         let metadata = attributes.metadata.iter();
         let metadata = metadata.map(|(name, value)| (format!("{METADATA}{name}"), value.clone()));
-        direct::Call {
+        direct::DirectCall {
             method: Method::PUT,
             key,
             query: &[],
@@ -161,7 +161,7 @@ impl S3Store {
     pub(super) async fn create_multipart_upload(
         &self,
         key: &str,
-        attributes: &Attributes,
+        attributes: &ObjectAttributes,
     ) -> Result<String> {
         let knows_crc64nvme = self.knows_crc64nvme();
         let failed = match self.begin(key, attributes, knows_crc64nvme).await {
@@ -182,7 +182,7 @@ impl S3Store {
     async fn begin(
         &self,
         key: &str,
-        attributes: &Attributes,
+        attributes: &ObjectAttributes,
         uses_crc64nvme: bool,
     ) -> Result<Result<String>, SdkError<CreateMultipartUploadError, HttpResponse>> {
         let options = self.headers(attributes);
@@ -241,7 +241,7 @@ impl S3Store {
         (payload, checksum): (&Payload, Checksum),
     ) -> Result<FinishedPart, Failed> {
         let part_text = number.to_string();
-        let call = direct::Call {
+        let call = direct::DirectCall {
             method: Method::PUT,
             key,
             query: &[("partNumber", &part_text), ("uploadId", upload_id)],
@@ -257,7 +257,7 @@ impl S3Store {
             crc64nvme: payload.crc64nvme,
         };
         let left = match self.send(call).await {
-            Ok(Answer::Done(headers)) => {
+            Ok(DirectAnswer::Done(headers)) => {
                 self.note_crc64nvme(&checksum, text(&headers, CRC64NVME).as_deref());
                 if let Some(etag) = text(&headers, "etag") {
                     return Ok(finished(etag));
@@ -300,7 +300,7 @@ impl S3Store {
         key: &str,
         upload_id: &str,
         parts: &[FinishedPart],
-        whole: Whole,
+        whole: ExpectedWhole,
         condition: Option<&Condition>,
     ) -> Result<WriteEnd, Failed> {
         let (if_none_match, if_match) = headers(condition);
@@ -356,7 +356,7 @@ impl S3Store {
             .await;
         match sent {
             Ok(_) => Ok(()),
-            Err(error) if Refusal::of(&error).is_some_and(|r| r.is_no_such_upload()) => Ok(()),
+            Err(error) if S3Refusal::of(&error).is_some_and(|r| r.is_no_such_upload()) => Ok(()),
             Err(error) => Err(failure(on("AbortMultipartUpload", key), error)),
         }
     }
@@ -379,7 +379,7 @@ pub(super) fn repeated(limit: Duration, left: Left) -> aws_sdk_s3::config::Build
 
 /// Whether a call may have been refused for a header that the store does not know.
 fn is_bad_option<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
-    Refusal::of(error).is_some_and(|refusal| refusal.is_bad_option())
+    S3Refusal::of(error).is_some_and(|refusal| refusal.is_bad_option())
 }
 
 fn part_list(parts: &[FinishedPart], has_crc64nvme: bool) -> Result<CompletedMultipartUpload> {
@@ -396,7 +396,7 @@ fn part_list(parts: &[FinishedPart], has_crc64nvme: bool) -> Result<CompletedMul
     Ok(list.build())
 }
 
-fn content_type(attributes: &Attributes) -> Option<String> {
+fn content_type(attributes: &ObjectAttributes) -> Option<String> {
     Some(attributes.content_type.clone()).filter(|text| !text.is_empty())
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::error::{Class, Error};
 use crate::object::Payload;
 use crate::transfer::download::part::PartBuilder;
-use crate::transfer::download::reader::{Reader, Stop};
+use crate::transfer::download::reader::{OriginReader, Stop};
 use crate::transfer::memory::shares::{Cover, Memory};
 use crate::transfer::plan::MAX_PARTS;
 
@@ -25,7 +25,7 @@ pub(crate) struct Meter {
 
 /// Reads one part: `target` bytes, fewer only at the end of content of an unknown length.
 pub(crate) async fn read_part(
-    reader: &mut Reader<'_>,
+    reader: &mut OriginReader<'_>,
     target: u64,
     is_last: bool,
     memory: &Memory,

@@ -20,38 +20,38 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::error::{Class, Error, Result};
 use crate::object::Payload;
-use crate::schedule::lanes::{Ramp, Sample};
+use crate::schedule::lanes::{LaneProbe, RateSample};
 use crate::schedule::surge;
-use crate::schedule::surge::Door;
-use crate::transfer::attempt::Attempt;
-use crate::transfer::content::Content;
+use crate::schedule::surge::Surge;
+use crate::transfer::attempt::TransferAttempt;
+use crate::transfer::content::ObservedContent;
 use crate::transfer::download::fill::{Meter, read_part};
-use crate::transfer::download::ranges::{LaneId, Run, Spans};
+use crate::transfer::download::ranges::{LaneId, LaneRange, RangeQueue};
 use crate::transfer::download::reader;
-use crate::transfer::download::reader::{Reader, Remote, Stop, Version};
+use crate::transfer::download::reader::{ContentVersion, OriginReader, Remote, Stop};
 use crate::transfer::memory::shares::{Cover, Memory};
 use crate::transfer::plan::{MAX_PARTS, Plan};
-use crate::transfer::upload::in_flight::Uploads;
+use crate::transfer::upload::in_flight::PartsInFlight;
 
 /// How often it is looked whether there should be more lanes.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The transfer of one object in parts.
-pub(crate) struct Lanes<'a> {
-    attempt: &'a Attempt<'a>,
+pub(crate) struct LaneTransfer<'a> {
+    attempt: &'a TransferAttempt<'a>,
     remote: Remote<'a>,
-    version: Version,
+    version: ContentVersion,
     is_end_certain: bool,
     plan: Plan,
-    spans: Spans,
-    content: Content,
+    spans: RangeQueue,
+    content: ObservedContent,
     memory: Memory,
-    uploads: Uploads,
-    work: FuturesUnordered<BoxFuture<'a, Event<'a>>>,
+    uploads: PartsInFlight,
+    work: FuturesUnordered<BoxFuture<'a, LaneEvent<'a>>>,
     next_id: LaneId,
     open: u32,
     opening: u32,
-    ramp: Ramp,
+    ramp: LaneProbe,
     meter: Arc<Meter>,
     sampled_at: Instant,
     rate: Option<f64>,
@@ -62,16 +62,16 @@ pub(crate) struct Lanes<'a> {
 /// One open request.
 struct Lane<'a> {
     id: LaneId,
-    reader: Reader<'a>,
+    reader: OriginReader<'a>,
     // Given back when the lane ends; the first lane of a transfer needs none.
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-enum Event<'a> {
+enum LaneEvent<'a> {
     Opened {
         id: LaneId,
         /// `None`: the host has no connection to spare.
-        reader: Result<Option<Reader<'a>>, Stop>,
+        reader: Result<Option<OriginReader<'a>>, Stop>,
         permit: Option<OwnedSemaphorePermit>,
     },
     Read {
@@ -84,27 +84,27 @@ enum Event<'a> {
 /// What a transfer in parts begins with.
 pub(crate) struct Start<'a> {
     pub(crate) remote: Remote<'a>,
-    pub(crate) version: Version,
+    pub(crate) version: ContentVersion,
     /// Whether the end that is read will be known to be the content's end.
     pub(crate) is_end_certain: bool,
     pub(crate) plan: Plan,
-    pub(crate) spans: Spans,
-    pub(crate) content: Content,
+    pub(crate) spans: RangeQueue,
+    pub(crate) content: ObservedContent,
     pub(crate) memory: Memory,
-    pub(crate) uploads: Uploads,
+    pub(crate) uploads: PartsInFlight,
     /// Lanes that it may have.
     pub(crate) most_lanes: u32,
     /// Bytes that the bucket has already.
     pub(crate) done_bytes: u64,
 }
 
-impl<'a> Lanes<'a> {
-    pub(crate) fn new(attempt: &'a Attempt<'a>, start: Start<'a>) -> Lanes<'a> {
+impl<'a> LaneTransfer<'a> {
+    pub(crate) fn new(attempt: &'a TransferAttempt<'a>, start: Start<'a>) -> LaneTransfer<'a> {
         let meter = Meter {
             done: AtomicU64::new(start.done_bytes),
             ..Meter::default()
         };
-        Lanes {
+        LaneTransfer {
             attempt,
             remote: start.remote,
             version: start.version,
@@ -118,7 +118,7 @@ impl<'a> Lanes<'a> {
             next_id: 0,
             open: 0,
             opening: 0,
-            ramp: Ramp::new(start.most_lanes),
+            ramp: LaneProbe::new(start.most_lanes),
             meter: Arc::new(meter),
             sampled_at: Instant::now(),
             rate: None,
@@ -134,7 +134,7 @@ impl<'a> Lanes<'a> {
     /// Hands in the first part, which was read before.
     ///
     /// # Errors
-    /// As [`Content::take`].
+    /// As [`ObservedContent::take`].
     pub(crate) fn send_first(&mut self, payload: Payload, cover: Cover) -> Result<()> {
         self.content.take(0, &payload)?;
         let bytes = payload.size_bytes;
@@ -151,8 +151,8 @@ impl<'a> Lanes<'a> {
     /// of its version, and whether its end is certain.
     pub(crate) async fn run(
         mut self,
-        reader: Option<Reader<'a>>,
-    ) -> Result<(Content, Version, bool), Stop> {
+        reader: Option<OriginReader<'a>>,
+    ) -> Result<(ObservedContent, ContentVersion, bool), Stop> {
         let carried = self.carry(reader).await;
         if let Err(stop) = &carried {
             self.work.clear();
@@ -178,7 +178,7 @@ impl<'a> Lanes<'a> {
         }
     }
 
-    async fn carry(&mut self, reader: Option<Reader<'a>>) -> Result<(), Stop> {
+    async fn carry(&mut self, reader: Option<OriginReader<'a>>) -> Result<(), Stop> {
         if let Some(reader) = reader
             && let Some((id, _)) = self.take_lane()
         {
@@ -212,9 +212,9 @@ impl<'a> Lanes<'a> {
         }
     }
 
-    async fn note(&mut self, event: Event<'a>) -> Result<(), Stop> {
+    async fn note(&mut self, event: LaneEvent<'a>) -> Result<(), Stop> {
         match event {
-            Event::Opened { id, reader, permit } => {
+            LaneEvent::Opened { id, reader, permit } => {
                 self.opening -= 1;
                 match reader {
                     Ok(Some(reader)) => self.start(id, reader, permit),
@@ -223,7 +223,7 @@ impl<'a> Lanes<'a> {
                 }
                 Ok(())
             }
-            Event::Read { lane, number, part } => {
+            LaneEvent::Read { lane, number, part } => {
                 self.open -= 1;
                 match part {
                     Ok((payload, cover)) => self.note_read(lane, number, payload, cover).await,
@@ -299,7 +299,7 @@ impl<'a> Lanes<'a> {
         let elapsed = self.sampled_at.elapsed();
         if elapsed >= self.ramp.window() && self.opening == 0 {
             let waited = Duration::from_micros(self.meter.waited.swap(0, Ordering::Relaxed));
-            let sample = Sample {
+            let sample = RateSample {
                 elapsed,
                 bytes: self.meter.fresh.swap(0, Ordering::Relaxed),
                 lanes: self.open,
@@ -312,16 +312,16 @@ impl<'a> Lanes<'a> {
         }
         let wanted = match self.door(done) {
             _ if self.broken.is_some() => 0,
-            Door::Closed => 0,
-            Door::Open => self.ramp.target(),
-            Door::Hold => self.ramp.most(),
+            Surge::Closed => 0,
+            Surge::Open => self.ramp.target(),
+            Surge::Hold => self.ramp.most(),
         };
         let missing = wanted.saturating_sub(self.open + self.opening);
         self.open_more(missing);
     }
 
-    fn door(&self, done: u64) -> Door {
-        surge::door(&surge::Facts {
+    fn door(&self, done: u64) -> Surge {
+        surge::door(&surge::SurgeFacts {
             now: self.attempt.engine.clock.now(),
             deadline: self.remote.deadline,
             bytes_left: self.version.length.unwrap_or(0).saturating_sub(done),
@@ -359,16 +359,16 @@ impl<'a> Lanes<'a> {
     /// How long the origin is left alone after `error`: not at all when the URL is about to die.
     fn pause_after(&self, error: &Error) -> Duration {
         match self.door(self.meter.done.load(Ordering::Relaxed)) {
-            Door::Open => reader::capped_delay(error.retry_after()),
-            Door::Hold | Door::Closed => Duration::ZERO,
+            Surge::Open => reader::capped_delay(error.retry_after()),
+            Surge::Hold | Surge::Closed => Duration::ZERO,
         }
     }
 
     fn is_urgent(&self) -> bool {
-        self.door(self.meter.done.load(Ordering::Relaxed)) == Door::Hold
+        self.door(self.meter.done.load(Ordering::Relaxed)) == Surge::Hold
     }
 
-    fn take_lane(&mut self) -> Option<(LaneId, Run)> {
+    fn take_lane(&mut self) -> Option<(LaneId, LaneRange)> {
         let id = self.next_id;
         let run = self.spans.take(id)?;
         self.next_id += 1;
@@ -379,7 +379,7 @@ impl<'a> Lanes<'a> {
     fn open_lane(
         &mut self,
         id: LaneId,
-        run: Run,
+        run: LaneRange,
         permit: Option<OwnedSemaphorePermit>,
         pause: Option<Duration>,
     ) {
@@ -390,17 +390,22 @@ impl<'a> Lanes<'a> {
             let reader = match pause {
                 Some(pause) => {
                     tokio::time::sleep(pause).await;
-                    let opened = Reader::open_range(remote, &version, start, end).await;
+                    let opened = OriginReader::open_range(remote, &version, start, end).await;
                     opened.map(Some)
                 }
-                None => Reader::try_open_range(remote, &version, start, end).await,
+                None => OriginReader::try_open_range(remote, &version, start, end).await,
             };
-            Event::Opened { id, reader, permit }
+            LaneEvent::Opened { id, reader, permit }
         };
         self.work.push(opening.boxed());
     }
 
-    fn start(&mut self, id: LaneId, reader: Reader<'a>, permit: Option<OwnedSemaphorePermit>) {
+    fn start(
+        &mut self,
+        id: LaneId,
+        reader: OriginReader<'a>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) {
         // None: those who have its parts were faster and need no help any more.
         if let Some(run) = self.spans.open(id) {
             let lane = Lane {
@@ -426,7 +431,7 @@ impl<'a> Lanes<'a> {
         let reading = async move {
             let told = |done| progress.tell(done, total);
             let part = read_part(&mut lane.reader, target, is_last, &memory, &meter, told).await;
-            Event::Read { lane, number, part }
+            LaneEvent::Read { lane, number, part }
         };
         self.work.push(reading.boxed());
     }

@@ -13,7 +13,7 @@ pub(crate) type LaneId = u32;
 
 /// Parts from `next` to before `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Run {
+pub(crate) struct LaneRange {
     /// The part that is being read, or is next.
     pub(crate) next: u32,
     /// One past the last.
@@ -23,9 +23,9 @@ pub(crate) struct Run {
     pub(crate) reach: u32,
 }
 
-impl Run {
-    fn new(next: u32, end: u32) -> Run {
-        Run {
+impl LaneRange {
+    fn new(next: u32, end: u32) -> LaneRange {
+        LaneRange {
             next,
             end,
             reach: end,
@@ -39,35 +39,35 @@ impl Run {
 
 /// The parts of one object that are not fetched.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Spans {
-    lanes: BTreeMap<LaneId, Run>,
+pub(crate) struct RangeQueue {
+    lanes: BTreeMap<LaneId, LaneRange>,
     /// What lanes that are being opened would take from others.
-    wishes: BTreeMap<LaneId, Run>,
-    free: Vec<Run>,
+    wishes: BTreeMap<LaneId, LaneRange>,
+    free: Vec<LaneRange>,
     /// Whether a body is asked for as far as it could ever be of use.
     is_far_reaching: bool,
 }
 
-impl Spans {
+impl RangeQueue {
     /// Parts 1 to `last` but those that are `done`.
-    pub(crate) fn new(last: u32, done: &BTreeSet<u32>) -> Spans {
-        let mut free: Vec<Run> = Vec::new();
+    pub(crate) fn new(last: u32, done: &BTreeSet<u32>) -> RangeQueue {
+        let mut free: Vec<LaneRange> = Vec::new();
         for number in (1..=last).filter(|number| !done.contains(number)) {
             match free.last_mut() {
-                Some(run) if run.end == number => *run = Run::new(run.next, number + 1),
-                _ => free.push(Run::new(number, number + 1)),
+                Some(run) if run.end == number => *run = LaneRange::new(run.next, number + 1),
+                _ => free.push(LaneRange::new(number, number + 1)),
             }
         }
-        Spans {
+        RangeQueue {
             free,
-            ..Spans::default()
+            ..RangeQueue::default()
         }
     }
 
     /// From now on every lane's body is asked for up to the end of the gap that it lies in, not just of its
     /// own run: where nothing can be asked for later, a lane can then go on into the run of one that broke.
     #[must_use]
-    pub(crate) fn far_reaching(mut self, is_far_reaching: bool) -> Spans {
+    pub(crate) fn far_reaching(mut self, is_far_reaching: bool) -> RangeQueue {
         self.is_far_reaching = is_far_reaching;
         self
     }
@@ -84,7 +84,7 @@ impl Spans {
 
     /// What `lane` should open, where one more lane helps most; `None` when none is worth it. Parts that
     /// nobody has are the lane's at once; others when it [is open](Spans::open).
-    pub(crate) fn take(&mut self, lane: LaneId) -> Option<Run> {
+    pub(crate) fn take(&mut self, lane: LaneId) -> Option<LaneRange> {
         if self.has_free() {
             let run = self.free.remove(0);
             self.lanes.insert(lane, run);
@@ -97,7 +97,7 @@ impl Spans {
         if half == 0 {
             return None;
         }
-        let wish = Run {
+        let wish = LaneRange {
             next: longest.end - half,
             end: whole.end,
             reach: if self.is_far_reaching {
@@ -111,21 +111,21 @@ impl Spans {
     }
 
     /// The longest run as it will be when all wishes have come true, and the run that it is cut from now.
-    fn longest(&self) -> Option<(Run, Run)> {
+    fn longest(&self) -> Option<(LaneRange, LaneRange)> {
         let pieces = self.lanes.values().flat_map(|run| {
             let cuts = self.wishes.values().map(|wish| wish.next);
             let mut ends: Vec<u32> = cuts.filter(|at| run.next < *at && *at < run.end).collect();
             ends.push(run.end);
             ends.sort_unstable();
             let starts = std::iter::once(run.next).chain(ends.clone());
-            let piece = |(next, end)| (Run { next, end, ..*run }, *run);
+            let piece = |(next, end)| (LaneRange { next, end, ..*run }, *run);
             starts.zip(ends).map(piece).collect::<Vec<_>>()
         });
         pieces.max_by_key(|(piece, _)| piece.len())
     }
 
     /// The run of `lane`, whose body is open now; `None` when those who have its parts need no help any more.
-    pub(crate) fn open(&mut self, lane: LaneId) -> Option<Run> {
+    pub(crate) fn open(&mut self, lane: LaneId) -> Option<LaneRange> {
         let Some(wish) = self.wishes.remove(&lane) else {
             return self.run(lane);
         };
@@ -136,7 +136,7 @@ impl Spans {
         if whole.end > wish.reach {
             return None;
         }
-        let run = Run {
+        let run = LaneRange {
             end: whole.end,
             ..wish
         };
@@ -157,7 +157,7 @@ impl Spans {
     }
 
     /// The run of a lane.
-    pub(crate) fn run(&self, lane: LaneId) -> Option<Run> {
+    pub(crate) fn run(&self, lane: LaneId) -> Option<LaneRange> {
         self.lanes.get(&lane).copied()
     }
 
@@ -172,7 +172,7 @@ impl Spans {
         match before {
             Some(before) if before.reach >= run.end => before.end = run.end,
             _ => {
-                self.free.push(Run::new(run.next, run.end));
+                self.free.push(LaneRange::new(run.next, run.end));
                 self.free.sort_by_key(|run| run.next);
             }
         }
@@ -190,28 +190,28 @@ impl Spans {
 mod tests {
     use super::*;
 
-    fn run(next: u32, end: u32) -> Run {
-        Run::new(next, end)
+    fn run(next: u32, end: u32) -> LaneRange {
+        LaneRange::new(next, end)
     }
 
     /// The parts that a lane has, whatever its body reaches to.
-    fn parts(spans: &Spans, lane: LaneId) -> Option<(u32, u32)> {
+    fn parts(spans: &RangeQueue, lane: LaneId) -> Option<(u32, u32)> {
         spans.run(lane).map(|run| (run.next, run.end))
     }
 
-    fn begin(last: u32) -> Spans {
-        let mut spans = Spans::new(last, &BTreeSet::new());
+    fn begin(last: u32) -> RangeQueue {
+        let mut spans = RangeQueue::new(last, &BTreeSet::new());
         spans.take(0);
         spans
     }
 
     #[test]
     fn the_gaps_between_finished_parts_are_what_is_left() {
-        let mut spans = Spans::new(9, &BTreeSet::from([1, 2, 5, 9]));
+        let mut spans = RangeQueue::new(9, &BTreeSet::from([1, 2, 5, 9]));
         assert_eq!(spans.free, [run(3, 5), run(6, 9)]);
         assert_eq!(spans.take(0), Some(run(3, 5)));
         assert!(spans.has_free());
-        assert!(Spans::new(2, &BTreeSet::from([1, 2])).is_empty());
+        assert!(RangeQueue::new(2, &BTreeSet::from([1, 2])).is_empty());
     }
 
     #[test]
@@ -226,7 +226,7 @@ mod tests {
         spans.open(1);
         assert_eq!(parts(&spans, 2), Some((27, 52)));
         assert_eq!(parts(&spans, 1), Some((52, 101)));
-        assert!(Spans::new(4, &BTreeSet::new()).take(0).is_some());
+        assert!(RangeQueue::new(4, &BTreeSet::new()).take(0).is_some());
     }
 
     #[test]
@@ -288,7 +288,7 @@ mod tests {
     fn every_part_is_read_once_however_lanes_come_and_break() {
         let seed = fastrand::u64(..);
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut spans = Spans::new(200, &BTreeSet::new()).far_reaching(random.bool());
+        let mut spans = RangeQueue::new(200, &BTreeSet::new()).far_reaching(random.bool());
         let mut read = BTreeSet::new();
         let mut lanes: Vec<LaneId> = Vec::new();
         let mut opening: Vec<LaneId> = Vec::new();

@@ -76,7 +76,7 @@ pub(crate) struct Remote<'a> {
 
 /// One version of the content, as its first answer told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Version {
+pub(crate) struct ContentVersion {
     /// The length of the whole.
     pub(crate) length: Option<u64>,
     /// What identifies it.
@@ -84,9 +84,9 @@ pub(crate) struct Version {
 }
 
 /// Reads one version of an origin's content, or a range of it.
-pub(crate) struct Reader<'a> {
+pub(crate) struct OriginReader<'a> {
     remote: Remote<'a>,
-    version: Version,
+    version: ContentVersion,
     accepts_ranges: bool,
     is_delimited: bool,
     body: BoxStream<'static, Result<Bytes>>,
@@ -101,12 +101,12 @@ pub(crate) struct Reader<'a> {
     waited: Duration,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> OriginReader<'a> {
     /// Opens the origin, or goes on with `opened`. Content over the limit is refused.
     pub(crate) async fn open(
         remote: Remote<'a>,
         opened: Option<Box<Opened>>,
-    ) -> Result<Reader<'a>> {
+    ) -> Result<OriginReader<'a>> {
         let opened = match opened {
             Some(opened) => *opened,
             None => remote.source.open(&remote.request(None, None)).await?,
@@ -114,13 +114,13 @@ impl<'a> Reader<'a> {
         if let Some(length) = opened.length.filter(|length| *length > remote.max_bytes) {
             return Err(too_large(&format!("{length} bytes"), remote.max_bytes));
         }
-        Ok(Reader::of(remote, opened, 0, None))
+        Ok(OriginReader::of(remote, opened, 0, None))
     }
 
     /// Opens the origin once more, for who holds memory already.
-    pub(crate) async fn open_again(remote: Remote<'a>) -> Result<Reader<'a>> {
+    pub(crate) async fn open_again(remote: Remote<'a>) -> Result<OriginReader<'a>> {
         let opened = remote.reopen().await?;
-        Reader::open(remote, Some(Box::new(opened))).await
+        OriginReader::open(remote, Some(Box::new(opened))).await
     }
 
     /// Opens the bytes from `start` to `end` of a version that is known.
@@ -129,36 +129,36 @@ impl<'a> Reader<'a> {
     /// `Restart` when the origin has another version now, or gives no ranges.
     pub(crate) async fn open_range(
         remote: Remote<'a>,
-        version: &Version,
+        version: &ContentVersion,
         start: u64,
         end: u64,
-    ) -> Result<Reader<'a>, Stop> {
+    ) -> Result<OriginReader<'a>, Stop> {
         let request = remote.range_of(version, start, end);
         let opened = in_time(remote.source.open(&request)).await?;
-        Reader::of_range(remote, version, start, end, opened)
+        OriginReader::of_range(remote, version, start, end, opened)
     }
 
-    /// As [`Reader::open_range`], but `None` when the host has no connection to spare.
+    /// As [`OriginReader::open_range`], but `None` when the host has no connection to spare.
     pub(crate) async fn try_open_range(
         remote: Remote<'a>,
-        version: &Version,
+        version: &ContentVersion,
         start: u64,
         end: u64,
-    ) -> Result<Option<Reader<'a>>, Stop> {
+    ) -> Result<Option<OriginReader<'a>>, Stop> {
         let request = remote.range_of(version, start, end);
         match in_time(remote.source.try_open(&request)).await? {
-            Some(opened) => Reader::of_range(remote, version, start, end, opened).map(Some),
+            Some(opened) => OriginReader::of_range(remote, version, start, end, opened).map(Some),
             None => Ok(None),
         }
     }
 
     fn of_range(
         remote: Remote<'a>,
-        version: &Version,
+        version: &ContentVersion,
         start: u64,
         end: u64,
         opened: Opened,
-    ) -> Result<Reader<'a>, Stop> {
+    ) -> Result<OriginReader<'a>, Stop> {
         if opened.start != start {
             return Err(Stop::Restart {
                 why: Error::transient(
@@ -169,15 +169,15 @@ impl<'a> Reader<'a> {
             });
         }
         check_same(version, &opened)?;
-        let mut reader = Reader::of(remote, opened, start, Some(end));
+        let mut reader = OriginReader::of(remote, opened, start, Some(end));
         reader.version = version.clone();
         Ok(reader)
     }
 
-    fn of(remote: Remote<'a>, opened: Opened, position: u64, end: Option<u64>) -> Reader<'a> {
-        Reader {
+    fn of(remote: Remote<'a>, opened: Opened, position: u64, end: Option<u64>) -> OriginReader<'a> {
+        OriginReader {
             remote,
-            version: Version {
+            version: ContentVersion {
                 length: opened.length,
                 validator: opened.validator,
             },
@@ -195,7 +195,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The version that is read.
-    pub(crate) fn version(&self) -> &Version {
+    pub(crate) fn version(&self) -> &ContentVersion {
         &self.version
     }
 
@@ -352,7 +352,7 @@ impl Remote<'_> {
         in_time(self.source.open(&self.request(None, None))).await
     }
 
-    fn range_of(&self, version: &Version, start: u64, end: u64) -> OpenRequest {
+    fn range_of(&self, version: &ContentVersion, start: u64, end: u64) -> OpenRequest {
         let is_to_end = version.length == Some(end);
         let range = ByteRange {
             start,
@@ -374,12 +374,12 @@ impl Remote<'_> {
 }
 
 /// Whether `opened` is of the version that was read before.
-fn check_same(version: &Version, opened: &Opened) -> Result<(), Stop> {
+fn check_same(version: &ContentVersion, opened: &Opened) -> Result<(), Stop> {
     check_validator(version, opened)?;
     check_length(version, opened)
 }
 
-fn check_validator(version: &Version, opened: &Opened) -> Result<(), Stop> {
+fn check_validator(version: &ContentVersion, opened: &Opened) -> Result<(), Stop> {
     if opened.validator == version.validator {
         return Ok(());
     }
@@ -392,7 +392,7 @@ fn check_validator(version: &Version, opened: &Opened) -> Result<(), Stop> {
     })
 }
 
-fn check_length(version: &Version, opened: &Opened) -> Result<(), Stop> {
+fn check_length(version: &ContentVersion, opened: &Opened) -> Result<(), Stop> {
     match (version.length, opened.length) {
         (Some(first), Some(now)) if first != now => Err(Stop::Fail(Error::new(
             Class::Corrupt,

@@ -7,10 +7,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::HlsKeys;
-use super::ladder::{Ladder, Sheet};
+use super::ladder::{MediaPlaylist, PlaylistSet};
 use super::plan::is_web;
-use super::token::Token;
-use crate::format::hls::{Kind, Playlist, Role, quoted};
+use super::token::InheritedQuery;
+use crate::format::hls::{Kind, Playlist, UriRole, quoted};
 use crate::transfer::hls::decrypt::BLOCK_BYTES;
 
 /// How a file is encrypted.
@@ -28,7 +28,7 @@ type Ciphers = HashMap<String, Option<Cipher>>;
 /// What of a ladder is decrypted.
 #[derive(Debug, Default)]
 pub(super) struct Decryption {
-    ciphers: HashMap<String, (Cipher, Arc<Token>)>,
+    ciphers: HashMap<String, (Cipher, Arc<InheritedQuery>)>,
     /// The keys of the playlists of which everything is decrypted.
     sheets: Vec<String>,
     /// Whether that is all of them.
@@ -39,11 +39,11 @@ pub(super) struct Decryption {
 
 impl Decryption {
     /// What can be decrypted of `ladder`; nothing unless that is so set.
-    pub(super) fn of(ladder: &Ladder, keys: HlsKeys) -> Decryption {
+    pub(super) fn of(ladder: &PlaylistSet, keys: HlsKeys) -> Decryption {
         if keys != HlsKeys::Decrypt {
             return Decryption::default();
         }
-        let sheets: Vec<&Sheet> = ladder
+        let sheets: Vec<&MediaPlaylist> = ladder
             .sheets()
             .filter(|s| s.playlist.kind == Kind::Media)
             .collect();
@@ -83,12 +83,12 @@ impl Decryption {
     }
 
     /// How the file at `url` is decrypted, and the token of its playlist.
-    pub(super) fn cipher(&self, url: &str) -> Option<(Cipher, Arc<Token>)> {
+    pub(super) fn cipher(&self, url: &str) -> Option<(Cipher, Arc<InheritedQuery>)> {
         self.ciphers.get(url).cloned()
     }
 
     /// Whether nothing of the playlist is encrypted any more, so that its keys are of no use.
-    pub(super) fn is_plain(&self, sheet: &Sheet) -> bool {
+    pub(super) fn is_plain(&self, sheet: &MediaPlaylist) -> bool {
         match sheet.playlist.kind {
             Kind::Media => self.sheets.contains(&sheet.key),
             Kind::Master => self.is_total,
@@ -97,11 +97,11 @@ impl Decryption {
 }
 
 /// A playlist that counts as decrypted and shares a file with one that sees it otherwise.
-fn find_conflict(sheets: &[&Sheet], found: &[Result<Ciphers, String>]) -> Option<usize> {
+fn find_conflict(sheets: &[&MediaPlaylist], found: &[Result<Ciphers, String>]) -> Option<usize> {
     let mut seen: HashMap<&str, Option<&Cipher>> = HashMap::new();
     for (sheet, ciphers) in sheets.iter().zip(found) {
         if ciphers.is_err() {
-            let files = sheet.playlist.having(|role| *role != Role::Key);
+            let files = sheet.playlist.having(|role| *role != UriRole::Key);
             seen.extend(files.map(|(_, found)| (found.url.as_str(), None)));
         }
     }
@@ -137,7 +137,7 @@ pub(super) fn ciphers_of(playlist: &Playlist) -> Result<Ciphers, String> {
         // Its vector must be written out (RFC 8216 section 4.3.2.5).
         note(playlist, &mut all, map.reference, &map.keys, None)?;
     }
-    let is_part = |role: &Role| matches!(role, Role::Part { is_needed: true });
+    let is_part = |role: &UriRole| matches!(role, UriRole::Part { is_needed: true });
     if !playlist.keys.is_empty() && playlist.having(is_part).next().is_some() {
         return Err("it ends with parts of a segment".to_owned());
     }

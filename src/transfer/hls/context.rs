@@ -11,14 +11,14 @@ use tokio_util::sync::CancellationToken;
 use super::HlsSettings;
 use super::decrypt::BLOCK_BYTES;
 use super::lease::LeaseDesk;
-use super::piece::{Landed, Piece};
+use super::piece::{HlsFile, Landed};
 use super::room::Room;
-use super::token::Token;
+use super::token::InheritedQuery;
 use crate::error::{Class, Error, Result};
-use crate::format::hls::{Role, media_type, resource_name};
+use crate::format::hls::{UriRole, media_type, resource_name};
 use crate::model::key::short_hash;
 use crate::model::{Job, JobId};
-use crate::object::Attributes;
+use crate::object::ObjectAttributes;
 use crate::object::owned::{Owner, UnderKey, find_owned};
 use crate::signed_url::SignedUrl;
 use crate::source::{ByteRange, OpenRequest, Opened, Waits};
@@ -32,7 +32,7 @@ const LADDER_BYTES: u64 = 64 * 1024 * 1024;
 const READERS: usize = 4;
 
 /// One attempt at one ladder.
-pub(super) struct Context {
+pub(super) struct HlsAttempt {
     pub(super) engine: Engine,
     pub(super) job: Job,
     pub(super) allow_hosts: Vec<String>,
@@ -52,7 +52,7 @@ pub(super) struct Context {
     /// Ends everything that this attempt has begun.
     pub(super) stop: CancellationToken,
     ending: OnceLock<(Class, String)>,
-    names: Mutex<Names>,
+    names: Mutex<GivenNames>,
     keys: Mutex<HashMap<String, Arc<OnceCell<[u8; BLOCK_BYTES]>>>>,
     landed: Mutex<BTreeMap<String, Landed>>,
     fresh: Mutex<HashSet<String>>,
@@ -64,22 +64,22 @@ pub(super) struct Context {
 
 /// The names that were given away.
 #[derive(Default)]
-struct Names {
+struct GivenNames {
     by_url: HashMap<String, String>,
-    counts: HashMap<(String, std::mem::Discriminant<Role>), usize>,
+    counts: HashMap<(String, std::mem::Discriminant<UriRole>), usize>,
 }
 
-impl Context {
+impl HlsAttempt {
     pub(super) fn new(
         engine: &Engine,
         job: &Job,
         allow_hosts: &[String],
         entry_key: &str,
         room: Room,
-    ) -> Context {
+    ) -> HlsAttempt {
         let memory_bytes = engine.settings.memory_bytes.min(LADDER_BYTES);
         let settings = engine.settings.hls.get(&job.source);
-        Context {
+        HlsAttempt {
             engine: engine.clone(),
             job: job.clone(),
             allow_hosts: allow_hosts.to_vec(),
@@ -104,7 +104,7 @@ impl Context {
     }
 
     /// The same, which declares its waits there.
-    pub(super) fn declaring(mut self, waits: Waits) -> Context {
+    pub(super) fn declaring(mut self, waits: Waits) -> HlsAttempt {
         self.waits = waits;
         self
     }
@@ -203,7 +203,12 @@ impl Context {
 
     /// Opens `url`; one that is refused is asked for once more with its playlist's query, and what
     /// worked comes first from then on.
-    pub(super) async fn open(&self, url: &str, is_relative: bool, token: &Token) -> Result<Opened> {
+    pub(super) async fn open(
+        &self,
+        url: &str,
+        is_relative: bool,
+        token: &InheritedQuery,
+    ) -> Result<Opened> {
         self.open_range(url, is_relative, token, None).await
     }
 
@@ -212,7 +217,7 @@ impl Context {
         &self,
         url: &str,
         is_relative: bool,
-        token: &Token,
+        token: &InheritedQuery,
     ) -> Result<Opened> {
         let first = ByteRange {
             start: 0,
@@ -225,7 +230,7 @@ impl Context {
         &self,
         url: &str,
         is_relative: bool,
-        token: &Token,
+        token: &InheritedQuery,
         range: Option<ByteRange>,
     ) -> Result<Opened> {
         let plain = url.to_owned();
@@ -257,7 +262,7 @@ impl Context {
         &self,
         url: &str,
         is_relative: bool,
-        token: &Token,
+        token: &InheritedQuery,
     ) -> Result<[u8; BLOCK_BYTES]> {
         let cell = {
             let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
@@ -271,7 +276,7 @@ impl Context {
         &self,
         url: &str,
         is_relative: bool,
-        token: &Token,
+        token: &InheritedQuery,
     ) -> Result<[u8; BLOCK_BYTES]> {
         let of_key = |error: Error| {
             let message = format!("get its key: {}", error.full_message());
@@ -311,7 +316,7 @@ impl Context {
     }
 
     /// The key for what `url` leads to: the same for the same URL, whoever asks.
-    pub(super) fn key_for(&self, folder: &str, role: &Role, url: &str, has_map: bool) -> String {
+    pub(super) fn key_for(&self, folder: &str, role: &UriRole, url: &str, has_map: bool) -> String {
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(key) = names.by_url.get(url) {
             return key.clone();
@@ -332,7 +337,7 @@ impl Context {
 
     /// Whether pieces may be there from an earlier attempt, so that each is looked for before it is
     /// fetched: the first one tells.
-    pub(super) async fn look_first(&self, piece: Option<&Piece>) -> Result<()> {
+    pub(super) async fn look_first(&self, piece: Option<&HlsFile>) -> Result<()> {
         let Some(piece) = piece.filter(|_| !self.is_resumed()) else {
             return Ok(());
         };
@@ -352,7 +357,7 @@ impl Context {
         self.bytes.store(0, Ordering::Relaxed);
         self.promised_bytes.store(0, Ordering::Relaxed);
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        *names = Names::default();
+        *names = GivenNames::default();
     }
 
     /// Whether this very attempt has put or found what is under `key`.
@@ -377,8 +382,8 @@ impl Context {
     }
 
     /// What an object is stored with.
-    pub(super) fn attributes(&self, key: &str, origin: Option<&str>) -> Attributes {
-        Attributes {
+    pub(super) fn attributes(&self, key: &str, origin: Option<&str>) -> ObjectAttributes {
+        ObjectAttributes {
             content_type: media_type(key).to_owned(),
             metadata: self.owner(origin).metadata(),
             // A file of a playlist is shown by a player, never saved by a browser under its own name.

@@ -5,15 +5,15 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::Carried;
-use super::context::Context;
-use super::ladder::{Ladder, Sheet};
+use super::context::HlsAttempt;
+use super::ladder::{MediaPlaylist, PlaylistSet};
 use super::piece::Landed;
-use super::plan::Loss;
+use super::plan::MissingFile;
 use super::put::{payload_of, put_document, put_over};
 use super::rewrite::Rewriter;
 use super::transcript;
 use crate::error::{Class, Error, Result};
-use crate::format::hls::{Kind, Role};
+use crate::format::hls::{Kind, UriRole};
 use crate::model::manifest::Resource;
 use crate::model::{Archived, JobId};
 use crate::object::Payload;
@@ -36,16 +36,16 @@ pub(super) struct ResourceList {
 
 /// The documents of one ladder.
 pub(super) struct Documents<'a> {
-    context: &'a Context,
-    ladder: &'a Ladder,
+    context: &'a HlsAttempt,
+    ladder: &'a PlaylistSet,
     carried: &'a Carried,
     rewriter: Rewriter<'a>,
 }
 
 impl<'a> Documents<'a> {
     pub(super) fn new(
-        context: &'a Context,
-        ladder: &'a Ladder,
+        context: &'a HlsAttempt,
+        ladder: &'a PlaylistSet,
         carried: &'a Carried,
     ) -> Documents<'a> {
         Documents {
@@ -78,10 +78,10 @@ impl<'a> Documents<'a> {
 
     /// Puts what is playable of a ladder of which something is missing, and the list of what is. Gives the
     /// list's key. Layers that are complete get their playlist, the others one that says `partial` in its name.
-    pub(super) async fn put_partial(&self, losses: &[Loss]) -> Result<String> {
+    pub(super) async fn put_partial(&self, losses: &[MissingFile]) -> Result<String> {
         let complete = self.rewriter.complete(self.ladder, losses);
         let sheets = self.put_sheets(complete.iter().copied()).await?;
-        let has_variant = complete.iter().any(|sheet| sheet.role == Role::Variant);
+        let has_variant = complete.iter().any(|sheet| sheet.role == UriRole::Variant);
         let entry = &self.ladder.entry;
         let mut written: Vec<Landed> = sheets.values().cloned().collect();
         if has_variant && entry.playlist.kind == Kind::Master {
@@ -112,7 +112,7 @@ impl<'a> Documents<'a> {
     /// Puts media playlists over what an earlier attempt may have written of them.
     async fn put_sheets(
         &self,
-        sheets: impl Iterator<Item = &Sheet>,
+        sheets: impl Iterator<Item = &MediaPlaylist>,
     ) -> Result<BTreeMap<String, Landed>> {
         let mut written = BTreeMap::new();
         for sheet in sheets {
@@ -173,10 +173,10 @@ fn partial_key(key: &str) -> String {
 
 /// The list of files, as JSON.
 pub(super) fn list_of<'l>(
-    context: &Context,
+    context: &HlsAttempt,
     landed: impl Iterator<Item = &'l Landed>,
     notes: &[String],
-    losses: &[Loss],
+    losses: &[MissingFile],
 ) -> Result<Vec<u8>> {
     let mut resources: Vec<_> = landed
         .map(|landed| Resource {

@@ -9,8 +9,8 @@
 
 use futures::StreamExt;
 
-use super::context::Context;
-use super::piece::Piece;
+use super::context::HlsAttempt;
+use super::piece::HlsFile;
 use crate::error::Result;
 use crate::model::Archived;
 use crate::model::job::Fingerprint;
@@ -19,7 +19,7 @@ use crate::object::owned::{UnderKey, judge};
 use crate::object::{ObjectInfo, encode_crc64nvme};
 use crate::source::Opened;
 use crate::transfer::digest::PartDigest;
-use crate::transfer::free_name::Names;
+use crate::transfer::free_name::FreeNames;
 
 /// The metadata key of the length of what the origin had.
 const LENGTH_METADATA_KEY: &str = "harvester-origin-length";
@@ -32,25 +32,25 @@ const READ_BYTES: u64 = 1 << 20;
 
 /// What tells the content of a file from another content of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Version {
+pub(super) struct FileVersion {
     /// Bytes, if told.
     pub(super) length: Option<u64>,
     validator: Option<String>,
 }
 
-impl Version {
+impl FileVersion {
     /// What the origin's answer tells.
-    pub(super) fn of(opened: &Opened) -> Version {
+    pub(super) fn of(opened: &Opened) -> FileVersion {
         let hash = |validator: &String| short_hash(validator.as_bytes());
-        Version {
+        FileVersion {
             length: opened.length,
             validator: opened.validator.as_ref().map(hash),
         }
     }
 
     /// What a piece's object tells of its origin.
-    fn of_object(info: &ObjectInfo) -> Version {
-        Version {
+    fn of_object(info: &ObjectInfo) -> FileVersion {
+        FileVersion {
             length: info
                 .metadata(LENGTH_METADATA_KEY)
                 .and_then(|text| text.parse().ok()),
@@ -74,7 +74,7 @@ impl Version {
     }
 
     /// Whether both may be of one content. What only one of them tells says nothing.
-    fn may_be(&self, other: &Version) -> bool {
+    fn may_be(&self, other: &FileVersion) -> bool {
         fn agree<T: PartialEq>(one: Option<&T>, other: Option<&T>) -> bool {
             one.zip(other).is_none_or(|(one, other)| one == other)
         }
@@ -85,9 +85,9 @@ impl Version {
 
 /// The piece as an earlier attempt has left it; `None` when it has to be fetched, under the name that `names` has then.
 pub(super) async fn find(
-    context: &Context,
-    piece: &Piece,
-    names: &mut Names,
+    context: &HlsAttempt,
+    piece: &HlsFile,
+    names: &mut FreeNames,
 ) -> Result<Option<Archived>> {
     let owner = context.owner(Some(&piece.origin()));
     let objects = &context.engine.objects;
@@ -96,7 +96,7 @@ pub(super) async fn find(
         let Some(info) = objects.head(&key).await? else {
             return Ok(None);
         };
-        let left = Version::of_object(&info);
+        let left = FileVersion::of_object(&info);
         let size_bytes = info.size_bytes;
         let there = judge(&key, info, &owner, None, objects.capabilities());
         match there {
@@ -112,7 +112,7 @@ pub(super) async fn find(
             true => None,
             false => ask(context, piece).await,
         };
-        let plain = Version {
+        let plain = FileVersion {
             length: Some(size_bytes).filter(|_| piece.cipher.is_none()),
             validator: None,
         };
@@ -140,7 +140,7 @@ pub(super) async fn find(
 
 /// A piece of ours that nothing tells the checksum of. What was completed came whole, since its parts were checked on
 /// their way; `None` when it can't be read: then it is fetched again.
-async fn read_back(context: &Context, key: &str, info: ObjectInfo) -> Option<Archived> {
+async fn read_back(context: &HlsAttempt, key: &str, info: ObjectInfo) -> Option<Archived> {
     let mut digest = PartDigest::new();
     let mut start = 0;
     while start < info.size_bytes {
@@ -169,11 +169,11 @@ async fn read_back(context: &Context, key: &str, info: ObjectInfo) -> Option<Arc
 }
 
 /// What the origin has now; `None` when it does not say.
-async fn ask(context: &Context, piece: &Piece) -> Option<Version> {
+async fn ask(context: &HlsAttempt, piece: &HlsFile) -> Option<FileVersion> {
     let asked = context.open_byte(&piece.url, piece.is_relative, &piece.token);
     match asked.await {
         Ok(mut opened) => {
-            let version = Version::of(&opened);
+            let version = FileVersion::of(&opened);
             // To its end, so that the connection can be used again; a whole file is let go.
             let is_byte = opened.accepts_ranges && version.length.is_some();
             while is_byte && matches!(opened.body.next().await, Some(Ok(chunk)) if chunk.len() <= 1)
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn only_what_both_tell_tells_two_contents_apart() {
-        let version = |length, validator: Option<&str>| Version {
+        let version = |length, validator: Option<&str>| FileVersion {
             length,
             validator: validator.map(str::to_owned),
         };
@@ -222,6 +222,6 @@ mod tests {
             crc64nvme: None,
             metadata: left.metadata(),
         };
-        assert_eq!(Version::of_object(&info), left);
+        assert_eq!(FileVersion::of_object(&info), left);
     }
 }

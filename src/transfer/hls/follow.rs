@@ -14,16 +14,16 @@ use tokio::time::Instant;
 use url::Url;
 
 use super::cipher::ciphers_of;
-use super::context::Context;
-use super::identity::Identities;
-use super::ladder::{Sheet, fetch};
-use super::piece::Piece;
-use super::plan::{self, Loss, MAX_PIECES, Wants};
+use super::context::HlsAttempt;
+use super::identity::FileIdentities;
+use super::ladder::{MediaPlaylist, fetch};
+use super::piece::HlsFile;
+use super::plan::{self, MAX_PIECES, MissingFile, Wants};
 use super::room::REFERENCE_BYTES;
-use super::token::Token;
+use super::token::InheritedQuery;
 use super::{HlsKeys, LANES, is_ours_to_tell};
 use crate::error::{Class, Error, Result};
-use crate::format::hls::{Follower, Playlist, Role, Segment, Variables, resource_name};
+use crate::format::hls::{Follower, MediaSegment, Playlist, UriRole, Variables, resource_name};
 use crate::object::owned::UnderKey;
 
 /// The target duration of a playlist that tells none.
@@ -40,23 +40,27 @@ const MAX_FAILURES: u32 = 5;
 const BEGUN_BYTES: u64 = 3 * REFERENCE_BYTES;
 
 /// How a playlist is asked for.
-pub(super) struct Way<'a> {
+pub(super) struct PlaylistRequest<'a> {
     pub(super) url: &'a str,
     pub(super) is_relative: bool,
-    pub(super) token: &'a Token,
+    pub(super) token: &'a InheritedQuery,
     pub(super) imported: Option<&'a Variables>,
 }
 
 /// Follows `sheet`, of which the first reading came from `base`; gives it with all that was seen.
 pub(super) async fn to_its_end(
-    context: &Arc<Context>,
-    mut sheet: Sheet,
+    context: &Arc<HlsAttempt>,
+    mut sheet: MediaPlaylist,
     base: &Url,
-    way: Way<'_>,
-    losses: &mut Vec<Loss>,
-) -> Result<Sheet> {
-    let mut lose = |sheet: &Sheet, class: Class, why: String| {
-        losses.push(Loss::at(&sheet.key, &sheet.url, &Error::new(class, why)));
+    way: PlaylistRequest<'_>,
+    losses: &mut Vec<MissingFile>,
+) -> Result<MediaPlaylist> {
+    let mut lose = |sheet: &MediaPlaylist, class: Class, why: String| {
+        losses.push(MissingFile::at(
+            &sheet.key,
+            &sheet.url,
+            &Error::new(class, why),
+        ));
     };
     if !sheet.playlist.is_ended {
         let mut follower = Follower::new();
@@ -110,21 +114,21 @@ fn weight_of(follower: &Follower) -> u64 {
 }
 
 /// The first segment that is no gap.
-fn first_there(playlist: &Playlist) -> Option<&Segment> {
+fn first_there(playlist: &Playlist) -> Option<&MediaSegment> {
     let mut segments = playlist.segments.iter();
     segments.find(|segment| !playlist.references[segment.reference].is_gap)
 }
 
 /// Whether what comes before all that the playlist has shown is in the archive: the window has moved since an
 /// earlier attempt, whose readings are lost.
-async fn was_seen_before(context: &Context, sheet: &Sheet) -> Result<bool> {
+async fn was_seen_before(context: &HlsAttempt, sheet: &MediaPlaylist) -> Result<bool> {
     let playlist = &sheet.playlist;
     let before = playlist.media_sequence.checked_sub(1);
     let Some((before, like)) = before.zip(first_there(playlist)) else {
         return Ok(false);
     };
     let url = &playlist.references[like.reference].url;
-    let name = resource_name(&Role::Segment(before), 0, url, like.map.is_some());
+    let name = resource_name(&UriRole::Segment(before), 0, url, like.map.is_some());
     let key = format!("{}/{}/{name}", context.folder, sheet.folder);
     let found = context.find(&key, None).await?;
     Ok(!matches!(found, UnderKey::Nothing | UnderKey::Others))
@@ -132,9 +136,9 @@ async fn was_seen_before(context: &Context, sheet: &Sheet) -> Result<bool> {
 
 /// Reads again and again; gives why there was no end, if there was none.
 async fn reload(
-    context: &Arc<Context>,
-    sheet: &mut Sheet,
-    way: &Way<'_>,
+    context: &Arc<HlsAttempt>,
+    sheet: &mut MediaPlaylist,
+    way: &PlaylistRequest<'_>,
     follower: &mut Follower,
     carriers: &mut Carriers,
 ) -> Result<Option<Error>> {
@@ -201,7 +205,7 @@ async fn reload(
 }
 
 /// Why a playlist that could still be read is followed no longer.
-fn overdue(context: &Context, begun: Instant, changed_at: Instant) -> Option<String> {
+fn overdue(context: &HlsAttempt, begun: Instant, changed_at: Instant) -> Option<String> {
     let settings = context.settings;
     let (what, limit) = if changed_at.elapsed() > settings.stale_after {
         ("stalled: it did not change for", settings.stale_after)
@@ -244,13 +248,13 @@ struct Begun {
 
 impl Carriers {
     /// Begins what `sheet` names and was not begun.
-    fn begin(&mut self, context: &Arc<Context>, sheet: &Sheet) -> Result<()> {
+    fn begin(&mut self, context: &Arc<HlsAttempt>, sheet: &MediaPlaylist) -> Result<()> {
         let lanes = self
             .lanes
             .get_or_insert_with(|| Arc::new(Semaphore::new(LANES)))
             .clone();
         let wants = Wants::of(&sheet.playlist, context.settings);
-        let names = Identities::of(sheet.playlist.references.iter());
+        let names = FileIdentities::of(sheet.playlist.references.iter());
         // What can't be decrypted is told when all of the playlist is known.
         let ciphers = match context.settings.keys {
             HlsKeys::Decrypt => ciphers_of(&sheet.playlist).ok(),
@@ -261,7 +265,7 @@ impl Carriers {
             let Some(is_needed) = wanted.filter(|_| plan::is_web(&found.url)) else {
                 continue;
             };
-            let is_unused_key = found.role == Role::Key && ciphers.is_some();
+            let is_unused_key = found.role == UriRole::Key && ciphers.is_some();
             // A file that still grows by ranges is carried when the playlist has ended.
             if is_unused_key || found.range.is_some() {
                 continue;
@@ -291,7 +295,7 @@ impl Carriers {
             let cipher = ciphers
                 .as_ref()
                 .and_then(|all| all.get(&found.url).cloned()?);
-            let piece = Piece {
+            let piece = HlsFile {
                 is_needed,
                 is_shared: names.is_shared(&found.url),
                 cipher: cipher.map(|cipher| (cipher, sheet.token.clone())),

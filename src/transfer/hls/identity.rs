@@ -6,18 +6,18 @@ use crate::format::hls::{Reference, without_secrets};
 
 /// The files of some playlists by their paths: their URLs without the query, which may be a token that each reading
 /// has anew, unless several of them have one path, so that the query tells them apart.
-pub(super) struct Identities<'a> {
+pub(super) struct FileIdentities<'a> {
     by_path: HashMap<&'a str, Option<&'a str>>,
 }
 
-impl<'a> Identities<'a> {
-    pub(super) fn of(references: impl Iterator<Item = &'a Reference>) -> Identities<'a> {
+impl<'a> FileIdentities<'a> {
+    pub(super) fn of(references: impl Iterator<Item = &'a Reference>) -> FileIdentities<'a> {
         let mut by_path: HashMap<&str, Option<&str>> = HashMap::new();
         for found in references {
             let known = by_path.entry(bare(&found.url)).or_insert(Some(&found.url));
             *known = known.filter(|known| *known == found.url);
         }
-        Identities { by_path }
+        FileIdentities { by_path }
     }
 
     /// Whether another file has the same path.

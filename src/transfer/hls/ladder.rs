@@ -7,15 +7,15 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use url::Url;
 
-use super::context::Context;
-use super::follow::{self, Way};
+use super::context::HlsAttempt;
+use super::follow::{self, PlaylistRequest};
 use super::piece::stopped;
-use super::plan::Loss;
+use super::plan::MissingFile;
 use super::room::{REFERENCE_BYTES, wanted};
-use super::token::Token;
+use super::token::InheritedQuery;
 use crate::error::{Class, Error, Result};
 use crate::format::hls::{
-    Kind, MAX_PLAYLIST_BYTES, MAX_PLAYLISTS, Playlist, Reference, Role, Variables, Weight,
+    Kind, MAX_PLAYLIST_BYTES, MAX_PLAYLISTS, Playlist, Reference, UriRole, Variables, Weight,
     playlist_folder,
 };
 use crate::signed_url::SignedUrl;
@@ -27,44 +27,44 @@ const LONG_BYTES: usize = 256 * 1024;
 
 /// One playlist and where its pieces go.
 #[derive(Clone, Debug)]
-pub(super) struct Sheet {
+pub(super) struct MediaPlaylist {
     /// The folder of its pieces within the ladder's; empty for the multivariant playlist.
     pub(super) folder: String,
     /// Its planned key.
     pub(super) key: String,
     /// What it is to the multivariant playlist; a variant when it stands alone.
-    pub(super) role: Role,
+    pub(super) role: UriRole,
     /// The URL that names it, as written there and resolved.
     pub(super) url: String,
     pub(super) playlist: Playlist,
-    pub(super) token: Arc<Token>,
+    pub(super) token: Arc<InheritedQuery>,
     /// Whether it is made of several readings, which no later one can repeat.
     pub(super) is_followed: bool,
 }
 
 /// The playlists of one recording.
 #[derive(Debug)]
-pub(super) struct Ladder {
+pub(super) struct PlaylistSet {
     /// The multivariant playlist, or the media playlist that stands alone.
-    pub(super) entry: Sheet,
+    pub(super) entry: MediaPlaylist,
     /// The media playlists that it names, in order.
-    pub(super) media: Vec<Sheet>,
+    pub(super) media: Vec<MediaPlaylist>,
     /// What could not be read of it.
-    pub(super) losses: Vec<Loss>,
+    pub(super) losses: Vec<MissingFile>,
 }
 
 /// A playlist that was read, and what its URIs are relative to.
 pub(super) struct Fetched {
     pub(super) playlist: Playlist,
     pub(super) base: Url,
-    pub(super) token: Arc<Token>,
+    pub(super) token: Arc<InheritedQuery>,
     /// What it takes of the room.
     bytes: u64,
 }
 
 impl Fetched {
     /// The playlist of a reading that is not kept.
-    pub(super) fn into_passing(self, context: &Context) -> Playlist {
+    pub(super) fn into_passing(self, context: &HlsAttempt) -> Playlist {
         context.room.give_back(self.bytes);
         let references = self.playlist.references.len() as u64;
         context.room.forget_references(references);
@@ -72,20 +72,27 @@ impl Fetched {
     }
 }
 
-impl Ladder {
+impl PlaylistSet {
     /// Reads the playlist at `url` and all that it names; follows those that are still growing.
-    pub(super) async fn read(context: &Arc<Context>, url: &SignedUrl) -> Result<Ladder> {
-        let fetched = fetch(context, url.expose(), false, &Token::default(), None).await?;
+    pub(super) async fn read(context: &Arc<HlsAttempt>, url: &SignedUrl) -> Result<PlaylistSet> {
+        let fetched = fetch(
+            context,
+            url.expose(),
+            false,
+            &InheritedQuery::default(),
+            None,
+        )
+        .await?;
         let is_master = fetched.playlist.kind == Kind::Master;
         let folder = match is_master {
             true => String::new(),
-            false => playlist_folder(&Role::Variant, 0),
+            false => playlist_folder(&UriRole::Variant, 0),
         };
         let base = fetched.base;
-        let entry = Sheet {
+        let entry = MediaPlaylist {
             folder,
             key: context.entry_key.clone(),
-            role: Role::Variant,
+            role: UriRole::Variant,
             url: url.expose().to_owned(),
             token: fetched.token,
             playlist: fetched.playlist,
@@ -98,17 +105,17 @@ impl Ladder {
             }
             false => {
                 let mut losses = Vec::new();
-                let way = Way {
+                let way = PlaylistRequest {
                     url: url.expose(),
                     is_relative: false,
-                    token: &Token::default(),
+                    token: &InheritedQuery::default(),
                     imported: None,
                 };
                 let entry = follow::to_its_end(context, entry, &base, way, &mut losses).await?;
                 (entry, Vec::new(), losses)
             }
         };
-        Ok(Ladder {
+        Ok(PlaylistSet {
             entry,
             media,
             losses,
@@ -121,13 +128,16 @@ impl Ladder {
     }
 
     /// The entry playlist and those that it names.
-    pub(super) fn sheets(&self) -> impl Iterator<Item = &Sheet> {
+    pub(super) fn sheets(&self) -> impl Iterator<Item = &MediaPlaylist> {
         std::iter::once(&self.entry).chain(&self.media)
     }
 }
 
 /// The media playlists that `master` names, each once.
-async fn read_media(context: &Arc<Context>, master: &Sheet) -> Result<(Vec<Sheet>, Vec<Loss>)> {
+async fn read_media(
+    context: &Arc<HlsAttempt>,
+    master: &MediaPlaylist,
+) -> Result<(Vec<MediaPlaylist>, Vec<MissingFile>)> {
     let mut named: Vec<(&Reference, String)> = Vec::new();
     let mut seen = HashSet::new();
     let mut counts: HashMap<String, usize> = HashMap::new();
@@ -183,12 +193,12 @@ async fn read_media(context: &Arc<Context>, master: &Sheet) -> Result<(Vec<Sheet
 }
 
 async fn read_one(
-    context: &Arc<Context>,
+    context: &Arc<HlsAttempt>,
     found: &Reference,
     folder: String,
-    token: &Token,
+    token: &InheritedQuery,
     variables: &Variables,
-) -> Result<(Option<Sheet>, Vec<Loss>)> {
+) -> Result<(Option<MediaPlaylist>, Vec<MissingFile>)> {
     let key = format!("{}/{folder}/index.m3u8", context.folder);
     let mut losses = Vec::new();
     let fetched = match fetch(
@@ -211,10 +221,10 @@ async fn read_one(
             return Err(error);
         }
         Err(error) => {
-            return Ok((None, vec![Loss::at(&key, &found.url, &error)]));
+            return Ok((None, vec![MissingFile::at(&key, &found.url, &error)]));
         }
     };
-    let sheet = Sheet {
+    let sheet = MediaPlaylist {
         folder,
         key,
         role: found.role.clone(),
@@ -223,7 +233,7 @@ async fn read_one(
         playlist: fetched.playlist,
         is_followed: false,
     };
-    let way = Way {
+    let way = PlaylistRequest {
         url: &found.url,
         is_relative: found.is_relative,
         token,
@@ -235,10 +245,10 @@ async fn read_one(
 
 /// Reads the playlist at `url`.
 pub(super) async fn fetch(
-    context: &Context,
+    context: &HlsAttempt,
     url: &str,
     is_relative: bool,
-    token: &Token,
+    token: &InheritedQuery,
     imported: Option<&Variables>,
 ) -> Result<Fetched> {
     let mut tried = 0;
@@ -256,10 +266,10 @@ pub(super) async fn fetch(
 }
 
 async fn fetch_once(
-    context: &Context,
+    context: &HlsAttempt,
     url: &str,
     is_relative: bool,
-    token: &Token,
+    token: &InheritedQuery,
     imported: Option<&Variables>,
 ) -> Result<Fetched> {
     let turn = context.readers.acquire().await;
@@ -288,7 +298,7 @@ async fn fetch_once(
     Ok(Fetched {
         playlist,
         // A redirect may lead to where the query is no longer needed.
-        token: Token::of(if came_from.contains('?') {
+        token: InheritedQuery::of(if came_from.contains('?') {
             came_from
         } else {
             url
@@ -300,7 +310,7 @@ async fn fetch_once(
 
 /// Reads the text, for which there is room; gives what it takes of that.
 async fn parse(
-    context: &Context,
+    context: &HlsAttempt,
     mut body: Body<'_>,
     base: &Url,
     imported: Option<&Variables>,
@@ -335,7 +345,7 @@ async fn parse(
 
 /// The text of a playlist, and what it holds of the room until its playlist does.
 struct Body<'a> {
-    context: &'a Context,
+    context: &'a HlsAttempt,
     bytes: Vec<u8>,
     held_bytes: u64,
 }
@@ -362,7 +372,7 @@ impl Drop for Body<'_> {
 }
 
 /// The whole body. Its memory is taken before it comes.
-async fn read_body(context: &Context, mut opened: Opened) -> Result<Body<'_>> {
+async fn read_body(context: &HlsAttempt, mut opened: Opened) -> Result<Body<'_>> {
     let mut body = Body {
         context,
         bytes: Vec::new(),

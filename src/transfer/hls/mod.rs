@@ -36,7 +36,7 @@ use std::time::Duration;
 use futures::StreamExt;
 use tokio::task::JoinSet;
 
-use super::progress::Progress;
+use super::progress::TransferProgress;
 use super::{Engine, Ledger};
 use crate::error::{Class, Error, Result};
 use crate::format::check::is_playlist;
@@ -46,15 +46,15 @@ use crate::model::{Archived, Format, Job, JobId, Kind};
 use crate::object::owned::{Owner, Ownership, RESOURCES_METADATA_KEY, UnderKey};
 use crate::object::{ObjectInfo, ObjectStore};
 use crate::signed_url::SignedUrl;
-use crate::transfer::free_name::Names;
+use crate::transfer::free_name::FreeNames;
 use cipher::Decryption;
-use context::Context;
+use context::HlsAttempt;
 use documents::{Documents, ResourceList};
-use ladder::Ladder;
-use piece::{Landed, Piece};
-use plan::Loss;
+use ladder::PlaylistSet;
+use piece::{HlsFile, Landed};
+use plan::MissingFile;
 use room::Room;
-use token::Token;
+use token::InheritedQuery;
 pub(super) use unpack::unpack;
 
 /// Resources of one ladder on their way at once: as many as connections to one host are the default.
@@ -125,7 +125,7 @@ pub async fn resources(objects: &dyn ObjectStore, job: JobId, key: &str) -> Resu
         Error::transient(Class::UploadFailed, message)
     };
     if let Some(folder) = key.strip_suffix(".zip") {
-        let mut names = Names::of(&format!("{folder}/resources.json"));
+        let mut names = FreeNames::of(&format!("{folder}/resources.json"));
         loop {
             match objects.get(&names.key(), MAX_LIST_BYTES).await? {
                 None => return Ok(Vec::new()),
@@ -169,12 +169,12 @@ pub(super) async fn carry(
     ledger: &dyn Ledger,
     emit: &Emit,
 ) -> Result<Archived> {
-    let mut names = Names::of(&job.key);
+    let mut names = FreeNames::of(&job.key);
     let mut room_bytes = 0;
     loop {
         let waits = ledger.waits();
         let room = waits.during(Room::open(&engine.budget, room_bytes)).await?;
-        let context = Context::new(engine, job, allow_hosts, &names.key(), room);
+        let context = HlsAttempt::new(engine, job, allow_hosts, &names.key(), room);
         let context = Arc::new(context.declaring(waits));
         let _end = CloseRoom(&context);
         match context.find(&names.key(), None).await? {
@@ -185,7 +185,7 @@ pub(super) async fn carry(
             }
             UnderKey::Nothing | UnderKey::Wrong(_) | UnderKey::Unproven(_) => {}
         }
-        let progress = Progress::new(job.id, emit);
+        let progress = TransferProgress::new(job.id, emit);
         let carried = tokio::select! {
             carried = carry_to(&context, url, ledger, &progress) => carried,
             never = context.lease.answer(ledger) => match never {},
@@ -202,7 +202,7 @@ pub(super) async fn carry(
 }
 
 /// Pieces that are being dropped may know the room for a moment longer.
-struct CloseRoom<'a>(&'a Context);
+struct CloseRoom<'a>(&'a HlsAttempt);
 
 impl Drop for CloseRoom<'_> {
     fn drop(&mut self) {
@@ -221,10 +221,10 @@ pub(super) async fn carry_unnamed(
     emit: &Emit,
 ) -> Option<Result<Archived>> {
     let room = Room::empty(&engine.budget);
-    let context = Context::new(engine, job, allow_hosts, &job.key, room);
+    let context = HlsAttempt::new(engine, job, allow_hosts, &job.key, room);
     let context = context.declaring(ledger.waits());
     let mut opened = context
-        .open(url.expose(), false, &Token::default())
+        .open(url.expose(), false, &InheritedQuery::default())
         .await
         .ok()?;
     let mut head = Vec::new();
@@ -257,24 +257,24 @@ pub(super) async fn carry_unnamed(
 }
 
 async fn carry_to(
-    context: &Arc<Context>,
+    context: &Arc<HlsAttempt>,
     url: &SignedUrl,
     ledger: &dyn Ledger,
-    progress: &Progress<'_>,
+    progress: &TransferProgress<'_>,
 ) -> Result<Archived> {
-    let mut ladder = Ladder::read(context, url).await?;
+    let mut ladder = PlaylistSet::read(context, url).await?;
     let mut carried = carry_ladder(context, &ladder, ledger, progress).await?;
     // Segments may be signed for less time than their playlist: as long as that can be read, it may
     // name them with fresh signatures, and as long as each reading brings something, so may the next.
     for _ in 1..MAX_READINGS {
-        let is_refused = carried.losses.iter().any(Loss::is_refused_signature);
+        let is_refused = carried.losses.iter().any(MissingFile::is_refused_signature);
         if !is_refused || !ladder.can_be_read_again() {
             break;
         }
         context.begin_again(carried.landed.values());
         let (bytes, references) = context.room.used();
         context.room.forget_references(references);
-        let Ok(again) = Ladder::read(context, url).await else {
+        let Ok(again) = PlaylistSet::read(context, url).await else {
             break;
         };
         let before = carried.landed.len();
@@ -302,16 +302,16 @@ async fn carry_to(
 struct Carried {
     /// What has landed, by its URL.
     landed: BTreeMap<String, Landed>,
-    losses: Vec<Loss>,
+    losses: Vec<MissingFile>,
     decryption: Decryption,
 }
 
 /// Carries what the playlists of `ladder` name.
 async fn carry_ladder(
-    context: &Arc<Context>,
-    ladder: &Ladder,
+    context: &Arc<HlsAttempt>,
+    ladder: &PlaylistSet,
     ledger: &dyn Ledger,
-    progress: &Progress<'_>,
+    progress: &TransferProgress<'_>,
 ) -> Result<Carried> {
     let decryption = Decryption::of(ladder, context.settings.keys);
     for note in &decryption.notes {
@@ -332,12 +332,12 @@ async fn carry_ladder(
 
 /// Carries all pieces, a bounded number at once. Gives those that could not be had.
 async fn carry_pieces(
-    context: &Arc<Context>,
-    pieces: Vec<Piece>,
+    context: &Arc<HlsAttempt>,
+    pieces: Vec<HlsFile>,
     ledger: &dyn Ledger,
-    progress: &Progress<'_>,
+    progress: &TransferProgress<'_>,
     landed: &mut BTreeMap<String, Landed>,
-) -> Result<Vec<Loss>> {
+) -> Result<Vec<MissingFile>> {
     let mut losses = Vec::new();
     let mut waiting = pieces
         .into_iter()
@@ -375,7 +375,7 @@ async fn carry_pieces(
                 return Err(error);
             }
             Err(_) if !piece.is_needed => {}
-            Err(error) => losses.push(Loss::of(&piece, error)),
+            Err(error) => losses.push(MissingFile::of(&piece, error)),
         }
         progress.tell(context.bytes(), None);
         if progress.is_save_due(0) {
@@ -405,8 +405,12 @@ fn lost_lease() -> Error {
 }
 
 /// What is told of losses: the first of them, where the rest is, and what can be done.
-fn partial(context: &Context, losses: &[Loss], list: &str) -> Error {
-    let told: Vec<_> = losses.iter().take(TOLD_LOSSES).map(Loss::line).collect();
+fn partial(context: &HlsAttempt, losses: &[MissingFile], list: &str) -> Error {
+    let told: Vec<_> = losses
+        .iter()
+        .take(TOLD_LOSSES)
+        .map(MissingFile::line)
+        .collect();
     let more = losses.len() - told.len();
     let more = match more {
         0 => String::new(),
@@ -431,7 +435,7 @@ fn partial(context: &Context, losses: &[Loss], list: &str) -> Error {
         true => Error::transient(class, message),
         false => Error::new(class, message),
     };
-    match losses.iter().any(Loss::is_refused_signature) {
+    match losses.iter().any(MissingFile::is_refused_signature) {
         true => error.with_stale_url(),
         false => error,
     }

@@ -11,22 +11,22 @@ use futures::StreamExt;
 use futures::future::BoxFuture;
 
 use super::cipher::Cipher;
-use super::context::Context;
+use super::context::HlsAttempt;
 use super::decrypt::{self, Deciphering, Secret};
-use super::earlier::{self, Version};
+use super::earlier::{self, FileVersion};
 use super::identity::lasting;
 use super::lease::LeaseDesk;
 use super::put::put;
-use super::token::Token;
+use super::token::InheritedQuery;
 use crate::error::{Class, Error, Result};
-use crate::format::check::Check;
-use crate::format::hls::Role;
+use crate::format::check::ContentCheck;
+use crate::format::hls::UriRole;
 use crate::model::{Archived, Checkpoint, Format, Job, Origin, ProgressEvent};
 use crate::object::Payload;
 use crate::signed_url::SignedUrl;
 use crate::source::{Opened, Waits};
 use crate::transfer::download::part::PartBuilder;
-use crate::transfer::free_name::Names;
+use crate::transfer::free_name::FreeNames;
 use crate::transfer::memory::budget::Share;
 use crate::transfer::upload::retry::{TRIES, wait_after};
 use crate::transfer::{Engine, Ledger};
@@ -36,12 +36,12 @@ const KEY_BYTES: u64 = 16;
 
 /// One file to carry.
 #[derive(Clone, Debug)]
-pub(super) struct Piece {
+pub(super) struct HlsFile {
     /// Where it is; what makes it the same piece.
     pub(super) url: String,
     pub(super) is_relative: bool,
-    pub(super) token: Arc<Token>,
-    pub(super) role: Role,
+    pub(super) token: Arc<InheritedQuery>,
+    pub(super) role: UriRole,
     /// The planned key.
     pub(super) key: String,
     /// Whether the recording is incomplete without it.
@@ -51,7 +51,7 @@ pub(super) struct Piece {
     /// Whether another file of the recording has the same path.
     pub(super) is_shared: bool,
     /// What it is decrypted with, and whose query its key may be asked with.
-    pub(super) cipher: Option<(Cipher, Arc<Token>)>,
+    pub(super) cipher: Option<(Cipher, Arc<InheritedQuery>)>,
 }
 
 /// A piece that is in the bucket, as it was confirmed.
@@ -79,11 +79,11 @@ impl From<Archived> for Landed {
 enum Tried {
     Landed(Landed),
     /// It is larger than a part; where it is, and what the origin tells of it.
-    Large(SignedUrl, Version),
+    Large(SignedUrl, FileVersion),
 }
 
-impl Piece {
-    pub(super) async fn carry(&self, context: &Context) -> Result<Landed> {
+impl HlsFile {
+    pub(super) async fn carry(&self, context: &HlsAttempt) -> Result<Landed> {
         if context.stop.is_cancelled() {
             return Err(stopped());
         }
@@ -93,8 +93,8 @@ impl Piece {
         Ok(landed)
     }
 
-    async fn carry_as_it_is(&self, context: &Context) -> Result<Landed> {
-        let mut names = Names::of(&self.key);
+    async fn carry_as_it_is(&self, context: &HlsAttempt) -> Result<Landed> {
+        let mut names = FreeNames::of(&self.key);
         if context.is_resumed()
             && let Some(archived) = earlier::find(context, self, &mut names).await?
         {
@@ -129,7 +129,7 @@ impl Piece {
         }
     }
 
-    async fn try_once(&self, context: &Context, names: &mut Names) -> Result<Landed> {
+    async fn try_once(&self, context: &HlsAttempt, names: &mut FreeNames) -> Result<Landed> {
         let secret = self.secret(context).await?;
         let tried = tokio::select! {
             biased;
@@ -145,7 +145,7 @@ impl Piece {
         }
     }
 
-    async fn secret(&self, context: &Context) -> Result<Option<Secret>> {
+    async fn secret(&self, context: &HlsAttempt) -> Result<Option<Secret>> {
         let Some((cipher, token)) = &self.cipher else {
             return Ok(None);
         };
@@ -156,11 +156,15 @@ impl Piece {
     }
 
     /// Opens it; gives what comes out and what the origin tells of it.
-    async fn open(&self, context: &Context, secret: Option<&Secret>) -> Result<(Opened, Version)> {
+    async fn open(
+        &self,
+        context: &HlsAttempt,
+        secret: Option<&Secret>,
+    ) -> Result<(Opened, FileVersion)> {
         let opened = context
             .open(&self.url, self.is_relative, &self.token)
             .await?;
-        let told = Version::of(&opened);
+        let told = FileVersion::of(&opened);
         let opened = match secret {
             Some(secret) => decrypt::plain(opened, secret)?,
             None => opened,
@@ -170,8 +174,8 @@ impl Piece {
 
     async fn try_small(
         &self,
-        context: &Context,
-        names: &mut Names,
+        context: &HlsAttempt,
+        names: &mut FreeNames,
         secret: Option<&Secret>,
     ) -> Result<Tried> {
         let part_bytes = context.engine.settings.part_size_bytes;
@@ -214,7 +218,7 @@ impl Piece {
     /// first is let go before, since its memory may be what another piece waits for with its connection.
     async fn read_again(
         &self,
-        context: &Context,
+        context: &HlsAttempt,
         secret: Option<&Secret>,
         first: Payload,
         share: (Share, Share),
@@ -238,7 +242,7 @@ impl Piece {
     /// The whole body; `None` when it is longer than `most`.
     async fn read_body(&self, mut opened: Opened, most: u64) -> Result<Option<Payload>> {
         let mut part = PartBuilder::new();
-        let mut check = Check::new(self.format());
+        let mut check = ContentCheck::new(self.format());
         while let Some(chunk) = opened.body.next().await {
             let chunk = chunk?;
             if part.size_bytes() + chunk.len() as u64 > most {
@@ -252,7 +256,7 @@ impl Piece {
             return Err(Error::new(Class::Corrupt, "the origin sent an empty file"));
         }
         check.finish()?;
-        if self.role == Role::Key && payload.size_bytes != KEY_BYTES {
+        if self.role == UriRole::Key && payload.size_bytes != KEY_BYTES {
             return Err(Error::new(
                 Class::Corrupt,
                 format!(
@@ -267,17 +271,17 @@ impl Piece {
     /// What the bytes are checked as: segments may be encrypted, so of most only that they are no error page.
     fn format(&self) -> Format {
         match self.role {
-            Role::SessionData { is_raw: false } => Format::Json,
+            UriRole::SessionData { is_raw: false } => Format::Json,
             _ => Format::Bin,
         }
     }
 
     async fn carry_large(
         &self,
-        context: &Context,
+        context: &HlsAttempt,
         url: SignedUrl,
-        version: Version,
-        names: &mut Names,
+        version: FileVersion,
+        names: &mut FreeNames,
         secret: Option<Secret>,
     ) -> Result<Landed> {
         let key = names.key();
@@ -337,7 +341,7 @@ fn is_upload(error: &Error) -> bool {
 fn carry_alone<'a>(
     engine: &'a Engine,
     job: &'a Job,
-    context: &'a Context,
+    context: &'a HlsAttempt,
 ) -> BoxFuture<'a, Result<Archived>> {
     Box::pin(async move {
         // How far a piece is, is nobody's business. That it moves is, since it may be the whole recording.

@@ -5,14 +5,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use serde::Serialize;
 
 use super::cipher::Decryption;
-use super::context::Context;
-use super::identity::Identities;
-use super::ladder::{Ladder, Sheet};
-use super::piece::{Landed, Piece};
+use super::context::HlsAttempt;
+use super::identity::FileIdentities;
+use super::ladder::{MediaPlaylist, PlaylistSet};
+use super::piece::{HlsFile, Landed};
 use super::room::PIECE_BYTES;
 use super::{HlsKeys, HlsSettings};
 use crate::error::{Class, Error, Result};
-use crate::format::hls::{MAX_REFERENCES, Playlist, Reference, Role};
+use crate::format::hls::{MAX_REFERENCES, Playlist, Reference, UriRole};
 use crate::signed_url::SignedUrl;
 
 /// Files that one ladder may have.
@@ -23,7 +23,7 @@ const GONE_ATTEMPTS: u32 = 2;
 
 /// Something that could not be had.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Loss {
+pub(super) struct MissingFile {
     /// Where it would be in the archive.
     pub(super) key: String,
     /// Where it should have been, without a query.
@@ -36,19 +36,19 @@ pub(super) struct Loss {
     is_signed: bool,
 }
 
-impl Loss {
-    pub(super) fn of(piece: &Piece, error: Error) -> Loss {
+impl MissingFile {
+    pub(super) fn of(piece: &HlsFile, error: Error) -> MissingFile {
         // The query of its playlist is a signature that can expire like one of its own.
         let inherits = piece.token.applied(&piece.url, piece.is_relative).is_some();
-        let loss = Loss::at(&piece.key, &piece.url, &error);
-        Loss {
+        let loss = MissingFile::at(&piece.key, &piece.url, &error);
+        MissingFile {
             is_signed: loss.is_signed || inherits,
             ..loss
         }
     }
 
-    pub(super) fn at(key: &str, url: &str, error: &Error) -> Loss {
-        Loss {
+    pub(super) fn at(key: &str, url: &str, error: &Error) -> MissingFile {
+        MissingFile {
             key: key.to_owned(),
             url: SignedUrl::new(url).to_string(),
             class: error.class(),
@@ -108,15 +108,15 @@ impl<'a> Wants<'a> {
         let found = &self.playlist.references[index];
         match found.role {
             _ if found.is_gap => None,
-            Role::Segment(_) | Role::Map | Role::SessionData { .. } => Some(true),
-            Role::Part { is_needed } => Some(is_needed),
-            Role::Key if self.settings.keys == HlsKeys::Omit => None,
-            Role::Key => self.plain_keys.contains(&index).then_some(true),
-            Role::PreloadHint
-            | Role::RenditionReport
-            | Role::Variant
-            | Role::IFrameVariant
-            | Role::Rendition(..) => None,
+            UriRole::Segment(_) | UriRole::Map | UriRole::SessionData { .. } => Some(true),
+            UriRole::Part { is_needed } => Some(is_needed),
+            UriRole::Key if self.settings.keys == HlsKeys::Omit => None,
+            UriRole::Key => self.plain_keys.contains(&index).then_some(true),
+            UriRole::PreloadHint
+            | UriRole::RenditionReport
+            | UriRole::Variant
+            | UriRole::IFrameVariant
+            | UriRole::Rendition(..) => None,
         }
     }
 
@@ -138,22 +138,22 @@ pub(super) fn is_web(url: &str) -> bool {
 /// # Errors
 /// `refused` when they are too many.
 pub(super) fn pieces(
-    context: &Context,
-    ladder: &Ladder,
+    context: &HlsAttempt,
+    ladder: &PlaylistSet,
     decryption: &Decryption,
-) -> Result<(Vec<Piece>, Vec<Loss>)> {
-    let mut pieces: Vec<Piece> = Vec::new();
+) -> Result<(Vec<HlsFile>, Vec<MissingFile>)> {
+    let mut pieces: Vec<HlsFile> = Vec::new();
     let mut by_url: HashMap<String, usize> = HashMap::new();
     let mut losses = ladder.losses.clone();
     let references = ladder.sheets().flat_map(|sheet| &sheet.playlist.references);
-    let identities = Identities::of(references);
+    let identities = FileIdentities::of(references);
     for sheet in ladder.sheets() {
         let wants = Wants::of(&sheet.playlist, context.settings);
         for (index, found) in sheet.playlist.references.iter().enumerate() {
             let Some(is_needed) = wants.is_wanted(index) else {
                 continue;
             };
-            if found.role == Role::Key && decryption.is_plain(sheet) {
+            if found.role == UriRole::Key && decryption.is_plain(sheet) {
                 continue;
             }
             let end = found.range.map_or(0, |range| range.offset + range.length);
@@ -171,7 +171,7 @@ pub(super) fn pieces(
                 ));
             }
             context.take_room(PIECE_BYTES)?;
-            let piece = Piece {
+            let piece = HlsFile {
                 is_needed,
                 range_end: end,
                 is_shared: identities.is_shared(&found.url),
@@ -183,7 +183,7 @@ pub(super) fn pieces(
                     Class::Refused,
                     format!("line {}: its scheme is not http or https", found.line),
                 );
-                losses.push(Loss::of(&piece, error));
+                losses.push(MissingFile::of(&piece, error));
                 continue;
             }
             by_url.insert(found.url.clone(), pieces.len());
@@ -194,8 +194,13 @@ pub(super) fn pieces(
 }
 
 /// The piece that a reference of `sheet` leads to.
-pub(super) fn piece(context: &Context, sheet: &Sheet, found: &Reference, has_map: bool) -> Piece {
-    Piece {
+pub(super) fn piece(
+    context: &HlsAttempt,
+    sheet: &MediaPlaylist,
+    found: &Reference,
+    has_map: bool,
+) -> HlsFile {
+    HlsFile {
         key: context.key_for(&sheet.folder, &found.role, &found.url, has_map),
         url: found.url.clone(),
         is_relative: found.is_relative,
@@ -209,8 +214,11 @@ pub(super) fn piece(context: &Context, sheet: &Sheet, found: &Reference, has_map
 }
 
 /// Files that are shorter than the ranges that are asked of them.
-pub(super) fn short_files(ladder: &Ladder, landed: &BTreeMap<String, Landed>) -> Vec<Loss> {
-    let mut losses: Vec<Loss> = Vec::new();
+pub(super) fn short_files(
+    ladder: &PlaylistSet,
+    landed: &BTreeMap<String, Landed>,
+) -> Vec<MissingFile> {
+    let mut losses: Vec<MissingFile> = Vec::new();
     for sheet in ladder.sheets() {
         for found in &sheet.playlist.references {
             let (Some(range), Some(file)) = (found.range, landed.get(&found.url)) else {
@@ -225,7 +233,7 @@ pub(super) fn short_files(ladder: &Ladder, landed: &BTreeMap<String, Landed>) ->
                         found.line, file.size_bytes
                     ),
                 );
-                losses.push(Loss::at(&file.key, &found.url, &error));
+                losses.push(MissingFile::at(&file.key, &found.url, &error));
             }
         }
     }

@@ -2,23 +2,23 @@
 
 use std::sync::Arc;
 
-use super::context::Context;
+use super::context::HlsAttempt;
 use super::piece::Landed;
 use crate::error::{Class, Error, Result};
 use crate::model::Archived;
 use crate::model::job::Fingerprint;
 use crate::object::owned::{OwnedObject, OwnedWrite, UnderKey, find_owned, put_owned, replacing};
-use crate::object::{Attributes, Condition, Payload};
+use crate::object::{Condition, ObjectAttributes, Payload};
 use crate::transfer::digest::PartDigest;
-use crate::transfer::free_name::Names;
-use crate::transfer::upload::retry::{Patience, TRIES, wait_after};
+use crate::transfer::free_name::FreeNames;
+use crate::transfer::upload::retry::{TRIES, UploadRetry, wait_after};
 use crate::transfer::upload::single_put::Placing;
 
 /// Puts `payload`, which came from `origin`, under the first name that is free or ours. `version` is metadata that tells
 /// what the origin had.
 pub(super) async fn put(
-    context: &Context,
-    names: &mut Names,
+    context: &HlsAttempt,
+    names: &mut FreeNames,
     payload: &Payload,
     origin: &str,
     version: Vec<(String, String)>,
@@ -32,7 +32,7 @@ pub(super) async fn put(
         payload,
         expected: &Fingerprint::of(payload),
         ledger: None,
-        patience: Patience::new(&context.engine, context.job.deadline).unheld(),
+        patience: UploadRetry::new(&context.engine, context.job.deadline).unheld(),
     };
     placing.put(names).await.map(Landed::from)
 }
@@ -40,12 +40,12 @@ pub(super) async fn put(
 /// Puts a document over an earlier one of ours, else under the first free name from `key` on: unlike a piece, it
 /// tells what is so now.
 pub(super) async fn put_over(
-    context: &Context,
+    context: &HlsAttempt,
     key: &str,
     payload: &Payload,
     content_type: Option<&str>,
 ) -> Result<Landed> {
-    let mut names = Names::of(key);
+    let mut names = FreeNames::of(key);
     loop {
         let key = names.key();
         let mut attributes = context.attributes(&key, None);
@@ -61,10 +61,10 @@ pub(super) async fn put_over(
 
 /// Puts a document over an earlier one of ours; `None` when somebody else's has the name.
 pub(super) async fn put_document(
-    context: &Context,
+    context: &HlsAttempt,
     key: &str,
     payload: &Payload,
-    mut attributes: Attributes,
+    mut attributes: ObjectAttributes,
 ) -> Result<Option<Archived>> {
     let objects = &*context.engine.objects;
     let owner = context.owner(None);

@@ -4,16 +4,16 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::Carried;
 use super::HlsKeys;
-use super::context::Context;
-use super::ladder::{Ladder, Sheet};
+use super::context::HlsAttempt;
+use super::ladder::{MediaPlaylist, PlaylistSet};
 use super::piece::Landed;
-use super::plan::{Loss, Wants};
-use crate::format::hls::{Change, Reference, Role, without_secrets};
+use super::plan::{MissingFile, Wants};
+use crate::format::hls::{Reference, UriChange, UriRole, without_secrets};
 use crate::signed_url::SignedUrl;
 
 /// Rewrites the playlists of one ladder.
 pub(super) struct Rewriter<'a> {
-    context: &'a Context,
+    context: &'a HlsAttempt,
     carried: &'a Carried,
     /// The keys of the media playlists, by their URL.
     planned: HashMap<&'a str, &'a str>,
@@ -21,8 +21,8 @@ pub(super) struct Rewriter<'a> {
 
 impl<'a> Rewriter<'a> {
     pub(super) fn new(
-        context: &'a Context,
-        ladder: &'a Ladder,
+        context: &'a HlsAttempt,
+        ladder: &'a PlaylistSet,
         carried: &'a Carried,
     ) -> Rewriter<'a> {
         let media = ladder.media.iter();
@@ -37,7 +37,7 @@ impl<'a> Rewriter<'a> {
     /// that were written, by their URL; another one is left out.
     pub(super) fn text(
         &self,
-        sheet: &Sheet,
+        sheet: &MediaPlaylist,
         key: &str,
         sheets: &BTreeMap<String, Landed>,
     ) -> String {
@@ -51,37 +51,37 @@ impl<'a> Rewriter<'a> {
         playlist.archived(|index| {
             let found = &playlist.references[index];
             let there = match found.role {
-                Role::Variant | Role::IFrameVariant | Role::Rendition(..) => {
+                UriRole::Variant | UriRole::IFrameVariant | UriRole::Rendition(..) => {
                     sheets.get(&found.url).map(|landed| landed.key.as_str())
                 }
                 // They lead to media playlists beside this one.
-                Role::RenditionReport => self.planned.get(found.url.as_str()).copied(),
-                Role::Key if self.carried.decryption.is_plain(sheet) => return Change::Drop,
+                UriRole::RenditionReport => self.planned.get(found.url.as_str()).copied(),
+                UriRole::Key if self.carried.decryption.is_plain(sheet) => return UriChange::Drop,
                 _ => {
                     let landed = self.carried.landed.get(&found.url);
                     landed.map(|landed| landed.key.as_str())
                 }
             };
             if let Some(there) = there {
-                return Change::Uri(relative(key, there));
+                return UriChange::Uri(relative(key, there));
             }
             match found.role {
-                Role::Key => self.absent_key(found),
-                _ if found.is_gap => Change::Uri(relative(key, &planned(found))),
+                UriRole::Key => self.absent_key(found),
+                _ if found.is_gap => UriChange::Uri(relative(key, &planned(found))),
                 // What the playlist had promised and is lost: a player goes on behind it.
-                Role::Segment(_) => {
+                UriRole::Segment(_) => {
                     let lost = relative(key, &planned(found));
-                    Change::Uri(format!("#EXT-X-GAP\n{lost}"))
+                    UriChange::Uri(format!("#EXT-X-GAP\n{lost}"))
                 }
                 // Also what is lost: where it was may be signed, and here it leads nowhere.
-                _ => Change::Drop,
+                _ => UriChange::Drop,
             }
         })
     }
 
     /// As [`Rewriter::text`], for a playlist of which segments are missing: they are gaps, and it ends. `None` where
     /// that could not be played: nothing of it is there, or a key or an initialization section is lost.
-    pub(super) fn partial_text(&self, sheet: &Sheet, key: &str) -> Option<String> {
+    pub(super) fn partial_text(&self, sheet: &MediaPlaylist, key: &str) -> Option<String> {
         let playlist = &sheet.playlist;
         let landed = &self.carried.landed;
         let wants = Wants::of(playlist, self.context.settings);
@@ -90,9 +90,11 @@ impl<'a> Rewriter<'a> {
         for (index, found) in playlist.references.iter().enumerate() {
             let is_there = landed.contains_key(&found.url);
             match found.role {
-                Role::Segment(_) => has_segment |= is_there,
-                Role::Key if is_plain => {}
-                Role::Key | Role::Map if wants.is_wanted(index) == Some(true) && !is_there => {
+                UriRole::Segment(_) => has_segment |= is_there,
+                UriRole::Key if is_plain => {}
+                UriRole::Key | UriRole::Map
+                    if wants.is_wanted(index) == Some(true) && !is_there =>
+                {
                     return None;
                 }
                 _ => {}
@@ -110,28 +112,32 @@ impl<'a> Rewriter<'a> {
     }
 
     /// A key that is not archived stays where it is, without a token.
-    fn absent_key(&self, found: &Reference) -> Change {
+    fn absent_key(&self, found: &Reference) -> UriChange {
         match self.context.settings.keys {
-            HlsKeys::Omit => Change::Uri(SignedUrl::new(&found.url).to_string()),
+            HlsKeys::Omit => UriChange::Uri(SignedUrl::new(&found.url).to_string()),
             HlsKeys::Store | HlsKeys::Decrypt => {
                 // Relative to here it would lead nowhere.
                 let moved = || found.is_relative.then(|| found.url.clone());
                 let there = without_secrets(&found.url).or_else(moved);
-                there.map_or(Change::Keep, Change::Uri)
+                there.map_or(UriChange::Keep, UriChange::Uri)
             }
         }
     }
 
     /// The media playlists of which nothing is missing.
-    pub(super) fn complete<'l>(&self, ladder: &'l Ladder, losses: &[Loss]) -> Vec<&'l Sheet> {
+    pub(super) fn complete<'l>(
+        &self,
+        ladder: &'l PlaylistSet,
+        losses: &[MissingFile],
+    ) -> Vec<&'l MediaPlaylist> {
         let lost: HashSet<&str> = losses.iter().map(|loss| loss.key.as_str()).collect();
-        let is_complete = |sheet: &&Sheet| {
+        let is_complete = |sheet: &&MediaPlaylist| {
             let wants = Wants::of(&sheet.playlist, self.context.settings);
             let is_plain = self.carried.decryption.is_plain(sheet);
             let mut references = sheet.playlist.references.iter().enumerate();
             let has_all = references.all(|(index, found)| {
                 let is_needed = wants.is_wanted(index) == Some(true);
-                let is_dropped = found.role == Role::Key && is_plain;
+                let is_dropped = found.role == UriRole::Key && is_plain;
                 let landed = self.carried.landed.get(&found.url);
                 let is_sound = |landed: &Landed| !lost.contains(&*landed.key);
                 !is_needed || is_dropped || landed.is_some_and(is_sound)

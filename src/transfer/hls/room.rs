@@ -50,11 +50,11 @@ pub(super) fn wanted(error: &Error) -> Option<u64> {
 #[derive(Debug)]
 pub(super) struct Room {
     budget: Budget,
-    held: Mutex<Held>,
+    held: Mutex<HeldPlaylist>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
+struct HeldPlaylist {
     share: Option<Share>,
     bytes: u64,
     used_bytes: u64,
@@ -81,10 +81,10 @@ impl Room {
         let share = budget.take_lasting(bytes).await?;
         Ok(Room {
             budget: budget.clone(),
-            held: Mutex::new(Held {
+            held: Mutex::new(HeldPlaylist {
                 share: Some(share),
                 bytes,
-                ..Held::default()
+                ..HeldPlaylist::default()
             }),
         })
     }
@@ -182,10 +182,10 @@ impl Room {
 
     /// Gives all back, whoever still knows the room.
     pub(super) fn close(&self) {
-        *self.held() = Held::default();
+        *self.held() = HeldPlaylist::default();
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
+    fn held(&self) -> MutexGuard<'_, HeldPlaylist> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

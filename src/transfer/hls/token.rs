@@ -7,20 +7,20 @@ use url::Url;
 
 /// The query that a playlist was asked with.
 #[derive(Debug, Default)]
-pub(super) struct Token {
+pub(super) struct InheritedQuery {
     query: Option<String>,
     /// The beginning of every URL that it may be sent to: it was given to this host alone.
     origin: String,
     is_right: AtomicBool,
 }
 
-impl Token {
+impl InheritedQuery {
     /// The query of the URL that a playlist came from.
-    pub(super) fn of(url: &str) -> Arc<Token> {
+    pub(super) fn of(url: &str) -> Arc<InheritedQuery> {
         let query = url.split('#').next().and_then(|url| url.split_once('?'));
         let origin = Url::parse(url).map(|url| url.origin());
         let origin = origin.ok().filter(url::Origin::is_tuple);
-        Arc::new(Token {
+        Arc::new(InheritedQuery {
             query: query
                 .filter(|_| origin.is_some())
                 .map(|(_, query)| query.to_owned()),
@@ -53,18 +53,21 @@ mod tests {
 
     #[test]
     fn a_playlists_query_goes_only_where_it_can_belong() {
-        let token = Token::of("https://h/p.m3u8?sig=1#f");
+        let token = InheritedQuery::of("https://h/p.m3u8?sig=1#f");
         let applied = token.applied("https://h/s.ts", true);
         assert_eq!(applied.as_deref(), Some("https://h/s.ts?sig=1"));
         assert_eq!(token.applied("https://h/s.ts?own=1", true), None);
         assert_eq!(token.applied("https://h/s.ts", false), None);
-        assert_eq!(Token::of("https://h/p").applied("https://h/s", true), None);
-        assert_eq!(Token::of("data:x?q").applied("data:x", true), None);
+        assert_eq!(
+            InheritedQuery::of("https://h/p").applied("https://h/s", true),
+            None
+        );
+        assert_eq!(InheritedQuery::of("data:x?q").applied("data:x", true), None);
     }
 
     #[test]
     fn t03_a_playlists_query_does_not_reach_another_host() {
-        let token = Token::of("https://h/p.m3u8?sig=1");
+        let token = InheritedQuery::of("https://h/p.m3u8?sig=1");
         // Written as `//other/s.ts`, or relative to where a redirect has led.
         for url in [
             "https://other/s.ts",

@@ -3,12 +3,12 @@
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
 
 use super::Carried;
-use super::context::Context;
-use super::ladder::{Ladder, Sheet};
+use super::context::HlsAttempt;
+use super::ladder::{MediaPlaylist, PlaylistSet};
 use super::piece::Landed;
 use super::put::{payload_of, put_over};
 use crate::error::{Class, Error, Result};
-use crate::format::hls::{Role, Segment, first_timestamp, join_webvtt};
+use crate::format::hls::{MediaSegment, UriRole, first_timestamp, join_webvtt};
 
 /// The largest segment of subtitles that is joined.
 const MAX_SUBTITLES_BYTES: u64 = 8 * 1024 * 1024;
@@ -26,8 +26,8 @@ const SUBTITLE_READERS: usize = 8;
 /// Puts the transcripts of `ladder`. One that would be too large is left out, with a note: its segments are
 /// archived all the same.
 pub(super) async fn put_all(
-    context: &Context,
-    ladder: &Ladder,
+    context: &HlsAttempt,
+    ladder: &PlaylistSet,
     carried: &Carried,
     notes: &mut Vec<String>,
 ) -> Result<Vec<Landed>> {
@@ -40,8 +40,8 @@ pub(super) async fn put_all(
 }
 
 struct Transcripts<'a> {
-    context: &'a Context,
-    ladder: &'a Ladder,
+    context: &'a HlsAttempt,
+    ladder: &'a PlaylistSet,
     carried: &'a Carried,
 }
 
@@ -50,7 +50,7 @@ impl Transcripts<'_> {
         let mut transcripts: Vec<Landed> = Vec::new();
         let mut media_start = None;
         for sheet in &self.ladder.media {
-            let Role::Rendition(kind, language) = &sheet.role else {
+            let UriRole::Rendition(kind, language) = &sheet.role else {
                 continue;
             };
             let segments = self.plain_segments(sheet);
@@ -104,7 +104,7 @@ impl Transcripts<'_> {
     /// What the media clock shows at the beginning, where the first variant is a plain transport stream.
     async fn media_start(&self) -> Result<Option<u64>> {
         let mut variants = self.ladder.media.iter();
-        let Some(first) = variants.find(|sheet| sheet.role == Role::Variant) else {
+        let Some(first) = variants.find(|sheet| sheet.role == UriRole::Variant) else {
             return Ok(None);
         };
         let segment = first.playlist.segments.first();
@@ -118,7 +118,7 @@ impl Transcripts<'_> {
         Ok(found.and_then(|(bytes, _)| first_timestamp(&bytes)))
     }
 
-    fn plain_segments(&self, sheet: &Sheet) -> Vec<&Landed> {
+    fn plain_segments(&self, sheet: &MediaPlaylist) -> Vec<&Landed> {
         let segments = sheet.playlist.segments.iter();
         let plain = segments.filter(|segment| self.is_plain(sheet, segment));
         plain
@@ -126,12 +126,12 @@ impl Transcripts<'_> {
             .collect()
     }
 
-    fn is_plain(&self, sheet: &Sheet, segment: &Segment) -> bool {
+    fn is_plain(&self, sheet: &MediaPlaylist, segment: &MediaSegment) -> bool {
         let is_encrypted = !segment.keys.is_empty() && !self.carried.decryption.is_plain(sheet);
         segment.map.is_none() && !is_encrypted
     }
 
-    fn landed(&self, sheet: &Sheet, segment: &Segment) -> Option<&Landed> {
+    fn landed(&self, sheet: &MediaPlaylist, segment: &MediaSegment) -> Option<&Landed> {
         let url = &sheet.playlist.references[segment.reference].url;
         self.carried.landed.get(url)
     }

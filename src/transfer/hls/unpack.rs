@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use futures::{Stream, stream};
 
-use super::context::Context;
+use super::context::HlsAttempt;
 use super::documents::{JSON, list_of};
 use super::identity::lasting;
 use super::piece::Landed;
@@ -24,7 +24,7 @@ use crate::object::{Condition, encode_crc64nvme};
 use crate::signed_url::SignedUrl;
 use crate::transfer::digest::ObjectDigest;
 use crate::transfer::download::part::PartBuilder;
-use crate::transfer::free_name::Names;
+use crate::transfer::free_name::FreeNames;
 use crate::transfer::upload::retry::{TRIES, wait_after};
 use crate::transfer::upload::single_put::check_lease;
 use crate::transfer::{Engine, Ledger};
@@ -51,7 +51,7 @@ pub(in crate::transfer) async fn unpack(
     ledger: &dyn Ledger,
 ) -> Result<()> {
     let room = Room::empty(&engine.budget);
-    let context = Context::new(engine, job, allow_hosts, &zip.key, room);
+    let context = HlsAttempt::new(engine, job, allow_hosts, &zip.key, room);
     let context = context.declaring(ledger.waits());
     let list_key = format!("{}/resources.json", context.folder);
     if let UnderKey::Whole(_) = context.find(&list_key, None).await? {
@@ -89,16 +89,16 @@ pub(in crate::transfer) async fn unpack(
 }
 
 struct Unpacking<'a> {
-    context: &'a Context,
+    context: &'a HlsAttempt,
     origin: &'a str,
     ledger: &'a dyn Ledger,
-    open: Option<Entry>,
+    open: Option<EntryUpload>,
     landed: Vec<Landed>,
     notes: Vec<String>,
 }
 
 /// The entry that is being put.
-struct Entry {
+struct EntryUpload {
     key: String,
     part: PartBuilder,
     digest: ObjectDigest,
@@ -107,7 +107,10 @@ struct Entry {
 }
 
 /// The archive as the bucket has it, range by range.
-fn packed<'a>(context: &'a Context, zip: &'a Archived) -> impl Stream<Item = Result<Bytes>> + 'a {
+fn packed<'a>(
+    context: &'a HlsAttempt,
+    zip: &'a Archived,
+) -> impl Stream<Item = Result<Bytes>> + 'a {
     stream::try_unfold(0, move |start| async move {
         let length = RANGE_BYTES.min(zip.size_bytes - start);
         if length == 0 {
@@ -118,7 +121,12 @@ fn packed<'a>(context: &'a Context, zip: &'a Archived) -> impl Stream<Item = Res
     })
 }
 
-async fn read_range(context: &Context, zip: &Archived, start: u64, length: u64) -> Result<Bytes> {
+async fn read_range(
+    context: &HlsAttempt,
+    zip: &Archived,
+    start: u64,
+    length: u64,
+) -> Result<Bytes> {
     let objects = &context.engine.objects;
     let mut tried = 0;
     loop {
@@ -167,7 +175,7 @@ impl Unpacking<'_> {
             self.notes.push(note);
             return Ok(());
         }
-        self.open = Some(Entry {
+        self.open = Some(EntryUpload {
             key: format!("{}/{path}", self.context.folder),
             part: PartBuilder::new(),
             digest: ObjectDigest::new(false),
@@ -198,7 +206,7 @@ impl Unpacking<'_> {
             None => {
                 let part = std::mem::replace(&mut entry.part, PartBuilder::new());
                 let payload = part.finish();
-                let mut names = Names::of(&entry.key);
+                let mut names = FreeNames::of(&entry.key);
                 put(self.context, &mut names, &payload, self.origin, Vec::new()).await?
             }
             Some(_) => {
@@ -223,7 +231,7 @@ impl Unpacking<'_> {
 
     /// Aborts an upload that was begun. A failure is only logged: what led here is told.
     async fn abandon(&mut self) {
-        let Some(Entry {
+        let Some(EntryUpload {
             key,
             upload_id: Some(id),
             ..
@@ -235,8 +243,8 @@ impl Unpacking<'_> {
     }
 }
 
-impl Entry {
-    async fn send_part(&mut self, context: &Context, origin: &str) -> Result<()> {
+impl EntryUpload {
+    async fn send_part(&mut self, context: &HlsAttempt, origin: &str) -> Result<()> {
         let objects = &context.engine.objects;
         let upload_id = match &self.upload_id {
             Some(id) => id.clone(),
@@ -259,7 +267,7 @@ impl Entry {
 
     async fn complete(
         &mut self,
-        context: &Context,
+        context: &HlsAttempt,
         origin: &str,
         ledger: &dyn Ledger,
     ) -> Result<Landed> {

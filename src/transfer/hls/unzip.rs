@@ -6,7 +6,7 @@ use futures::{Stream, StreamExt, pin_mut};
 use tokio::sync::mpsc;
 
 use crate::error::{Class, Error, Result};
-use crate::format::zip::{Event, MAX_ENTRIES, ZipWalk};
+use crate::format::zip::{MAX_ENTRIES, ZipEvent, ZipWalk};
 
 /// The most of one step's bytes.
 const STEP_BYTES: usize = 64 * 1024;
@@ -61,12 +61,12 @@ fn inflate(mut fed: mpsc::Receiver<Bytes>, steps: &mpsc::Sender<Step>) -> Result
             let mut is_taken = true;
             let mut send = |step| is_taken = is_taken && steps.blocking_send(step).is_ok();
             let walked = walk.feed(piece, &mut |event| match event {
-                Event::Begin(name) => send(Step::Begin(name.to_vec())),
-                Event::Data(data) => {
+                ZipEvent::Begin(name) => send(Step::Begin(name.to_vec())),
+                ZipEvent::Data(data) => {
                     let pieces = data.chunks(STEP_BYTES);
                     pieces.for_each(|piece| send(Step::Data(piece.to_vec())));
                 }
-                Event::End => send(Step::End),
+                ZipEvent::End => send(Step::End),
             });
             walked.map_err(|why| Error::new(Class::Corrupt, why))?;
             if !is_taken {

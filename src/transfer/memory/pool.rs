@@ -15,14 +15,14 @@ pub(crate) const BUFFER_BYTES: usize = 256 * 1024;
 const KEPT_BUFFERS: usize = 64;
 
 /// Those of the whole process, as its allocator is one.
-static SHELF: Shelf = Shelf::new();
+static SHELF: BufferPool = BufferPool::new();
 
 /// A buffer of [`BUFFER_BYTES`], or a smaller one.
 pub(crate) enum Buffer {
     /// Of memory that is used once.
     Small(BytesMut),
     /// Goes back to its shelf.
-    Whole(Loan),
+    Whole(PooledBuffer),
 }
 
 impl Buffer {
@@ -69,45 +69,45 @@ impl Buffer {
 }
 
 /// A whole buffer, given back on drop.
-pub(crate) struct Loan {
+pub(crate) struct PooledBuffer {
     bytes: Vec<u8>,
-    shelf: &'static Shelf,
+    shelf: &'static BufferPool,
 }
 
-impl AsRef<[u8]> for Loan {
+impl AsRef<[u8]> for PooledBuffer {
     fn as_ref(&self) -> &[u8] {
         &self.bytes
     }
 }
 
-impl Drop for Loan {
+impl Drop for PooledBuffer {
     fn drop(&mut self) {
         self.shelf.give_back(std::mem::take(&mut self.bytes));
     }
 }
 
 /// Whole buffers: some lent, some idle.
-struct Shelf(Mutex<Stock>);
+struct BufferPool(Mutex<PoolState>);
 
-struct Stock {
+struct PoolState {
     idle: Vec<Vec<u8>>,
     lent: usize,
 }
 
-impl Shelf {
-    const fn new() -> Shelf {
-        Shelf(Mutex::new(Stock {
+impl BufferPool {
+    const fn new() -> BufferPool {
+        BufferPool(Mutex::new(PoolState {
             idle: Vec::new(),
             lent: 0,
         }))
     }
 
-    fn take(&'static self) -> Loan {
+    fn take(&'static self) -> PooledBuffer {
         let mut stock = self.stock();
         stock.lent += 1;
         let idle = stock.idle.pop();
         drop(stock);
-        Loan {
+        PooledBuffer {
             bytes: idle.unwrap_or_else(|| Vec::with_capacity(BUFFER_BYTES)),
             shelf: self,
         }
@@ -131,7 +131,7 @@ impl Shelf {
         drop((surplus, bytes));
     }
 
-    fn stock(&self) -> MutexGuard<'_, Stock> {
+    fn stock(&self) -> MutexGuard<'_, PoolState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -140,15 +140,15 @@ impl Shelf {
 mod tests {
     use super::*;
 
-    fn lent_and_idle(shelf: &Shelf) -> (usize, usize) {
+    fn lent_and_idle(shelf: &BufferPool) -> (usize, usize) {
         let stock = shelf.stock();
         (stock.lent, stock.idle.len())
     }
 
     #[test]
     fn a_buffer_is_used_again_and_none_is_kept_when_all_is_done() {
-        static SHELF: Shelf = Shelf::new();
-        let mut loans: Vec<Loan> = (0..4).map(|_| SHELF.take()).collect();
+        static SHELF: BufferPool = BufferPool::new();
+        let mut loans: Vec<PooledBuffer> = (0..4).map(|_| SHELF.take()).collect();
         assert_eq!(lent_and_idle(&SHELF), (4, 0));
         let mut last = loans.pop().unwrap();
         last.bytes.extend_from_slice(b"old");

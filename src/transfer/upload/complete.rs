@@ -15,10 +15,10 @@ use crate::object::owned::{
     replacing, wrong,
 };
 use crate::object::{Condition, ObjectInfo, Payload, WriteEnd, encode_crc64nvme};
-use crate::transfer::attempt::Attempt;
+use crate::transfer::attempt::TransferAttempt;
 use crate::transfer::digest::ObjectDigest;
 use crate::transfer::download::reader::Stop;
-use crate::transfer::free_name::Names;
+use crate::transfer::free_name::FreeNames;
 use crate::transfer::upload::invalid_part::Remedy;
 use crate::transfer::upload::open::abort;
 use crate::transfer::upload::retry::{TRIES, wait_after};
@@ -48,7 +48,7 @@ impl Sealed {
 }
 
 /// What is under a key before anything was carried.
-pub(crate) enum Known {
+pub(crate) enum KnownObject {
     /// Our own, and what it should be.
     Whole(Fingerprint),
     /// It may be what is to be carried.
@@ -57,11 +57,11 @@ pub(crate) enum Known {
     Other,
 }
 
-impl Attempt<'_> {
+impl TransferAttempt<'_> {
     /// Puts a small object under the first free name.
     pub(crate) async fn put(
         &self,
-        names: &mut Names,
+        names: &mut FreeNames,
         payload: &Payload,
         sealed: &Sealed,
     ) -> Result<Archived> {
@@ -199,24 +199,24 @@ impl Attempt<'_> {
     }
 
     /// What the object under `key` is to this job.
-    pub(crate) fn recognise(&self, key: &str, info: &ObjectInfo) -> Known {
+    pub(crate) fn recognise(&self, key: &str, info: &ObjectInfo) -> KnownObject {
         let told = self.job.size_bytes;
         let is_told_size = told.is_none_or(|size| size == info.size_bytes);
         let capabilities = self.engine.objects.capabilities();
         match self.owner.ownership(info) {
-            Ownership::Foreign => Known::Other,
+            Ownership::Foreign => KnownObject::Other,
             // A harvester may have put it there for a job that the store no longer knows, as after a restored
             // backup. Only its content tells.
             Ownership::Sibling => {
                 let is_told = Fingerprint::told(info, capabilities).is_some();
                 match is_told && is_told_size {
-                    true => Known::Perhaps,
-                    false => Known::Other,
+                    true => KnownObject::Perhaps,
+                    false => KnownObject::Other,
                 }
             }
             Ownership::Ours => match self.expected(key, info) {
                 Some(print) if is_told_size && prove(info, &print, capabilities) => {
-                    Known::Whole(print)
+                    KnownObject::Whole(print)
                 }
                 Some(_) => {
                     tracing::warn!(
@@ -225,9 +225,9 @@ impl Attempt<'_> {
                         size_bytes = info.size_bytes,
                         "an object of ours is not what was sent: it is carried again and replaced"
                     );
-                    Known::Perhaps
+                    KnownObject::Perhaps
                 }
-                None => Known::Perhaps,
+                None => KnownObject::Perhaps,
             },
         }
     }

@@ -16,7 +16,7 @@ const MOST: usize = 16;
 const ONE_CUT: Duration = Duration::from_secs(1);
 
 /// The slots of one transfer.
-pub(crate) struct Slots {
+pub(crate) struct AimdLimit {
     free: Semaphore,
     count: Mutex<Count>,
 }
@@ -31,13 +31,13 @@ struct Count {
 /// A part may be sent while this lives.
 #[must_use = "the slot is given back when this is dropped"]
 pub(crate) struct Slot<'a> {
-    slots: &'a Slots,
+    slots: &'a AimdLimit,
     permit: Option<SemaphorePermit<'a>>,
 }
 
-impl Slots {
-    pub(crate) fn new() -> Slots {
-        Slots {
+impl AimdLimit {
+    pub(crate) fn new() -> AimdLimit {
+        AimdLimit {
             free: Semaphore::new(MOST),
             count: Mutex::new(Count {
                 all: MOST,
@@ -105,7 +105,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn f55_a_bucket_that_asks_to_be_spared_gets_half_and_then_one_more_with_each_part() {
-        let slots = Slots::new();
+        let slots = AimdLimit::new();
         let mut held = Vec::new();
         for _ in 0..MOST {
             held.push(slots.take().await.unwrap());

@@ -9,11 +9,11 @@ use crate::error::{Error, Result};
 use crate::model::job::FinishedPart;
 use crate::object::{ObjectStore, Payload};
 use crate::transfer::memory::shares::Cover;
-use crate::transfer::upload::concurrency::Slots;
-use crate::transfer::upload::retry::{Patience, TRIES};
+use crate::transfer::upload::concurrency::AimdLimit;
+use crate::transfer::upload::retry::{TRIES, UploadRetry};
 
 /// The parts of one upload. Dropping it stops what is on its way.
-pub(crate) struct Uploads {
+pub(crate) struct PartsInFlight {
     to: Arc<Target>,
     sending: JoinSet<Result<FinishedPart>>,
 }
@@ -23,29 +23,29 @@ struct Target {
     objects: Arc<dyn ObjectStore>,
     key: String,
     upload_id: String,
-    patience: Patience,
-    slots: Slots,
+    patience: UploadRetry,
+    slots: AimdLimit,
     /// Whose turn it is to send again: a bucket that fails is asked by one part, and the others wait for what comes of
     /// it. Closed when that part gives up, so that none of them asks in its place.
     again: Semaphore,
 }
 
-impl Uploads {
+impl PartsInFlight {
     /// No parts yet. How many are sent at once is bounded by the memory that they hold, and by what
     /// the bucket likes.
     pub(crate) fn new(
         objects: Arc<dyn ObjectStore>,
         key: &str,
         upload_id: &str,
-        patience: Patience,
-    ) -> Uploads {
-        Uploads {
+        patience: UploadRetry,
+    ) -> PartsInFlight {
+        PartsInFlight {
             to: Arc::new(Target {
                 objects,
                 key: key.to_owned(),
                 upload_id: upload_id.to_owned(),
                 patience,
-                slots: Slots::new(),
+                slots: AimdLimit::new(),
                 again: Semaphore::new(1),
             }),
             sending: JoinSet::new(),

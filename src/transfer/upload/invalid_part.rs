@@ -11,13 +11,13 @@ use crate::error::{Class, Error};
 use crate::model::Origin;
 use crate::model::job::FinishedPart;
 use crate::object::ListedPart;
-use crate::transfer::attempt::Attempt;
+use crate::transfer::attempt::TransferAttempt;
 use crate::transfer::download::reader::Stop;
 use crate::transfer::resume::confirmed;
 
 /// What a bucket lists, beside what was noted of the parts it refuses.
 #[derive(Debug, PartialEq, Eq)]
-enum Listed {
+enum PartListing {
     /// Exactly that.
     Agrees,
     /// The same bytes, some of them under another ETag.
@@ -34,7 +34,7 @@ pub(crate) enum Remedy {
     None,
 }
 
-impl Attempt<'_> {
+impl TransferAttempt<'_> {
     /// Compares the `parts` that the bucket has refused with what it lists.
     ///
     /// # Errors
@@ -59,12 +59,12 @@ impl Attempt<'_> {
             });
         };
         match compare(parts, &listed) {
-            Listed::Agrees => Ok(Remedy::None),
-            Listed::Renamed(parts) => {
+            PartListing::Agrees => Ok(Remedy::None),
+            PartListing::Renamed(parts) => {
                 tracing::info!(job = %self.job.id, key, "the bucket has parts under other ETags than it told");
                 Ok(Remedy::Parts(parts))
             }
-            Listed::Differs(numbers) => {
+            PartListing::Differs(numbers) => {
                 let why = format!(
                     "the bucket does not have these parts as they were sent: {numbers:?}; they are sent again"
                 );
@@ -114,7 +114,7 @@ fn explained(key: &str, why: &str, refusal: &Error) -> Error {
     Error::transient(Class::UploadFailed, message)
 }
 
-fn compare(noted: &[FinishedPart], listed: &[ListedPart]) -> Listed {
+fn compare(noted: &[FinishedPart], listed: &[ListedPart]) -> PartListing {
     let mut parts = Vec::with_capacity(noted.len());
     let mut missing = Vec::new();
     for part in noted {
@@ -124,9 +124,9 @@ fn compare(noted: &[FinishedPart], listed: &[ListedPart]) -> Listed {
         }
     }
     match (missing.is_empty(), parts == noted) {
-        (false, _) => Listed::Differs(missing),
-        (true, true) => Listed::Agrees,
-        (true, false) => Listed::Renamed(parts),
+        (false, _) => PartListing::Differs(missing),
+        (true, true) => PartListing::Agrees,
+        (true, false) => PartListing::Renamed(parts),
     }
 }
 
@@ -157,11 +157,14 @@ mod tests {
     fn f56_what_the_bucket_lists_decides_what_is_done() {
         let noted = [part(1, "\"a\""), part(2, "\"b\"")];
         let agreed = [listed(2, "b", 1), listed(1, "a", 1), listed(3, "c", 1)];
-        assert_eq!(compare(&noted, &agreed), Listed::Agrees);
+        assert_eq!(compare(&noted, &agreed), PartListing::Agrees);
         let renamed = [listed(1, "a", 1), listed(2, "other", 1)];
         let adopted = vec![part(1, "\"a\""), part(2, "other")];
-        assert_eq!(compare(&noted, &renamed), Listed::Renamed(adopted));
+        assert_eq!(compare(&noted, &renamed), PartListing::Renamed(adopted));
         let differing = [listed(1, "a", 7)];
-        assert_eq!(compare(&noted, &differing), Listed::Differs(vec![1, 2]));
+        assert_eq!(
+            compare(&noted, &differing),
+            PartListing::Differs(vec![1, 2])
+        );
     }
 }

@@ -8,8 +8,8 @@ use crate::error::{Class, Error, Result};
 use crate::model::Checkpoint;
 use crate::model::job::{Fingerprint, FinishedPart};
 use crate::object::ObjectStore;
-use crate::transfer::attempt::Attempt;
-use crate::transfer::download::reader::{Stop, Version};
+use crate::transfer::attempt::TransferAttempt;
+use crate::transfer::download::reader::{ContentVersion, Stop};
 use crate::transfer::plan::Plan;
 
 /// How long tidying up after a failure may take.
@@ -33,13 +33,13 @@ impl OpenUpload {
     }
 }
 
-impl Attempt<'_> {
+impl TransferAttempt<'_> {
     /// Begins an upload, and notes it at once: nobody else could find it after a kill.
     pub(crate) async fn create_upload(
         &self,
         key: &str,
         plan: Plan,
-        version: Version,
+        version: ContentVersion,
         can_resume: bool,
     ) -> Result<String> {
         let upload_id = self.begin_upload(key).await?;

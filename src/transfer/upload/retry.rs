@@ -29,7 +29,7 @@ const RETURN: Duration = Duration::from_secs(120);
 
 /// The patience of one transfer. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Patience {
+pub(crate) struct UploadRetry {
     clock: SharedClock,
     deadline: Deadline,
     /// Where the origin can be opened again.
@@ -41,15 +41,15 @@ pub(crate) struct Patience {
 /// The tries of one call.
 #[must_use]
 pub(crate) struct Tries<'a> {
-    patience: &'a Patience,
+    patience: &'a UploadRetry,
     tried: u32,
     begun: Instant,
 }
 
-impl Patience {
+impl UploadRetry {
     /// For what flows from an origin that can be opened until `deadline`.
-    pub(crate) fn new(engine: &Engine, deadline: Deadline) -> Patience {
-        Patience {
+    pub(crate) fn new(engine: &Engine, deadline: Deadline) -> UploadRetry {
+        UploadRetry {
             clock: engine.clock.clone(),
             deadline,
             ordinary: engine.settings.upload_patience,
@@ -58,16 +58,16 @@ impl Patience {
     }
 
     /// The same where little is lost when it ends, because little would have to be fetched again.
-    pub(crate) fn brief(self) -> Patience {
-        Patience {
+    pub(crate) fn brief(self) -> UploadRetry {
+        UploadRetry {
             ordinary: Duration::ZERO,
             ..self
         }
     }
 
     /// A few tries and no more, whatever is lost: for what is one of many.
-    pub(crate) fn unheld(self) -> Patience {
-        Patience {
+    pub(crate) fn unheld(self) -> UploadRetry {
+        UploadRetry {
             ordinary: Duration::ZERO,
             held: Duration::ZERO,
             ..self
@@ -140,14 +140,14 @@ mod tests {
     use crate::error::Class;
     use crate::model::DeadlineFrom;
 
-    fn patience(deadline: Option<i64>) -> Patience {
+    fn patience(deadline: Option<i64>) -> UploadRetry {
         let clock: SharedClock = Arc::new(SystemClock);
         let at = |seconds| {
             let now = clock.now().as_second();
             let at = Timestamp::from_second(now + seconds).unwrap();
             Deadline::at(at, DeadlineFrom::Query)
         };
-        Patience {
+        UploadRetry {
             deadline: deadline.map_or(Deadline::NONE, at),
             clock,
             ordinary: Duration::from_secs(30),
@@ -155,7 +155,7 @@ mod tests {
         }
     }
 
-    async fn seconds_tried(patience: &Patience, error: &Error) -> (u64, u32) {
+    async fn seconds_tried(patience: &UploadRetry, error: &Error) -> (u64, u32) {
         let begun = Instant::now();
         let mut tries = patience.tries();
         while tries.wait_after(error).await {}

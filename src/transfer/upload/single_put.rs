@@ -6,9 +6,9 @@ use crate::model::job::Fingerprint;
 use crate::object::owned::{
     OwnedObject, Owner, UnderKey, find_owned, missing, put_owned, replacing, wrong,
 };
-use crate::object::{Attributes, Condition, Payload, WriteEnd, probe_key};
-use crate::transfer::free_name::Names;
-use crate::transfer::upload::retry::Patience;
+use crate::object::{Condition, ObjectAttributes, Payload, WriteEnd, probe_key};
+use crate::transfer::free_name::FreeNames;
+use crate::transfer::upload::retry::UploadRetry;
 use crate::transfer::{Engine, Ledger};
 
 /// What is to be put, and for whom.
@@ -16,18 +16,18 @@ pub(crate) struct Placing<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) owner: &'a Owner,
     /// What it is stored with, but for its fingerprint.
-    pub(crate) attributes: Attributes,
+    pub(crate) attributes: ObjectAttributes,
     pub(crate) payload: &'a Payload,
     pub(crate) expected: &'a Fingerprint,
     /// Who knows whether the lease is held; none: it is asked for elsewhere.
     pub(crate) ledger: Option<&'a dyn Ledger>,
-    pub(crate) patience: Patience,
+    pub(crate) patience: UploadRetry,
 }
 
 impl Placing<'_> {
     /// Puts it. What is ours and something else, as from an attempt that found other content, is replaced where that
     /// is allowed: it keeps its name, and no copies pile up.
-    pub(crate) async fn put(mut self, names: &mut Names) -> Result<Archived> {
+    pub(crate) async fn put(mut self, names: &mut FreeNames) -> Result<Archived> {
         self.expected.add_to(&mut self.attributes);
         let mut tries = self.patience.tries();
         let mut condition = Condition::Absent;

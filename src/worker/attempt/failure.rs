@@ -4,7 +4,7 @@ use crate::error::{Class, Error};
 use crate::model::Deadline;
 
 /// A failed attempt, with what was true for the origin that failed.
-pub(super) struct Failure {
+pub(super) struct AttemptFailure {
     /// What went wrong.
     pub(super) error: Error,
     /// Until when that origin could be opened.
@@ -13,10 +13,10 @@ pub(super) struct Failure {
     pub(super) can_remint: bool,
 }
 
-impl Failure {
+impl AttemptFailure {
     /// Of something that has no deadline and no other place to ask.
-    pub(super) fn of(error: Error) -> Failure {
-        Failure {
+    pub(super) fn of(error: Error) -> AttemptFailure {
+        AttemptFailure {
             error,
             deadline: Deadline::NONE,
             can_remint: false,
@@ -31,7 +31,11 @@ pub(super) fn is_refusal(error: &Error) -> bool {
 
 /// What a failure is when a fresh URL was asked for in vain. If asking may work later, that is what
 /// the job waits for; otherwise the origin's own answer stands.
-pub(super) fn without_fresh_url(error: Error, refusal: Error, deadline: Deadline) -> Failure {
+pub(super) fn without_fresh_url(
+    error: Error,
+    refusal: Error,
+    deadline: Deadline,
+) -> AttemptFailure {
     let message = format!(
         "{}; failed to get a fresh URL: {}",
         error.full_message(),
@@ -41,14 +45,16 @@ pub(super) fn without_fresh_url(error: Error, refusal: Error, deadline: Deadline
         is_refusal(&error) || matches!(error.class(), Class::Unreachable | Class::Throttled);
     if is_unopened && refusal.is_transient() {
         let wait = refusal.retry_after();
-        return Failure::of(Error::transient(refusal.class(), message).with_retry_after(wait));
+        return AttemptFailure::of(
+            Error::transient(refusal.class(), message).with_retry_after(wait),
+        );
     }
     let combined = if error.is_transient() {
         Error::transient(error.class(), message).with_retry_after(error.retry_after())
     } else {
         Error::new(error.class(), message)
     };
-    Failure {
+    AttemptFailure {
         error: combined,
         deadline,
         can_remint: false,

@@ -7,13 +7,15 @@ use tokio::time::Instant;
 
 use crate::error::Result;
 use crate::model::JobId;
-use crate::schedule::{self, Lanes};
+use crate::schedule::{self, QueueSlots};
 use crate::store::{Claim, Claimed};
-use crate::worker::attempt::{Attempt, Surroundings};
+use crate::worker::attempt::{AttemptContext, Surroundings};
 use crate::worker::lease;
-use crate::worker::runner::{FOREGROUND_POLL, Filled, Next, Shift, Underway, limits, place_of};
-use crate::worker::settle::Facts;
-use crate::worker::taken::Taken;
+use crate::worker::runner::{
+    ClaimPause, FOREGROUND_POLL, Filled, Runner, Underway, limits, place_of,
+};
+use crate::worker::settle::JobFacts;
+use crate::worker::taken::ClaimTime;
 
 /// The first wait after a claim has failed; doubles up to the poll or a minute, whichever is longer.
 const CLAIM_DELAY: Duration = Duration::from_millis(200);
@@ -24,9 +26,9 @@ const REST: Duration = Duration::from_millis(20);
 /// In the foreground, a lane for which there was too little is looked after this often.
 const DRY_REST: Duration = Duration::from_millis(200);
 
-impl Shift<'_> {
+impl Runner<'_> {
     /// Claims what there is room for; when to look again.
-    pub(super) async fn try_fill_lanes(&mut self) -> Result<Next> {
+    pub(super) async fn try_fill_lanes(&mut self) -> Result<ClaimPause> {
         let settings = &self.worker.settings;
         let limits = limits(self.worker);
         let room = limits.room(self.running());
@@ -49,10 +51,10 @@ impl Shift<'_> {
             return Err(error);
         }
         if let Some(rest) = rest {
-            return Ok(Next::Wait(rest));
+            return Ok(ClaimPause::Wait(rest));
         }
         if self.is_foreground() && self.attempts.is_empty() && self.all_settled().await? {
-            return Ok(Next::Finished);
+            return Ok(ClaimPause::Finished);
         }
         let room = limits.room(self.running());
         let now = self.worker.clock.now();
@@ -69,14 +71,14 @@ impl Shift<'_> {
         };
         let wait = schedule::next_look(due_in, room, poll);
         // Retries become due one by one, and each look costs something.
-        Ok(Next::Wait(match self.is_foreground() {
+        Ok(ClaimPause::Wait(match self.is_foreground() {
             true => wait.max(REST),
             false => wait,
         }))
     }
 
     /// Claims one job, of whatever lane, unless some are on their way.
-    pub(super) async fn try_one(&mut self) -> Result<Next> {
+    pub(super) async fn try_one(&mut self) -> Result<ClaimPause> {
         let mut failed = None;
         for is_small in [true, false] {
             if self.attempts.is_empty() {
@@ -85,7 +87,7 @@ impl Shift<'_> {
         }
         match failed {
             Some(error) => Err(error),
-            None => Ok(Next::Wait(self.worker.settings.poll)),
+            None => Ok(ClaimPause::Wait(self.worker.settings.poll)),
         }
     }
 
@@ -133,7 +135,7 @@ impl Shift<'_> {
         limit: u32,
     ) -> Result<usize> {
         // Before the claim is sent: what happens to this process from then on makes the lease older.
-        let taken = Taken::now(self.worker);
+        let taken = ClaimTime::now(self.worker);
         self.heed_clock(taken).await;
         let claim = Claim {
             worker: self.worker.settings.name.clone(),
@@ -155,7 +157,7 @@ impl Shift<'_> {
 
     /// After a jump of the clock, or a time in which the machine stood still, our own leases are renewed before
     /// anybody claims, and other processes get the time to do the same.
-    async fn heed_clock(&mut self, now: Taken) {
+    async fn heed_clock(&mut self, now: ClaimTime) {
         let heartbeat = self.worker.settings.heartbeat;
         let apart = self.last_look.disagreement(now);
         self.last_look = now;
@@ -170,13 +172,13 @@ impl Shift<'_> {
         lease::renew(self.worker, &self.leases).await;
     }
 
-    fn start(&mut self, claimed: Claimed, taken: Taken, is_small: bool) {
+    fn start(&mut self, claimed: Claimed, taken: ClaimTime, is_small: bool) {
         if self.is_foreground() {
             self.worked_on.insert(claimed.job.recording_id);
         }
         let place = place_of(&claimed.record);
         self.waiting.remove(place);
-        let facts = Facts::of(&claimed, self.is_foreground());
+        let facts = JobFacts::of(&claimed, self.is_foreground());
         let underway = Underway {
             place,
             lease: claimed.lease.clone(),
@@ -194,15 +196,16 @@ impl Shift<'_> {
             clocks: Arc::clone(&self.clocks),
             is_small,
         };
-        let attempt = Attempt::new(self.worker.clone(), hold, claimed.job, facts, surroundings);
+        let attempt =
+            AttemptContext::new(self.worker.clone(), hold, claimed.job, facts, surroundings);
         let task = self.attempts.spawn(attempt.run(claimed.record));
         self.underway.insert(task.id(), underway);
     }
 
-    fn running(&self) -> Lanes {
+    fn running(&self) -> QueueSlots {
         let small = self.underway.values().filter(|one| one.is_small).count();
         let large = self.underway.len() - small;
-        self.aside.left_of(Lanes {
+        self.aside.left_of(QueueSlots {
             small: u32::try_from(small).unwrap_or(u32::MAX),
             large: u32::try_from(large).unwrap_or(u32::MAX),
         })

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::Standing;
+use super::KnownRecording;
 use crate::error::Class;
 use crate::model::{Event, JobId, State, key};
 use crate::store::KnownArtifact;
@@ -11,10 +11,10 @@ use crate::store::KnownArtifact;
 const QUESTION: &str = "lookup:";
 
 /// What is known, by recording.
-pub(super) struct Known(HashMap<String, Vec<KnownArtifact>>);
+pub(super) struct KnownRecordings(HashMap<String, Vec<KnownArtifact>>);
 
-impl Known {
-    pub(super) fn of(all: Vec<KnownArtifact>) -> Known {
+impl KnownRecordings {
+    pub(super) fn of(all: Vec<KnownArtifact>) -> KnownRecordings {
         let mut by_recording: HashMap<String, Vec<KnownArtifact>> = HashMap::new();
         for one in all {
             by_recording
@@ -22,7 +22,7 @@ impl Known {
                 .or_default()
                 .push(one);
         }
-        Known(by_recording)
+        KnownRecordings(by_recording)
     }
 
     pub(super) fn recording(&self, key: &str) -> &[KnownArtifact] {
@@ -34,9 +34,9 @@ pub(super) fn recording_key(event: &Event) -> String {
     key::recording_variable(&event.recording, &event.dedupe_key)
 }
 
-pub(super) fn standing(event: &Event, known: &[KnownArtifact]) -> Standing {
+pub(super) fn standing(event: &Event, known: &[KnownArtifact]) -> KnownRecording {
     if event.artifacts.is_empty() {
-        return Standing::Failure;
+        return KnownRecording::Failure;
     }
     let is_known = |identity: &str| matches(identity, known).next().is_some();
     if !event
@@ -44,11 +44,11 @@ pub(super) fn standing(event: &Event, known: &[KnownArtifact]) -> Standing {
         .iter()
         .all(|artifact| is_known(&artifact.identity))
     {
-        return Standing::New;
+        return KnownRecording::New;
     }
     match concerned(event, known).any(|known| is_lost(known.state)) {
-        true => Standing::Lost,
-        false => Standing::Known,
+        true => KnownRecording::Lost,
+        false => KnownRecording::Known,
     }
 }
 
@@ -168,18 +168,18 @@ mod tests {
             of("path:b", 2, State::Archived),
         ];
         let event = event("lookup:hms-recording:r");
-        assert_eq!(standing(&event, &all), Standing::Known);
+        assert_eq!(standing(&event, &all), KnownRecording::Known);
         let (open, archived) = jobs(&event, &all);
         assert_eq!(
             (open, archived),
             (vec![job(1).unwrap()], vec![job(2).unwrap()])
         );
         all.push(of("path:c", 3, State::Failed));
-        assert_eq!(standing(&event, &all), Standing::Lost);
+        assert_eq!(standing(&event, &all), KnownRecording::Lost);
 
         // One that has not been answered concerns itself alone.
         all[0] = of("lookup:hms-recording:r", 4, State::Running);
-        assert_eq!(standing(&event, &all), Standing::Known);
+        assert_eq!(standing(&event, &all), KnownRecording::Known);
         assert_eq!(jobs(&event, &all).0, [job(4).unwrap()]);
     }
 

@@ -40,7 +40,7 @@ pub struct Walker {
 
 /// Whose lists are walked.
 #[derive(Clone, Debug)]
-pub struct Subject {
+pub struct ScannedSource {
     /// The source's name.
     pub name: String,
     /// Its provider.
@@ -66,7 +66,7 @@ pub struct Purpose {
 /// How something that was found stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Standing {
+pub enum KnownRecording {
     /// Not known here, in whole or in part.
     New,
     /// Known, and lost here.
@@ -79,11 +79,11 @@ pub enum Standing {
 
 /// Something that was found.
 #[derive(Clone, Debug)]
-pub struct Sighting {
+pub struct FoundRecording {
     /// What the list tells.
     pub event: Event,
     /// How it stands.
-    pub standing: Standing,
+    pub standing: KnownRecording,
     /// The jobs that it led to, made or woken; none in a dry run.
     pub jobs: Vec<JobId>,
     /// Jobs of it that were known and have not settled: a walk that was interrupted may have left them.
@@ -130,7 +130,7 @@ impl Walked {
 }
 
 /// Hears of each thing as it is found.
-pub type OnSighting<'a> = &'a mut (dyn FnMut(&Sighting) -> Result<()> + Send);
+pub type OnSighting<'a> = &'a mut (dyn FnMut(&FoundRecording) -> Result<()> + Send);
 
 impl Walker {
     /// Walks all lists of `subject`: one that can't be read to its end is no reason not to read the others. What kept
@@ -138,7 +138,7 @@ impl Walker {
     /// store, or `cancel`.
     pub async fn walk(
         &self,
-        subject: &Subject,
+        subject: &ScannedSource,
         purpose: &Purpose,
         on_sighting: OnSighting<'_>,
         cancel: &CancellationToken,
@@ -188,7 +188,7 @@ impl Walker {
     ///
     /// # Errors
     /// As the first page that is refused; where one list is enough, when none is answered.
-    pub async fn probe(&self, subject: &Subject) -> Result<Option<Timestamp>> {
+    pub async fn probe(&self, subject: &ScannedSource) -> Result<Option<Timestamp>> {
         let mut refusal = None;
         let mut answered = None;
         let is_one_enough = list::is_one_enough(subject.provider);
@@ -207,7 +207,7 @@ impl Walker {
         })
     }
 
-    async fn probe_list(&self, subject: &Subject, name: &str) -> Result<Option<Timestamp>> {
+    async fn probe_list(&self, subject: &ScannedSource, name: &str) -> Result<Option<Timestamp>> {
         let now = self.clock.now();
         let window = Window {
             since: now,
@@ -224,7 +224,7 @@ impl Walker {
     ///
     /// # Errors
     /// As the call and its answer.
-    pub async fn hooks(&self, subject: &Subject) -> Result<Option<Vec<Hook>>> {
+    pub async fn hooks(&self, subject: &ScannedSource) -> Result<Option<Vec<Hook>>> {
         let (provider, access) = (subject.provider, &subject.access);
         let named = |error| name_the_source(error, &subject.name);
         let request = hooks::hooks_request(provider, &access.credentials).map_err(named)?;
@@ -238,7 +238,7 @@ impl Walker {
     }
 }
 
-fn no_list(subject: &Subject) -> Error {
+fn no_list(subject: &ScannedSource) -> Error {
     Error::invalid(format!(
         "ask {} what exists: its API has no list",
         subject.provider

@@ -7,10 +7,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio_util::sync::CancellationToken;
 
-use super::known::{self, Known, is_lost};
-use super::{OnSighting, Purpose, Sighting, Standing, Subject, Walked, Walker};
+use super::known::{self, KnownRecordings, is_lost};
+use super::{FoundRecording, KnownRecording, OnSighting, Purpose, ScannedSource, Walked, Walker};
 use crate::error::{Class, Error, Result};
-use crate::ingest::list::{self, Found, Page};
+use crate::ingest::list::{self, ListPage, ListedThing};
 use crate::model::{Event, JobId};
 use crate::store::{JobStore, KnownArtifact, NewEvent, Recorded, Selection};
 use crate::worker::question;
@@ -33,7 +33,7 @@ pub(super) const FIRST_WAIT: Duration = Duration::from_millis(500);
 /// One list on its way.
 pub(super) struct Walk<'a> {
     pub(super) walker: &'a Walker,
-    pub(super) subject: &'a Subject,
+    pub(super) subject: &'a ScannedSource,
     purpose: &'a Purpose,
     pub(super) list: &'static str,
     cancel: &'a CancellationToken,
@@ -50,7 +50,7 @@ pub(super) struct Walk<'a> {
 impl<'a> Walk<'a> {
     pub(super) fn new(
         walker: &'a Walker,
-        subject: &'a Subject,
+        subject: &'a ScannedSource,
         purpose: &'a Purpose,
         list: &'static str,
         cancel: &'a CancellationToken,
@@ -136,7 +136,7 @@ impl<'a> Walk<'a> {
         );
     }
 
-    async fn page(&self, cursor: Option<&str>) -> Result<Page> {
+    async fn page(&self, cursor: Option<&str>) -> Result<ListPage> {
         let mut wait = FIRST_WAIT;
         for _ in 1..TRIES {
             match self.try_page(cursor).await {
@@ -149,7 +149,7 @@ impl<'a> Walk<'a> {
         self.try_page(cursor).await
     }
 
-    async fn try_page(&self, cursor: Option<&str>) -> Result<Page> {
+    async fn try_page(&self, cursor: Option<&str>) -> Result<ListPage> {
         let (provider, window) = (self.subject.provider, &self.purpose.window);
         let credentials = &self.subject.access.credentials;
         let now = self.walker.clock.now();
@@ -195,8 +195,8 @@ impl<'a> Walk<'a> {
     }
 
     /// Judges and records what is on a page; how much of it was new.
-    async fn take(&mut self, page: Page, on_sighting: OnSighting<'_>) -> Result<u64> {
-        let found: Vec<Found> = page
+    async fn take(&mut self, page: ListPage, on_sighting: OnSighting<'_>) -> Result<u64> {
+        let found: Vec<ListedThing> = page
             .found
             .into_iter()
             .filter(|found| self.seen.insert(found.event.dedupe_key.clone()))
@@ -209,7 +209,7 @@ impl<'a> Walk<'a> {
             Some(store) => store.known(&self.subject.name, &keys).await?,
             None => Vec::new(),
         };
-        let known = Known::of(known);
+        let known = KnownRecordings::of(known);
         let mut news = 0;
         for (found, recording_key) in found.into_iter().zip(&keys) {
             let known = known.recording(recording_key);
@@ -220,20 +220,24 @@ impl<'a> Walk<'a> {
             self.walked.open += u64::from(!sighting.open.is_empty());
             self.walked.undated += u64::from(sighting.event.event_time.is_none());
             match sighting.standing {
-                Standing::New => {
+                KnownRecording::New => {
                     self.walked.new += 1;
                     news += 1;
                 }
-                Standing::Lost => self.walked.lost += 1,
-                Standing::Failure => self.walked.failures += 1,
-                Standing::Known => {}
+                KnownRecording::Lost => self.walked.lost += 1,
+                KnownRecording::Failure => self.walked.failures += 1,
+                KnownRecording::Known => {}
             }
             on_sighting(&sighting)?;
         }
         Ok(news)
     }
 
-    async fn sight(&mut self, found: Found, known: &[KnownArtifact]) -> Result<Option<Sighting>> {
+    async fn sight(
+        &mut self,
+        found: ListedThing,
+        known: &[KnownArtifact],
+    ) -> Result<Option<FoundRecording>> {
         let mut event = found.event;
         if !found.is_certain {
             event = self.confirm(event, known).await?;
@@ -243,7 +247,7 @@ impl<'a> Walk<'a> {
         }
         let standing = known::standing(&event, known);
         let (open, archived) = known::jobs(&event, known);
-        let mut sighting = Sighting {
+        let mut sighting = FoundRecording {
             open,
             archived,
             event,
@@ -255,20 +259,20 @@ impl<'a> Walk<'a> {
             return Ok(Some(sighting));
         }
         match standing {
-            Standing::New | Standing::Failure => {
+            KnownRecording::New | KnownRecording::Failure => {
                 let recorded = self.record(sighting.event.clone()).await?;
                 sighting.is_recorded = !recorded.is_duplicate;
                 sighting.jobs = recorded.jobs;
                 // A loss is told once, and not at every walk that comes by.
-                if standing == Standing::Failure && recorded.is_duplicate {
-                    sighting.standing = Standing::Known;
+                if standing == KnownRecording::Failure && recorded.is_duplicate {
+                    sighting.standing = KnownRecording::Known;
                 }
             }
-            Standing::Lost => {
+            KnownRecording::Lost => {
                 sighting.jobs = self.wake(&sighting.event, known).await?;
                 sighting.is_recorded = !sighting.jobs.is_empty();
             }
-            Standing::Known => {}
+            KnownRecording::Known => {}
         }
         Ok(Some(sighting))
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use recording_harvester::clock::{Clock, SystemClock};
 use recording_harvester::demo::events;
 use recording_harvester::demo::media::Library;
-use recording_harvester::demo::origin::{Origin, OriginSettings, Pace};
+use recording_harvester::demo::origin::{DemoOrigin, OriginSettings, SendPace};
 use recording_harvester::object::embedded::{Abilities, EmbeddedS3, EmbeddedSettings};
 use rustix::process::{Pid, Signal, kill_process};
 use secrecy::ExposeSecret;
@@ -25,12 +25,12 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 struct World {
     folder: TempDir,
-    origin: Origin,
+    origin: DemoOrigin,
 }
 
 impl World {
-    async fn new(pace: Pace) -> World {
-        let origin = Origin::start(OriginSettings {
+    async fn new(pace: SendPace) -> World {
+        let origin = DemoOrigin::start(OriginSettings {
             listen: ([127, 0, 0, 1], 0).into(),
             library: Library {
                 padding_bytes: 20 << 20,
@@ -145,7 +145,7 @@ fn archived(kinds: &[&str]) -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn archive_writes_a_record_a_line_and_doing_it_again_changes_nothing() {
-    let world = World::new(Pace::Unlimited).await;
+    let world = World::new(SendPace::Unlimited).await;
     world.event();
     let first = world.run(&["archive", "--json", "event.json"]).await;
     assert!(first.status.success(), "{}", err(&first));
@@ -171,7 +171,7 @@ async fn archive_writes_a_record_a_line_and_doing_it_again_changes_nothing() {
 
 #[tokio::test]
 async fn one_loss_among_several_ends_with_one_and_is_told_without_its_signature() {
-    let world = World::new(Pace::Unlimited).await;
+    let world = World::new(SendPace::Unlimited).await;
     let hour = Duration::from_secs(3600);
     let good = world.url(hour, Duration::ZERO);
     let dead = world.url(hour, hour * 2);
@@ -233,7 +233,7 @@ async fn one_loss_among_several_ends_with_one_and_is_told_without_its_signature(
 
 #[tokio::test]
 async fn an_interrupted_archive_ends_cleanly_and_the_next_one_goes_on() {
-    let world = World::new(Pace::BytesPerSecond(3 << 20)).await;
+    let world = World::new(SendPace::BytesPerSecond(3 << 20)).await;
     world.event();
     let mut child = world.command(&["archive", "event.json"]).spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
@@ -273,7 +273,7 @@ async fn post(address: &str, path: &str, body: &str) -> String {
 
 #[tokio::test]
 async fn a_worker_takes_webhooks_is_watched_and_ends_on_a_signal() {
-    let world = World::new(Pace::Unlimited).await;
+    let world = World::new(SendPace::Unlimited).await;
     let body = world.event();
     let mut worker = world.command(&["run", "--json"]).spawn().unwrap();
     let mut stdout = BufReader::new(worker.stdout.take().unwrap());
@@ -325,7 +325,7 @@ async fn a_worker_takes_webhooks_is_watched_and_ends_on_a_signal() {
 
 #[tokio::test]
 async fn a_bucket_that_is_not_there_is_told_and_webhooks_are_still_taken() {
-    let world = World::new(Pace::Unlimited).await;
+    let world = World::new(SendPace::Unlimited).await;
     let body = world.event();
     let settings = EmbeddedSettings {
         root: world.path().join("elsewhere"),

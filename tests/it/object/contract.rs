@@ -7,7 +7,7 @@ use recording_harvester::error::Class;
 use recording_harvester::model::job::FinishedPart;
 use recording_harvester::object::s3::{S3Settings, S3Store, StaticCredentials};
 use recording_harvester::object::{
-    Attributes, Condition, ObjectStore, Payload, WriteEnd, encode_crc64nvme,
+    Condition, ObjectAttributes, ObjectStore, Payload, WriteEnd, encode_crc64nvme,
 };
 use secrecy::SecretString;
 
@@ -87,11 +87,11 @@ fn bytes(len: usize, seed: u64) -> Vec<u8> {
     std::iter::repeat_with(|| random.u8(..)).take(len).collect()
 }
 
-fn attributes() -> Attributes {
-    Attributes {
+fn attributes() -> ObjectAttributes {
+    ObjectAttributes {
         content_type: "video/mp4".to_owned(),
         metadata: vec![("harvester-job".to_owned(), "0190-abc".to_owned())],
-        ..Attributes::default()
+        ..ObjectAttributes::default()
     }
 }
 
@@ -144,7 +144,12 @@ async fn an_object_comes_back_as_it_was_put(server: &Server) {
 async fn an_empty_object_is_an_object(server: &Server) {
     let store = server.store().await;
     let end = store
-        .put("put/empty", &payload(b""), &Attributes::default(), None)
+        .put(
+            "put/empty",
+            &payload(b""),
+            &ObjectAttributes::default(),
+            None,
+        )
         .await
         .unwrap();
     assert_eq!(end, WriteEnd::Done);

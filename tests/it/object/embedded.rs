@@ -11,7 +11,7 @@ use recording_harvester::clock::SystemClock;
 use recording_harvester::error::Class;
 use recording_harvester::object::embedded::{Abilities, EmbeddedS3, EmbeddedSettings};
 use recording_harvester::object::s3::S3Store;
-use recording_harvester::object::{Attributes, Condition, ObjectStore, WriteEnd};
+use recording_harvester::object::{Condition, ObjectAttributes, ObjectStore, WriteEnd};
 use secrecy::ExposeSecret as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -21,7 +21,7 @@ use crate::harness::s3::{
 
 async fn put(store: &dyn ObjectStore, key: &str, content: &[u8]) {
     let end = store
-        .put(key, &payload(content), &Attributes::default(), None)
+        .put(key, &payload(content), &ObjectAttributes::default(), None)
         .await
         .unwrap();
     assert_eq!(end, WriteEnd::Done, "{key}");
@@ -177,10 +177,10 @@ async fn credentials_are_private_and_kept_across_starts() {
 async fn a_restart_keeps_objects_and_open_uploads() {
     let s3 = TestS3::start().await;
     let store = s3.store().await;
-    let attributes = Attributes {
+    let attributes = ObjectAttributes {
         content_type: "text/vtt".to_owned(),
         metadata: vec![("harvester-job".to_owned(), "j".to_owned())],
-        ..Attributes::default()
+        ..ObjectAttributes::default()
     };
     let end = store
         .put("a/b", &payload(b"kept"), &attributes, None)
@@ -258,7 +258,7 @@ async fn of_two_racing_completions_exactly_one_wins() {
         let mut uploads = Vec::new();
         for content in &contents {
             let id = store
-                .create_upload(&key, &Attributes::default())
+                .create_upload(&key, &ObjectAttributes::default())
                 .await
                 .unwrap();
             let part = payload(content);
@@ -287,7 +287,7 @@ async fn of_two_completions_of_one_upload_the_object_is_whole() {
     let server = start_embedded(folder.path()).await;
     let store = direct_store(&server).await;
     let id = store
-        .create_upload("twice", &Attributes::default())
+        .create_upload("twice", &ObjectAttributes::default())
         .await
         .unwrap();
     let part = payload(b"content");
@@ -371,7 +371,7 @@ async fn open_uploads_and_parts_are_paged() {
         ids.push((
             key.to_owned(),
             store
-                .create_upload(key, &Attributes::default())
+                .create_upload(key, &ObjectAttributes::default())
                 .await
                 .unwrap(),
         ));

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use recording_harvester::error::Class;
-use recording_harvester::object::{Attributes, Condition, ObjectStore, WriteEnd};
+use recording_harvester::object::{Condition, ObjectAttributes, ObjectStore, WriteEnd};
 
 use crate::harness::s3::{Fault, Kind, Op, TestS3, payload};
 
@@ -11,7 +11,7 @@ const ABSENT: Option<&Condition> = Some(&Condition::Absent);
 
 async fn one_part_upload(store: &dyn ObjectStore, key: &str) -> (String, WriteEndOf) {
     let id = store
-        .create_upload(key, &Attributes::default())
+        .create_upload(key, &ObjectAttributes::default())
         .await
         .unwrap();
     let part = payload(b"the part");
@@ -51,7 +51,7 @@ async fn f54_a_lost_answer_to_create_leaves_an_upload_that_can_be_found_and_abor
     let store = s3.store().await;
     s3.fail(Fault::once(Op::CreateUpload, Kind::ResetAfter));
     let id = store
-        .create_upload("r/a", &Attributes::default())
+        .create_upload("r/a", &ObjectAttributes::default())
         .await
         .unwrap();
     let open = s3.open_uploads().await;
@@ -69,7 +69,7 @@ async fn f55_one_refused_or_cut_part_is_sent_again_by_itself() {
     let s3 = TestS3::start().await;
     let store = s3.store().await;
     let id = store
-        .create_upload("a", &Attributes::default())
+        .create_upload("a", &ObjectAttributes::default())
         .await
         .unwrap();
     let faults = [
@@ -93,7 +93,7 @@ async fn f55_a_part_that_keeps_failing_is_the_callers_after_two_sends() {
     let s3 = TestS3::start().await;
     let store = s3.store().await;
     let id = store
-        .create_upload("a", &Attributes::default())
+        .create_upload("a", &ObjectAttributes::default())
         .await
         .unwrap();
     s3.fail(Fault::always(Op::UploadPart, Kind::SlowDown));
@@ -116,7 +116,7 @@ async fn f55_a_part_that_was_damaged_on_the_way_is_refused_and_transient() {
     let s3 = TestS3::start().await;
     let store = s3.store().await;
     let id = store
-        .create_upload("a", &Attributes::default())
+        .create_upload("a", &ObjectAttributes::default())
         .await
         .unwrap();
     s3.fail(Fault::always(Op::UploadPart, Kind::BadDigest));
@@ -176,7 +176,7 @@ async fn f58_a_put_whose_answer_was_lost_finds_its_own_object() {
     let store = s3.store().await;
     s3.fail(Fault::once(Op::PutObject, Kind::ResetAfter));
     let end = store
-        .put("a", &payload(b"mine"), &Attributes::default(), ABSENT)
+        .put("a", &payload(b"mine"), &ObjectAttributes::default(), ABSENT)
         .await
         .unwrap();
     assert_eq!(
@@ -203,7 +203,7 @@ async fn f60_a_bucket_that_refuses_is_denied_at_every_call() {
     let s3 = TestS3::start().await;
     let store = s3.store().await;
     let id = store
-        .create_upload("a", &Attributes::default())
+        .create_upload("a", &ObjectAttributes::default())
         .await
         .unwrap();
     for kind in [Kind::AccessDenied, Kind::NoSuchBucket] {
@@ -218,11 +218,11 @@ async fn f60_a_bucket_that_refuses_is_denied_at_every_call() {
         let part = payload(&vec![1; 1 << 20]);
         let errors = [
             store
-                .put("a", &part, &Attributes::default(), None)
+                .put("a", &part, &ObjectAttributes::default(), None)
                 .await
                 .unwrap_err(),
             store
-                .create_upload("b", &Attributes::default())
+                .create_upload("b", &ObjectAttributes::default())
                 .await
                 .unwrap_err(),
             store.upload_part("a", &id, 1, &part).await.unwrap_err(),
@@ -254,7 +254,7 @@ async fn every_key_and_attribute_is_signed_right_at_the_first_send() {
         "a//b/c",
         "(100%)*'!~_-;:@,$.json",
     ];
-    let attributes = Attributes {
+    let attributes = ObjectAttributes {
         content_type: "video/mp4; codecs=\"a  b\"".to_owned(),
         metadata: vec![("harvester-job".to_owned(), "a  b".to_owned())],
         disposition: Some("attachment; filename=\"a b.mp4\"".to_owned()),
@@ -282,7 +282,7 @@ async fn a_store_that_takes_calls_only_from_the_sdk_gets_them_from_it_alone_from
     let s3 = TestS3::start().await;
     let store = s3.store().await;
     let part = payload(b"x");
-    let attributes = Attributes::default();
+    let attributes = ObjectAttributes::default();
     for times in 1..=3 {
         s3.fail(Fault::once(Op::PutObject, Kind::Refused("InvalidRequest")));
         let put = store.put("a", &part, &attributes, None).await.unwrap();
@@ -307,7 +307,7 @@ async fn a_store_that_knows_no_crc64nvme_refuses_damage_by_md5() {
         let s3 = TestS3::start().await;
         let store = s3.store().await;
         let begun = match first {
-            Op::UploadPart => Some(store.create_upload("a", &Attributes::default()).await),
+            Op::UploadPart => Some(store.create_upload("a", &ObjectAttributes::default()).await),
             _ => None,
         };
         for op in ops {
@@ -315,14 +315,16 @@ async fn a_store_that_knows_no_crc64nvme_refuses_damage_by_md5() {
         }
         let part = payload(b"the part");
         if first == Op::PutObject {
-            let put = store.put("p", &part, &Attributes::default(), ABSENT).await;
+            let put = store
+                .put("p", &part, &ObjectAttributes::default(), ABSENT)
+                .await;
             assert_eq!(put.unwrap(), WriteEnd::Done);
             assert_eq!(s3.object("p").await.unwrap(), b"the part");
         }
         let id = match begun {
             Some(id) => id.unwrap(),
             None => {
-                let id = store.create_upload("a", &Attributes::default()).await;
+                let id = store.create_upload("a", &ObjectAttributes::default()).await;
                 id.unwrap()
             }
         };
@@ -341,7 +343,9 @@ async fn a_store_that_knows_no_crc64nvme_refuses_damage_by_md5() {
 
         s3.heal();
         s3.fail(Fault::always(Op::PutObject, Kind::FlippedByte));
-        let damaged = store.put("d", &part, &Attributes::default(), None).await;
+        let damaged = store
+            .put("d", &part, &ObjectAttributes::default(), None)
+            .await;
         let error = damaged.unwrap_err();
         assert_eq!(error.class(), Class::UploadFailed);
         assert!(error.to_string().contains("BadDigest"), "{error}");
@@ -355,7 +359,7 @@ async fn a_store_that_has_shown_a_crc64nvme_keeps_being_given_them() {
     let s3 = TestS3::start().await;
     let store = s3.store().await;
     let part = payload(b"the part");
-    let attributes = Attributes::default();
+    let attributes = ObjectAttributes::default();
     let first = store.put("a", &part, &attributes, None).await;
     assert_eq!(first.unwrap(), WriteEnd::Done);
     let id = store.create_upload("u", &attributes).await.unwrap();
@@ -414,7 +418,7 @@ async fn a_server_that_never_answers_ends_within_the_limit() {
     let started = Instant::now();
     let errors = [
         store
-            .put("a", &part, &Attributes::default(), None)
+            .put("a", &part, &ObjectAttributes::default(), None)
             .await
             .unwrap_err(),
         store.head("a").await.unwrap_err(),
@@ -449,7 +453,7 @@ async fn threat_15_errors_and_debug_output_show_no_secret() {
     };
     s3.fail(Fault::always(Op::PutObject, Kind::AccessDenied));
     let error = store
-        .put("a", &payload(b"x"), &Attributes::default(), None)
+        .put("a", &payload(b"x"), &ObjectAttributes::default(), None)
         .await
         .unwrap_err();
     for text in [

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use recording_harvester::clock::{Clock, SystemClock};
 use recording_harvester::error::Class;
 use recording_harvester::object::s3::{Retention, S3Store, UploadOptions};
-use recording_harvester::object::{Attributes, ObjectStore};
+use recording_harvester::object::{ObjectAttributes, ObjectStore};
 
 use crate::harness::s3::{Fault, Kind, Op, TestS3, payload};
 
@@ -44,10 +44,10 @@ async fn store(s3: &TestS3, options: UploadOptions) -> S3Store {
 async fn options_go_with_every_upload_and_to_our_own_documents_only_what_can_be_read_again() {
     let s3 = TestS3::start().await;
     let store = store(&s3, all()).await;
-    let attributes = |is_rewritten| Attributes {
+    let attributes = |is_rewritten| ObjectAttributes {
         disposition: Some("attachment; filename=\"a.mp4\"".to_owned()),
         is_rewritten,
-        ..Attributes::default()
+        ..ObjectAttributes::default()
     };
     // Whether the server behind takes them is not the question: they reached it.
     s3.fail(Fault::always(
@@ -134,7 +134,7 @@ async fn options_that_the_bucket_refuses_are_named_at_the_start() {
         Kind::Refused("InvalidRequest"),
     ));
     let error = plain
-        .create_upload("a", &Attributes::default())
+        .create_upload("a", &ObjectAttributes::default())
         .await
         .unwrap_err();
     assert_eq!(error.class(), Class::UploadFailed);

@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use recording_harvester::object::{Attributes, ObjectStore as _, WriteEnd};
+use recording_harvester::object::{ObjectAttributes, ObjectStore as _, WriteEnd};
 
 use crate::harness::s3::{direct_store, payload, start_embedded};
 
@@ -20,7 +20,7 @@ async fn recordings_are_private_also_in_a_folder_that_was_there_and_is_open() {
         .put(
             "daily/r/chat.csv",
             &payload(b"a,b"),
-            &Attributes::default(),
+            &ObjectAttributes::default(),
             None,
         )
         .await;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use recording_harvester::error::{Class, Result};
 use recording_harvester::object::s3::{S3Settings, S3Store};
 use recording_harvester::object::{
-    Attributes, CHECKSUM_WARNING, CONDITIONS_WARNING, Capabilities, ChecksumSupport, Condition,
-    ConditionSupport, ObjectStore, WriteEnd,
+    CHECKSUM_WARNING, CONDITIONS_WARNING, Capabilities, ChecksumSupport, Condition,
+    ConditionSupport, ObjectAttributes, ObjectStore, WriteEnd,
 };
 
 use crate::harness::s3::{Fault, Kind, Op, TestS3, payload};
@@ -57,7 +57,7 @@ on_every_store! {
             }
             let put = async |content: &[u8], condition| {
                 let payload = payload(content);
-                let attributes = Attributes::default();
+                let attributes = ObjectAttributes::default();
                 let put = store.put("k", &payload, &attributes, condition).await;
                 put.unwrap()
             };
@@ -132,7 +132,7 @@ async fn checksums_that_are_not_those_of_the_content_are_not_believed() {
     assert!(!seen.believes_checksums());
     // What is read is not refused for it either.
     let document = payload(b"a document");
-    let attributes = Attributes::default();
+    let attributes = ObjectAttributes::default();
     let end = store.put("d", &document, &attributes, None).await;
     assert_eq!(end.unwrap(), WriteEnd::Done);
     let (content, _) = store.get("d", 100).await.unwrap().unwrap();
@@ -151,7 +151,7 @@ async fn what_is_too_short_to_be_a_checksum_counts_as_none_told() {
     let seen = store.probe(KEY).await.unwrap();
     assert_eq!(seen.checksum, ChecksumSupport::Untold);
     let document = payload(b"a document");
-    let attributes = Attributes::default();
+    let attributes = ObjectAttributes::default();
     let put = store.put_shown("d", &document, &attributes, None).await;
     assert_eq!(put.unwrap().shown, None, "it is no proof");
     let info = store.head("d").await.unwrap().unwrap();
@@ -170,7 +170,7 @@ async fn a_store_that_tells_half_a_checksum_later_on_is_noted_as_one_that_tells_
         ChecksumSupport::Told
     );
     let document = payload(b"a document");
-    let attributes = Attributes::default();
+    let attributes = ObjectAttributes::default();
     let put = store.put("d", &document, &attributes, None).await;
     assert_eq!(put.unwrap(), WriteEnd::Done);
     let short = Kind::ShownCrc64(Some("Wv7AmA=="));
@@ -191,7 +191,7 @@ async fn where_checksums_are_refused_first_it_is_told_what_is_wrong_beside_them(
             ..s3.settings()
         };
         let store = S3Store::connect(settings).await.unwrap();
-        let (bytes, attributes) = (payload(b"bytes"), Attributes::default());
+        let (bytes, attributes) = (payload(b"bytes"), ObjectAttributes::default());
         let condition = Some(&Condition::Absent);
         let put = store.put("key", &bytes, &attributes, condition).await;
         let begun = store.create_upload("key", &attributes).await;
@@ -232,7 +232,7 @@ async fn who_may_not_list_the_bucket_is_told_so_and_takes_a_403_for_a_free_name(
         assert_eq!(store.get("nothing", 100).await.unwrap(), None);
     }
     let put = async |content: &[u8]| {
-        let (payload, attributes) = (payload(content), Attributes::default());
+        let (payload, attributes) = (payload(content), ObjectAttributes::default());
         let condition = Some(&Condition::Absent);
         let put = store.put("k", &payload, &attributes, condition).await;
         put.unwrap()

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use recording_harvester::object::s3::{S3Settings, S3Store, StaticCredentials};
-use recording_harvester::object::{Attributes, ObjectStore as _, PutEnd, WriteEnd};
+use recording_harvester::object::{ObjectAttributes, ObjectStore as _, PutEnd, WriteEnd};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -151,7 +151,7 @@ fn signature(head: &http::request::Parts, sha256: &str) -> String {
 /// An object and a part on their way.
 async fn send(store: &S3Store) {
     let content = payload(b"a recording that nobody on the way may change");
-    let attributes = Attributes::default();
+    let attributes = ObjectAttributes::default();
     let put = store.put_shown("a/b c.mp4", &content, &attributes, None);
     let PutEnd { end, .. } = put.await.unwrap();
     assert_eq!(end, WriteEnd::Done);

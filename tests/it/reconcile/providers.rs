@@ -17,7 +17,7 @@ use recording_harvester::source::http::{HttpSettings, HttpSource};
 use recording_harvester::store::sqlite::SqliteStore;
 use recording_harvester::store::*;
 use recording_harvester::worker::scan::{
-    Absent, Purpose, Sighting, Standing, Subject, Walked, Walker,
+    Absent, FoundRecording, KnownRecording, Purpose, ScannedSource, Walked, Walker,
 };
 use recording_harvester::worker::{ApiPace, PaceSettings, SourceAccess};
 use serde_json::{Value, json};
@@ -34,7 +34,7 @@ struct World {
     api: TestApi,
     store: Arc<SqliteStore>,
     walker: Walker,
-    subject: Subject,
+    subject: ScannedSource,
     _folder: tempfile::TempDir,
 }
 
@@ -72,7 +72,7 @@ impl World {
                 clock: Arc::new(SystemClock),
                 layout: Layout::new("", key::DEFAULT_TEMPLATE).unwrap(),
             },
-            subject: Subject {
+            subject: ScannedSource {
                 name: provider.as_str().to_owned(),
                 provider,
                 access,
@@ -120,13 +120,13 @@ impl World {
     }
 
     /// The lists are walked, and their jobs are done.
-    async fn walk(&self) -> (Walked, Vec<Standing>) {
+    async fn walk(&self) -> (Walked, Vec<KnownRecording>) {
         let (walked, standings) = self.try_walk().await;
         (walked.whole().unwrap(), standings)
     }
 
     /// The same, where it may meet with trouble.
-    async fn try_walk(&self) -> (Walked, Vec<Standing>) {
+    async fn try_walk(&self) -> (Walked, Vec<KnownRecording>) {
         let mut standings = Vec::new();
         let purpose = Purpose {
             window: Window {
@@ -136,7 +136,7 @@ impl World {
             is_dry_run: false,
             is_thorough: false,
         };
-        let mut on_sighting = |sighting: &Sighting| {
+        let mut on_sighting = |sighting: &FoundRecording| {
             standings.push(sighting.standing);
             Ok(())
         };
@@ -231,7 +231,7 @@ async fn check(provider: Provider, script: impl Fn(&World) -> Vec<Value>) -> BTr
     let (walked, standings) = told.walk().await;
     assert_eq!(told.keys().await, by_webhook, "webhook, then walk");
     assert!(walked.found > 0);
-    assert_eq!(standings, vec![Standing::Known; standings.len()]);
+    assert_eq!(standings, vec![KnownRecording::Known; standings.len()]);
     let pages = told.api.asked().len() - asked;
     // Pages, and what sessions may have left that nobody has seen yet.
     assert!(pages <= 7, "what is known is not asked for: {pages}");
@@ -411,7 +411,7 @@ async fn a_list_that_goes_in_a_circle_ends_with_an_error() {
         is_thorough: false,
     };
     let never = CancellationToken::new();
-    let mut ignore = |_: &Sighting| Ok(());
+    let mut ignore = |_: &FoundRecording| Ok(());
     let walked = world
         .walker
         .walk(&world.subject, &purpose, &mut ignore, &never);

@@ -6,7 +6,7 @@ use recording_harvester::clock::ManualClock;
 use recording_harvester::error::Class;
 use recording_harvester::model::progress::Emit;
 use recording_harvester::model::{JobId, ProgressEvent};
-use recording_harvester::report::progress::Progress;
+use recording_harvester::report::progress::ProgressStream;
 use recording_harvester::server::admin::{self, Admin};
 use tokio::sync::Notify;
 
@@ -33,7 +33,7 @@ impl Desk {
     /// With a token of this start besides.
     async fn start_with(token: Option<&str>, own_token: Option<&str>) -> Desk {
         let world = World::start().await;
-        let progress = Progress::new(64);
+        let progress = ProgressStream::new(64);
         let emit = progress.emit();
         let ready = Arc::new(AtomicBool::new(true));
         let bell = Arc::new(Notify::new());

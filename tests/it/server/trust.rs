@@ -13,7 +13,7 @@ use bytes::Bytes;
 use recording_harvester::clock::ManualClock;
 use recording_harvester::error::Error;
 use recording_harvester::ingest::signature::{Trust, custom_check, provider_check};
-use recording_harvester::ingest::{Adapter, Definition};
+use recording_harvester::ingest::{Adapter, ProviderDefinition};
 use recording_harvester::model::Provider;
 use recording_harvester::server::keys::{FetchKeys, KeyRing, Renewal};
 use recording_harvester::server::webhook::{Intake, WebhookSource};
@@ -305,7 +305,7 @@ async fn keys_that_another_delivery_has_brought_meanwhile_are_tried() {
 fn standard_source() -> WebhookSource {
     let text = "provider = \"acme\"\n[signature]\nscheme = \"standard-webhooks\"\n[event]\ntype = \"$.type\"\n\
                 [[artifacts]]\ntypes = [\"done\"]\nurl = \"$.url\"\nkind = \"video\"\n";
-    let definition: Definition = toml::from_str(text).unwrap();
+    let definition: ProviderDefinition = toml::from_str(text).unwrap();
     let trust = Trust {
         secrets: vec![format!("whsec_{}", BASE64_STANDARD.encode(KEY)).into()],
         ..Trust::default()
@@ -393,7 +393,7 @@ async fn every_answer_that_is_not_200_counts_for_the_streak() {
 
 fn zoom_source(secrets: &[&str]) -> WebhookSource {
     let text = std::fs::read_to_string("deploy/sources/zoom.toml").unwrap();
-    let definition: Definition = toml::from_str(&text).unwrap();
+    let definition: ProviderDefinition = toml::from_str(&text).unwrap();
     let trust = Trust {
         secrets: secrets.iter().map(|secret| (*secret).into()).collect(),
         ..Trust::default()

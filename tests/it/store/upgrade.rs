@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
-use recording_harvester::ingest::{Definition, Delivery};
+use recording_harvester::ingest::{Delivery, ProviderDefinition};
 use recording_harvester::model::{JobId, Layout, Record, State, key};
 use recording_harvester::store::sqlite::SqliteStore;
 use recording_harvester::store::*;
@@ -14,7 +14,7 @@ use super::Sqlite;
 use super::contract::build::{archive_all, at, records};
 
 /// A provider whose files differ in nothing but the query, and whose definition names no `id`.
-fn definition() -> Definition {
+fn definition() -> ProviderDefinition {
     let text = r#"
         provider = "acme"
         [event]

@@ -17,7 +17,7 @@ use recording_harvester::model::{
 use recording_harvester::object::embedded::{EmbeddedS3, EmbeddedSettings};
 use recording_harvester::object::s3::{S3Settings, S3Store};
 use recording_harvester::object::{
-    Attributes, Capabilities, Condition, ListedPart, ListedUpload, ObjectInfo, ObjectStore,
+    Capabilities, Condition, ListedPart, ListedUpload, ObjectAttributes, ObjectInfo, ObjectStore,
     Payload, PutEnd, WriteEnd,
 };
 use recording_harvester::signed_url::SignedUrl;
@@ -228,9 +228,9 @@ impl World {
         numbers: &[u32],
     ) -> Checkpoint {
         let store = &self.store.store;
-        let attributes = Attributes {
+        let attributes = ObjectAttributes {
             metadata: vec![(JOB_METADATA_KEY.to_owned(), job.id.to_string())],
-            ..Attributes::default()
+            ..ObjectAttributes::default()
         };
         let upload_id = store.create_upload(key, &attributes).await.unwrap();
         let mut parts = Vec::new();
@@ -278,9 +278,9 @@ impl World {
     pub async fn put_wrong(&self, job: &Job) {
         let store = &self.store.store;
         store.delete(&job.key).await.unwrap();
-        let attributes = Attributes {
+        let attributes = ObjectAttributes {
             metadata: vec![(JOB_METADATA_KEY.to_owned(), job.id.to_string())],
-            ..Attributes::default()
+            ..ObjectAttributes::default()
         };
         let wrong = payload(b"the job's, and not its recording");
         let end = store.put(&job.key, &wrong, &attributes, None).await;
@@ -475,7 +475,7 @@ impl Scripted {
             crc64nvme: crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, &bytes),
             chunks: Arc::new(vec![bytes]),
         };
-        let attributes = Attributes::default();
+        let attributes = ObjectAttributes::default();
         let end = self.store.put(key, &payload, &attributes, None).await;
         assert_eq!(end.unwrap(), WriteEnd::Done);
     }
@@ -526,7 +526,7 @@ impl ObjectStore for Scripted {
         &self,
         key: &str,
         payload: &Payload,
-        attributes: &Attributes,
+        attributes: &ObjectAttributes,
         condition: Option<&Condition>,
     ) -> Result<PutEnd> {
         let write = self.store.put(key, payload, attributes, condition);
@@ -539,7 +539,7 @@ impl ObjectStore for Scripted {
         Ok(end.into())
     }
 
-    async fn create_upload(&self, key: &str, attributes: &Attributes) -> Result<String> {
+    async fn create_upload(&self, key: &str, attributes: &ObjectAttributes) -> Result<String> {
         self.store.create_upload(key, attributes).await
     }
 

@@ -11,8 +11,8 @@ use recording_harvester::error::{Class, Error, Result};
 use recording_harvester::model::api::{ApiRequest, ApiResponse, Credentials};
 use recording_harvester::model::{Kind, Layout, ProgressEvent, Provider, State, key};
 use recording_harvester::source::{OpenRequest, Opened, Source};
-use recording_harvester::worker::reconcile::{Done, Reconciled, Reconciler};
-use recording_harvester::worker::scan::{Absent, Subject, Walker};
+use recording_harvester::worker::reconcile::{ReconcileStep, Reconciled, Reconciler};
+use recording_harvester::worker::scan::{Absent, ScannedSource, Walker};
 use recording_harvester::worker::{SourceAccess, Worker};
 use tokio::sync::Notify;
 
@@ -232,7 +232,7 @@ async fn f89_a_source_whose_walk_panicked_is_reconciled_again() {
         store: world.store.clone(),
         name: "worker".to_owned(),
         sources: vec![Reconciled {
-            subject: Subject {
+            subject: ScannedSource {
                 name: "daily".to_owned(),
                 provider: Provider::Daily,
                 access,
@@ -244,7 +244,7 @@ async fn f89_a_source_whose_walk_panicked_is_reconciled_again() {
         }],
         bell: Arc::clone(&world.bell),
         on_done: Arc::new(move |_, done| {
-            let is_restart = done == Done::Restarted;
+            let is_restart = done == ReconcileStep::Restarted;
             counted.fetch_add(u32::from(is_restart), Ordering::Relaxed);
         }),
     };

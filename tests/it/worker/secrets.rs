@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use recording_harvester::clock::{Clock as _, SystemClock};
 use recording_harvester::error::Class;
-use recording_harvester::ingest::{Adapter, Definition, Delivery};
+use recording_harvester::ingest::{Adapter, Delivery, ProviderDefinition};
 use recording_harvester::model::{Layout, Outcome, State, key};
 use recording_harvester::store::{Claim, NewEvent, Selection, Written};
 use recording_harvester::worker::{EventDocuments, SourceAccess, Worker};
@@ -40,7 +40,7 @@ format = "bin"
 "#;
 
 fn adapter() -> Adapter {
-    let definition: Definition = toml::from_str(DEFINITION).unwrap();
+    let definition: ProviderDefinition = toml::from_str(DEFINITION).unwrap();
     Adapter::Custom(Arc::new(definition))
 }
 

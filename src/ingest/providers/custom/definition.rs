@@ -13,18 +13,18 @@ use serde::de::{DeserializeOwned, Deserializer, Error as _, MapAccess, Visitor};
 use super::path::Path;
 use super::signing::{EncodingName, SchemeName, SignatureTable};
 use super::template::Template;
-use crate::ingest::signature::{Encoding, KeyForm, Scheme};
+use crate::ingest::signature::{Encoding, KeyForm, SignatureScheme};
 use crate::model::{Format, Kind, Provider};
 use crate::signed_url::PLAIN_HTTP;
 
 /// A provider as the configuration defines it; checked as a whole when it is read.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "Tables")]
-pub struct Definition {
+pub struct ProviderDefinition {
     /// Its name in keys and records.
     pub provider: Provider,
     /// How its deliveries are signed.
-    pub scheme: Scheme,
+    pub scheme: SignatureScheme,
     pub(super) key: KeyForm,
     pub(super) tables: Tables,
 }
@@ -210,10 +210,10 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
-impl TryFrom<Tables> for Definition {
+impl TryFrom<Tables> for ProviderDefinition {
     type Error = String;
 
-    fn try_from(tables: Tables) -> Result<Definition, String> {
+    fn try_from(tables: Tables) -> Result<ProviderDefinition, String> {
         let is_taken =
             Provider::built_in(&tables.provider).is_some() || tables.provider == "custom";
         let provider = Provider::named(&tables.provider)
@@ -223,7 +223,7 @@ impl TryFrom<Tables> for Definition {
             )?;
         tables.check()?;
         let (scheme, key) = tables.signature.scheme()?;
-        Ok(Definition {
+        Ok(ProviderDefinition {
             provider,
             scheme,
             key,

@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::definition::{ArtifactTable, Choice, Definition, Span, is_one_of};
+use super::definition::{ArtifactTable, Choice, ProviderDefinition, Span, is_one_of};
 use super::path::{At, Path};
 use crate::error::Class;
-use crate::ingest::providers::artifact_list::{File, Life, Shelf, extension_of};
+use crate::ingest::providers::artifact_list::{ArtifactList, File, Life, extension_of};
 use crate::ingest::providers::draft::lookup;
 use crate::ingest::providers::fields::{self, Location};
 use crate::model::key::safe;
@@ -18,11 +18,11 @@ const HEADER_VALUE_MAX_BYTES: usize = 8 * 1024;
 
 /// Puts every file that `event` names on the shelf. `at` is the event's time.
 pub(super) fn put_all(
-    definition: &Definition,
+    definition: &ProviderDefinition,
     event_type: Option<&str>,
     event: &Value,
     at: Timestamp,
-    shelf: &mut Shelf,
+    shelf: &mut ArtifactList,
 ) {
     for table in &definition.tables.artifacts {
         if !is_one_of(&table.types, event_type) || !holds(table.when.as_ref(), event) {
@@ -44,7 +44,7 @@ pub(super) fn holds(when: Option<&Path>, event: &Value) -> bool {
     when.is_none_or(|when| when.first(At::event(event)).is_some())
 }
 
-fn put(table: &ArtifactTable, place: At<'_>, at: Timestamp, shelf: &mut Shelf) {
+fn put(table: &ArtifactTable, place: At<'_>, at: Timestamp, shelf: &mut ArtifactList) {
     let location = fields::location(table.url.first(place), table.url.text());
     let Some(kind) = kind(&table.kind, place) else {
         return;
@@ -99,7 +99,7 @@ fn put(table: &ArtifactTable, place: At<'_>, at: Timestamp, shelf: &mut Shelf) {
 }
 
 /// A file in a storage that no URL leads to (`s3://`, a path on the provider's machine).
-fn put_out_of_reach(table: &ArtifactTable, place: At<'_>, file: File, shelf: &mut Shelf) {
+fn put_out_of_reach(table: &ArtifactTable, place: At<'_>, file: File, shelf: &mut ArtifactList) {
     let shown = table.url.first(place).and_then(fields::text);
     let shown = shown.unwrap_or_else(|| "an unnamed place".to_owned());
     let identity = format!("place:{}:{shown}", file.kind.as_str());

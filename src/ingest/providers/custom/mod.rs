@@ -14,14 +14,14 @@ mod path;
 mod signing;
 mod template;
 
-pub use definition::Definition;
+pub use definition::ProviderDefinition;
 
-use super::draft::{self, Draft, Says, body_key, header_id};
+use super::draft::{self, Draft, EventContent, body_key, header_id};
 use super::{fields, read_object, shorten};
 use crate::error::{Class, Error, Result};
 use crate::ingest::Delivery;
-use crate::ingest::providers::artifact_list::Shelf;
-use crate::ingest::signature::{Scheme, hmac_key};
+use crate::ingest::providers::artifact_list::ArtifactList;
+use crate::ingest::signature::{SignatureScheme, hmac_key};
 use crate::model::{Event, Lookup, ProviderFailure, Recording};
 use crate::signed_url::{redact_body, redact_json, write_redacted};
 use definition::{ArtifactTable, HandshakeTable, TypePattern, is_one_of};
@@ -42,13 +42,13 @@ pub struct Reply {
     pub body: String,
 }
 
-impl Definition {
+impl ProviderDefinition {
     /// The request headers that may carry the event's id.
     pub fn id_headers(&self) -> Vec<&str> {
         let own = self.tables.event.id_header.as_deref();
         let signed = match &self.scheme {
-            Scheme::StandardWebhooks => vec!["webhook-id", "svix-id"],
-            Scheme::Hmac(scheme, _) => scheme.id_header().into_iter().collect(),
+            SignatureScheme::StandardWebhooks => vec!["webhook-id", "svix-id"],
+            SignatureScheme::Hmac(scheme, _) => scheme.id_header().into_iter().collect(),
             _ => Vec::new(),
         };
         own.into_iter().chain(signed).collect()
@@ -143,20 +143,20 @@ impl Definition {
         }
     }
 
-    fn says(&self, event_type: Option<&str>, event: &Value, at: jiff::Timestamp) -> Says {
+    fn says(&self, event_type: Option<&str>, event: &Value, at: jiff::Timestamp) -> EventContent {
         let tables = &self.tables;
         if let Some(handshake) = &tables.handshake
             && is_one_of(&handshake.types, event_type)
         {
             return match handshake.token.is_some() && token(handshake, event).is_none() {
-                true => {
-                    Says::unreadable("the endpoint check's token is not one that may be answered")
-                }
-                false => Says::Handshake,
+                true => EventContent::unreadable(
+                    "the endpoint check's token is not one that may be answered",
+                ),
+                false => EventContent::Handshake,
             };
         }
         if is_one_of(&tables.ignored, event_type) {
-            return Says::Nothing;
+            return EventContent::Nothing;
         }
         let artifacts = tables.artifacts.iter().map(|table| &table.types);
         let failures = tables.failures.iter().map(|table| &table.types);
@@ -164,9 +164,9 @@ impl Definition {
             .chain(failures)
             .any(|types| is_one_of(types, event_type))
         {
-            return Says::Unknown(None);
+            return EventContent::Unknown(None);
         }
-        let mut shelf = Shelf::default();
+        let mut shelf = ArtifactList::default();
         files::put_all(self, event_type, event, at, &mut shelf);
         shelf.into_says(self.losses(event_type, event))
     }

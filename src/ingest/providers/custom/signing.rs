@@ -4,7 +4,9 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 
 use super::definition::Span;
-use crate::ingest::signature::{Encoding, HmacScheme, JwtScheme, KeyForm, Scheme, TOLERANCE};
+use crate::ingest::signature::{
+    Encoding, HmacScheme, JwtScheme, KeyForm, SignatureScheme, TOLERANCE,
+};
 
 /// A signed time may be that old at most, whatever a definition says.
 const TOLERANCE_MAX: SignedDuration = SignedDuration::from_hours(1);
@@ -63,7 +65,7 @@ impl EncodingName {
 }
 
 impl SignatureTable {
-    pub(super) fn scheme(&self) -> Result<(Scheme, KeyForm), String> {
+    pub(super) fn scheme(&self) -> Result<(SignatureScheme, KeyForm), String> {
         let header = || {
             let name = self
                 .header
@@ -74,9 +76,9 @@ impl SignatureTable {
             Ok::<_, String>(name.to_owned())
         };
         let scheme = match self.scheme {
-            SchemeName::None => (Scheme::None, KeyForm::Raw),
-            SchemeName::Header => (Scheme::Header(header()?), KeyForm::Raw),
-            SchemeName::StandardWebhooks => (Scheme::StandardWebhooks, KeyForm::Whsec),
+            SchemeName::None => (SignatureScheme::None, KeyForm::Raw),
+            SchemeName::Header => (SignatureScheme::Header(header()?), KeyForm::Raw),
+            SchemeName::StandardWebhooks => (SignatureScheme::StandardWebhooks, KeyForm::Whsec),
             SchemeName::Hmac => self.hmac(&header()?)?,
             SchemeName::Jwt => {
                 let scheme = JwtScheme {
@@ -88,13 +90,13 @@ impl SignatureTable {
                         .ok_or("signature.body_claim is missing")?,
                     issuer: self.issuer.clone(),
                 };
-                (Scheme::Jwt(scheme), KeyForm::Raw)
+                (SignatureScheme::Jwt(scheme), KeyForm::Raw)
             }
         };
         Ok(scheme)
     }
 
-    fn hmac(&self, header: &str) -> Result<(Scheme, KeyForm), String> {
+    fn hmac(&self, header: &str) -> Result<(SignatureScheme, KeyForm), String> {
         let encoding = self
             .encoding
             .ok_or("signature.encoding is missing: hex or base64")?;
@@ -121,6 +123,6 @@ impl SignatureTable {
             Some(KeyName::Base64) => KeyForm::Base64,
             Some(KeyName::Whsec) => KeyForm::Whsec,
         };
-        Ok((Scheme::Hmac(scheme, key), key))
+        Ok((SignatureScheme::Hmac(scheme, key), key))
     }
 }

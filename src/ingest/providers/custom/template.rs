@@ -7,10 +7,10 @@ use super::path::{At, Path};
 
 /// Text with places for values.
 #[derive(Clone, Debug)]
-pub(super) struct Template(Vec<Piece>);
+pub(super) struct Template(Vec<TemplatePiece>);
 
 #[derive(Clone, Debug)]
-enum Piece {
+enum TemplatePiece {
     Literal(String),
     /// A word that the caller knows a value for.
     Word(String),
@@ -23,13 +23,13 @@ impl Template {
         let mut rest = text;
         while let Some((literal, after)) = rest.split_once('{') {
             if !literal.is_empty() {
-                pieces.push(Piece::Literal(literal.to_owned()));
+                pieces.push(TemplatePiece::Literal(literal.to_owned()));
             }
             let is_path = after.starts_with(['$', '@']);
             let is_word = after.starts_with(|c: char| c.is_ascii_lowercase());
             if !is_path && !is_word {
                 // A brace of the text itself, as in JSON.
-                pieces.push(Piece::Literal("{".to_owned()));
+                pieces.push(TemplatePiece::Literal("{".to_owned()));
                 rest = after;
                 continue;
             }
@@ -37,35 +37,35 @@ impl Template {
                 .split_once('}')
                 .ok_or_else(|| format!("`{text}` has a `{{` without its `}}`"))?;
             pieces.push(match is_path {
-                true => Piece::Value(Path::parse(inside)?),
-                false => Piece::Word(inside.to_owned()),
+                true => TemplatePiece::Value(Path::parse(inside)?),
+                false => TemplatePiece::Word(inside.to_owned()),
             });
             rest = after;
         }
         if !rest.is_empty() {
-            pieces.push(Piece::Literal(rest.to_owned()));
+            pieces.push(TemplatePiece::Literal(rest.to_owned()));
         }
         Ok(Template(pieces))
     }
 
     pub(super) fn words(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|piece| match piece {
-            Piece::Word(word) => Some(word.as_str()),
-            Piece::Literal(_) | Piece::Value(_) => None,
+            TemplatePiece::Word(word) => Some(word.as_str()),
+            TemplatePiece::Literal(_) | TemplatePiece::Value(_) => None,
         })
     }
 
     pub(super) fn literals(&self) -> impl Iterator<Item = &str> {
         self.0.iter().filter_map(|piece| match piece {
-            Piece::Literal(text) => Some(text.as_str()),
-            Piece::Word(_) | Piece::Value(_) => None,
+            TemplatePiece::Literal(text) => Some(text.as_str()),
+            TemplatePiece::Word(_) | TemplatePiece::Value(_) => None,
         })
     }
 
     pub(super) fn paths(&self) -> impl Iterator<Item = &Path> {
         self.0.iter().filter_map(|piece| match piece {
-            Piece::Value(path) => Some(path),
-            Piece::Literal(_) | Piece::Word(_) => None,
+            TemplatePiece::Value(path) => Some(path),
+            TemplatePiece::Literal(_) | TemplatePiece::Word(_) => None,
         })
     }
 
@@ -80,9 +80,9 @@ impl Template {
         let mut text = String::new();
         for piece in &self.0 {
             match piece {
-                Piece::Literal(literal) => text.push_str(literal),
-                Piece::Word(name) => text.push_str(&word(name)?),
-                Piece::Value(path) => text.push_str(&shape(path.first(at)?)?),
+                TemplatePiece::Literal(literal) => text.push_str(literal),
+                TemplatePiece::Word(name) => text.push_str(&word(name)?),
+                TemplatePiece::Value(path) => text.push_str(&shape(path.first(at)?)?),
             }
         }
         Some(text)

@@ -9,19 +9,19 @@ use crate::model::{DeadlineFrom, EventClass, Format, Kind, Origin};
 const EVENT_AT: &str = "2026-03-02T10:33:20Z";
 
 /// A definition with these further lines; every event has a type `t` at `$.type`.
-fn define(lines: &str) -> Result<Definition, String> {
+fn define(lines: &str) -> Result<ProviderDefinition, String> {
     let text = format!("provider = \"acme-tests\"\n{lines}");
     toml::from_str(&text).map_err(|error| error.message().to_owned())
 }
 
-fn with_artifact(lines: &str) -> Definition {
+fn with_artifact(lines: &str) -> ProviderDefinition {
     let text = format!(
         "[event]\ntype = \"$.type\"\nid = \"$.id\"\ntime = \"$.at\"\n[[artifacts]]\ntypes = [\"ready\"]\n{lines}"
     );
     define(&text).expect(lines)
 }
 
-fn read(definition: &Definition, event: &Value) -> Event {
+fn read(definition: &ProviderDefinition, event: &Value) -> Event {
     let body = event.to_string();
     let delivery = Delivery {
         body: body.as_bytes(),
@@ -257,7 +257,7 @@ fn losses_are_told_where_the_condition_holds() {
     }
 }
 
-fn zoom_like() -> Definition {
+fn zoom_like() -> ProviderDefinition {
     define(
         r#"
         [signature]
@@ -416,7 +416,9 @@ fn a_definition_that_can_not_work_is_refused_in_words() {
     }
     for name in ["daily", "custom", "a/b", ""] {
         let text = format!("provider = \"{name}\"\n{event}{artifact}");
-        let error = toml::from_str::<Definition>(&text).map(|_| ()).unwrap_err();
+        let error = toml::from_str::<ProviderDefinition>(&text)
+            .map(|_| ())
+            .unwrap_err();
         assert!(
             error.message().contains("a name of your own"),
             "{name}: {error}"

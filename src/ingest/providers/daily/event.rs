@@ -9,8 +9,8 @@ use secrecy::SecretString;
 use crate::error::{Class, Error, Result};
 use crate::ingest::Delivery;
 use crate::ingest::providers::api::{api_key, get, nothing_found, segment, unknown_call};
-use crate::ingest::providers::artifact_list::{File, Life, Shelf, format_of};
-use crate::ingest::providers::draft::{Draft, Says, body_key, lookup, loss};
+use crate::ingest::providers::artifact_list::{ArtifactList, File, Life, format_of};
+use crate::ingest::providers::draft::{Draft, EventContent, body_key, lookup, loss};
 use crate::ingest::providers::fields::{Fields, Location};
 use crate::model::api::{ApiRequest, Credentials};
 use crate::model::{Artifact, Format, Kind, Lookup, Provider, Recording};
@@ -27,7 +27,7 @@ pub(crate) fn is_shape(event: Fields) -> bool {
     let is_known = |event_type: String| {
         !matches!(
             says(&event_type, event.object("payload")),
-            Says::Unknown(None)
+            EventContent::Unknown(None)
         )
     };
     // A body that has been cut down to type and payload is Daily's when the type is one of Daily's.
@@ -52,8 +52,8 @@ pub(crate) fn read(event: Fields, delivery: &Delivery<'_>) -> Draft {
         .clone()
         .unwrap_or_else(|| body_key(&[event_type.as_deref()], delivery.body));
     let says = match event_type.as_deref() {
-        None if is_endpoint_check(event) => Says::Handshake,
-        None => Says::Unknown(None),
+        None if is_endpoint_check(event) => EventContent::Handshake,
+        None => EventContent::Unknown(None),
         Some(event_type) => says(event_type, payload),
     };
     Draft {
@@ -89,7 +89,7 @@ fn recording(payload: Fields) -> Recording {
     }
 }
 
-fn says(event_type: &str, payload: Fields) -> Says {
+fn says(event_type: &str, payload: Fields) -> EventContent {
     match event_type {
         "recording.ready-to-download" => {
             let (call, file) = recording_call(payload);
@@ -121,8 +121,8 @@ fn says(event_type: &str, payload: Fields) -> Says {
                 format!("batch:{id}"),
             )
         }
-        other if is_ignored(other) => Says::Nothing,
-        _ => Says::Unknown(None),
+        other if is_ignored(other) => EventContent::Nothing,
+        _ => EventContent::Unknown(None),
     }
 }
 
@@ -143,21 +143,21 @@ fn is_ignored(event_type: &str) -> bool {
     types.contains(&event_type) || groups.iter().any(|group| event_type.starts_with(group))
 }
 
-pub(crate) fn ask(call: &str, id: Option<String>, file: File) -> Says {
+pub(crate) fn ask(call: &str, id: Option<String>, file: File) -> EventContent {
     let Some(id) = id else {
-        return Says::unreadable("the event names no id to ask for");
+        return EventContent::unreadable("the event names no id to ask for");
     };
-    let mut shelf = Shelf::default();
+    let mut shelf = ArtifactList::default();
     shelf.put_lookup(lookup(call, id), file);
     shelf.into_says(Vec::new())
 }
 
 /// One recording is one file, whichever of the two calls asks for it: lists don't tell the sort.
-pub(crate) fn ask_recording(call: &str, id: Option<String>, file: File) -> Says {
+pub(crate) fn ask_recording(call: &str, id: Option<String>, file: File) -> EventContent {
     let Some(id) = id else {
-        return Says::unreadable("the event names no recording to ask for");
+        return EventContent::unreadable("the event names no recording to ask for");
     };
-    let mut shelf = Shelf::default();
+    let mut shelf = ArtifactList::default();
     let identity = format!("lookup:{}", recording_identity(&id));
     shelf.put_lookup_as(identity, lookup(call, id), file);
     shelf.into_says(Vec::new())
@@ -195,10 +195,10 @@ fn batch_file(payload: Fields) -> File {
     }
 }
 
-fn error(payload: Fields, kind: Option<Kind>, loss_key: String) -> Says {
+fn error(payload: Fields, kind: Option<Kind>, loss_key: String) -> EventContent {
     let code = payload.first_text(&["action", "status"]);
     let message = payload.first_text(&["error_msg", "error"]);
-    Says::loss(loss(code, message, kind, loss_key))
+    EventContent::loss(loss(code, message, kind, loss_key))
 }
 
 /// The request that answers `lookup`.
@@ -217,7 +217,7 @@ pub(crate) fn request(lookup: &Lookup, credentials: &Credentials) -> Result<ApiR
 
 /// What `answer` names.
 pub(crate) fn answer(lookup: &Lookup, answer: Fields, now: Timestamp) -> Result<Vec<Artifact>> {
-    let mut shelf = Shelf::of_answer();
+    let mut shelf = ArtifactList::of_answer();
     let life = Life {
         field: answer.time("expires"),
         documented: now.checked_add(DOCUMENTED_LIFE).ok(),
@@ -263,7 +263,7 @@ fn single_link(answer: Fields) -> Result<Location> {
     })
 }
 
-fn batch(lookup: &Lookup, answer: Fields, life: Life, shelf: &mut Shelf) {
+fn batch(lookup: &Lookup, answer: Fields, life: Life, shelf: &mut ArtifactList) {
     for item in answer.list("transcription") {
         batch_link(lookup, item, "transcript", Kind::Transcript, life, shelf);
     }
@@ -291,7 +291,7 @@ fn batch_link(
     stem: &str,
     kind: Kind,
     life: Life,
-    shelf: &mut Shelf,
+    shelf: &mut ArtifactList,
 ) {
     let url = item.first_location(&["link", "download_link"]);
     let format = item
@@ -304,7 +304,7 @@ fn batch_link(
 }
 
 /// Hosts and paths of links may change, the question doesn't: it is what makes the file the same.
-fn put(lookup: &Lookup, url: Location, file: File, life: Life, shelf: &mut Shelf) {
+fn put(lookup: &Lookup, url: Location, file: File, life: Life, shelf: &mut ArtifactList) {
     let identity = match lookup.call.as_str() {
         "daily-recording" | "daily-audio" => recording_identity(&lookup.id),
         call => format!("{call}:{}:{}", lookup.id, file.name),

@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 
 use crate::error::Result;
-use crate::ingest::list::Page;
+use crate::ingest::list::ListPage;
 use crate::ingest::providers::api::{api_key, get};
 use crate::ingest::providers::artifact_list::File;
 use crate::ingest::providers::daily::event::{BASE, ask as ask_for, ask_recording, video_file};
-use crate::ingest::providers::draft::Says;
+use crate::ingest::providers::draft::EventContent;
 use crate::ingest::providers::fields::Fields;
 use crate::ingest::providers::list::{Ask, Item, PAGE_ITEMS, after, keep, no_list, page, query};
 use crate::model::api::{ApiRequest, Credentials};
@@ -33,7 +33,7 @@ pub(crate) fn request(ask: Ask<'_>, credentials: &Credentials) -> Result<ApiRequ
 }
 
 /// What a page holds. The last one is empty: a server may give fewer than were asked for.
-pub(crate) fn answer(ask: Ask<'_>, answer: Fields) -> Result<Page> {
+pub(crate) fn answer(ask: Ask<'_>, answer: Fields) -> Result<ListPage> {
     let item = match ask.list {
         "recordings" => recording,
         "transcripts" => transcript,
@@ -42,7 +42,7 @@ pub(crate) fn answer(ask: Ask<'_>, answer: Fields) -> Result<Page> {
     let items: Vec<_> = answer.list("data").filter_map(item).collect();
     let next = items.last().map(|item| item.id.clone());
     // The total shrinks when recordings are deleted, which id cursors don't mind.
-    Ok(Page {
+    Ok(ListPage {
         next,
         ..page(Provider::Daily, ask, items)
     })
@@ -94,7 +94,7 @@ fn transcript(item: Fields) -> Option<Item> {
     let status = item.text("status").unwrap_or_default();
     let is_finished = ["t_finished", "t_completed"].contains(&status.as_str())
         && item.flag("isVttAvailable") != Some(false);
-    let says = is_finished.then(|| -> Says {
+    let says = is_finished.then(|| -> EventContent {
         let file = File::new("transcript.vtt", Kind::Transcript, Format::Vtt);
         ask_for("daily-transcript", Some(id.clone()), file)
     });

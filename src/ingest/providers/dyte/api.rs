@@ -9,7 +9,7 @@ use secrecy::SecretString;
 
 use crate::error::{Class, Error, Result};
 use crate::ingest::providers::api::{api_key, api_secret, get, segment, unknown_call};
-use crate::ingest::providers::artifact_list::{File, Life, Shelf, format_of};
+use crate::ingest::providers::artifact_list::{ArtifactList, File, Life, format_of};
 use crate::ingest::providers::dyte::event::{
     DOCUMENTED_LIFE, Profile, RecordingNames, recording_files, summary_file,
 };
@@ -59,7 +59,7 @@ pub(crate) fn answer(
     now: Timestamp,
 ) -> Result<Vec<Artifact>> {
     let data = answer.object("data");
-    let mut shelf = Shelf::of_answer();
+    let mut shelf = ArtifactList::of_answer();
     let file = |stem: &str, kind, usual: Format| {
         let stem = stem.to_owned();
         move |format: Option<Format>| {
@@ -92,7 +92,7 @@ fn recording(
     lookup: &Lookup,
     data: Fields,
     now: Timestamp,
-    shelf: &mut Shelf,
+    shelf: &mut ArtifactList,
 ) -> Result<()> {
     if data.text("status").as_deref() == Some("ERRORED") {
         return Err(Error::new(
@@ -143,7 +143,12 @@ fn own_storage(data: Fields) -> Option<String> {
 }
 
 /// The files of a recording as the API tells them, alone or in a list.
-pub(crate) fn recording_of(data: Fields, lookup: &Lookup, now: Timestamp, shelf: &mut Shelf) {
+pub(crate) fn recording_of(
+    data: Fields,
+    lookup: &Lookup,
+    now: Timestamp,
+    shelf: &mut ArtifactList,
+) {
     let life = life(data, "download_url", "downloadUrl", now);
     let names = RecordingNames {
         video: "download_url",
@@ -160,7 +165,7 @@ fn one(
     what: &str,
     file: impl Fn(Option<Format>) -> File,
     now: Timestamp,
-    shelf: &mut Shelf,
+    shelf: &mut ArtifactList,
 ) {
     let (snake, camel) = (format!("{what}_download_url"), format!("{what}DownloadUrl"));
     let url = data.first_location(&[&snake, &camel]);

@@ -11,9 +11,9 @@ use serde_json::Value;
 
 use crate::ingest::Delivery;
 use crate::ingest::providers::artifact_list::{
-    File, Life, Shelf, extension_of, format_of, path_format,
+    ArtifactList, File, Life, extension_of, format_of, path_format,
 };
-use crate::ingest::providers::draft::{Draft, Says, body_key, header_id, lookup, loss};
+use crate::ingest::providers::draft::{Draft, EventContent, body_key, header_id, lookup, loss};
 use crate::ingest::providers::fields::{Fields, Location};
 use crate::model::key::safe;
 use crate::model::{Format, Kind, Lookup, Provider, Recording};
@@ -118,14 +118,14 @@ fn says(
     event_type: Option<&str>,
     event: Fields,
     documented: Option<Timestamp>,
-) -> Says {
+) -> EventContent {
     let recording = event.object("recording");
     match event_type.unwrap_or_default() {
         "recording.statusUpdate" => match recording.text("status").as_deref() {
             Some("UPLOADED") => uploaded(recording, documented),
             Some("ERRORED") => errored(recording),
-            Some("INVOKED" | "RECORDING" | "PAUSED" | "UPLOADING") => Says::Nothing,
-            _ => Says::unreadable("recording.statusUpdate has no status that we know"),
+            Some("INVOKED" | "RECORDING" | "PAUSED" | "UPLOADING") => EventContent::Nothing,
+            _ => EventContent::unreadable("recording.statusUpdate has no status that we know"),
         },
         "meeting.chatSynced" => {
             let chat = |format: Option<Format>| {
@@ -150,8 +150,8 @@ fn says(
         | "meeting.ended"
         | "meeting.participantJoined"
         | "meeting.participantLeft"
-        | "livestreaming.statusUpdate" => Says::Nothing,
-        _ => Says::Unknown(None),
+        | "livestreaming.statusUpdate" => EventContent::Nothing,
+        _ => EventContent::Unknown(None),
     }
 }
 
@@ -165,7 +165,7 @@ pub(crate) fn summary_file(format: Option<Format>) -> File {
     )
 }
 
-fn uploaded(recording: Fields, documented: Option<Timestamp>) -> Says {
+fn uploaded(recording: Fields, documented: Option<Timestamp>) -> EventContent {
     let life = Life {
         field: recording.time("downloadUrlExpiry"),
         documented,
@@ -180,13 +180,13 @@ fn uploaded(recording: Fields, documented: Option<Timestamp>) -> Says {
         file_name: "outputFileName",
         size: "fileSize",
     };
-    let mut shelf = Shelf::default();
+    let mut shelf = ArtifactList::default();
     recording_files(recording, &names, remint.clone(), life, &mut shelf);
     if shelf.is_empty() {
         // The provider's bucket is switched off, or a null came at the wrong moment. Then the file is in the customer's
         // own storage or, where none is set, nowhere: only the API can tell.
         let Some(ask) = remint else {
-            return Says::unreadable(
+            return EventContent::unreadable(
                 "the event names neither a file nor a recording to ask for one",
             );
         };
@@ -195,7 +195,7 @@ fn uploaded(recording: Fields, documented: Option<Timestamp>) -> Says {
     shelf.into_says(Vec::new())
 }
 
-fn errored(recording: Fields) -> Says {
+fn errored(recording: Fields) -> EventContent {
     let id = recording
         .first_text(&["recordingId", "id"])
         .unwrap_or_default();
@@ -205,7 +205,7 @@ fn errored(recording: Fields) -> Says {
             "the provider reports the recording as ERRORED and gives no reason".to_owned()
         });
     let code = Some("ERRORED".to_owned());
-    Says::loss(loss(
+    EventContent::loss(loss(
         code,
         Some(message),
         Some(Kind::Video),
@@ -228,7 +228,7 @@ pub(crate) fn recording_files(
     names: &RecordingNames,
     remint: Option<Lookup>,
     life: Life,
-    shelf: &mut Shelf,
+    shelf: &mut ArtifactList,
 ) {
     match recording.value(names.video) {
         Some(Value::Array(layers)) => tracks(layers, &remint, life, shelf),
@@ -254,7 +254,7 @@ pub(crate) fn recording_files(
 }
 
 /// `[{layer_name, download_urls: {"<file>.webm": {download_url}}}]`: a sound file for each participant.
-fn tracks(layers: &[Value], remint: &Option<Lookup>, life: Life, shelf: &mut Shelf) {
+fn tracks(layers: &[Value], remint: &Option<Lookup>, life: Life, shelf: &mut ArtifactList) {
     for layer in layers.iter().map(Fields::of) {
         let urls = layer.value("download_urls").and_then(Value::as_object);
         for (file_name, entry) in urls.into_iter().flatten() {
@@ -281,7 +281,7 @@ fn session_file(
     what: &str,
     file: impl Fn(Option<Format>) -> File,
     documented: Option<Timestamp>,
-) -> Says {
+) -> EventContent {
     let url = event.location(&format!("{what}DownloadUrl"));
     let life = Life {
         field: event.time(&format!("{what}DownloadUrlExpiry")),
@@ -294,10 +294,12 @@ fn session_file(
         .or_else(|| event.text("sessionId"));
     let ask = session.map(|id| lookup(&format!("dyte-{what}"), id));
     let file = file(format_of(&url)).with_remint(ask.clone());
-    let mut shelf = Shelf::default();
+    let mut shelf = ArtifactList::default();
     match (url, ask) {
         (Location::Missing, None) => {
-            return Says::unreadable("the event names neither a file nor a session to ask for one");
+            return EventContent::unreadable(
+                "the event names neither a file nor a session to ask for one",
+            );
         }
         (Location::Missing, Some(ask)) => shelf.put_lookup(ask, file),
         (url, _) => shelf.put_of("file", url, file, life),

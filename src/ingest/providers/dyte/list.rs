@@ -6,10 +6,10 @@
 use jiff::Timestamp;
 
 use crate::error::Result;
-use crate::ingest::list::Page;
+use crate::ingest::list::ListPage;
 use crate::ingest::providers::api::get;
-use crate::ingest::providers::artifact_list::{File, Shelf};
-use crate::ingest::providers::draft::{Says, lookup, loss};
+use crate::ingest::providers::artifact_list::{ArtifactList, File};
+use crate::ingest::providers::draft::{EventContent, lookup, loss};
 use crate::ingest::providers::dyte::api::{authorization, recording_of};
 use crate::ingest::providers::dyte::event::{DYTE, Profile, REALTIMEKIT};
 use crate::ingest::providers::fields::Fields;
@@ -70,7 +70,7 @@ pub(crate) fn answer(
     ask: Ask<'_>,
     answer: Fields,
     now: Timestamp,
-) -> Result<Page> {
+) -> Result<ListPage> {
     let items: Vec<_> = match ask.list {
         "recordings" => answer
             .list("data")
@@ -87,7 +87,7 @@ pub(crate) fn answer(
     let paging = answer.object("paging");
     let (total, end) = (paging.number("total_count"), paging.number("end_offset"));
     let is_last = items.is_empty() || total.zip(end).is_some_and(|(total, end)| end >= total);
-    Ok(Page {
+    Ok(ListPage {
         next: (!is_last).then(|| (number(ask) + 1).to_string()),
         total: paging.size_bytes("total_count"),
         ..page(provider, ask, items)
@@ -97,7 +97,7 @@ pub(crate) fn answer(
 fn recording(provider: Provider, item: Fields, now: Timestamp) -> Option<Item> {
     let id = item.text("id")?;
     let meeting = item.object("meeting");
-    let mut shelf = Shelf::of_answer();
+    let mut shelf = ArtifactList::of_answer();
     let says = match item.text("status").as_deref() {
         Some("UPLOADED") => {
             recording_of(item, &lookup("dyte-recording", id.clone()), now, &mut shelf);
@@ -114,7 +114,7 @@ fn recording(provider: Provider, item: Fields, now: Timestamp) -> Option<Item> {
                 .unwrap_or_else(|| format!("{provider} lists the recording as ERRORED"));
             let code = Some("ERRORED".to_owned());
             let key = format!("recording:{id}");
-            Some(Says::loss(loss(
+            Some(EventContent::loss(loss(
                 code,
                 Some(message),
                 Some(Kind::Video),
@@ -162,7 +162,7 @@ fn session(profile: Profile, item: Fields) -> Option<Item> {
     let began = item.first_time(&["started_at", "created_at"]);
     let ended = item.time("ended_at");
     let says = ended.map(|_| {
-        let mut shelf = Shelf::of_answer();
+        let mut shelf = ArtifactList::of_answer();
         for (call, stem, kind, format) in [
             ("dyte-chat", "chat", Kind::Chat, profile.chat),
             (

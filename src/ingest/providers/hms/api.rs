@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::error::Result;
 use crate::ingest::LookupPage;
 use crate::ingest::providers::api::{api_key, api_secret, get, segment, unknown_call};
-use crate::ingest::providers::artifact_list::{File, Life, Shelf, path_format};
+use crate::ingest::providers::artifact_list::{ArtifactList, File, Life, path_format};
 use crate::ingest::providers::draft::hash;
 use crate::ingest::providers::fields::Fields;
 use crate::ingest::providers::hms::files::{
@@ -67,7 +67,7 @@ pub(crate) fn request(
 /// What a page of the answer names. A session with a track for each participant has more than one page, and each may
 /// hold fewer assets than were asked for: the last one is the one that is empty or names no next one.
 pub(crate) fn answer(lookup: &Lookup, answer: Fields, now: Timestamp) -> Result<LookupPage> {
-    let mut shelf = Shelf::of_answer();
+    let mut shelf = ArtifactList::of_answer();
     let mut page = LookupPage::default();
     match lookup.call.as_str() {
         "hms-asset" => asset(lookup, answer, now, &mut shelf),
@@ -90,7 +90,7 @@ pub(crate) fn answer(lookup: &Lookup, answer: Fields, now: Timestamp) -> Result<
     Ok(page)
 }
 
-fn asset(lookup: &Lookup, answer: Fields, now: Timestamp, shelf: &mut Shelf) {
+fn asset(lookup: &Lookup, answer: Fields, now: Timestamp, shelf: &mut ArtifactList) {
     let url = answer.location("url");
     let (_, what) = lookup.id.split_once('#').unwrap_or_default();
     let (kind, name) = what.split_once('/').unwrap_or_default();
@@ -122,7 +122,7 @@ fn plain_file(answer: Fields) -> File {
 fn assets<'a>(
     lookup: &Lookup,
     list: impl Iterator<Item = Fields<'a>>,
-    shelf: &mut Shelf,
+    shelf: &mut ArtifactList,
     page: &mut LookupPage,
 ) {
     let all: Vec<_> = list.collect();
@@ -138,7 +138,7 @@ fn assets<'a>(
 }
 
 /// Puts an asset of a list on the shelf; false for one that is still being made.
-pub(crate) fn put_asset(asset: Fields, shelf: &mut Shelf) -> bool {
+pub(crate) fn put_asset(asset: Fields, shelf: &mut ArtifactList) -> bool {
     let id = asset.text("id");
     let (name, kind, format) =
         asset_file(asset).unwrap_or_else(|| of_unknown_type(id.as_deref().unwrap_or("without-id")));

@@ -8,9 +8,9 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::ingest::Delivery;
-use crate::ingest::list::Page;
+use crate::ingest::list::ListPage;
 use crate::ingest::providers::api::get;
-use crate::ingest::providers::draft::{Says, lookup};
+use crate::ingest::providers::draft::{EventContent, lookup};
 use crate::ingest::providers::fields::Fields;
 use crate::ingest::providers::hms::api::{BASE, management_token};
 use crate::ingest::providers::hms::event;
@@ -71,7 +71,7 @@ fn span(ask: Ask<'_>, number: u32, now: Timestamp) -> (Timestamp, Timestamp) {
 }
 
 /// What a page holds.
-pub(crate) fn answer(ask: Ask<'_>, answer: Fields, now: Timestamp) -> Result<Page> {
+pub(crate) fn answer(ask: Ask<'_>, answer: Fields, now: Timestamp) -> Result<ListPage> {
     let (number, this_page) = place(ask.cursor);
     let (since, _) = span(ask, number, now);
     let deliveries: Vec<_> = answer.list("events").collect();
@@ -88,7 +88,7 @@ pub(crate) fn answer(ask: Ask<'_>, answer: Fields, now: Timestamp) -> Result<Pag
     };
     let items = deliveries.into_iter().map(delivery);
     let items: Result<Vec<_>> = items.filter_map(Result::transpose).collect();
-    Ok(Page {
+    Ok(ListPage {
         next,
         // Its order is not documented.
         reached_since: false,
@@ -114,7 +114,7 @@ fn delivery(delivery: Fields) -> Result<Option<Item>> {
             received_at: sent_at.unwrap_or(Timestamp::UNIX_EPOCH),
         },
     );
-    let is_about_files = matches!(draft.says, Says::Files(..));
+    let is_about_files = matches!(draft.says, EventContent::Files(..));
     Ok(is_about_files.then_some(Item {
         began: sent_at,
         ended: sent_at,

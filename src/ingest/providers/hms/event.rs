@@ -7,8 +7,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::ingest::Delivery;
-use crate::ingest::providers::artifact_list::{File, Life, Shelf, path_format};
-use crate::ingest::providers::draft::{Draft, Says, body_key, loss};
+use crate::ingest::providers::artifact_list::{ArtifactList, File, Life, path_format};
+use crate::ingest::providers::draft::{Draft, EventContent, body_key, loss};
 use crate::ingest::providers::fields::{Fields, Location};
 use crate::ingest::providers::hms::files::{
     TRANSCRIPTION_FILES, composite, hls, remint, single, stream_file, track_file, transcription,
@@ -62,13 +62,13 @@ fn recording(data: Fields) -> Recording {
     }
 }
 
-fn says(event_type: Option<&str>, data: Fields, documented: Option<Timestamp>) -> Says {
+fn says(event_type: Option<&str>, data: Fields, documented: Option<Timestamp>) -> EventContent {
     let signed = Life {
         documented,
         is_signed: true,
         ..Life::default()
     };
-    let mut shelf = Shelf::default();
+    let mut shelf = ArtifactList::default();
     match event_type.unwrap_or_default() {
         "recording.success" | "beam.recording.success" => {
             composite(data, signed, &mut shelf);
@@ -109,8 +109,8 @@ fn says(event_type: Option<&str>, data: Fields, documented: Option<Timestamp>) -
         }
         "beam.failure" => beam_failed(data),
         "hls.failure" => hls_failed(data),
-        other if is_ignored(other) => Says::Nothing,
-        _ => Says::Unknown(None),
+        other if is_ignored(other) => EventContent::Nothing,
+        _ => EventContent::Unknown(None),
     }
 }
 
@@ -130,7 +130,7 @@ fn is_ignored(event_type: &str) -> bool {
 
 /// What a success event is worth: its files; without any, the loss that it tells of all the same, or
 /// else a question to the API.
-fn success(data: Fields, mut shelf: Shelf, kind: Kind, name: &str) -> Says {
+fn success(data: Fields, mut shelf: ArtifactList, kind: Kind, name: &str) -> EventContent {
     if !shelf.is_empty() {
         return shelf.into_says(Vec::new());
     }
@@ -154,14 +154,16 @@ fn success(data: Fields, mut shelf: Shelf, kind: Kind, name: &str) -> Says {
     }
     if shelf.is_empty() {
         let Some(lookup) = remint(data, data.text("recording_path")) else {
-            return Says::unreadable("the event names neither a file nor an id to ask for one");
+            return EventContent::unreadable(
+                "the event names neither a file nor an id to ask for one",
+            );
         };
         shelf.put_lookup(lookup, main);
     }
     shelf.into_says(Vec::new())
 }
 
-fn failed(data: Fields, shelf: Shelf, kind: Kind, what: &str) -> Says {
+fn failed(data: Fields, shelf: ArtifactList, kind: Kind, what: &str) -> EventContent {
     let failure = loss(
         data.first_text(&["error_type", "error_code"]),
         data.first_text(&["error_message", "error"]),
@@ -183,28 +185,28 @@ fn loss_key(data: Fields, what: &str) -> String {
     format!("{what}:{}", id.unwrap_or_default())
 }
 
-fn beam_failed(data: Fields) -> Says {
+fn beam_failed(data: Fields) -> EventContent {
     // Stopped before it began, or a job that only ever streamed: nothing was lost.
     let is_recording = data.flag("recording_enabled") != Some(false);
     if !is_recording || data.text("error_type").as_deref() == Some("BEAM_STOPPED") {
-        return Says::Nothing;
+        return EventContent::Nothing;
     }
-    failed(data, Shelf::default(), Kind::Video, "beam")
+    failed(data, ArtifactList::default(), Kind::Video, "beam")
 }
 
-fn hls_failed(data: Fields) -> Says {
+fn hls_failed(data: Fields) -> EventContent {
     let layers = data.flag("recording_single_file_per_layer_enabled");
     let playlist = data.flag("recording_vod_playlist_enabled");
     let is_recording = layers != Some(false) || playlist != Some(false);
     if !is_recording || data.text("error_type").as_deref() == Some("BEAM_STOPPED") {
-        return Says::Nothing;
+        return EventContent::Nothing;
     }
     let kind = if playlist == Some(false) {
         Kind::Video
     } else {
         Kind::Hls
     };
-    failed(data, Shelf::default(), kind, "hls")
+    failed(data, ArtifactList::default(), kind, "hls")
 }
 
 /// The loss of a failed transcription is what was announced (by an asset id) and is not there.

@@ -3,14 +3,14 @@
 //! Every URL has a sibling with its storage path, and some have an asset id; both say to the API which file is
 //! meant.
 
-use crate::ingest::providers::artifact_list::{File, Life, Shelf, format_of, path_format};
+use crate::ingest::providers::artifact_list::{ArtifactList, File, Life, format_of, path_format};
 use crate::ingest::providers::draft::lookup;
 use crate::ingest::providers::fields::{Fields, Location};
 use crate::model::key::safe;
 use crate::model::{Format, Kind, Lookup};
 
 /// The recording and the chat of an SFU or browser recording.
-pub(crate) fn composite(data: Fields, life: Life, shelf: &mut Shelf) {
+pub(crate) fn composite(data: Fields, life: Life, shelf: &mut ArtifactList) {
     // `URL` and `location` are deprecated doubles; `location` can also be a storage path.
     let recording = data.first_location(&["recording_presigned_url", "URL", "location"]);
     let path = data.text("recording_path");
@@ -21,7 +21,7 @@ pub(crate) fn composite(data: Fields, life: Life, shelf: &mut Shelf) {
     chat(data, life, shelf);
 }
 
-fn chat(data: Fields, life: Life, shelf: &mut Shelf) {
+fn chat(data: Fields, life: Life, shelf: &mut ArtifactList) {
     let path = data.text("chat_recording_path");
     let file =
         File::new("chat.csv", Kind::Chat, Format::Csv).with_remint(remint(data, path.clone()));
@@ -30,7 +30,7 @@ fn chat(data: Fields, life: Life, shelf: &mut Shelf) {
 }
 
 /// A recording of one stream or track.
-pub(crate) fn single(data: Fields, life: Life, shelf: &mut Shelf, file: &File) -> String {
+pub(crate) fn single(data: Fields, life: Life, shelf: &mut ArtifactList, file: &File) -> String {
     let sized = file
         .clone()
         .sized(data.size_bytes("size"))
@@ -75,7 +75,7 @@ pub(crate) fn layer_name<'a>(layer: &str, places: impl Iterator<Item = Fields<'a
     format!("layer-{}{}.mp4", safe(layer), size.unwrap_or_default())
 }
 
-pub(crate) fn hls(data: Fields, life: Life, shelf: &mut Shelf) {
+pub(crate) fn hls(data: Fields, life: Life, shelf: &mut ArtifactList) {
     vod(data, life, shelf);
     for (index, layer) in data.list("recording_single_files").enumerate() {
         let number = layer.text("layer").unwrap_or_else(|| index.to_string());
@@ -114,7 +114,7 @@ pub(crate) fn hls(data: Fields, life: Life, shelf: &mut Shelf) {
 
 /// The playlist, or the ZIP of playlists and segments. ZIPs come from templates made before 27 August 2023, whatever
 /// their storage, 100ms's own included; newer templates can choose.
-fn vod(data: Fields, life: Life, shelf: &mut Shelf) {
+fn vod(data: Fields, life: Life, shelf: &mut ArtifactList) {
     let url = data.first_location(&[
         "hls_vod_recording_presigned_url",
         "recording_hls_vod_playlist_location",
@@ -168,7 +168,7 @@ pub(crate) const TRANSCRIPTION_FILES: [(&str, &str, Kind, Format); 4] = [
     ),
 ];
 
-pub(crate) fn transcription(data: Fields, life: Life, shelf: &mut Shelf) {
+pub(crate) fn transcription(data: Fields, life: Life, shelf: &mut ArtifactList) {
     for (prefix, name, kind, format) in TRANSCRIPTION_FILES {
         let asset = data.text(&format!("{prefix}_asset_id"));
         let asset = asset.map(|id| asset_lookup(&id, kind, name));
@@ -186,7 +186,7 @@ pub(crate) fn put_stored(
     url: Location,
     file: File,
     life: Life,
-    shelf: &mut Shelf,
+    shelf: &mut ArtifactList,
 ) {
     match path {
         Some(path) => shelf.put_as(stored_identity(&path), url, file, life),

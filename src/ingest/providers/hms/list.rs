@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::ingest::list::Page;
+use crate::ingest::list::ListPage;
 use crate::ingest::providers::api::get;
-use crate::ingest::providers::artifact_list::{File, Shelf};
+use crate::ingest::providers::artifact_list::{ArtifactList, File};
 use crate::ingest::providers::draft::lookup;
 use crate::ingest::providers::fields::Fields;
 use crate::ingest::providers::hms::api::{BASE, management_token, put_asset};
@@ -39,10 +39,10 @@ pub(crate) fn request(
 }
 
 /// What a page holds.
-pub(crate) fn answer(ask: Ask<'_>, answer: Fields) -> Result<Page> {
+pub(crate) fn answer(ask: Ask<'_>, answer: Fields) -> Result<ListPage> {
     let items: Vec<_> = answer.list("data").filter_map(recording).collect();
     let next = answer.text("last").filter(|_| !items.is_empty());
-    Ok(Page {
+    Ok(ListPage {
         next,
         ..page(Provider::Hms, ask, items)
     })
@@ -51,7 +51,7 @@ pub(crate) fn answer(ask: Ask<'_>, answer: Fields) -> Result<Page> {
 fn recording(item: Fields) -> Option<Item> {
     let id = item.text("id")?;
     let began = item.first_time(&["session_started_at", "started_at", "created_at"]);
-    let mut shelf = Shelf::of_answer();
+    let mut shelf = ArtifactList::of_answer();
     for asset in item.list("recording_assets") {
         put_asset(asset, &mut shelf);
     }

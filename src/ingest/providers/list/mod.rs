@@ -4,10 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
 
 use super::api;
-use super::draft::{Draft, Says, hash};
+use super::draft::{Draft, EventContent, hash};
 use super::fields::Fields;
 use crate::error::{Error, Result};
-use crate::ingest::list::{Found, Page, Window};
+use crate::ingest::list::{ListPage, ListedThing, Window};
 use crate::model::api::{ApiRequest, ApiResponse, Credentials};
 use crate::model::{Event, Provider, Recording};
 use crate::signed_url::redact_json;
@@ -69,7 +69,7 @@ pub(in crate::ingest) fn answer(
     window: &Window,
     response: &ApiResponse,
     now: Timestamp,
-) -> Result<Page> {
+) -> Result<ListPage> {
     let answer = api::read_answer(provider, response)?;
     let answer = Fields::of(&answer);
     let ask = Ask {
@@ -127,14 +127,14 @@ pub(crate) struct Item {
     pub(crate) ended: Option<Timestamp>,
     pub(crate) recording: Recording,
     /// `None` for what is not finished, or nothing to archive.
-    pub(crate) says: Option<Says>,
+    pub(crate) says: Option<EventContent>,
     pub(crate) is_certain: bool,
     /// The parts of it that may be kept: lists also hold keys and addresses that are none of ours.
     pub(crate) kept: Value,
 }
 
 /// A page of these items, as they came.
-pub(crate) fn page(provider: Provider, ask: Ask<'_>, items: Vec<Item>) -> Page {
+pub(crate) fn page(provider: Provider, ask: Ask<'_>, items: Vec<Item>) -> ListPage {
     let began: Vec<_> = items.iter().map(|item| item.began).collect();
     let is_undated = items
         .iter()
@@ -143,7 +143,7 @@ pub(crate) fn page(provider: Provider, ask: Ask<'_>, items: Vec<Item>) -> Page {
         .into_iter()
         .filter_map(|item| found(provider, ask, item))
         .collect();
-    Page {
+    ListPage {
         found,
         next: None,
         reached_since: is_all_too_old(&began, ask.window),
@@ -163,13 +163,13 @@ fn is_all_too_old(began: &[Option<Timestamp>], window: &Window) -> bool {
     is_sorted && tells_order && began.iter().all(is_old)
 }
 
-fn found(provider: Provider, ask: Ask<'_>, item: Item) -> Option<Found> {
+fn found(provider: Provider, ask: Ask<'_>, item: Item) -> Option<ListedThing> {
     let says = item.says?;
     let at = item.ended.or(item.began);
     if !ask.window.holds(at) {
         return None;
     }
-    let Says::Files(artifacts, failures) = &says else {
+    let EventContent::Files(artifacts, failures) = &says else {
         return None;
     };
     if artifacts.is_empty() && failures.is_empty() {
@@ -188,7 +188,7 @@ fn found(provider: Provider, ask: Ask<'_>, item: Item) -> Option<Found> {
     };
     let mut event = draft.finish(provider, Some(kept.to_string()));
     event.dedupe_key = dedupe_key(&event);
-    Some(Found {
+    Some(ListedThing {
         event,
         is_certain: item.is_certain,
     })

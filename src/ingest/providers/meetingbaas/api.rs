@@ -8,7 +8,7 @@ use secrecy::SecretString;
 
 use crate::error::Result;
 use crate::ingest::providers::api::{api_key, get, segment, unknown_call};
-use crate::ingest::providers::artifact_list::Shelf;
+use crate::ingest::providers::artifact_list::ArtifactList;
 use crate::ingest::providers::fields::Fields;
 use crate::ingest::providers::meetingbaas::event;
 use crate::ingest::providers::{draft, transcript};
@@ -43,7 +43,7 @@ pub(crate) fn request(lookup: &Lookup, credentials: &Credentials) -> Result<ApiR
 
 /// What `answer` names.
 pub(crate) fn answer(lookup: &Lookup, answer: Fields, now: Timestamp) -> Result<Vec<Artifact>> {
-    let mut shelf = Shelf::of_answer();
+    let mut shelf = ArtifactList::of_answer();
     let again = Some(lookup.clone());
     match lookup.call.as_str() {
         "meetingbaas-v1-bot" => event::v1_files(answer, again, now, &mut shelf),

@@ -7,8 +7,8 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::ingest::Delivery;
-use crate::ingest::providers::artifact_list::{File, Life, Shelf, extension_of};
-use crate::ingest::providers::draft::{Draft, Says, body_key, header_id, lookup, loss};
+use crate::ingest::providers::artifact_list::{ArtifactList, File, Life, extension_of};
+use crate::ingest::providers::draft::{Draft, EventContent, body_key, header_id, lookup, loss};
 use crate::ingest::providers::fields::{Fields, Location};
 use crate::ingest::providers::transcript;
 use crate::model::{Format, Kind, Lookup, Recording};
@@ -98,23 +98,23 @@ fn body(event: Fields) -> Fields {
     event
 }
 
-fn says(event_type: Option<&str>, data: Fields, at: Timestamp) -> Says {
+fn says(event_type: Option<&str>, data: Fields, at: Timestamp) -> EventContent {
     match event_type.unwrap_or_default() {
         "complete" => complete(data, at),
         "bot.completed" => bot_completed(data, at),
         "transcription_complete" => transcription_complete(data),
         "failed" | "bot.failed" => failed(data),
         "bot.status_change" => status_change(data),
-        "bot.chat_message" => Says::Nothing,
+        "bot.chat_message" => EventContent::Nothing,
         // It names no file. What it is worth is that somebody looks: see `calls_for_a_walk`.
-        other if other.starts_with(ALERT) => Says::Nothing,
-        other if other.starts_with("calendar") => Says::Nothing,
-        _ => Says::Unknown(None),
+        other if other.starts_with(ALERT) => EventContent::Nothing,
+        other if other.starts_with("calendar") => EventContent::Nothing,
+        _ => EventContent::Unknown(None),
     }
 }
 
-fn complete(data: Fields, at: Timestamp) -> Says {
-    let mut shelf = Shelf::default();
+fn complete(data: Fields, at: Timestamp) -> EventContent {
+    let mut shelf = ArtifactList::default();
     let bot = data
         .text("bot_id")
         .map(|bot| lookup("meetingbaas-v1-bot", bot));
@@ -127,8 +127,8 @@ fn complete(data: Fields, at: Timestamp) -> Says {
     completed(shelf, data)
 }
 
-fn bot_completed(data: Fields, at: Timestamp) -> Says {
-    let mut shelf = Shelf::default();
+fn bot_completed(data: Fields, at: Timestamp) -> EventContent {
+    let mut shelf = ArtifactList::default();
     let bot = data
         .text("bot_id")
         .map(|bot| lookup("meetingbaas-v2-bot", bot));
@@ -137,7 +137,7 @@ fn bot_completed(data: Fields, at: Timestamp) -> Says {
 }
 
 /// Done, but a bot that left no file is a loss all the same.
-fn completed(shelf: Shelf, data: Fields) -> Says {
+fn completed(shelf: ArtifactList, data: Fields) -> EventContent {
     if !shelf.is_empty() {
         return shelf.into_says(Vec::new());
     }
@@ -145,21 +145,21 @@ fn completed(shelf: Shelf, data: Fields) -> Says {
         Some(true) => "the provider has deleted the files of this bot",
         _ => "the bot completed without any file",
     };
-    Says::loss(loss(None, Some(message.to_owned()), None, "bot"))
+    EventContent::loss(loss(None, Some(message.to_owned()), None, "bot"))
 }
 
-fn transcription_complete(data: Fields) -> Says {
+fn transcription_complete(data: Fields) -> EventContent {
     let Some(bot) = data.text("bot_id") else {
-        return Says::unreadable("transcription_complete names no bot to ask for");
+        return EventContent::unreadable("transcription_complete names no bot to ask for");
     };
-    let mut shelf = Shelf::default();
+    let mut shelf = ArtifactList::default();
     let file = File::new("transcript.json", Kind::Transcript, Format::Json);
     shelf.put_lookup(lookup("meetingbaas-v1-transcript", bot), file);
     shelf.into_says(Vec::new())
 }
 
-fn failed(data: Fields) -> Says {
-    Says::loss(loss(
+fn failed(data: Fields) -> EventContent {
+    EventContent::loss(loss(
         data.first_text(&["error_code", "error"]),
         data.first_text(&["error_message", "message", "error"]),
         None,
@@ -167,22 +167,22 @@ fn failed(data: Fields) -> Says {
     ))
 }
 
-fn status_change(data: Fields) -> Says {
+fn status_change(data: Fields) -> EventContent {
     let status = data.object("status");
     match status.text("code") {
-        None => Says::unreadable("bot.status_change has no code"),
-        Some(code) if LOST_CODES.contains(&code.as_str()) => Says::loss(loss(
+        None => EventContent::unreadable("bot.status_change has no code"),
+        Some(code) if LOST_CODES.contains(&code.as_str()) => EventContent::loss(loss(
             status.text("error_type").or(Some(code.clone())),
             status.text("error_message").or(Some(code)),
             None,
             "bot",
         )),
-        Some(_) => Says::Nothing,
+        Some(_) => EventContent::Nothing,
     }
 }
 
 /// The URLs of a v1 event or answer; an empty one means that there is no such file.
-pub(crate) fn v1_files(data: Fields, bot: Option<Lookup>, at: Timestamp, shelf: &mut Shelf) {
+pub(crate) fn v1_files(data: Fields, bot: Option<Lookup>, at: Timestamp, shelf: &mut ArtifactList) {
     let life = life(at, V1_LIFE);
     let video = File::new("recording.mp4", Kind::Video, Format::Mp4).with_remint(bot.clone());
     put("video", data.location("mp4"), video, life, shelf);
@@ -190,7 +190,7 @@ pub(crate) fn v1_files(data: Fields, bot: Option<Lookup>, at: Timestamp, shelf: 
 }
 
 /// The URLs of a v2 event or answer.
-pub(crate) fn v2_files(data: Fields, bot: Option<Lookup>, at: Timestamp, shelf: &mut Shelf) {
+pub(crate) fn v2_files(data: Fields, bot: Option<Lookup>, at: Timestamp, shelf: &mut ArtifactList) {
     let life = life(at, V2_LIFE);
     let file = |name: &str, kind, format| File::new(name, kind, format).with_remint(bot.clone());
     let video = data.first_location(&["video", "mp4"]);
@@ -244,13 +244,13 @@ pub(crate) fn v2_files(data: Fields, bot: Option<Lookup>, at: Timestamp, shelf: 
     }
 }
 
-fn audio(url: Location, usual: Format, bot: Option<Lookup>, life: Life, shelf: &mut Shelf) {
+fn audio(url: Location, usual: Format, bot: Option<Lookup>, life: Life, shelf: &mut ArtifactList) {
     let (extension, format) = extension_of(&url, usual);
     let file = File::new(format!("audio.{extension}"), Kind::Audio, format);
     put("audio", url, file.with_remint(bot), life, shelf);
 }
 
-fn put(what: &str, url: Location, file: File, life: Life, shelf: &mut Shelf) {
+fn put(what: &str, url: Location, file: File, life: Life, shelf: &mut ArtifactList) {
     // A bot may write into the customer's own bucket: then the URL is a plain place, which has no end.
     let is_plain = matches!(&url, Location::Url(url) if !url.expose().contains('?'));
     let life = match is_plain {
@@ -263,7 +263,7 @@ fn put(what: &str, url: Location, file: File, life: Life, shelf: &mut Shelf) {
     }
 }
 
-fn put_elsewhere(what: &str, place: &str, file: File, shelf: &mut Shelf) {
+fn put_elsewhere(what: &str, place: &str, file: File, shelf: &mut ArtifactList) {
     let why = format!(
         "fetch {place}: the bot wrote it to your own storage, to which no URL leads; copy it from there"
     );

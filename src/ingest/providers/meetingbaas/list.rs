@@ -3,10 +3,10 @@
 //! They name no files: each bot that has ended is asked for its own.
 
 use crate::error::Result;
-use crate::ingest::list::Page;
+use crate::ingest::list::ListPage;
 use crate::ingest::providers::api::{api_key, get};
-use crate::ingest::providers::artifact_list::{File, Shelf};
-use crate::ingest::providers::draft::{Says, lookup, loss};
+use crate::ingest::providers::artifact_list::{ArtifactList, File};
+use crate::ingest::providers::draft::{EventContent, lookup, loss};
 use crate::ingest::providers::fields::Fields;
 use crate::ingest::providers::list::{Ask, Item, PAGE_ITEMS, keep, no_list, page, query};
 use crate::ingest::providers::meetingbaas::api::BASE;
@@ -43,7 +43,7 @@ pub(crate) fn request(ask: Ask<'_>, credentials: &Credentials) -> Result<ApiRequ
 }
 
 /// What a page holds.
-pub(crate) fn answer(ask: Ask<'_>, answer: Fields) -> Result<Page> {
+pub(crate) fn answer(ask: Ask<'_>, answer: Fields) -> Result<ListPage> {
     let (items, cursors): (Vec<_>, _) = match ask.list {
         "v1-bots" => {
             let names = ["bots", "recent_bots"];
@@ -57,7 +57,7 @@ pub(crate) fn answer(ask: Ask<'_>, answer: Fields) -> Result<Page> {
         other => return Err(no_list(Provider::MeetingBaas, other)),
     };
     let next = answer.first_text(&cursors).filter(|_| !items.is_empty());
-    Ok(Page {
+    Ok(ListPage {
         next,
         ..page(Provider::MeetingBaas, ask, items)
     })
@@ -87,19 +87,19 @@ fn v2(item: Fields) -> Option<Item> {
     Some(bot(item, id, says))
 }
 
-fn ask_for(call: &str, bot: &str) -> Says {
-    let mut shelf = Shelf::of_answer();
+fn ask_for(call: &str, bot: &str) -> EventContent {
+    let mut shelf = ArtifactList::of_answer();
     let file = File::new("recording.mp4", Kind::Video, Format::Mp4);
     shelf.put_lookup_as(format!("lookup:{OWNER}"), lookup(call, bot), file);
     shelf.into_says(Vec::new())
 }
 
-fn failed(code: Option<String>, message: Option<String>) -> Says {
-    Says::loss(loss(code.clone(), message.or(code), None, "bot"))
+fn failed(code: Option<String>, message: Option<String>) -> EventContent {
+    EventContent::loss(loss(code.clone(), message.or(code), None, "bot"))
 }
 
 /// Only these fields may be kept: a bot can carry keys and addresses of other services.
-fn bot(item: Fields, id: String, says: Option<Says>) -> Item {
+fn bot(item: Fields, id: String, says: Option<EventContent>) -> Item {
     let ended = item.first_time(&["ended_at", "exited_at"]);
     Item {
         // A page of bots that were created long ago may still hold what has ended just now.

@@ -68,7 +68,7 @@ fn dyte_and_realtimekit_sign_the_body_with_rsa() {
             let good = vec![(header, ours.sign(BODY))];
             assert_spoilt_ones_are_refused(&check, &good, 0, BODY, 0);
             let forged = vec![(header, foreign.sign(BODY))];
-            assert_eq!(judge(&check, &forged, BODY, 0), Err(Refusal::Wrong));
+            assert_eq!(judge(&check, &forged, BODY, 0), Err(SenderRefusal::Wrong));
         }
     }
 }
@@ -88,12 +88,12 @@ fn a_header_beside_a_public_key_has_to_hold_as_well() {
     let own = |value: &str| ("x-own", value.to_owned());
     for (headers, expected) in [
         (vec![signature.clone(), own("secret")], Ok(())),
-        (vec![signature.clone()], Err(Refusal::Missing)),
-        (vec![own("secret")], Err(Refusal::Missing)),
-        (vec![signature, own("other")], Err(Refusal::Wrong)),
+        (vec![signature.clone()], Err(SenderRefusal::Missing)),
+        (vec![own("secret")], Err(SenderRefusal::Missing)),
+        (vec![signature, own("other")], Err(SenderRefusal::Wrong)),
         (
             vec![("rtk-signature", ours.sign(b"other")), own("secret")],
-            Err(Refusal::Wrong),
+            Err(SenderRefusal::Wrong),
         ),
     ] {
         assert_eq!(judge(&check, &headers, BODY, 0), expected, "{headers:?}");
@@ -122,7 +122,10 @@ fn a_fetched_key_is_used_where_none_is_configured() {
         let keys = read_key_answer(answer.to_string().as_bytes()).unwrap();
         assert_eq!(judge_with(&check, &good, BODY, 0, &keys), Ok(()));
     }
-    assert_eq!(judge_with(&check, &good, BODY, 0, &[]), Err(Refusal::Wrong));
+    assert_eq!(
+        judge_with(&check, &good, BODY, 0, &[]),
+        Err(SenderRefusal::Wrong)
+    );
 }
 
 #[test]
@@ -157,7 +160,7 @@ fn token(head: &serde_json::Value, claims: &serde_json::Value, secret: &str) -> 
 
 #[test]
 fn a_token_proves_the_body_whose_hash_it_holds() {
-    let scheme = Scheme::Jwt(JwtScheme {
+    let scheme = SignatureScheme::Jwt(JwtScheme {
         header: "authorization".to_owned(),
         prefix: String::new(),
         body_claim: "sha256".to_owned(),
@@ -180,28 +183,34 @@ fn a_token_proves_the_body_whose_hash_it_holds() {
     let unsigned = token(&none, &claims, "api secret");
     let bare = format!("{}.", unsigned.rsplit_once('.').unwrap().0);
     for (headers, expected) in [
-        (header(token(&head, &claims, "other")), Refusal::Wrong),
-        (header(unsigned), Refusal::Malformed),
-        (header(bare), Refusal::Malformed),
-        (header("a.b".to_owned()), Refusal::Malformed),
+        (header(token(&head, &claims, "other")), SenderRefusal::Wrong),
+        (header(unsigned), SenderRefusal::Malformed),
+        (header(bare), SenderRefusal::Malformed),
+        (header("a.b".to_owned()), SenderRefusal::Malformed),
         (
             header(token(
                 &serde_json::json!({"alg": "HS512"}),
                 &claims,
                 "api secret",
             )),
-            Refusal::Malformed,
+            SenderRefusal::Malformed,
         ),
-        (with("iss", "other".into()), Refusal::Wrong),
-        (with("exp", (now - 61).into()), Refusal::Stale),
-        (with("exp", (now + 86_400).into()), Refusal::Stale),
-        (with("exp", serde_json::Value::Null), Refusal::Malformed),
-        (with("nbf", (now + 120).into()), Refusal::Stale),
-        (with("sha256", "".into()), Refusal::Wrong),
-        (with("sha256", serde_json::Value::Null), Refusal::Wrong),
+        (with("iss", "other".into()), SenderRefusal::Wrong),
+        (with("exp", (now - 61).into()), SenderRefusal::Stale),
+        (with("exp", (now + 86_400).into()), SenderRefusal::Stale),
+        (
+            with("exp", serde_json::Value::Null),
+            SenderRefusal::Malformed,
+        ),
+        (with("nbf", (now + 120).into()), SenderRefusal::Stale),
+        (with("sha256", "".into()), SenderRefusal::Wrong),
+        (
+            with("sha256", serde_json::Value::Null),
+            SenderRefusal::Wrong,
+        ),
         (
             with("sha256", BASE64_STANDARD.encode([0; 32]).into()),
-            Refusal::Wrong,
+            SenderRefusal::Wrong,
         ),
     ] {
         assert_eq!(

@@ -18,17 +18,22 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
 
-fn judge(check: &Check, headers: &Headers, body: &[u8], now: i64) -> Result<(), Refusal> {
+fn judge(
+    check: &SenderCheck,
+    headers: &Headers,
+    body: &[u8],
+    now: i64,
+) -> Result<(), SenderRefusal> {
     judge_with(check, headers, body, now, &[])
 }
 
 fn judge_with(
-    check: &Check,
+    check: &SenderCheck,
     headers: &Headers,
     body: &[u8],
     now: i64,
     fetched: &[PublicKey],
-) -> Result<(), Refusal> {
+) -> Result<(), SenderRefusal> {
     let headers: Vec<_> = headers
         .iter()
         .map(|(name, value)| (*name, value.as_bytes()))
@@ -48,11 +53,11 @@ fn trust(secrets: &[&str]) -> Trust {
     }
 }
 
-fn check(provider: Provider, secrets: &[&str]) -> Check {
+fn check(provider: Provider, secrets: &[&str]) -> SenderCheck {
     provider_check("x", provider, &trust(secrets), false).unwrap()
 }
 
-fn custom(scheme: Scheme, secret: &str) -> Check {
+fn custom(scheme: SignatureScheme, secret: &str) -> SenderCheck {
     custom_check("x", &scheme, &trust(&[secret]), false).unwrap()
 }
 
@@ -64,7 +69,7 @@ fn hmac_sha256(key: &[u8], data: &[u8]) -> Vec<u8> {
 /// Every way to spoil a good delivery, and what is said of it. `signature` is the index of the header that
 /// carries the signature.
 fn assert_spoilt_ones_are_refused(
-    check: &Check,
+    check: &SenderCheck,
     good: &Headers,
     signature: usize,
     body: &[u8],
@@ -79,14 +84,17 @@ fn assert_spoilt_ones_are_refused(
     for (name, _) in good {
         let without = change(&|headers| headers.retain(|(other, _)| other != name));
         assert!(
-            matches!(without, Err(Refusal::Missing | Refusal::Malformed)),
+            matches!(
+                without,
+                Err(SenderRefusal::Missing | SenderRefusal::Malformed)
+            ),
             "without {name}: {without:?}"
         );
         let twice = change(&|headers| {
             let again = headers.iter().find(|(other, _)| other == name).cloned();
             headers.push(again.unwrap());
         });
-        assert_eq!(twice, Err(Refusal::Twice), "{name} twice");
+        assert_eq!(twice, Err(SenderRefusal::Twice), "{name} twice");
     }
     let cut = change(&|headers| {
         headers[signature].1.pop();
@@ -95,27 +103,27 @@ fn assert_spoilt_ones_are_refused(
     let empty = change(&|headers| headers[signature].1.clear());
     assert!(empty.is_err(), "an empty signature");
     let forged = judge(check, good, b"{}", now);
-    assert_eq!(forged, Err(Refusal::Wrong), "another body");
+    assert_eq!(forged, Err(SenderRefusal::Wrong), "another body");
     let spaced = [body, b" "].concat();
     assert_eq!(
         judge(check, good, &spaced, now),
-        Err(Refusal::Wrong),
+        Err(SenderRefusal::Wrong),
         "a re-encoded body"
     );
     assert_eq!(
         judge(check, good, &body[..body.len() - 1], now),
-        Err(Refusal::Wrong),
+        Err(SenderRefusal::Wrong),
         "a truncated body"
     );
 }
 
-fn assert_only_timely_ones_pass(check: &Check, good: &Headers, body: &[u8], signed_at: i64) {
+fn assert_only_timely_ones_pass(check: &SenderCheck, good: &Headers, body: &[u8], signed_at: i64) {
     for (offset, expected) in [
         (300, Ok(())),
         (-300, Ok(())),
-        (301, Err(Refusal::Stale)),
-        (-301, Err(Refusal::Stale)),
-        (86_400, Err(Refusal::Stale)),
+        (301, Err(SenderRefusal::Stale)),
+        (-301, Err(SenderRefusal::Stale)),
+        (86_400, Err(SenderRefusal::Stale)),
     ] {
         assert_eq!(
             judge(check, good, body, signed_at + offset),
@@ -145,7 +153,7 @@ const SVIX_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 fn the_published_vector_of_svix_and_standard_webhooks_is_accepted() {
     for prefix in ["svix", "webhook"] {
         let baas = check(Provider::MeetingBaas, &[SVIX_SECRET]);
-        let own = custom(Scheme::StandardWebhooks, SVIX_SECRET);
+        let own = custom(SignatureScheme::StandardWebhooks, SVIX_SECRET);
         for check in [baas, own] {
             let good = svix_vector(prefix);
             assert_spoilt_ones_are_refused(&check, &good, 2, BODY, 1_614_265_330);
@@ -165,18 +173,21 @@ fn one_good_signature_of_a_list_is_enough_and_other_versions_count_nothing() {
     let good = svix_vector("svix").remove(2).1;
     let other = format!("v1,{}", BASE64_STANDARD.encode([7; 32]));
     assert_eq!(with(format!("{other} v1a,xyz v2,abc {good}")), Ok(()));
-    assert_eq!(with(other.clone()), Err(Refusal::Wrong));
-    assert_eq!(with(good.replace("v1,", "v2,")), Err(Refusal::Malformed));
-    assert_eq!(with(good.replace("v1,", "")), Err(Refusal::Malformed));
+    assert_eq!(with(other.clone()), Err(SenderRefusal::Wrong));
+    assert_eq!(
+        with(good.replace("v1,", "v2,")),
+        Err(SenderRefusal::Malformed)
+    );
+    assert_eq!(with(good.replace("v1,", "")), Err(SenderRefusal::Malformed));
     let many = [vec![other; 20], vec![good]].concat().join(" ");
-    assert_eq!(with(many), Err(Refusal::Wrong));
+    assert_eq!(with(many), Err(SenderRefusal::Wrong));
 }
 
 #[test]
 #[expect(clippy::print_stdout, reason = "a failed run tells its seed")]
 fn our_verdict_is_that_of_the_reference_implementation() {
     let oracle = standardwebhooks::Webhook::new(SVIX_SECRET).unwrap();
-    let check = custom(Scheme::StandardWebhooks, SVIX_SECRET);
+    let check = custom(SignatureScheme::StandardWebhooks, SVIX_SECRET);
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
@@ -195,7 +206,10 @@ fn our_verdict_is_that_of_the_reference_implementation() {
         assert_eq!(judge(&check, &headers, &body, sent), Ok(()), "{headers:?}");
         let mut other = body.clone();
         other.push(b'x');
-        assert_eq!(judge(&check, &headers, &other, sent), Err(Refusal::Wrong));
+        assert_eq!(
+            judge(&check, &headers, &other, sent),
+            Err(SenderRefusal::Wrong)
+        );
     }
 }
 
@@ -226,13 +240,13 @@ fn daily_signs_time_and_body_with_a_base64_key() {
     let foreign = daily("1772447600", b"another");
     assert_eq!(
         judge(&check, &foreign, BODY, 1_772_447_600),
-        Err(Refusal::Wrong)
+        Err(SenderRefusal::Wrong)
     );
     // The secret as it is written is not the key.
     let raw = daily("1772447600", new.as_bytes());
     assert_eq!(
         judge(&check, &raw, BODY, 1_772_447_600),
-        Err(Refusal::Wrong)
+        Err(SenderRefusal::Wrong)
     );
 }
 
@@ -269,7 +283,7 @@ fn odd_writings_of_a_good_signature_are_refused() {
         ];
         assert_eq!(
             judge(&check, &headers, BODY, now),
-            Err(Refusal::Malformed),
+            Err(SenderRefusal::Malformed),
             "{headers:?}"
         );
     }
@@ -285,7 +299,7 @@ fn zoom(timestamp: &str, body: &[u8], secret: &str) -> Headers {
     ]
 }
 
-fn zoom_scheme() -> Scheme {
+fn zoom_scheme() -> SignatureScheme {
     let scheme = HmacScheme::new(
         "x-zm-signature",
         "v0={signature}",
@@ -295,10 +309,10 @@ fn zoom_scheme() -> Scheme {
     .unwrap()
     .with_parts(Some("x-zm-request-timestamp".to_owned()), None, TOLERANCE)
     .unwrap();
-    Scheme::Hmac(scheme, KeyForm::Raw)
+    SignatureScheme::Hmac(scheme, KeyForm::Raw)
 }
 
-fn jaas_scheme() -> Scheme {
+fn jaas_scheme() -> SignatureScheme {
     let scheme = HmacScheme::new(
         "x-jaas-signature",
         "t={timestamp},v1={signature}",
@@ -308,7 +322,7 @@ fn jaas_scheme() -> Scheme {
     .unwrap()
     .with_parts(None, None, TOLERANCE)
     .unwrap();
-    Scheme::Hmac(scheme, KeyForm::Raw)
+    SignatureScheme::Hmac(scheme, KeyForm::Raw)
 }
 
 #[test]
@@ -334,12 +348,15 @@ fn a_template_says_what_zoom_and_jaas_sign() {
         (format!("t=1772447600,v1=AAAA,v1={signature}"), Ok(())),
         (
             format!("t=1772447600,t=1772447600,v1={signature}"),
-            Err(Refusal::Twice),
+            Err(SenderRefusal::Twice),
         ),
-        (format!("v1={signature}"), Err(Refusal::Malformed)),
-        ("t=1772447600".to_owned(), Err(Refusal::Malformed)),
-        (format!("t=1772447601,v1={signature}"), Err(Refusal::Wrong)),
-        (String::new(), Err(Refusal::Malformed)),
+        (format!("v1={signature}"), Err(SenderRefusal::Malformed)),
+        ("t=1772447600".to_owned(), Err(SenderRefusal::Malformed)),
+        (
+            format!("t=1772447601,v1={signature}"),
+            Err(SenderRefusal::Wrong),
+        ),
+        (String::new(), Err(SenderRefusal::Malformed)),
     ] {
         assert_eq!(
             judge(&check, &header(text.clone()), BODY, 1_772_447_600),
@@ -358,7 +375,7 @@ fn the_digest_is_that_of_the_rfc() {
         "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
     );
     let scheme = HmacScheme::new("x-sig", "sha256={signature}", "{body}", Encoding::Hex).unwrap();
-    let check = custom(Scheme::Hmac(scheme, KeyForm::Raw), "Jefe");
+    let check = custom(SignatureScheme::Hmac(scheme, KeyForm::Raw), "Jefe");
     let good = vec![("x-sig", format!("sha256={}", hex::encode(&digest)))];
     let body = b"what do ya want for nothing?";
     assert_spoilt_ones_are_refused(&check, &good, 0, body, 0);

@@ -15,17 +15,29 @@ fn a_shared_secret_counts_only_in_its_header_and_only_once() {
         (&baas, header("x-meeting-baas-api-key", "old"), Ok(())),
         (&baas, header("X-Meeting-Baas-Api-Key", "new"), Ok(())),
         (&baas, header("x-mb-secret", "new"), Ok(())),
-        (&baas, header("x-mb-secret", "newer"), Err(Refusal::Wrong)),
-        (&baas, header("x-mb-secret", ""), Err(Refusal::Wrong)),
-        (&baas, header("authorization", "new"), Err(Refusal::Missing)),
-        (&baas, vec![], Err(Refusal::Missing)),
+        (
+            &baas,
+            header("x-mb-secret", "newer"),
+            Err(SenderRefusal::Wrong),
+        ),
+        (&baas, header("x-mb-secret", ""), Err(SenderRefusal::Wrong)),
+        (
+            &baas,
+            header("authorization", "new"),
+            Err(SenderRefusal::Missing),
+        ),
+        (&baas, vec![], Err(SenderRefusal::Missing)),
         (
             &baas,
             [header("x-mb-secret", "new"), header("x-mb-secret", "bad")].concat(),
-            Err(Refusal::Twice),
+            Err(SenderRefusal::Twice),
         ),
         (&own, header("x-own", "old"), Ok(())),
-        (&own, header("x-mb-secret", "old"), Err(Refusal::Missing)),
+        (
+            &own,
+            header("x-mb-secret", "old"),
+            Err(SenderRefusal::Missing),
+        ),
     ] {
         assert_eq!(judge(check, &headers, BODY, 0), expected, "{headers:?}");
     }
@@ -40,7 +52,7 @@ fn signing_secrets_and_plain_ones_can_be_set_together() {
     assert_eq!(judge(&check, &plain, BODY, now), Ok(()));
     // A signing secret is not for showing around.
     let shown = vec![("x-mb-secret", SVIX_SECRET.to_owned())];
-    assert_eq!(judge(&check, &shown, BODY, now), Err(Refusal::Wrong));
+    assert_eq!(judge(&check, &shown, BODY, now), Err(SenderRefusal::Wrong));
 }
 
 #[test]
@@ -70,7 +82,7 @@ fn only_listed_addresses_may_send() {
         let expected = if is_allowed {
             Ok(())
         } else {
-            Err(Refusal::Sender)
+            Err(SenderRefusal::Sender)
         };
         assert_eq!(begun, expected, "{peer:?}");
     }
@@ -125,7 +137,7 @@ fn a_source_that_could_not_tell_forged_events_is_refused() {
     both.secrets = vec!["s".into()];
     let both = provider_check("x", Provider::Dyte, &both, false).unwrap();
     assert_eq!(both.expected(), "x and dyte-signature");
-    let unsigned = custom_check("x", &Scheme::None, &trust(&["s"]), true).unwrap_err();
+    let unsigned = custom_check("x", &SignatureScheme::None, &trust(&["s"]), true).unwrap_err();
     assert!(unsigned.to_string().contains("sources.x.header"));
     assert!(custom_check("x", &zoom_scheme(), &nothing, false).is_err());
 }

@@ -10,7 +10,9 @@ use super::{Service, checksum_type, size, timestamp, with_checksums};
 use crate::object::embedded::checksum::Algorithm;
 use crate::object::embedded::conditions::strong;
 use crate::object::embedded::disk::ObjectMeta;
-use crate::object::embedded::listing::{After, Line, Query, page, page_size, parse_token, token};
+use crate::object::embedded::listing::{
+    After, ListingLine, ListingQuery, page, page_size, parse_token, token,
+};
 use crate::object::embedded::uploads::PartMeta;
 
 /// What S3 leaves as it is in `encoding-type=url`.
@@ -30,7 +32,7 @@ impl Service {
             (None, Some(key)) => Some(After::Key(key.clone())),
             (None, None) => None,
         };
-        let query = Query {
+        let query = ListingQuery {
             prefix: input.prefix.clone().unwrap_or_default(),
             delimiter: input.delimiter.clone(),
             after,
@@ -55,8 +57,8 @@ impl Service {
         let mut prefixes = Vec::new();
         for line in page.lines {
             match line {
-                Line::Item(object) => contents.push(listed_object(&object, encode)),
-                Line::CommonPrefix(prefix) => prefixes.push(CommonPrefix {
+                ListingLine::Item(object) => contents.push(listed_object(&object, encode)),
+                ListingLine::CommonPrefix(prefix) => prefixes.push(CommonPrefix {
                     prefix: Some(encode(&prefix)),
                 }),
             }
@@ -150,7 +152,7 @@ impl Service {
                 !id_marker.is_empty() && upload.key == key_marker && upload.id > id_marker;
             key_marker.is_empty() || upload.key > key_marker || is_later_of_key
         });
-        let query = Query {
+        let query = ListingQuery {
             prefix: input.prefix.clone().unwrap_or_default(),
             delimiter: input.delimiter.clone(),
             after: None,
@@ -168,7 +170,7 @@ impl Service {
         let mut last_id = None;
         for line in page.lines {
             match line {
-                Line::Item(upload) => {
+                ListingLine::Item(upload) => {
                     last_id = Some(upload.id.clone());
                     listed.push(MultipartUpload {
                         key: Some(encode(&upload.key)),
@@ -182,7 +184,7 @@ impl Service {
                         ..MultipartUpload::default()
                     });
                 }
-                Line::CommonPrefix(prefix) => prefixes.push(CommonPrefix {
+                ListingLine::CommonPrefix(prefix) => prefixes.push(CommonPrefix {
                     prefix: Some(encode(&prefix)),
                 }),
             }

@@ -17,10 +17,10 @@ use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
 
 use super::EmbeddedSettings;
 use super::abilities::Abilities;
-use super::checksum::{Algorithm, Checksums, Expected};
+use super::checksum::{Algorithm, Checksums, ExpectedBody};
 use super::disk::Disk;
 use super::names;
-use super::uploads::Uploads;
+use super::uploads::OpenUploads;
 use crate::clock::SharedClock;
 
 /// S3's limit of user metadata, names and values together.
@@ -30,7 +30,7 @@ const METADATA_MAX_BYTES: usize = 2048;
 #[derive(Clone)]
 pub(super) struct Service {
     pub(super) disk: Arc<Disk>,
-    pub(super) uploads: Arc<Uploads>,
+    pub(super) uploads: Arc<OpenUploads>,
     pub(super) clock: SharedClock,
     pub(super) abilities: Abilities,
 }
@@ -39,7 +39,7 @@ impl Service {
     /// Opens what is under the root and makes sure that the bucket is there.
     pub(super) fn open(settings: EmbeddedSettings, clock: SharedClock) -> io::Result<Service> {
         let disk = Disk::open(&settings.root)?;
-        let uploads = Uploads::open(disk.root(), disk.scratch())?;
+        let uploads = OpenUploads::open(disk.root(), disk.scratch())?;
         disk.create_bucket(&settings.bucket)?;
         Ok(Service {
             disk: Arc::new(disk),
@@ -182,8 +182,8 @@ macro_rules! with_checksums {
 use with_checksums;
 
 /// What the request says of checksums whose values come after the body.
-fn announced(named: Option<&str>, headers: &http::HeaderMap) -> S3Result<Expected> {
-    let mut expected = Expected::default();
+fn announced(named: Option<&str>, headers: &http::HeaderMap) -> S3Result<ExpectedBody> {
+    let mut expected = ExpectedBody::default();
     let trailers = headers.get("x-amz-trailer").and_then(|v| v.to_str().ok());
     for name in trailers.unwrap_or_default().split(',').map(str::trim) {
         let has_name = |algorithm: &Algorithm| algorithm.header().eq_ignore_ascii_case(name);

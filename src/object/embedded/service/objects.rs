@@ -16,7 +16,7 @@ use super::{
 };
 use crate::object::embedded::checksum::{Algorithm, Checksums};
 use crate::object::embedded::conditions::{ReadConditions, WriteConditions, strong};
-use crate::object::embedded::disk::{Description, ObjectMeta};
+use crate::object::embedded::disk::{ObjectDescription, ObjectMeta};
 use crate::object::embedded::receive::receive;
 
 /// What is read from disk at once when an object is sent.
@@ -61,7 +61,7 @@ impl Service {
             is_composite: false,
             parts: None,
             last_modified: self.clock.now(),
-            description: Description {
+            description: ObjectDescription {
                 content_type: input.content_type,
                 cache_control: input.cache_control,
                 content_disposition: input.content_disposition,

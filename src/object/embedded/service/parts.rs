@@ -11,10 +11,10 @@ use super::{
     Service, check_key, check_metadata, checksum_type, expected, io_error, kept, refuse_options,
     with_checksums,
 };
-use crate::object::embedded::checksum::{Algorithm, Expected};
-use crate::object::embedded::complete::{Claim, PART_NUMBER_MAX, Whole, seal};
+use crate::object::embedded::checksum::{Algorithm, ExpectedBody};
+use crate::object::embedded::complete::{ClaimedWhole, PART_NUMBER_MAX, WholeObject, seal};
 use crate::object::embedded::conditions::{WriteConditions, strong};
-use crate::object::embedded::disk::{Description, ObjectMeta};
+use crate::object::embedded::disk::{ObjectDescription, ObjectMeta};
 use crate::object::embedded::files;
 use crate::object::embedded::receive::receive;
 use crate::object::embedded::uploads::{PartMeta, UploadMeta};
@@ -43,7 +43,7 @@ impl Service {
             algorithm,
             is_algorithm_named: named.is_some(),
             is_composite,
-            description: Description {
+            description: ObjectDescription {
                 content_type: input.content_type,
                 cache_control: input.cache_control,
                 content_disposition: input.content_disposition,
@@ -175,7 +175,7 @@ impl Service {
     }
 
     /// Parts into one file; on Linux the kernel copies without passing the bytes through us.
-    fn join_parts(&self, upload_id: &str, whole: &Whole) -> io::Result<NamedTempFile> {
+    fn join_parts(&self, upload_id: &str, whole: &WholeObject) -> io::Result<NamedTempFile> {
         let mut content = files::temporary(&self.disk.scratch())?;
         let mut copied = 0;
         for part in &whole.parts {
@@ -227,7 +227,7 @@ fn is_composite(algorithm: Algorithm, asked: Option<&ChecksumType>) -> S3Result<
     Ok(is_composite)
 }
 
-fn check_algorithm(upload: &UploadMeta, expected: &Expected) -> S3Result<()> {
+fn check_algorithm(upload: &UploadMeta, expected: &ExpectedBody) -> S3Result<()> {
     let other = expected
         .algorithms()
         .into_iter()
@@ -243,8 +243,8 @@ fn check_algorithm(upload: &UploadMeta, expected: &Expected) -> S3Result<()> {
     }
 }
 
-fn claim(input: &CompleteMultipartUploadInput) -> S3Result<Claim> {
-    let expected = Expected::default()
+fn claim(input: &CompleteMultipartUploadInput) -> S3Result<ClaimedWhole> {
+    let expected = ExpectedBody::default()
         .with(Algorithm::Crc64nvme, input.checksum_crc64nvme.as_deref())?
         .with(Algorithm::Crc32, input.checksum_crc32.as_deref())?
         .with(Algorithm::Crc32c, input.checksum_crc32c.as_deref())?;
@@ -261,7 +261,7 @@ fn claim(input: &CompleteMultipartUploadInput) -> S3Result<Claim> {
         .checksum_type
         .as_ref()
         .map(|form| form.as_str() == ChecksumType::COMPOSITE);
-    Ok(Claim {
+    Ok(ClaimedWhole {
         checksums,
         is_composite,
         size_bytes: input.mpu_object_size,

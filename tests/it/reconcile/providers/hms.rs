@@ -55,14 +55,18 @@ async fn a_recording_whose_assets_the_list_does_not_name_is_asked_for_them() {
     let missed = World::start(Provider::Hms).await;
     let event = script(&missed);
     let (_, standings) = missed.walk().await;
-    assert_eq!(standings, [Standing::New]);
+    assert_eq!(standings, [KnownRecording::New]);
     let by_walk = missed.keys().await;
     assert_eq!(names(&by_walk), ["chat.csv", "recording.mp4"]);
     missed.hear(&event).await;
     assert_eq!(missed.keys().await, by_walk, "walk, then webhook");
     script(&missed);
     let (_, standings) = missed.walk().await;
-    assert_eq!(standings, [Standing::Known], "an answer is remembered");
+    assert_eq!(
+        standings,
+        [KnownRecording::Known],
+        "an answer is remembered"
+    );
 
     let told = World::start(Provider::Hms).await;
     let event = script(&told);
@@ -184,7 +188,7 @@ async fn a_backfill_reads_the_deliveries_of_the_whole_workspace() {
         is_thorough: true,
     };
     let mut seen = Vec::new();
-    let mut on_sighting = |sighting: &Sighting| {
+    let mut on_sighting = |sighting: &FoundRecording| {
         seen.push(sighting.standing);
         Ok(())
     };
@@ -197,7 +201,7 @@ async fn a_backfill_reads_the_deliveries_of_the_whole_workspace() {
     };
     let walk = walker.walk(&missed.subject, &purpose, &mut on_sighting, &never);
     let walked = walk.await.whole().unwrap();
-    assert_eq!((walked.new, seen), (1, vec![Standing::New]));
+    assert_eq!((walked.new, seen), (1, vec![KnownRecording::New]));
     missed.work().await;
     assert_eq!(missed.keys().await, by_webhook);
     let asked = missed.api.asked();

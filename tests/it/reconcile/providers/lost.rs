@@ -51,7 +51,7 @@ async fn lose(world: &World, class: Class) -> JobId {
     panic!("there is no job");
 }
 
-async fn sight(world: &World) -> Vec<Sighting> {
+async fn sight(world: &World) -> Vec<FoundRecording> {
     let mut seen = Vec::new();
     let purpose = Purpose {
         window: Window {
@@ -61,7 +61,7 @@ async fn sight(world: &World) -> Vec<Sighting> {
         is_dry_run: false,
         is_thorough: false,
     };
-    let mut on_sighting = |sighting: &Sighting| {
+    let mut on_sighting = |sighting: &FoundRecording| {
         seen.push(sighting.clone());
         Ok(())
     };
@@ -79,10 +79,10 @@ async fn sight(world: &World) -> Vec<Sighting> {
 async fn a_walk_tries_what_was_lost_and_is_still_listed_once_more() {
     let world = with_one_recording().await;
     let found = sight(&world).await;
-    assert_eq!(found[0].standing, Standing::New);
+    assert_eq!(found[0].standing, KnownRecording::New);
     let job = lose(&world, Class::Gone).await;
     let found = sight(&world).await;
-    assert_eq!(found[0].standing, Standing::Lost);
+    assert_eq!(found[0].standing, KnownRecording::Lost);
     assert_eq!(found[0].jobs, [job], "{RECORDING}");
     let records = world.store.list(&Filter::default()).await.unwrap();
     assert_eq!(records[0].state, State::Pending);
@@ -92,6 +92,6 @@ async fn a_walk_tries_what_was_lost_and_is_still_listed_once_more() {
     let found = sight(&world).await;
     assert_eq!(
         (found[0].standing, &*found[0].jobs),
-        (Standing::Lost, &[][..])
+        (KnownRecording::Lost, &[][..])
     );
 }

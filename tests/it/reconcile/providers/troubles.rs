@@ -28,7 +28,7 @@ async fn a_list_that_refuses_is_told_and_does_not_hide_the_others() {
     for (status, class) in [(403, Class::Denied), (422, Class::Invalid)] {
         let world = daily_with_one_transcript(status).await;
         let (walked, standings) = world.try_walk().await;
-        assert_eq!(standings, [Standing::New], "{status}");
+        assert_eq!(standings, [KnownRecording::New], "{status}");
         let trouble = walked.whole().unwrap_err();
         assert_eq!(trouble.class(), class);
         let message = trouble.full_message();
@@ -82,7 +82,7 @@ async fn a_question_that_fails_does_not_end_the_walk() {
     }
     world.script("/sessions/s1/summary", [(500, json!({}))]);
     let (walked, standings) = world.try_walk().await;
-    assert_eq!(standings, [Standing::New, Standing::New]);
+    assert_eq!(standings, [KnownRecording::New, KnownRecording::New]);
     assert_eq!(names(&world.keys().await), ["chat.csv", "chat.csv"]);
     // The broken one keeps the walk from counting as whole: it is asked for again.
     assert_eq!(walked.whole().unwrap_err().class(), Class::Unreachable);
@@ -109,7 +109,7 @@ async fn a_loss_of_the_provider_is_told_once() {
     ], "paging": {"total_count": 1, "end_offset": 1}});
     world.script("/recordings", [(200, recordings)]);
     world.script("/sessions", [(200, json!({"success": true, "data": []}))]);
-    for (failures, standing) in [(1, Standing::Failure), (0, Standing::Known)] {
+    for (failures, standing) in [(1, KnownRecording::Failure), (0, KnownRecording::Known)] {
         let (walked, standings) = world.walk().await;
         assert_eq!((walked.failures, standings), (failures, vec![standing]));
     }
