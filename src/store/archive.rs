@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, HashSet};
 use jiff::Timestamp;
 
 use super::Written;
-use super::cure::{self, Saved};
 use super::tx::{FailureToCure, Settlement, StoreTx, by_recording};
 use crate::error::Result;
 use crate::model::RecordingId;
+use crate::store::recovery;
+use crate::store::recovery::Saved;
 
 /// Settles those whose lease is still the current one.
 pub(super) async fn archive(
@@ -91,10 +92,12 @@ async fn is_cured(
     let here = failure.cured_by;
     if failure.recording_id != here {
         let here = tx.recording_facts(here).await?;
-        if !cure::is_about(&failure.recording, failure.loss.at, &here) {
+        if !recovery::is_about(&failure.recording, failure.loss.at, &here) {
             return Ok(false);
         }
     }
     let saved = saved.get(&here).map_or(&[][..], Vec::as_slice);
-    Ok(saved.iter().any(|saved| cure::cures(saved, &failure.loss)))
+    Ok(saved
+        .iter()
+        .any(|saved| recovery::cures(saved, &failure.loss)))
 }

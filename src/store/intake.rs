@@ -10,7 +10,6 @@ use jiff::Timestamp;
 use jiff::civil::Date;
 use uuid::Uuid;
 
-use super::cure::{self, Loss, Saved};
 use super::stored::{clean, kept, length};
 use super::{NewEvent, Recorded};
 use crate::error::Class;
@@ -20,6 +19,8 @@ use crate::model::{
     Artifact, EventId, JobId, Kind, Origin, Provider, ProviderFailure, Record, Recording,
     RecordingId, State,
 };
+use crate::store::recovery;
+use crate::store::recovery::{Loss, Saved};
 
 /// What of a thing on the shelf is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -328,7 +329,7 @@ impl Shelf {
         let is_cured_already = self.jobs.iter().any(|job| {
             job.state == State::Archived
                 && job.announced_at >= at
-                && cure::cures(&job.saved(), &loss)
+                && recovery::cures(&job.saved(), &loss)
         });
         self.losses.push(LossSlot {
             id: fresh_id(),
@@ -342,7 +343,7 @@ impl Shelf {
 
     fn withdraw_cured_by(&mut self, saved: &Saved) {
         for slot in &mut self.losses {
-            if slot.is_open && cure::cures(saved, &slot.loss) {
+            if slot.is_open && recovery::cures(saved, &slot.loss) {
                 slot.is_open = false;
                 if slot.change == Change::Kept {
                     slot.change = Change::Altered;

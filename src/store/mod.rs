@@ -13,6 +13,7 @@
 //!
 //! Each user of the store has a trait of its own, and [`JobStore`] is all of them in one object.
 
+mod recovery;
 pub mod sqlite;
 
 mod archive;
@@ -23,7 +24,6 @@ mod calls;
 mod cases;
 mod claim;
 mod contract;
-mod cure;
 mod engine;
 mod event;
 mod ids;

@@ -5,7 +5,6 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::civil::Date;
 
-use super::cure;
 use super::ids::Ids;
 use super::intake::{Change, Shelf};
 use super::renewal::{self, Standings};
@@ -14,6 +13,7 @@ use super::tx::{Pair, Receipt, StoreTx};
 use super::{NewEvent, Recorded};
 use crate::error::Result;
 use crate::model::{Event, EventId, JobId, RecordingId};
+use crate::store::recovery;
 
 /// Makes what came from outside fit to be stored: takes NUL out of all its text.
 pub(super) fn clean(new: &mut NewEvent) {
@@ -299,8 +299,8 @@ async fn find_cures_elsewhere(tx: &mut dyn StoreTx, shelf: &mut Shelf) -> Result
         for slot in &mut shelf.losses {
             let is_new = slot.change == Change::Made;
             let is_earlier = slot.loss.at <= there.announced_at;
-            let is_its_cure = cure::is_about(&shelf.facts, slot.loss.at, &there.recording)
-                && cure::cures(&there.saved, &slot.loss);
+            let is_its_cure = recovery::is_about(&shelf.facts, slot.loss.at, &there.recording)
+                && recovery::cures(&there.saved, &slot.loss);
             if is_new && is_earlier && is_its_cure {
                 slot.is_open = false;
             }

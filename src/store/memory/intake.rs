@@ -201,7 +201,7 @@ impl IntakeTx for Rows {
                 id: slot.id,
                 recording_id: shelf.id,
                 loss_key: slot.loss_key.clone(),
-                loss: crate::store::cure::Loss {
+                loss: crate::store::recovery::Loss {
                     at: kept(slot.loss.at),
                     ..slot.loss
                 },

@@ -12,8 +12,8 @@ use crate::model::{
     Lookup, Origin, Provider, Recording, RecordingId, State,
 };
 use crate::store::Claimed;
-use crate::store::cure::{Loss, Saved};
 use crate::store::intake::{JobSlot, Shelf};
+use crate::store::recovery::{Loss, Saved};
 use crate::store::stored::{clean, kept};
 
 #[derive(Clone, Debug)]

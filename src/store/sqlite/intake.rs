@@ -14,8 +14,8 @@ use super::sql;
 use crate::error::{Class, Result};
 use crate::model::artifact::is_small;
 use crate::model::{Deadline, DeadlineFrom, EventId, JobId, Kind, Provider, RecordingId, State};
-use crate::store::cure::{Loss, Saved};
 use crate::store::intake::{Change, JobSlot, LossSlot, Shelf};
+use crate::store::recovery::{Loss, Saved};
 use crate::store::renewal::Standing;
 use crate::store::stored::{
     clean, damaged, from_origin, from_raw, json, length, millis, to_json, to_origin,

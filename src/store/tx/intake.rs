@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::model::{Artifact, EventId, JobId, Recording, RecordingId};
-use crate::store::cure::Saved;
 use crate::store::intake::{JobSlot, LossSlot, Shelf};
+use crate::store::recovery::Saved;
 use crate::store::renewal::Standing;
 use crate::store::{NewEvent, Recorded};
 

@@ -10,7 +10,7 @@ use crate::error::{Class, Error, Result};
 use crate::model::{
     Archived, Artifact, Checkpoint, EventId, JobId, Lease, Recording, RecordingId, State,
 };
-use crate::store::cure::{Loss, Saved};
+use crate::store::recovery::{Loss, Saved};
 use crate::store::{Claimed, Written};
 
 /// When jobs are due and leases have lapsed.
