@@ -124,7 +124,7 @@ impl App {
     /// # Errors
     /// `upload_denied` without credentials or region; `invalid` when the embedded server's port is taken.
     pub async fn destination(&self, embedded: Embedded) -> Result<ArchiveTarget> {
-        let places = Connector {
+        let places = BucketConnector {
             config: &self.config,
             clock: &self.clock,
         };
@@ -329,14 +329,14 @@ impl App {
 }
 
 /// Where recordings can go: all that connecting has to know.
-pub(crate) struct Connector<'a> {
+pub(crate) struct BucketConnector<'a> {
     /// The settings.
     pub(crate) config: &'a Config,
     /// For the embedded server.
     pub(crate) clock: &'a SharedClock,
 }
 
-impl Connector<'_> {
+impl BucketConnector<'_> {
     /// As [`App::destination`].
     pub(crate) async fn destination(&self, embedded: Embedded) -> Result<ArchiveTarget> {
         match &self.config.archive.bucket {

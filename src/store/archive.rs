@@ -4,19 +4,19 @@ use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::Written;
+use super::LeaseWrite;
 use super::tx::{FailureToCure, Settlement, StoreTx, by_recording};
 use crate::error::Result;
 use crate::model::RecordingId;
 use crate::store::recovery;
-use crate::store::recovery::Saved;
+use crate::store::recovery::RecoveredArtifact;
 
 /// Settles those whose lease is still the current one.
 pub(super) async fn archive(
     tx: &mut dyn StoreTx,
     settlements: &[Settlement],
-) -> Result<Vec<Written>> {
-    let mut saved: BTreeMap<RecordingId, Vec<Saved>> = BTreeMap::new();
+) -> Result<Vec<LeaseWrite>> {
+    let mut saved: BTreeMap<RecordingId, Vec<RecoveredArtifact>> = BTreeMap::new();
     let mut jobs = HashSet::new();
     for job in tx.archive_jobs(settlements).await? {
         jobs.insert(job.id);
@@ -35,8 +35,8 @@ pub(super) async fn archive(
     Ok(settlements
         .iter()
         .map(|settlement| match jobs.remove(&settlement.lease.job) {
-            true => Written::Yes,
-            false => Written::Stale,
+            true => LeaseWrite::Yes,
+            false => LeaseWrite::Stale,
         })
         .collect())
 }
@@ -44,12 +44,12 @@ pub(super) async fn archive(
 /// Withdraws the losses that artifacts, just archived, cure.
 async fn withdraw_cured(
     tx: &mut dyn StoreTx,
-    saved: &BTreeMap<RecordingId, Vec<Saved>>,
+    saved: &BTreeMap<RecordingId, Vec<RecoveredArtifact>>,
     now: Timestamp,
 ) -> Result<()> {
     let cured_by: Vec<_> = saved
         .iter()
-        .filter(|(_, saved)| !saved.iter().all(Saved::is_evidence_only))
+        .filter(|(_, saved)| !saved.iter().all(RecoveredArtifact::is_evidence_only))
         .map(|(recording, _)| *recording)
         .collect();
     if cured_by.is_empty() {
@@ -87,7 +87,7 @@ async fn withdraw_cured(
 async fn is_cured(
     tx: &mut dyn StoreTx,
     failure: &FailureToCure,
-    saved: &BTreeMap<RecordingId, Vec<Saved>>,
+    saved: &BTreeMap<RecordingId, Vec<RecoveredArtifact>>,
 ) -> Result<bool> {
     let here = failure.cured_by;
     if failure.recording_id != here {

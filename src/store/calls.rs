@@ -7,9 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use super::engine::StoreEngine;
 use super::tx::Settlement;
 use super::{
-    Claim, Claimed, EventIntake, EventRecord, Filter, JobQueue, KeptBody, KnownArtifact,
-    ManifestQueue, NewEvent, OperatorAccess, ProcessLock, ProviderLoss, Purged, Recorded,
-    ScanStore, Sealable, Selection, Stats, StoreLifecycle, UploadOwner, WalkTurn, Written, lease,
+    ClaimRequest, Claimed, EventIntake, EventRecord, Filter, JobQueue, KeptBody, KnownArtifact,
+    LeaseWrite, ManifestQueue, NewEvent, OperatorAccess, ProcessLock, ProviderLoss, Purged,
+    Recorded, ScanStore, Sealable, Selection, Stats, StoreLifecycle, UploadOwner, WalkTurn, lease,
     operate, purge, record, seal, settle,
 };
 use crate::error::{Class, Error, Result};
@@ -27,7 +27,7 @@ impl<E: StoreEngine> EventIntake for E {
 
 #[async_trait]
 impl<E: StoreEngine> JobQueue for E {
-    async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>> {
+    async fn claim(&self, claim: ClaimRequest) -> Result<Vec<Claimed>> {
         self.write(move |tx| Box::pin(lease::claim(tx, claim)))
             .await
     }
@@ -47,7 +47,7 @@ impl<E: StoreEngine> JobQueue for E {
         lease: &Lease,
         checkpoint: Option<&Checkpoint>,
         bytes_done: u64,
-    ) -> Result<Written> {
+    ) -> Result<LeaseWrite> {
         let (lease, checkpoint) = (lease.clone(), checkpoint.cloned());
         self.write(move |tx| {
             Box::pin(async move {
@@ -58,7 +58,7 @@ impl<E: StoreEngine> JobQueue for E {
         .await
     }
 
-    async fn settle(&self, lease: &Lease, outcome: &Outcome, now: Timestamp) -> Result<Written> {
+    async fn settle(&self, lease: &Lease, outcome: &Outcome, now: Timestamp) -> Result<LeaseWrite> {
         let (lease, outcome) = (lease.clone(), outcome.clone());
         if let Outcome::Archived(archived) = outcome {
             let settlement = Settlement {
@@ -77,7 +77,7 @@ impl<E: StoreEngine> JobQueue for E {
         lease: &Lease,
         found: Vec<Artifact>,
         now: Timestamp,
-    ) -> Result<Written> {
+    ) -> Result<LeaseWrite> {
         let lease = lease.clone();
         self.write(move |tx| Box::pin(settle::resolve(tx, lease, found, now)))
             .await
@@ -88,13 +88,13 @@ impl<E: StoreEngine> JobQueue for E {
         lease: &Lease,
         found: Vec<Artifact>,
         now: Timestamp,
-    ) -> Result<Written> {
+    ) -> Result<LeaseWrite> {
         let lease = lease.clone();
         self.write(move |tx| Box::pin(settle::add_found(tx, lease, found, now)))
             .await
     }
 
-    async fn reorigin(&self, lease: &Lease, artifact: &Artifact) -> Result<Written> {
+    async fn reorigin(&self, lease: &Lease, artifact: &Artifact) -> Result<LeaseWrite> {
         let (lease, artifact) = (lease.clone(), artifact.clone());
         self.write(move |tx| Box::pin(async move { tx.replace_origin(&lease, &artifact).await }))
             .await

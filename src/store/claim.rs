@@ -9,7 +9,7 @@ pub const LONGEST_WAIT: SignedDuration = SignedDuration::from_secs(300);
 
 /// What a worker asks for.
 #[derive(Clone, Debug)]
-pub struct Claim {
+pub struct ClaimRequest {
     /// Who asks; shown to people.
     pub worker: String,
     /// Whether from the lane of small artifacts or from the other.
@@ -44,7 +44,7 @@ pub struct Claimed {
 /// Whether a write under a lease happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a stale lease means that the work belongs to another worker"]
-pub enum Written {
+pub enum LeaseWrite {
     /// It did.
     Yes,
     /// The lease is not the current one: nothing was written.

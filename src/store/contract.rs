@@ -4,8 +4,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::{
-    Claim, Claimed, EventRecord, Filter, KeptBody, KnownArtifact, NewEvent, ProviderLoss, Recorded,
-    Sealable, Selection, Stats, StoreLifecycle, UploadOwner, WalkTurn, Written,
+    ClaimRequest, Claimed, EventRecord, Filter, KeptBody, KnownArtifact, LeaseWrite, NewEvent,
+    ProviderLoss, Recorded, Sealable, Selection, Stats, StoreLifecycle, UploadOwner, WalkTurn,
 };
 use crate::error::{Class, Result};
 use crate::model::manifest::{OverdueManifest, RecordingContents};
@@ -60,7 +60,7 @@ pub trait JobQueue: Send + Sync + 'static {
     /// clears the job itself.
     /// A job whose row can't be read (a newer harvester wrote it, or it is damaged) becomes `failed` (`internal`) too,
     /// and the others are leased.
-    async fn claim(&self, claim: Claim) -> Result<Vec<Claimed>>;
+    async fn claim(&self, claim: ClaimRequest) -> Result<Vec<Claimed>>;
 
     /// The body, byte for byte, of the event that announced `job` last: what [`Origin::Event`](crate::model::Origin::Event) stands for.
     async fn announcing_event(&self, job: JobId) -> Result<Option<bytes::Bytes>>;
@@ -74,19 +74,23 @@ pub trait JobQueue: Send + Sync + 'static {
         lease: &Lease,
         checkpoint: Option<&Checkpoint>,
         bytes_done: u64,
-    ) -> Result<Written>;
+    ) -> Result<LeaseWrite>;
 
     /// Ends the attempt. `Archived` also erases the origin (its secret is of no more use) and the
     /// checkpoint, and withdraws provider failures that it cures; `Retry` with `is_counted: false`
     /// gives the attempt back. A job that was given a fresh origin during the attempt does not end by the
     /// old one's failure: it goes back to `pending`, due at once.
-    async fn settle(&self, lease: &Lease, outcome: &Outcome, now: Timestamp) -> Result<Written>;
+    async fn settle(&self, lease: &Lease, outcome: &Outcome, now: Timestamp) -> Result<LeaseWrite>;
 
     /// Ends a lookup job: the artifacts that the answer named become jobs of the same recording by
     /// the rules of [`record`](EventIntake::record), and the lookup leaves the records. In one transaction.
     /// One that another event announced during the attempt goes back to `pending` instead: the answer may be older.
-    async fn resolve(&self, lease: &Lease, found: Vec<Artifact>, now: Timestamp)
-    -> Result<Written>;
+    async fn resolve(
+        &self,
+        lease: &Lease,
+        found: Vec<Artifact>,
+        now: Timestamp,
+    ) -> Result<LeaseWrite>;
 
     /// Makes jobs of the artifacts that a part of a lookup's answer named, as [`resolve`](JobQueue::resolve) does; the
     /// lookup goes on under its lease. Its name is left to what it finds: it is called `name.rest` from then on.
@@ -95,10 +99,10 @@ pub trait JobQueue: Send + Sync + 'static {
         lease: &Lease,
         found: Vec<Artifact>,
         now: Timestamp,
-    ) -> Result<Written>;
+    ) -> Result<LeaseWrite>;
 
     /// Replaces a running job's origin and deadline after a re-mint; the lease goes on.
-    async fn reorigin(&self, lease: &Lease, artifact: &Artifact) -> Result<Written>;
+    async fn reorigin(&self, lease: &Lease, artifact: &Artifact) -> Result<LeaseWrite>;
 
     /// Moves `next_attempt_at` of all pending jobs that are due before `until` to `until`, counting
     /// no attempt: the destination refuses. Answers how many were moved.

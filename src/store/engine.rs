@@ -3,7 +3,7 @@
 use futures::future::BoxFuture;
 
 use super::tx::{Settlement, StoreRead, StoreTx};
-use super::{NewEvent, ProcessLock, Recorded, Written};
+use super::{LeaseWrite, NewEvent, ProcessLock, Recorded};
 use crate::error::{Error, Result};
 
 /// A database that keeps the store.
@@ -25,7 +25,7 @@ pub(super) trait StoreEngine: Send + Sync + 'static {
     fn record(&self, new: NewEvent) -> impl Future<Output = Result<Recorded>> + Send;
 
     /// Settles an artifact that is in the bucket. Those that wait are settled together, by [`archive`](super::archive::archive).
-    fn archive(&self, settlement: Settlement) -> impl Future<Output = Result<Written>> + Send;
+    fn archive(&self, settlement: Settlement) -> impl Future<Output = Result<LeaseWrite>> + Send;
 
     /// Makes unreadable what was erased, wherever the engine may still have it.
     fn scrub(&self) -> impl Future<Output = Result<()>> + Send;

@@ -1,7 +1,7 @@
 //! What an event or an API answer changes: decided here over plain data, written by an engine.
 //!
-//! An engine loads what it knows of the recordings concerned, lets [`Shelf::record`] or
-//! [`Shelf::announce`] decide, and writes what has [`Change`]d. Several events of one transaction
+//! An engine loads what it knows of the recordings concerned, lets [`RecordingChanges::record`] or
+//! [`RecordingChanges::announce`] decide, and writes what has [`PendingChange`]d. Several events of one transaction
 //! go over the same shelf, so that each sees what the ones before it did.
 
 use std::collections::{HashMap, HashSet};
@@ -20,11 +20,11 @@ use crate::model::{
     RecordingId, State,
 };
 use crate::store::recovery;
-use crate::store::recovery::{Loss, Saved};
+use crate::store::recovery::{AnnouncedFailure, RecoveredArtifact};
 
 /// What of a thing on the shelf is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Change {
+pub(super) enum PendingChange {
     /// Nothing.
     Kept,
     /// It is new.
@@ -35,7 +35,7 @@ pub(super) enum Change {
 
 /// A recording with all that an event may change about it.
 #[derive(Clone, Debug)]
-pub(super) struct Shelf {
+pub(super) struct RecordingChanges {
     pub id: RecordingId,
     pub source: String,
     pub provider: Provider,
@@ -46,7 +46,7 @@ pub(super) struct Shelf {
     pub created_at: Timestamp,
     /// When the latest of these changes came in.
     pub changed_at: Timestamp,
-    pub change: Change,
+    pub change: PendingChange,
     pub jobs: Vec<JobSlot>,
     pub losses: Vec<LossSlot>,
     /// Identities of answered lookups and the ids that those had.
@@ -91,7 +91,7 @@ pub(super) struct JobSlot {
     pub announced_by: Option<EventId>,
     pub announced_at: Timestamp,
     pub found_by: Option<JobId>,
-    pub change: Change,
+    pub change: PendingChange,
     /// What to write about its origin, when that is new.
     pub fresh: Option<Artifact>,
 }
@@ -101,9 +101,9 @@ pub(super) struct JobSlot {
 pub(super) struct LossSlot {
     pub id: Uuid,
     pub loss_key: String,
-    pub loss: Loss,
+    pub loss: AnnouncedFailure,
     pub is_open: bool,
-    pub change: Change,
+    pub change: PendingChange,
     /// The words of a new one.
     pub report: Option<LossReport>,
 }
@@ -131,11 +131,15 @@ pub(super) struct Announcement {
 /// Ids of new rows.
 pub(super) type FreshId<'a> = &'a mut dyn FnMut() -> Uuid;
 
-impl Shelf {
+impl RecordingChanges {
     /// An empty one for the recording of `new`, whose date is the session's when that is known.
-    pub(super) fn made_for(new: &NewEvent, session_date: Option<Date>, id: RecordingId) -> Shelf {
+    pub(super) fn made_for(
+        new: &NewEvent,
+        session_date: Option<Date>,
+        id: RecordingId,
+    ) -> RecordingChanges {
         let date = session_date.unwrap_or(new.folder.date);
-        Shelf {
+        RecordingChanges {
             id,
             source: new.source.clone(),
             provider: new.event.provider,
@@ -145,7 +149,7 @@ impl Shelf {
             folder: new.folder.on(date),
             created_at: new.received_at,
             changed_at: new.received_at,
-            change: Change::Made,
+            change: PendingChange::Made,
             jobs: Vec::new(),
             losses: Vec::new(),
             answered: HashMap::new(),
@@ -256,7 +260,7 @@ impl Shelf {
             announced_by: by.event,
             announced_at: by.at,
             found_by: by.found_by,
-            change: Change::Made,
+            change: PendingChange::Made,
             fresh: Some(artifact),
         };
         index.add(self.jobs.len(), &job);
@@ -288,8 +292,8 @@ impl Shelf {
         job.announced_by = by.event.or(job.announced_by);
         job.announced_at = job.announced_at.max(by.at);
         job.found_by = by.found_by.or(job.found_by);
-        if job.change == Change::Kept {
-            job.change = Change::Altered;
+        if job.change == PendingChange::Kept {
+            job.change = PendingChange::Altered;
         }
         if job.state == State::Archived {
             let saved = job.saved();
@@ -321,7 +325,7 @@ impl Shelf {
         if is_known {
             return;
         }
-        let loss = Loss {
+        let loss = AnnouncedFailure {
             event,
             kind: report.failure.kind,
             at,
@@ -336,17 +340,17 @@ impl Shelf {
             loss_key,
             loss,
             is_open: !is_cured_already,
-            change: Change::Made,
+            change: PendingChange::Made,
             report: Some(report),
         });
     }
 
-    fn withdraw_cured_by(&mut self, saved: &Saved) {
+    fn withdraw_cured_by(&mut self, saved: &RecoveredArtifact) {
         for slot in &mut self.losses {
             if slot.is_open && recovery::cures(saved, &slot.loss) {
                 slot.is_open = false;
-                if slot.change == Change::Kept {
-                    slot.change = Change::Altered;
+                if slot.change == PendingChange::Kept {
+                    slot.change = PendingChange::Altered;
                 }
             }
         }
@@ -410,15 +414,15 @@ impl Shelf {
     }
 
     fn alter(&mut self) {
-        if self.change == Change::Kept {
-            self.change = Change::Altered;
+        if self.change == PendingChange::Kept {
+            self.change = PendingChange::Altered;
         }
     }
 }
 
 impl JobSlot {
-    fn saved(&self) -> Saved {
-        Saved {
+    fn saved(&self) -> RecoveredArtifact {
+        RecoveredArtifact {
             announced_by: self.announced_by,
             kind: self.kind,
             is_inline: self.is_inline,

@@ -7,7 +7,7 @@ use super::stored::millis;
 use super::tx::{
     Candidate, DueJobs, DueTimes, GiveUp, LeaseJobs, StoreTx, UnreadableJob, by_recording,
 };
-use super::{Claim, Claimed, LONGEST_WAIT};
+use super::{ClaimRequest, Claimed, LONGEST_WAIT};
 use crate::error::{Class, Result};
 use crate::model::{JobId, Lease, State};
 
@@ -22,7 +22,7 @@ const SUSPECT_LEASES: i64 = 2;
 const BACKSTEP: SignedDuration = SignedDuration::from_secs(60);
 
 /// Leases what is due, least slack first. A suspect comes before all others: no more than one has a place.
-pub(super) async fn claim(tx: &mut dyn StoreTx, claim: Claim) -> Result<Vec<Claimed>> {
+pub(super) async fn claim(tx: &mut dyn StoreTx, claim: ClaimRequest) -> Result<Vec<Claimed>> {
     let wanted = claim.limit as usize;
     let mut claimed = match &claim.only {
         // Of no more than are wanted none need be chosen, and mostly all of them can be leased.
@@ -79,7 +79,7 @@ pub(super) async fn heartbeat(
 /// The first of the due and of the lapsed ones, in one order, and all suspects; and whether some could not be read.
 async fn candidates(
     tx: &mut dyn StoreTx,
-    claim: &Claim,
+    claim: &ClaimRequest,
     limit: usize,
 ) -> Result<(Vec<Candidate>, bool)> {
     let wanted = DueJobs {
@@ -95,7 +95,7 @@ async fn candidates(
     Ok((candidates, is_short))
 }
 
-fn due_times(claim: &Claim) -> DueTimes {
+fn due_times(claim: &ClaimRequest) -> DueTimes {
     let longest = LONGEST_WAIT.saturating_add(BACKSTEP);
     DueTimes {
         now: claim.now,
@@ -104,13 +104,13 @@ fn due_times(claim: &Claim) -> DueTimes {
     }
 }
 
-fn is_held(candidate: &Candidate, claim: &Claim) -> bool {
+fn is_held(candidate: &Candidate, claim: &ClaimRequest) -> bool {
     let is_its = |lease: &Lease| lease.job == candidate.id && lease.token == candidate.token;
     candidate.state == State::Running && claim.held.iter().any(is_its)
 }
 
 /// Leases that their holder still has, though the clock says that they are over: it was set, or the machine stood still.
-async fn extend(tx: &mut dyn StoreTx, ours: &[Candidate], claim: &Claim) -> Result<()> {
+async fn extend(tx: &mut dyn StoreTx, ours: &[Candidate], claim: &ClaimRequest) -> Result<()> {
     if ours.is_empty() {
         return Ok(());
     }
@@ -131,7 +131,7 @@ async fn extend(tx: &mut dyn StoreTx, ours: &[Candidate], claim: &Claim) -> Resu
 async fn next_suspect(
     tx: &mut dyn StoreTx,
     suspects: Vec<Candidate>,
-    claim: &Claim,
+    claim: &ClaimRequest,
 ) -> Result<Option<JobId>> {
     if suspects.is_empty() {
         return Ok(None);
@@ -158,7 +158,7 @@ async fn next_suspect(
 async fn lease(
     tx: &mut dyn StoreTx,
     jobs: &[JobId],
-    claim: &Claim,
+    claim: &ClaimRequest,
     below_leases: i64,
 ) -> Result<Vec<Claimed>> {
     let order = LeaseJobs {

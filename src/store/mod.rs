@@ -7,7 +7,7 @@
 //! *Deduplicated.* One `(source, dedupe_key)` is one event, however often and however concurrently it
 //! is recorded. Within a recording one `identity` is one job.
 //! *Fenced.* A write about a running job takes its [`Lease`](crate::model::Lease); when another claim has
-//! happened since, or the job is not running any more, nothing is written and the answer is [`Written::Stale`].
+//! happened since, or the job is not running any more, nothing is written and the answer is [`LeaseWrite::Stale`].
 //! *Time.* `now` is always an argument; the store has no clock.
 //! *Missing.* A job, recording or event that is not there is an empty answer, not an error.
 //!
@@ -46,7 +46,7 @@ mod views;
 use memory::MemoryBackend as EngineUnderTest;
 
 pub use body::KeptBody;
-pub use claim::{Claim, Claimed, LONGEST_WAIT, UploadOwner, Written};
+pub use claim::{ClaimRequest, Claimed, LONGEST_WAIT, LeaseWrite, UploadOwner};
 pub use contract::{EventIntake, JobQueue, JobStore, ManifestQueue, OperatorAccess, ScanStore};
 pub use event::{NewEvent, Recorded};
 pub use lifecycle::{ProcessLock, StoreLifecycle};

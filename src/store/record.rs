@@ -6,8 +6,8 @@ use std::collections::{HashMap, HashSet};
 use jiff::civil::Date;
 
 use super::ids::Ids;
-use super::intake::{Change, Shelf};
-use super::renewal::{self, Standings};
+use super::intake::{PendingChange, RecordingChanges};
+use super::renewal::{self, UnarchivedJobs};
 use super::stored;
 use super::tx::{Pair, Receipt, StoreTx};
 use super::{NewEvent, Recorded};
@@ -111,9 +111,9 @@ pub(super) async fn record_all(
         events.push((new, taken));
     }
 
-    let mut changed: Vec<&mut Shelf> = shelves
+    let mut changed: Vec<&mut RecordingChanges> = shelves
         .values_mut()
-        .filter(|shelf| shelf.change != Change::Kept)
+        .filter(|shelf| shelf.change != PendingChange::Kept)
         .collect();
     write_recordings(tx, &changed).await?;
     tx.insert_events(&events).await?;
@@ -144,7 +144,7 @@ fn take_in(
     new: &NewEvent,
     event_id: EventId,
     ids: &mut Ids,
-    shelves: &mut HashMap<Pair, Shelf>,
+    shelves: &mut HashMap<Pair, RecordingChanges>,
     dates: &mut HashMap<Pair, Date>,
 ) -> Recorded {
     if !new.event.class.has_recording() {
@@ -162,7 +162,7 @@ fn take_in(
     let shelf = shelves
         .entry((new.source.clone(), new.recording_key.clone()))
         .or_insert_with(|| {
-            Shelf::made_for(new, known_date, RecordingId(ids.fresh(new.received_at)))
+            RecordingChanges::made_for(new, known_date, RecordingId(ids.fresh(new.received_at)))
         });
     if let Some(pair) = session {
         dates.entry(pair).or_insert(shelf.date);
@@ -176,8 +176,8 @@ fn renew(
     new: &NewEvent,
     receipt: &Receipt,
     ids: &mut Ids,
-    shelves: &mut HashMap<Pair, Shelf>,
-    standings: &Standings,
+    shelves: &mut HashMap<Pair, RecordingChanges>,
+    standings: &UnarchivedJobs,
 ) -> Vec<JobId> {
     let pair = (new.source.clone(), new.recording_key.clone());
     let shelf = shelves.get_mut(&pair);
@@ -193,19 +193,19 @@ async fn standings(
     tx: &mut dyn StoreTx,
     receipts: &HashMap<Pair, Receipt>,
     news: &[NewEvent],
-) -> Result<Standings> {
+) -> Result<UnarchivedJobs> {
     if receipts.is_empty() {
-        return Ok(Standings::default());
+        return Ok(UnarchivedJobs::default());
     }
     let known = news.iter().filter(|new| renewal::has_urls(new));
     let known: HashSet<RecordingId> = known
         .filter_map(|new| receipts.get(&dedupe_pair(new))?.recording_id)
         .collect();
     if known.is_empty() {
-        return Ok(Standings::default());
+        return Ok(UnarchivedJobs::default());
     }
     let known: Vec<RecordingId> = known.into_iter().collect();
-    Ok(Standings::of(tx.unsaved_files(&known).await?))
+    Ok(UnarchivedJobs::of(tx.unsaved_files(&known).await?))
 }
 
 fn session_pair(new: &NewEvent) -> Option<Pair> {
@@ -213,7 +213,10 @@ fn session_pair(new: &NewEvent) -> Option<Pair> {
     Some((new.source.clone(), session.clone()))
 }
 
-async fn known_shelves(tx: &mut dyn StoreTx, news: &[&NewEvent]) -> Result<HashMap<Pair, Shelf>> {
+async fn known_shelves(
+    tx: &mut dyn StoreTx,
+    news: &[&NewEvent],
+) -> Result<HashMap<Pair, RecordingChanges>> {
     let with_recording = news.iter().filter(|new| new.event.class.has_recording());
     let keys = distinct(with_recording.map(|new| (new.source.clone(), new.recording_key.clone())));
     if keys.is_empty() {
@@ -243,33 +246,39 @@ fn distinct(pairs: impl Iterator<Item = Pair>) -> Vec<Pair> {
 
 /// Writes what is new or different about the recordings themselves. Jobs and events refer to them,
 /// so this comes first.
-pub(super) async fn write_recordings(tx: &mut dyn StoreTx, shelves: &[&mut Shelf]) -> Result<()> {
+pub(super) async fn write_recordings(
+    tx: &mut dyn StoreTx,
+    shelves: &[&mut RecordingChanges],
+) -> Result<()> {
     let with = |change| {
         let shelves = shelves.iter().filter(move |shelf| shelf.change == change);
         shelves.map(|shelf| &**shelf).collect::<Vec<_>>()
     };
-    tx.insert_recordings(&with(Change::Made)).await?;
-    tx.update_recordings(&with(Change::Altered)).await
+    tx.insert_recordings(&with(PendingChange::Made)).await?;
+    tx.update_recordings(&with(PendingChange::Altered)).await
 }
 
 /// Writes the jobs, losses and answers that are new or different.
-pub(super) async fn write_contents(tx: &mut dyn StoreTx, shelves: &[&mut Shelf]) -> Result<()> {
+pub(super) async fn write_contents(
+    tx: &mut dyn StoreTx,
+    shelves: &[&mut RecordingChanges],
+) -> Result<()> {
     let (mut made, mut refreshed, mut announced) = (Vec::new(), Vec::new(), Vec::new());
     let (mut losses, mut withdrawn, mut asked_again) = (Vec::new(), Vec::new(), Vec::new());
     for shelf in shelves.iter().map(|shelf| &**shelf) {
         for job in &shelf.jobs {
             match (job.change, &job.fresh) {
-                (Change::Made, Some(artifact)) => made.push((shelf, job, artifact)),
-                (Change::Altered, Some(artifact)) => refreshed.push((shelf, job, artifact)),
-                (Change::Altered, None) => announced.push(job),
-                (Change::Made, None) | (Change::Kept, _) => {}
+                (PendingChange::Made, Some(artifact)) => made.push((shelf, job, artifact)),
+                (PendingChange::Altered, Some(artifact)) => refreshed.push((shelf, job, artifact)),
+                (PendingChange::Altered, None) => announced.push(job),
+                (PendingChange::Made, None) | (PendingChange::Kept, _) => {}
             }
         }
         for slot in &shelf.losses {
             match slot.change {
-                Change::Made => losses.push((shelf, slot)),
-                Change::Altered => withdrawn.push((slot.id, shelf.changed_at)),
-                Change::Kept => {}
+                PendingChange::Made => losses.push((shelf, slot)),
+                PendingChange::Altered => withdrawn.push((slot.id, shelf.changed_at)),
+                PendingChange::Kept => {}
             }
         }
         let identities = shelf.asked_again.iter();
@@ -284,11 +293,11 @@ pub(super) async fn write_contents(tx: &mut dyn StoreTx, shelves: &[&mut Shelf])
 }
 
 /// A failure without a recording's id may be about a recording that was saved from a later event already.
-async fn find_cures_elsewhere(tx: &mut dyn StoreTx, shelf: &mut Shelf) -> Result<()> {
+async fn find_cures_elsewhere(tx: &mut dyn StoreTx, shelf: &mut RecordingChanges) -> Result<()> {
     let has_new = shelf
         .losses
         .iter()
-        .any(|slot| slot.change == Change::Made && slot.is_open);
+        .any(|slot| slot.change == PendingChange::Made && slot.is_open);
     let Some(room) = shelf.facts.room_name.as_deref().filter(|_| has_new) else {
         return Ok(());
     };
@@ -297,7 +306,7 @@ async fn find_cures_elsewhere(tx: &mut dyn StoreTx, shelf: &mut Shelf) -> Result
     }
     for there in tx.saved_in_room(&shelf.source, room).await? {
         for slot in &mut shelf.losses {
-            let is_new = slot.change == Change::Made;
+            let is_new = slot.change == PendingChange::Made;
             let is_earlier = slot.loss.at <= there.announced_at;
             let is_its_cure = recovery::is_about(&shelf.facts, slot.loss.at, &there.recording)
                 && recovery::cures(&there.saved, &slot.loss);

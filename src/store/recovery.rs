@@ -17,7 +17,7 @@ const AFTER_END: SignedDuration = SignedDuration::from_hours(24);
 
 /// What is to be known of a provider failure.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Loss {
+pub(super) struct AnnouncedFailure {
     /// The event that reported it.
     pub event: EventId,
     /// What was lost; `None`: the recording.
@@ -28,7 +28,7 @@ pub(super) struct Loss {
 
 /// What is to be known of an artifact that is in the bucket.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Saved {
+pub(super) struct RecoveredArtifact {
     /// The event that announced it last.
     pub announced_by: Option<EventId>,
     /// What it is.
@@ -37,7 +37,7 @@ pub(super) struct Saved {
     pub is_inline: bool,
 }
 
-impl Saved {
+impl RecoveredArtifact {
     /// Whether it only tells of what was recorded, so that it cures nothing.
     pub(super) fn is_evidence_only(&self) -> bool {
         self.is_inline || self.kind == Kind::Event
@@ -45,7 +45,7 @@ impl Saved {
 }
 
 /// Whether `saved` withdraws `loss`, both of one recording.
-pub(super) fn cures(saved: &Saved, loss: &Loss) -> bool {
+pub(super) fn cures(saved: &RecoveredArtifact, loss: &AnnouncedFailure) -> bool {
     let is_same_event = saved.announced_by == Some(loss.event);
     let is_what_was_lost = loss.kind.is_none_or(|kind| kind == saved.kind);
     !saved.is_evidence_only() && !is_same_event && is_what_was_lost
@@ -74,16 +74,16 @@ mod tests {
         EventId(Uuid::from_u128(number))
     }
 
-    fn loss(kind: Option<Kind>) -> Loss {
-        Loss {
+    fn loss(kind: Option<Kind>) -> AnnouncedFailure {
+        AnnouncedFailure {
             event: event(1),
             kind,
             at: at("2026-03-02T10:00:00Z"),
         }
     }
 
-    fn saved(by: u128, kind: Kind) -> Saved {
-        Saved {
+    fn saved(by: u128, kind: Kind) -> RecoveredArtifact {
+        RecoveredArtifact {
             announced_by: Some(event(by)),
             kind,
             is_inline: false,
@@ -111,7 +111,7 @@ mod tests {
     fn the_event_itself_and_inline_bytes_never_cure() {
         assert!(!cures(&saved(2, Kind::Event), &loss(None)));
         assert!(!cures(&saved(2, Kind::Event), &loss(Some(Kind::Event))));
-        let inline = Saved {
+        let inline = RecoveredArtifact {
             is_inline: true,
             ..saved(2, Kind::Transcript)
         };

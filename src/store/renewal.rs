@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use super::intake::{Announcement, FreshId, JobSlot, Shelf};
+use super::intake::{Announcement, FreshId, JobSlot, RecordingChanges};
 use super::{NewEvent, Recorded};
 use crate::error::Class;
 use crate::model::{Artifact, Deadline, EventId, JobId, Origin, RecordingId, State};
@@ -13,7 +13,7 @@ use crate::signed_url::SignedUrl;
 
 /// What is known of a job whose file is not in the bucket: where it stands, and the URL that it has.
 #[derive(Clone, Debug)]
-pub(super) struct Standing {
+pub(super) struct UnarchivedJob {
     pub recording: RecordingId,
     pub identity: String,
     pub state: State,
@@ -25,10 +25,10 @@ pub(super) struct Standing {
     pub deadline: Deadline,
 }
 
-impl Standing {
+impl UnarchivedJob {
     /// That of a job on the shelf whose origin is to be written yet.
-    fn of(slot: &JobSlot, artifact: &Artifact, recording: RecordingId) -> Standing {
-        Standing {
+    fn of(slot: &JobSlot, artifact: &Artifact, recording: RecordingId) -> UnarchivedJob {
+        UnarchivedJob {
             recording,
             identity: slot.identity.clone(),
             state: slot.state,
@@ -88,11 +88,11 @@ pub(super) fn has_urls(new: &NewEvent) -> bool {
 
 /// Jobs by recording and identity.
 #[derive(Debug, Default)]
-pub(super) struct Standings(HashMap<RecordingId, HashMap<String, Standing>>);
+pub(super) struct UnarchivedJobs(HashMap<RecordingId, HashMap<String, UnarchivedJob>>);
 
-impl Standings {
-    pub(super) fn of(standings: Vec<Standing>) -> Standings {
-        let mut all = Standings::default();
+impl UnarchivedJobs {
+    pub(super) fn of(standings: Vec<UnarchivedJob>) -> UnarchivedJobs {
+        let mut all = UnarchivedJobs::default();
         for standing in standings {
             let of_recording = all.0.entry(standing.recording).or_default();
             of_recording.insert(standing.identity.clone(), standing);
@@ -100,7 +100,7 @@ impl Standings {
         all
     }
 
-    fn get(&self, recording: RecordingId, identity: &str) -> Option<&Standing> {
+    fn get(&self, recording: RecordingId, identity: &str) -> Option<&UnarchivedJob> {
         self.0.get(&recording)?.get(identity)
     }
 
@@ -116,14 +116,14 @@ impl Standings {
     }
 }
 
-impl Shelf {
+impl RecordingChanges {
     /// Takes in another delivery of the event `event_id`: the URLs that outlive those of `standings` or of this shelf. Answers
     /// with the jobs that have them now.
     pub(super) fn renew(
         &mut self,
         new: &NewEvent,
         event_id: EventId,
-        standings: &Standings,
+        standings: &UnarchivedJobs,
         fresh_id: FreshId<'_>,
     ) -> Vec<JobId> {
         let told: HashMap<&str, &Artifact> = new
@@ -132,21 +132,21 @@ impl Shelf {
             .iter()
             .map(|artifact| (&*artifact.identity, artifact))
             .collect();
-        let renewed: Vec<(&Artifact, Timestamp)> =
-            self.jobs
-                .iter()
-                .filter_map(|slot| {
-                    let artifact = *told.get(&*slot.identity)?;
-                    let is_renewed = match &slot.fresh {
-                        Some(fresh) => Standing::of(slot, fresh, self.id)
-                            .is_renewed_by(artifact, new.received_at),
-                        None => standings
-                            .get(self.id, &slot.identity)?
-                            .is_renewed_by(artifact, new.received_at),
-                    };
-                    is_renewed.then_some((artifact, slot.announced_at))
-                })
-                .collect();
+        let renewed: Vec<(&Artifact, Timestamp)> = self
+            .jobs
+            .iter()
+            .filter_map(|slot| {
+                let artifact = *told.get(&*slot.identity)?;
+                let is_renewed = match &slot.fresh {
+                    Some(fresh) => UnarchivedJob::of(slot, fresh, self.id)
+                        .is_renewed_by(artifact, new.received_at),
+                    None => standings
+                        .get(self.id, &slot.identity)?
+                        .is_renewed_by(artifact, new.received_at),
+                };
+                is_renewed.then_some((artifact, slot.announced_at))
+            })
+            .collect();
         if renewed.is_empty() {
             return Vec::new();
         }
@@ -205,8 +205,8 @@ mod tests {
         }
     }
 
-    fn known(state: State, deadline: Option<i64>) -> Standing {
-        Standing {
+    fn known(state: State, deadline: Option<i64>) -> UnarchivedJob {
+        UnarchivedJob {
             recording: RecordingId(uuid::Uuid::nil()),
             identity: "v".to_owned(),
             state,
@@ -317,7 +317,7 @@ mod tests {
             );
         }
         for (class, is_renewed) in [(Class::Denied, true), (Class::Unreachable, false)] {
-            let dying = Standing {
+            let dying = UnarchivedJob {
                 class: Some(class),
                 ..known(Pending, None)
             };
@@ -332,7 +332,7 @@ mod tests {
         let erased = Origin::Unusable(Class::Expired, "it was erased".to_owned());
         let stripped = Origin::Url(SignedUrl::new("https://h/v.mp4"));
         for origin in [erased, stripped] {
-            let lost = |deadline| Standing {
+            let lost = |deadline| UnarchivedJob {
                 origin: Some(origin.clone()),
                 ..known(State::Failed, deadline)
             };
@@ -348,7 +348,7 @@ mod tests {
     #[test]
     fn what_never_had_a_url_is_renewed_by_any() {
         let unusable = Origin::Unusable(Class::Invalid, "`ftp:` is no http(s) URL".to_owned());
-        let lost = Standing {
+        let lost = UnarchivedJob {
             origin: Some(unusable),
             ..known(State::Failed, None)
         };

@@ -4,11 +4,11 @@ use jiff::Timestamp;
 
 use super::archive::archive;
 use super::ids::Ids;
-use super::intake::{Announcement, Change, Shelf};
+use super::intake::{Announcement, PendingChange, RecordingChanges};
 use super::record::{write_contents, write_recordings};
 use super::stored::damaged;
 use super::tx::{GiveUp, LeasedJob, Requeue, Settlement, StoreTx};
-use super::{LONGEST_WAIT, Written};
+use super::{LONGEST_WAIT, LeaseWrite};
 use crate::error::{Class, Error, Result};
 use crate::model::{Artifact, Lease, Outcome, RecordingId, State};
 
@@ -18,9 +18,9 @@ pub(super) async fn settle(
     lease: Lease,
     outcome: Outcome,
     now: Timestamp,
-) -> Result<Written> {
+) -> Result<LeaseWrite> {
     let Some(job) = tx.leased_job(&lease).await? else {
-        return Ok(Written::Stale);
+        return Ok(LeaseWrite::Stale);
     };
     check_move(State::Running, outcome.state())?;
     let (class, message) = match &outcome {
@@ -32,7 +32,7 @@ pub(super) async fn settle(
                 now,
             };
             archive(tx, &[settlement]).await?;
-            return Ok(Written::Yes);
+            return Ok(LeaseWrite::Yes);
         }
         Outcome::Retry { class, message, .. } | Outcome::Failed { class, message } => {
             (*class, message)
@@ -73,7 +73,7 @@ pub(super) async fn settle(
         }
     };
     tx.count_open_jobs(&[(job.recording_id, open)]).await?;
-    Ok(Written::Yes)
+    Ok(LeaseWrite::Yes)
 }
 
 /// What the name of a lookup ends in that has led to jobs and goes on.
@@ -85,9 +85,9 @@ pub(super) async fn resolve(
     lease: Lease,
     found: Vec<Artifact>,
     now: Timestamp,
-) -> Result<Written> {
+) -> Result<LeaseWrite> {
     let Some(job) = tx.leased_job(&lease).await? else {
-        return Ok(Written::Stale);
+        return Ok(LeaseWrite::Stale);
     };
     if job.has_fresh_origin {
         // An event that came meanwhile may know more than the answer, or have brought the URL itself.
@@ -99,7 +99,7 @@ pub(super) async fn resolve(
             now,
         };
         tx.requeue_job(lease.job, &again).await?;
-        return Ok(Written::Yes);
+        return Ok(LeaseWrite::Yes);
     }
     let recording = job.recording_id;
     let mut shelf = shelf_of(tx, recording).await?;
@@ -110,7 +110,7 @@ pub(super) async fn resolve(
         .await?;
     write_recordings(tx, &[&mut shelf]).await?;
     write_contents(tx, &[&mut shelf]).await?;
-    Ok(Written::Yes)
+    Ok(LeaseWrite::Yes)
 }
 
 /// Makes jobs of a part of what a lookup found.
@@ -119,12 +119,12 @@ pub(super) async fn add_found(
     lease: Lease,
     found: Vec<Artifact>,
     now: Timestamp,
-) -> Result<Written> {
+) -> Result<LeaseWrite> {
     let Some(job) = tx.leased_job(&lease).await? else {
-        return Ok(Written::Stale);
+        return Ok(LeaseWrite::Stale);
     };
     announce_part(tx, &job, &lease, found, now).await?;
-    Ok(Written::Yes)
+    Ok(LeaseWrite::Yes)
 }
 
 /// Announces what a job found that goes on. A lookup leaves its name to that; what has a URL of its own meanwhile keeps
@@ -153,7 +153,7 @@ async fn announce_part(
 
 /// Announces what the lookup `job` found.
 fn announce(
-    shelf: &mut Shelf,
+    shelf: &mut RecordingChanges,
     job: &LeasedJob,
     lease: &Lease,
     found: Vec<Artifact>,
@@ -164,7 +164,7 @@ fn announce(
         at: now,
         found_by: Some(lease.job),
     };
-    shelf.change = Change::Altered;
+    shelf.change = PendingChange::Altered;
     shelf.changed_at = now;
     let mut ids = Ids::default();
     for artifact in found {
@@ -172,7 +172,7 @@ fn announce(
     }
 }
 
-async fn shelf_of(tx: &mut dyn StoreTx, recording: RecordingId) -> Result<Shelf> {
+async fn shelf_of(tx: &mut dyn StoreTx, recording: RecordingId) -> Result<RecordingChanges> {
     tx.recording(recording)
         .await?
         .ok_or_else(|| damaged(format!("recording {recording} is not there")))

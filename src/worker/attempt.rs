@@ -22,7 +22,7 @@ use crate::model::{
 };
 use crate::schedule;
 use crate::schedule::retry::{self, Decision};
-use crate::store::Written;
+use crate::store::LeaseWrite;
 use crate::worker::completing::Aside;
 
 mod failure;
@@ -281,7 +281,7 @@ impl AttemptContext {
             )));
         }
         let (store, lease) = (&self.worker.store, self.hold.lease());
-        if persist(&self.worker, || store.reorigin(lease, &fresh)).await? == Written::Stale {
+        if persist(&self.worker, || store.reorigin(lease, &fresh)).await? == LeaseWrite::Stale {
             self.hold.lose();
             return Err(Error::internal("keep the fresh URL: the lease is lost"));
         }
@@ -311,11 +311,11 @@ impl AttemptContext {
         let (store, lease) = (&self.worker.store, self.hold.lease());
         let now = self.worker.clock.now();
         match persist(&self.worker, || store.resolve(lease, found.clone(), now)).await {
-            Ok(Written::Yes) => {
+            Ok(LeaseWrite::Yes) => {
                 self.worker.bell.notify_one();
                 Ended::Resolved(self.job.recording_id)
             }
-            Ok(Written::Stale) => self.let_go().await,
+            Ok(LeaseWrite::Stale) => self.let_go().await,
             Err(error) => {
                 settle::complain(self.job.id, &error);
                 Ended::Done

@@ -16,7 +16,7 @@ use super::taken::ClaimTime;
 use crate::error::{Error, Result};
 use crate::model::Checkpoint;
 use crate::source::Waits;
-use crate::store::Written;
+use crate::store::LeaseWrite;
 use crate::transfer::Ledger;
 
 /// Renews all held leases until `stop`, and cancels the attempts that tell no progress.
@@ -129,8 +129,8 @@ impl Ledger for LeaseLedger<'_> {
             .checkpoint(lease, checkpoint, bytes_done)
             .await
         {
-            Ok(Written::Yes) => Ok(()),
-            Ok(Written::Stale) => {
+            Ok(LeaseWrite::Yes) => Ok(()),
+            Ok(LeaseWrite::Stale) => {
                 self.hold.lose();
                 Err(lost())
             }

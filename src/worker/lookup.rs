@@ -11,7 +11,7 @@ use crate::ingest;
 use crate::model::{Artifact, Deadline, Job, Lookup, Origin};
 use crate::signed_url::{SignedUrl, path_identity};
 use crate::source::Waits;
-use crate::store::Written;
+use crate::store::LeaseWrite;
 
 /// How `ingest` calls the source in its advice.
 const ANY_SOURCE: &str = "sources.<name>";
@@ -104,11 +104,11 @@ async fn add_found(worker: &Worker, hold: &LeaseGuard, found: Vec<Artifact>) -> 
     let (store, lease) = (&worker.store, hold.lease());
     let now = worker.clock.now();
     match persist(worker, || store.add_found(lease, found.clone(), now)).await? {
-        Written::Yes => {
+        LeaseWrite::Yes => {
             worker.bell.notify_one();
             Ok(())
         }
-        Written::Stale => {
+        LeaseWrite::Stale => {
             hold.lose();
             Err(Error::internal("keep what was found: the lease is lost"))
         }

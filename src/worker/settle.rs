@@ -10,7 +10,7 @@ use super::lease::persist;
 use crate::error::{Class, Error};
 use crate::model::{Deadline, JobId, Origin, Outcome, ProgressEvent, Record, RecordingId};
 use crate::schedule::retry::{self, Decision};
-use crate::store::{Claimed, Filter, Written};
+use crate::store::{Claimed, Filter, LeaseWrite};
 
 /// What the retry decision needs of a job; outlives the attempt's task, which may panic.
 #[derive(Clone, Copy, Debug)]
@@ -103,7 +103,7 @@ pub(super) async fn settle(
     let (store, lease) = (&worker.store, hold.lease());
     let now = worker.clock.now();
     match persist(worker, || store.settle(lease, outcome, now)).await {
-        Ok(Written::Yes) => {
+        Ok(LeaseWrite::Yes) => {
             log(lease.job, outcome);
             if let (Outcome::Archived(archived), Some(record)) = (outcome, claimed) {
                 let record = Arc::unwrap_or_clone(record).archived(archived, now);
@@ -113,7 +113,7 @@ pub(super) async fn settle(
                 return Some(settled);
             }
         }
-        Ok(Written::Stale) => hold.lose(),
+        Ok(LeaseWrite::Stale) => hold.lose(),
         Err(error) => {
             complain(lease.job, &error);
             return None;

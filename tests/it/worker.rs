@@ -21,7 +21,7 @@ use recording_harvester::clock::{Clock as _, SystemClock};
 use recording_harvester::error::Class;
 use recording_harvester::model::{Artifact, Format, Kind, Outcome, ProgressEvent, Provider, State};
 use recording_harvester::object::{ObjectAttributes, Payload};
-use recording_harvester::store::{Claim, Selection, Written};
+use recording_harvester::store::{ClaimRequest, LeaseWrite, Selection};
 use serde_json::json;
 use world::{TRANSCRIPT, World, artifact, file, transcript};
 
@@ -382,7 +382,7 @@ async fn f77_a_second_worker_takes_over_and_the_first_ones_late_writes_are_refus
     let jobs = world.record("m10", vec![file]).await;
     // The first worker claims and is never heard of again.
     let now = SystemClock.now();
-    let claim = |is_small| Claim {
+    let claim = |is_small| ClaimRequest {
         worker: "dead".to_owned(),
         is_small,
         limit: 10,
@@ -410,7 +410,7 @@ async fn f77_a_second_worker_takes_over_and_the_first_ones_late_writes_are_refus
             .settle(&claimed.lease, &late, now)
             .await
             .unwrap();
-        assert_eq!(written, Written::Stale);
+        assert_eq!(written, LeaseWrite::Stale);
     }
     for record in world.records(&jobs).await {
         assert_eq!((record.state, record.attempts), (State::Archived, 2));
@@ -585,7 +585,7 @@ async fn f85_a_job_that_no_attempt_ever_settles_is_given_up() {
     let worker = world.worker();
     for _ in 0..20 {
         let now = SystemClock.now();
-        let claim = Claim {
+        let claim = ClaimRequest {
             worker: "killed".to_owned(),
             is_small: true,
             limit: 1,

@@ -8,7 +8,7 @@ use tracing::subscriber::NoSubscriber;
 use uuid::Uuid;
 
 use super::checkup::Checkup;
-use crate::app::{Connector, Embedded};
+use crate::app::{BucketConnector, Embedded};
 use crate::clock::SharedClock;
 use crate::config::Config;
 use crate::error::{Class, Error};
@@ -36,7 +36,7 @@ const PARTS_FIX: &str = "if it happens again, use another version of the store: 
                          is archived, or none goes on where it was interrupted";
 
 pub(super) async fn examine(config: &Config, clock: &SharedClock, checkup: &mut Checkup) {
-    let places = Connector { config, clock };
+    let places = BucketConnector { config, clock };
     let destination = match places.destination(Embedded::MayShare).await {
         Ok(destination) => destination,
         Err(error) => {

@@ -13,8 +13,8 @@ use crate::error::Result;
 use crate::model::artifact::is_small;
 use crate::model::manifest::ProviderFailureRecord;
 use crate::model::{JobId, RecordingId, State};
-use crate::store::intake::{Change, JobSlot, LossSlot, Shelf};
-use crate::store::renewal::Standing;
+use crate::store::intake::{JobSlot, LossSlot, PendingChange, RecordingChanges};
+use crate::store::renewal::UnarchivedJob;
 use crate::store::stored::kept;
 use crate::store::tx::{FailureRow, IntakeTx, JobRow, Pair, Receipt, SavedInRoom};
 use crate::store::{NewEvent, Recorded};
@@ -35,14 +35,14 @@ impl IntakeTx for Rows {
         Ok(self.events.rows().filter_map(receipt).collect())
     }
 
-    async fn unsaved_files(&mut self, recordings: &[RecordingId]) -> Result<Vec<Standing>> {
+    async fn unsaved_files(&mut self, recordings: &[RecordingId]) -> Result<Vec<UnarchivedJob>> {
         let jobs = self.jobs.rows().filter(|job| {
             recordings.contains(&job.recording_id)
                 && !matches!(job.state, State::Archived | State::Cancelled)
                 && !job.is_inline
         });
         Ok(jobs
-            .map(|job| Standing {
+            .map(|job| UnarchivedJob {
                 recording: job.recording_id,
                 identity: job.identity.clone(),
                 state: job.state,
@@ -53,7 +53,7 @@ impl IntakeTx for Rows {
             .collect())
     }
 
-    async fn recordings_by_key(&mut self, keys: &[Pair]) -> Result<Vec<Shelf>> {
+    async fn recordings_by_key(&mut self, keys: &[Pair]) -> Result<Vec<RecordingChanges>> {
         let recordings = self.recordings.rows().filter(|recording| {
             keys.iter()
                 .any(|(source, key)| *source == recording.source && *key == recording.recording_key)
@@ -61,7 +61,7 @@ impl IntakeTx for Rows {
         Ok(recordings.map(|recording| self.shelf(recording)).collect())
     }
 
-    async fn recording(&mut self, id: RecordingId) -> Result<Option<Shelf>> {
+    async fn recording(&mut self, id: RecordingId) -> Result<Option<RecordingChanges>> {
         let recording = self.recordings.get(&id);
         Ok(recording.map(|recording| self.shelf(recording)))
     }
@@ -96,7 +96,7 @@ impl IntakeTx for Rows {
         Ok(saved.collect())
     }
 
-    async fn insert_recordings(&mut self, recordings: &[&Shelf]) -> Result<()> {
+    async fn insert_recordings(&mut self, recordings: &[&RecordingChanges]) -> Result<()> {
         for shelf in recordings {
             let recording = StoredRecording {
                 id: shelf.id,
@@ -120,7 +120,7 @@ impl IntakeTx for Rows {
         Ok(())
     }
 
-    async fn update_recordings(&mut self, recordings: &[&Shelf]) -> Result<()> {
+    async fn update_recordings(&mut self, recordings: &[&RecordingChanges]) -> Result<()> {
         for shelf in recordings {
             let update = |recording: &mut StoredRecording| {
                 recording.facts = shelf.facts.clone();
@@ -201,7 +201,7 @@ impl IntakeTx for Rows {
                 id: slot.id,
                 recording_id: shelf.id,
                 loss_key: slot.loss_key.clone(),
-                loss: crate::store::recovery::Loss {
+                loss: crate::store::recovery::AnnouncedFailure {
                     at: kept(slot.loss.at),
                     ..slot.loss
                 },
@@ -267,10 +267,10 @@ fn announce(job: &mut StoredJob, slot: &JobSlot) {
 }
 
 impl Rows {
-    fn shelf(&self, recording: &StoredRecording) -> Shelf {
+    fn shelf(&self, recording: &StoredRecording) -> RecordingChanges {
         let jobs = self.jobs.rows();
         let losses = self.failures.rows();
-        Shelf {
+        RecordingChanges {
             id: recording.id,
             source: recording.source.clone(),
             provider: recording.provider,
@@ -280,7 +280,7 @@ impl Rows {
             folder: recording.folder.clone(),
             created_at: recording.created_at,
             changed_at: recording.created_at,
-            change: Change::Kept,
+            change: PendingChange::Kept,
             jobs: jobs
                 .filter(|job| job.recording_id == recording.id)
                 .map(slot)
@@ -292,7 +292,7 @@ impl Rows {
                     loss_key: failure.loss_key.clone(),
                     loss: failure.loss,
                     is_open: failure.withdrawn_at.is_none(),
-                    change: Change::Kept,
+                    change: PendingChange::Kept,
                     report: None,
                 })
                 .collect(),
@@ -325,7 +325,7 @@ fn slot(job: &StoredJob) -> JobSlot {
         announced_by: job.announced_by,
         announced_at: job.announced_at,
         found_by: job.found_by,
-        change: Change::Kept,
+        change: PendingChange::Kept,
         fresh: None,
     }
 }

@@ -17,7 +17,7 @@ use super::cases::Backend;
 use super::engine::StoreEngine;
 use super::ids::Ids;
 use super::tx::{Settlement, StoreRead, StoreTx};
-use super::{JobStore, NewEvent, ProcessLock, Recorded, Written, record};
+use super::{JobStore, LeaseWrite, NewEvent, ProcessLock, Recorded, record};
 use crate::error::{Class, Error, Result};
 use crate::model::{EventId, JobId, RecordingId};
 use rows::{StoredEvent, StoredFailure, StoredJob, StoredRecording, StoredScan};
@@ -150,7 +150,7 @@ impl StoreEngine for MemoryStore {
         }
     }
 
-    async fn archive(&self, settlement: Settlement) -> Result<Written> {
+    async fn archive(&self, settlement: Settlement) -> Result<LeaseWrite> {
         let archived = self.write(move |tx| {
             Box::pin(async move { archive(tx, std::slice::from_ref(&settlement)).await })
         });

@@ -13,7 +13,7 @@ use crate::store::tx::{
     ArchivedJob, Candidate, DueJobs, DueTimes, FailureToCure, GiveUp, LeaseJobs, LeasedJob,
     QueueTx, Requeue, Settlement, UnreadableJob,
 };
-use crate::store::{Claimed, Written};
+use crate::store::{Claimed, LeaseWrite};
 
 #[async_trait]
 impl QueueTx for Rows {
@@ -135,7 +135,7 @@ impl QueueTx for Rows {
         lease: &Lease,
         checkpoint: Option<&Checkpoint>,
         bytes_done: u64,
-    ) -> Result<Written> {
+    ) -> Result<LeaseWrite> {
         Ok(self.under(lease, |job| {
             if bytes_done > job.bytes_done {
                 job.unsettled_leases = 1;
@@ -145,7 +145,7 @@ impl QueueTx for Rows {
         }))
     }
 
-    async fn replace_origin(&mut self, lease: &Lease, artifact: &Artifact) -> Result<Written> {
+    async fn replace_origin(&mut self, lease: &Lease, artifact: &Artifact) -> Result<LeaseWrite> {
         Ok(self.under(lease, |job| {
             job.take_origin(artifact, is_small(artifact.kind, &artifact.origin));
             job.has_fresh_origin = false;
@@ -308,11 +308,11 @@ impl QueueTx for Rows {
 }
 
 impl Rows {
-    fn under(&mut self, lease: &Lease, change: impl FnOnce(&mut StoredJob)) -> Written {
+    fn under(&mut self, lease: &Lease, change: impl FnOnce(&mut StoredJob)) -> LeaseWrite {
         let is_its = |job: &StoredJob| job.is_held_by(lease);
         match self.jobs.change(&lease.job, is_its, change) {
-            Some(_) => Written::Yes,
-            None => Written::Stale,
+            Some(_) => LeaseWrite::Yes,
+            None => LeaseWrite::Stale,
         }
     }
 }

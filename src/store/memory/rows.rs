@@ -12,8 +12,8 @@ use crate::model::{
     Lookup, Origin, Provider, Recording, RecordingId, State,
 };
 use crate::store::Claimed;
-use crate::store::intake::{JobSlot, Shelf};
-use crate::store::recovery::{Loss, Saved};
+use crate::store::intake::{JobSlot, RecordingChanges};
+use crate::store::recovery::{AnnouncedFailure, RecoveredArtifact};
 use crate::store::stored::{clean, kept};
 
 #[derive(Clone, Debug)]
@@ -105,7 +105,7 @@ pub(super) struct StoredFailure {
     pub(super) id: Uuid,
     pub(super) recording_id: RecordingId,
     pub(super) loss_key: String,
-    pub(super) loss: Loss,
+    pub(super) loss: AnnouncedFailure,
     pub(super) record: ProviderFailureRecord,
     pub(super) received_at: Timestamp,
     pub(super) withdrawn_at: Option<Timestamp>,
@@ -149,7 +149,7 @@ impl StoredRecording {
 }
 
 impl StoredJob {
-    pub(super) fn new(shelf: &Shelf, slot: &JobSlot, artifact: &Artifact) -> StoredJob {
+    pub(super) fn new(shelf: &RecordingChanges, slot: &JobSlot, artifact: &Artifact) -> StoredJob {
         let failure = slot.failure();
         StoredJob {
             id: slot.id,
@@ -211,8 +211,8 @@ impl StoredJob {
         (self.latest_start, !self.deadline.is_upper_bound, self.id)
     }
 
-    pub(super) fn saved(&self) -> Saved {
-        Saved {
+    pub(super) fn saved(&self) -> RecoveredArtifact {
+        RecoveredArtifact {
             announced_by: self.announced_by,
             kind: self.kind,
             is_inline: self.is_inline,

@@ -3,15 +3,15 @@
 use futures::future::BoxFuture;
 use sqlx::{Connection as _, SqliteConnection};
 
-use super::durable::{Answer, BatchFailure};
+use super::durable::{BatchAnswer, BatchFailure};
 use super::error;
-use super::work::{Outcome, Work, tell};
+use super::work::{CommandOutcome, Work, tell};
 use crate::error::Result;
 use crate::store::archive::archive;
 use crate::store::ids::Ids;
 use crate::store::record::record_all;
 use crate::store::tx::Settlement;
-use crate::store::{NewEvent, Recorded, Written};
+use crate::store::{LeaseWrite, NewEvent, Recorded};
 
 /// Bytes of events that are written together at most: bounds the memory that one statement takes.
 const CHUNK_BYTES: usize = 8 << 20;
@@ -83,12 +83,12 @@ fn chunk_length(news: &[NewEvent]) -> usize {
 #[derive(Default)]
 pub(super) struct Settlements {
     waiting: Vec<Settlement>,
-    answers: Vec<Answer<Written>>,
-    results: Vec<Result<Written>>,
+    answers: Vec<BatchAnswer<LeaseWrite>>,
+    results: Vec<Result<LeaseWrite>>,
 }
 
 impl Settlements {
-    pub(super) fn push(&mut self, settlement: Settlement, answer: Answer<Written>) {
+    pub(super) fn push(&mut self, settlement: Settlement, answer: BatchAnswer<LeaseWrite>) {
         self.waiting.push(settlement);
         self.answers.push(answer);
     }
@@ -99,13 +99,13 @@ impl Settlements {
 }
 
 impl Work for Settlements {
-    fn run<'c>(&'c mut self, conn: &'c mut SqliteConnection) -> BoxFuture<'c, Outcome> {
+    fn run<'c>(&'c mut self, conn: &'c mut SqliteConnection) -> BoxFuture<'c, CommandOutcome> {
         Box::pin(async move {
             let written = archive(conn, &self.waiting).await;
             let outcome = match &written {
-                Ok(written) if written.contains(&Written::Yes) => Outcome::Changed,
-                Ok(_) => Outcome::Kept,
-                Err(_) => Outcome::Failed,
+                Ok(written) if written.contains(&LeaseWrite::Yes) => CommandOutcome::Changed,
+                Ok(_) => CommandOutcome::Kept,
+                Err(_) => CommandOutcome::Failed,
             };
             self.results = match written {
                 Ok(written) => written.into_iter().map(Ok).collect(),

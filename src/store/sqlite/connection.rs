@@ -3,19 +3,19 @@
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 
-use super::durable::Refusal;
+use super::durable::LostWriteFlag;
 
 /// The writer's connection, which is never closed once the disk has lost a write: the last one that closes copies the WAL,
 /// believes a second sync, and removes the WAL, which may be the only place where all is. Left open, it ends
 /// with the process, and the next one reads the WAL anew.
-pub(super) struct Kept {
+pub(super) struct WriterConnection {
     conn: Option<SqliteConnection>,
-    refusal: Refusal,
+    refusal: LostWriteFlag,
 }
 
-impl Kept {
-    pub(super) fn new(conn: SqliteConnection, refusal: Refusal) -> Kept {
-        Kept {
+impl WriterConnection {
+    pub(super) fn new(conn: SqliteConnection, refusal: LostWriteFlag) -> WriterConnection {
+        WriterConnection {
             conn: Some(conn),
             refusal,
         }
@@ -37,7 +37,7 @@ impl Kept {
     }
 }
 
-impl Drop for Kept {
+impl Drop for WriterConnection {
     fn drop(&mut self) {
         if self.refusal.is_set() {
             std::mem::forget(self.conn.take());

@@ -43,7 +43,7 @@ pub(super) fn syncs(path: &Path, durability: Durability) -> io::Result<Vec<Sync>
 /// without a name then, and nobody may be told that it is safe.
 struct Wal {
     file: File,
-    places: [Place; 2],
+    places: [OpenedFile; 2],
 }
 
 impl Wal {
@@ -52,26 +52,26 @@ impl Wal {
         Ok(Wal {
             file: File::open(&wal)?,
             // The database is looked at by its name only: closing a descriptor of it would drop SQLite's locks.
-            places: [Place::of(database.to_owned())?, Place::of(wal)?],
+            places: [OpenedFile::of(database.to_owned())?, OpenedFile::of(wal)?],
         })
     }
 
     fn sync(&self) -> io::Result<()> {
         self.file.sync_data()?;
-        self.places.iter().try_for_each(Place::check)
+        self.places.iter().try_for_each(OpenedFile::check)
     }
 }
 
 /// A name and the file that was there at first, by device and inode.
-struct Place {
+struct OpenedFile {
     path: PathBuf,
     id: (u64, u64),
 }
 
-impl Place {
-    fn of(path: PathBuf) -> io::Result<Place> {
+impl OpenedFile {
+    fn of(path: PathBuf) -> io::Result<OpenedFile> {
         let id = file_id(&path)?;
-        Ok(Place { path, id })
+        Ok(OpenedFile { path, id })
     }
 
     fn check(&self) -> io::Result<()> {

@@ -17,7 +17,7 @@ use crate::error::{Class, Error, Result};
 use crate::store::Recorded;
 
 /// Where one caller waits.
-pub(super) type Answer<T> = oneshot::Sender<Result<T>>;
+pub(super) type BatchAnswer<T> = oneshot::Sender<Result<T>>;
 
 /// What a failed transaction tells each of its callers.
 #[derive(Clone, Debug)]
@@ -55,12 +55,12 @@ impl BatchFailure {
 }
 
 /// Those who wait for a batch.
-pub(super) struct Waiting {
-    pub(super) answers: Vec<Answer<Recorded>>,
+pub(super) struct BatchWaiters {
+    pub(super) answers: Vec<BatchAnswer<Recorded>>,
     pub(super) works: Vec<Box<dyn Work>>,
 }
 
-impl Waiting {
+impl BatchWaiters {
     pub(super) fn answer(self, written: Result<Vec<Result<Recorded>>, BatchFailure>) {
         let failure = written.as_ref().err().cloned();
         for work in self.works {
@@ -82,7 +82,7 @@ pub(super) struct Durable {
     give: mpsc::Sender<Sync>,
     syncing: JoinSet<()>,
     /// Why nothing is written any more, once that is so.
-    refusal: Refusal,
+    refusal: LostWriteFlag,
 }
 
 impl Durable {
@@ -93,7 +93,7 @@ impl Durable {
             free,
             give,
             syncing: JoinSet::new(),
-            refusal: Refusal(Arc::new((watch::Sender::default(), note))),
+            refusal: LostWriteFlag(Arc::new((watch::Sender::default(), note))),
         };
         syncs.into_iter().for_each(|sync| durable.give_back(sync));
         durable
@@ -109,7 +109,7 @@ impl Durable {
     }
 
     /// Why nothing is written any more.
-    pub(super) fn refusal(&self) -> &Refusal {
+    pub(super) fn refusal(&self) -> &LostWriteFlag {
         &self.refusal
     }
 
@@ -121,7 +121,7 @@ impl Durable {
     pub(super) fn sync_and_answer(
         &mut self,
         mut sync: Sync,
-        waiting: Waiting,
+        waiting: BatchWaiters,
         recorded: Vec<Result<Recorded>>,
     ) {
         while self.syncing.try_join_next().is_some() {}
@@ -153,9 +153,9 @@ impl Durable {
 
 /// Whether the disk has lost a write. Clones share it.
 #[derive(Clone, Debug)]
-pub(super) struct Refusal(Arc<(watch::Sender<Option<BatchFailure>>, LostWriteNote)>);
+pub(super) struct LostWriteFlag(Arc<(watch::Sender<Option<BatchFailure>>, LostWriteNote)>);
 
-impl Refusal {
+impl LostWriteFlag {
     pub(super) fn get(&self) -> Option<BatchFailure> {
         self.0.0.borrow().clone()
     }

@@ -14,9 +14,9 @@ use super::sql;
 use crate::error::{Class, Result};
 use crate::model::artifact::is_small;
 use crate::model::{Deadline, DeadlineFrom, EventId, JobId, Kind, Provider, RecordingId, State};
-use crate::store::intake::{Change, JobSlot, LossSlot, Shelf};
-use crate::store::recovery::{Loss, Saved};
-use crate::store::renewal::Standing;
+use crate::store::intake::{PendingChange, JobSlot, LossSlot, RecordingChanges};
+use crate::store::recovery::{AnnouncedFailure, RecoveredArtifact};
+use crate::store::renewal::UnarchivedJob;
 use crate::store::stored::{
     clean, damaged, from_origin, from_raw, json, length, millis, to_json, to_origin,
 };
@@ -41,17 +41,17 @@ impl IntakeTx for SqliteConnection {
         Ok(receipts)
     }
 
-    async fn unsaved_files(&mut self, recordings: &[RecordingId]) -> Result<Vec<Standing>> {
+    async fn unsaved_files(&mut self, recordings: &[RecordingId]) -> Result<Vec<UnarchivedJob>> {
         let rows = rows::fetch_all(self, sql::UNSAVED_FILES, &recordings).await?;
         Ok(rows::readable(&rows, standing))
     }
 
-    async fn recordings_by_key(&mut self, keys: &[Pair]) -> Result<Vec<Shelf>> {
+    async fn recordings_by_key(&mut self, keys: &[Pair]) -> Result<Vec<RecordingChanges>> {
         let rows = rows::fetch_all(self, sql::RECORDINGS_BY_KEY, &keys).await?;
         load(self, rows).await
     }
 
-    async fn recording(&mut self, id: RecordingId) -> Result<Option<Shelf>> {
+    async fn recording(&mut self, id: RecordingId) -> Result<Option<RecordingChanges>> {
         let query = sqlx::query(sql::RECORDING_BY_ID).bind(id.to_string());
         let rows = rows::all(self, query).await?;
         Ok(load(self, rows).await?.pop())
@@ -83,7 +83,7 @@ impl IntakeTx for SqliteConnection {
             .collect()
     }
 
-    async fn insert_recordings(&mut self, recordings: &[&Shelf]) -> Result<()> {
+    async fn insert_recordings(&mut self, recordings: &[&RecordingChanges]) -> Result<()> {
         let rows: Vec<_> = recordings
             .iter()
             .map(|one| Ok(recording_row(one)))
@@ -91,7 +91,7 @@ impl IntakeTx for SqliteConnection {
         rows::insert(self, "recordings", rows.into_iter()).await
     }
 
-    async fn update_recordings(&mut self, recordings: &[&Shelf]) -> Result<()> {
+    async fn update_recordings(&mut self, recordings: &[&RecordingChanges]) -> Result<()> {
         for shelf in recordings {
             let facts = &shelf.facts;
             let query = sqlx::query(sql::UPDATE_RECORDING)
@@ -194,7 +194,7 @@ async fn execute_unless_empty<T: serde::Serialize>(
 }
 
 /// The shelves of these rows of `recordings`.
-async fn load(conn: &mut SqliteConnection, found: Vec<SqliteRow>) -> Result<Vec<Shelf>> {
+async fn load(conn: &mut SqliteConnection, found: Vec<SqliteRow>) -> Result<Vec<RecordingChanges>> {
     let mut shelves = found.iter().map(empty_shelf).collect::<Result<Vec<_>>>()?;
     if shelves.is_empty() {
         return Ok(shelves);
@@ -209,7 +209,7 @@ async fn load(conn: &mut SqliteConnection, found: Vec<SqliteRow>) -> Result<Vec<
             loss_key: rows::get(&row, "loss_key")?,
             loss: loss(&row)?,
             is_open: rows::get::<Option<i64>>(&row, "withdrawn_at")?.is_none(),
-            change: Change::Kept,
+            change: PendingChange::Kept,
             report: None,
         };
         shelf_of(&mut shelves, &row)?.losses.push(slot);
@@ -225,8 +225,8 @@ async fn load(conn: &mut SqliteConnection, found: Vec<SqliteRow>) -> Result<Vec<
 }
 
 /// The loss in a row of `provider_failures`.
-pub(super) fn loss(row: &SqliteRow) -> Result<Loss> {
-    Ok(Loss {
+pub(super) fn loss(row: &SqliteRow) -> Result<AnnouncedFailure> {
+    Ok(AnnouncedFailure {
         event: rows::id(row, "event_id")?,
         kind: match rows::get::<Option<&str>>(row, "kind")? {
             Some(_) => Some(rows::kind(row)?),
@@ -237,18 +237,18 @@ pub(super) fn loss(row: &SqliteRow) -> Result<Loss> {
 }
 
 /// The artifact in a row of `jobs`, as far as it can cure a loss.
-pub(super) fn saved(row: &SqliteRow) -> Result<Saved> {
-    Ok(Saved {
+pub(super) fn saved(row: &SqliteRow) -> Result<RecoveredArtifact> {
+    Ok(RecoveredArtifact {
         announced_by: rows::optional_id::<EventId>(row, "announced_by")?,
         kind: rows::kind(row)?,
         is_inline: rows::get::<String>(row, "origin_kind")? == "inline",
     })
 }
 
-fn standing(row: &SqliteRow) -> Result<Standing> {
+fn standing(row: &SqliteRow) -> Result<UnarchivedJob> {
     let class: Option<String> = rows::get(row, "class")?;
     let origin: Option<String> = rows::get(row, "origin")?;
-    Ok(Standing {
+    Ok(UnarchivedJob {
         recording: rows::id(row, "recording_id")?,
         identity: rows::get(row, "identity")?,
         state: rows::named(row, "state", State::parse)?,
@@ -262,7 +262,10 @@ fn standing(row: &SqliteRow) -> Result<Standing> {
     })
 }
 
-fn shelf_of<'a>(shelves: &'a mut [Shelf], row: &SqliteRow) -> Result<&'a mut Shelf> {
+fn shelf_of<'a>(
+    shelves: &'a mut [RecordingChanges],
+    row: &SqliteRow,
+) -> Result<&'a mut RecordingChanges> {
     let id: RecordingId = rows::id(row, "recording_id")?;
     shelves
         .iter_mut()
@@ -270,9 +273,9 @@ fn shelf_of<'a>(shelves: &'a mut [Shelf], row: &SqliteRow) -> Result<&'a mut She
         .ok_or_else(|| damaged(format!("recording {id} is not there")))
 }
 
-fn empty_shelf(row: &SqliteRow) -> Result<Shelf> {
+fn empty_shelf(row: &SqliteRow) -> Result<RecordingChanges> {
     let created_at = rows::time(row, "created_at")?;
-    Ok(Shelf {
+    Ok(RecordingChanges {
         id: rows::id(row, "id")?,
         source: rows::get(row, "source")?,
         provider: rows::named(row, "provider", Provider::named)?,
@@ -282,7 +285,7 @@ fn empty_shelf(row: &SqliteRow) -> Result<Shelf> {
         folder: rows::get(row, "folder")?,
         created_at,
         changed_at: created_at,
-        change: Change::Kept,
+        change: PendingChange::Kept,
         jobs: Vec::new(),
         losses: Vec::new(),
         answered: std::collections::HashMap::new(),
@@ -303,12 +306,12 @@ fn job_slot(row: &SqliteRow) -> Result<JobSlot> {
         announced_by: saved.announced_by,
         announced_at: rows::time(row, "announced_at")?,
         found_by: rows::optional_id(row, "found_by")?,
-        change: Change::Kept,
+        change: PendingChange::Kept,
         fresh: None,
     })
 }
 
-fn recording_row(shelf: &Shelf) -> NewRow {
+fn recording_row(shelf: &RecordingChanges) -> NewRow {
     let facts = &shelf.facts;
     row!({
         "id": shelf.id,

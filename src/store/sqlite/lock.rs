@@ -28,12 +28,12 @@ pub(super) fn lock(path: &Path) -> Result<File> {
 /// A lease outlives its holder's death by up to a minute, which near a deadline is a minute too
 /// long. All processes of one SQLite file are on one machine, so there the kernel knows better:
 /// each holder keeps a lock on a file of its name, and a lock that can be taken is a dead man's.
-pub(super) struct ProcessLock {
+pub(super) struct PidLock {
     file: PathBuf,
     _lock: File,
 }
 
-impl Drop for ProcessLock {
+impl Drop for PidLock {
     fn drop(&mut self) {
         // A file that stays behind unlocked says the same as none.
         let _ = std::fs::remove_file(&self.file);
@@ -41,7 +41,7 @@ impl Drop for ProcessLock {
 }
 
 /// Takes the seat of `name`, which no other process has ever had.
-pub(super) fn take_seat(folder: &Path, name: &str) -> Result<ProcessLock> {
+pub(super) fn take_seat(folder: &Path, name: &str) -> Result<PidLock> {
     let file = folder.join(name);
     let failed = |cause: std::io::Error| {
         Error::internal(format!("take the seat {}", file.display())).with_source(cause)
@@ -53,7 +53,7 @@ pub(super) fn take_seat(folder: &Path, name: &str) -> Result<ProcessLock> {
         .map_err(failed)?;
     let lock = open(&file).map_err(failed)?;
     lock.lock().map_err(failed)?;
-    Ok(ProcessLock { file, _lock: lock })
+    Ok(PidLock { file, _lock: lock })
 }
 
 /// Whether nobody sits on the seat of `name`. In doubt somebody does: then the lease's time decides.

@@ -7,9 +7,9 @@ use sqlx::SqlitePool;
 
 use super::engine::StoreEngine;
 use super::tx::{Settlement, StoreRead, StoreTx};
-use super::{NewEvent, ProcessLock, Recorded, Written};
+use super::{LeaseWrite, NewEvent, ProcessLock, Recorded};
 use crate::error::{Error, Result};
-use writer::Writer;
+use writer::WriterHandle;
 
 mod batch;
 mod connection;
@@ -64,7 +64,7 @@ pub struct SqliteOptions {
 #[derive(Debug)]
 pub struct SqliteStore {
     path: PathBuf,
-    writer: Writer,
+    writer: WriterHandle,
     readers: SqlitePool,
 }
 
@@ -121,7 +121,7 @@ impl StoreEngine for SqliteStore {
         self.writer.record(new).await
     }
 
-    async fn archive(&self, settlement: Settlement) -> Result<Written> {
+    async fn archive(&self, settlement: Settlement) -> Result<LeaseWrite> {
         self.writer.archive(settlement).await
     }
 

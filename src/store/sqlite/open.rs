@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::disk::Sync;
 use super::lost_write::{LostWriteNote, copy_whole_wal};
-use super::writer::Writer;
+use super::writer::WriterHandle;
 use super::{Durability, SqliteOptions};
 use super::{error, identities, wal};
 use crate::error::{Error, Result};
@@ -94,7 +94,7 @@ pub(super) async fn open(
     path: &Path,
     options: &SqliteOptions,
     syncs: impl FnOnce() -> std::io::Result<Vec<Sync>>,
-) -> Result<(Writer, SqlitePool)> {
+) -> Result<(WriterHandle, SqlitePool)> {
     create_private(path, sync_folder)?;
     check_header(path)?;
     let connect = connect_options(path, options);
@@ -111,7 +111,7 @@ pub(super) async fn open(
         Error::internal(format!("open the store {}", path.display())).with_source(cause)
     })?;
     let note = LostWriteNote::beside(path);
-    let writer = Writer::start(writer, connect_writer, syncs, note);
+    let writer = WriterHandle::start(writer, connect_writer, syncs, note);
     let readers = SqlitePoolOptions::new()
         .max_connections(READERS)
         .min_connections(0)

@@ -15,7 +15,7 @@ use crate::store::tx::{
     ArchivedJob, Candidate, DueJobs, DueTimes, FailureToCure, GiveUp, LeaseJobs, LeasedJob,
     QueueTx, Requeue, Settlement, UnreadableJob,
 };
-use crate::store::{Claimed, Written};
+use crate::store::{Claimed, LeaseWrite};
 
 #[async_trait]
 impl QueueTx for SqliteConnection {
@@ -110,7 +110,7 @@ impl QueueTx for SqliteConnection {
         lease: &Lease,
         checkpoint: Option<&Checkpoint>,
         bytes_done: u64,
-    ) -> Result<Written> {
+    ) -> Result<LeaseWrite> {
         let query = sqlx::query(sql::CHECKPOINT)
             .bind(lease.job.to_string())
             .bind(lease.token)
@@ -119,7 +119,7 @@ impl QueueTx for SqliteConnection {
         Ok(written(rows::execute(self, query).await?.rows_affected()))
     }
 
-    async fn replace_origin(&mut self, lease: &Lease, artifact: &Artifact) -> Result<Written> {
+    async fn replace_origin(&mut self, lease: &Lease, artifact: &Artifact) -> Result<LeaseWrite> {
         let (origin_kind, origin) = from_origin(&artifact.origin)?;
         let deadline = &artifact.deadline;
         let query = sqlx::query(sql::REORIGIN)
@@ -305,9 +305,9 @@ fn told(settlement: &Settlement) -> impl serde::Serialize {
     )
 }
 
-fn written(rows: u64) -> Written {
+fn written(rows: u64) -> LeaseWrite {
     match rows {
-        0 => Written::Stale,
-        _ => Written::Yes,
+        0 => LeaseWrite::Stale,
+        _ => LeaseWrite::Yes,
     }
 }

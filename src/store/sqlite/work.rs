@@ -3,20 +3,20 @@
 use futures::future::BoxFuture;
 use sqlx::SqliteConnection;
 
-use super::durable::{Answer, BatchFailure, gone};
+use super::durable::{BatchAnswer, BatchFailure, gone};
 use crate::error::Result;
 
 /// A command of any sort but an event.
 pub(super) trait Work: Send {
     /// Does it; answers what came of it.
-    fn run<'c>(&'c mut self, conn: &'c mut SqliteConnection) -> BoxFuture<'c, Outcome>;
+    fn run<'c>(&'c mut self, conn: &'c mut SqliteConnection) -> BoxFuture<'c, CommandOutcome>;
     /// Tells the caller, once the transaction is committed or has failed.
     fn answer(self: Box<Self>, failure: Option<&BatchFailure>);
 }
 
 /// What came of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum CommandOutcome {
     /// It failed, and is to be rolled back.
     Failed,
     /// It is to be kept, whatever it is.
@@ -28,11 +28,11 @@ pub(super) enum Outcome {
 pub(super) struct Order<T, F> {
     work: Option<F>,
     result: Option<Result<T>>,
-    answer: Answer<T>,
+    answer: BatchAnswer<T>,
 }
 
 impl<T, F> Order<T, F> {
-    pub(super) fn new(work: F, answer: Answer<T>) -> Order<T, F> {
+    pub(super) fn new(work: F, answer: BatchAnswer<T>) -> Order<T, F> {
         Order {
             work: Some(work),
             result: None,
@@ -46,15 +46,15 @@ where
     T: Send + 'static,
     F: for<'c> FnOnce(&'c mut SqliteConnection) -> BoxFuture<'c, Result<T>> + Send + 'static,
 {
-    fn run<'c>(&'c mut self, conn: &'c mut SqliteConnection) -> BoxFuture<'c, Outcome> {
+    fn run<'c>(&'c mut self, conn: &'c mut SqliteConnection) -> BoxFuture<'c, CommandOutcome> {
         Box::pin(async move {
             let Some(work) = self.work.take() else {
-                return Outcome::Failed;
+                return CommandOutcome::Failed;
             };
             let result = work(conn).await;
             let outcome = match result {
-                Ok(_) => Outcome::Kept,
-                Err(_) => Outcome::Failed,
+                Ok(_) => CommandOutcome::Kept,
+                Err(_) => CommandOutcome::Failed,
             };
             self.result = Some(result);
             outcome
@@ -67,7 +67,11 @@ where
 }
 
 /// Tells a caller what came of its part: its own error, that of the transaction, or its result.
-pub(super) fn tell<T>(answer: Answer<T>, own: Option<Result<T>>, failure: Option<&BatchFailure>) {
+pub(super) fn tell<T>(
+    answer: BatchAnswer<T>,
+    own: Option<Result<T>>,
+    failure: Option<&BatchFailure>,
+) {
     let result = match (own, failure) {
         (Some(Err(own)), _) => Err(own),
         (_, Some(failure)) => Err(failure.to_error()),

@@ -20,18 +20,18 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use super::batch::{Settlements, record_each, record_together};
-use super::connection::{Kept, renew};
+use super::connection::{WriterConnection, renew};
 use super::disk::Sync;
-use super::durable::{Answer, BatchFailure, Durable, Refusal, Waiting, gone};
+use super::durable::{BatchAnswer, BatchFailure, BatchWaiters, Durable, LostWriteFlag, gone};
 use super::error;
 use super::gather::Gather;
 use super::lost_write::LostWriteNote;
 use super::wal::Checkpoints;
-use super::work::{Order, Outcome, Work};
+use super::work::{CommandOutcome, Order, Work};
 use crate::error::{Error, Result};
 use crate::store::ids::Ids;
 use crate::store::tx::Settlement;
-use crate::store::{NewEvent, Recorded, Written, record};
+use crate::store::{LeaseWrite, NewEvent, Recorded, record};
 
 /// Commands in one transaction at most.
 const BATCH: usize = 256;
@@ -39,44 +39,44 @@ const BATCH: usize = 256;
 /// Commands that wait at most; more callers wait for room.
 const QUEUE: usize = 1024;
 
-type Events = Vec<(NewEvent, Answer<Recorded>)>;
+type EventBatch = Vec<(NewEvent, BatchAnswer<Recorded>)>;
 
-enum Command {
-    Record(Box<NewEvent>, Answer<Recorded>),
-    Archive(Box<Settlement>, Answer<Written>),
+enum WriteCommand {
+    Record(Box<NewEvent>, BatchAnswer<Recorded>),
+    Archive(Box<Settlement>, BatchAnswer<LeaseWrite>),
     Work(Box<dyn Work>),
 }
 
-impl Command {
+impl WriteCommand {
     fn can_wait(&self) -> bool {
-        matches!(self, Command::Archive(..))
+        matches!(self, WriteCommand::Archive(..))
     }
 }
 
 /// The way to the writer task.
 #[derive(Debug)]
-pub(super) struct Writer {
-    commands: Mutex<Option<mpsc::Sender<Command>>>,
-    sender: mpsc::WeakSender<Command>,
+pub(super) struct WriterHandle {
+    commands: Mutex<Option<mpsc::Sender<WriteCommand>>>,
+    sender: mpsc::WeakSender<WriteCommand>,
     task: Mutex<JoinSet<()>>,
-    refusal: Refusal,
+    refusal: LostWriteFlag,
     options: SqliteConnectOptions,
 }
 
-impl Writer {
+impl WriterHandle {
     /// Starts the task on `conn`; `options` make another connection like it, `syncs` put on the disk what it commits.
     pub(super) fn start(
         conn: SqliteConnection,
         options: SqliteConnectOptions,
         syncs: Vec<Sync>,
         note: LostWriteNote,
-    ) -> Writer {
+    ) -> WriterHandle {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let mut task = JoinSet::new();
         let durable = Durable::new(syncs, note);
         let refusal = durable.refusal().clone();
         task.spawn(run(conn, options.clone(), receiver, durable));
-        Writer {
+        WriterHandle {
             sender: sender.downgrade(),
             commands: Mutex::new(Some(sender)),
             task: Mutex::new(task),
@@ -93,14 +93,15 @@ impl Writer {
     /// Records an event in the next batch.
     pub(super) async fn record(&self, new: NewEvent) -> Result<Recorded> {
         let (answer, answered) = oneshot::channel();
-        self.send(Command::Record(Box::new(new), answer)).await?;
+        self.send(WriteCommand::Record(Box::new(new), answer))
+            .await?;
         answered.await.map_err(|_| gone())?
     }
 
     /// Settles an artifact that is in the bucket, in the next batch and together with the others that are in it.
-    pub(super) async fn archive(&self, settlement: Settlement) -> Result<Written> {
+    pub(super) async fn archive(&self, settlement: Settlement) -> Result<LeaseWrite> {
         let (answer, answered) = oneshot::channel();
-        self.send(Command::Archive(Box::new(settlement), answer))
+        self.send(WriteCommand::Archive(Box::new(settlement), answer))
             .await?;
         answered.await.map_err(|_| gone())?
     }
@@ -114,7 +115,7 @@ impl Writer {
     {
         let (answer, answered) = oneshot::channel();
         let order = Order::new(work, answer);
-        self.send(Command::Work(Box::new(order))).await?;
+        self.send(WriteCommand::Work(Box::new(order))).await?;
         answered.await.map_err(|_| gone())?
     }
 
@@ -142,7 +143,7 @@ impl Writer {
         while self.task.lock().await.join_next().await.is_some() {}
     }
 
-    async fn send(&self, command: Command) -> Result<()> {
+    async fn send(&self, command: WriteCommand) -> Result<()> {
         let sender = self.sender.upgrade().ok_or_else(gone)?;
         sender.send(command).await.map_err(|_| gone())
     }
@@ -151,10 +152,10 @@ impl Writer {
 async fn run(
     conn: SqliteConnection,
     options: SqliteConnectOptions,
-    mut commands: mpsc::Receiver<Command>,
+    mut commands: mpsc::Receiver<WriteCommand>,
     mut durable: Durable,
 ) {
-    let mut conn = Kept::new(conn, durable.refusal().clone());
+    let mut conn = WriterConnection::new(conn, durable.refusal().clone());
     let mut ids = Ids::default();
     // The first batch is synced whatever is in it, and with it the schema.
     let mut changes = -1;
@@ -165,7 +166,7 @@ async fn run(
         && commands.recv_many(&mut batch, BATCH).await > 0
     {
         gather
-            .fill(&mut batch, &mut commands, BATCH, Command::can_wait)
+            .fill(&mut batch, &mut commands, BATCH, WriteCommand::can_wait)
             .await;
         let (events, mut works) = split(batch.drain(..));
         let (news, answers): (Vec<_>, Vec<_>) = events.into_iter().unzip();
@@ -177,7 +178,7 @@ async fn run(
             }
             .map_err(BatchFailure::of),
         };
-        let waiting = Waiting { answers, works };
+        let waiting = BatchWaiters { answers, works };
         match written {
             Err(failure) => {
                 // The next one may be written by another connection, which counts from zero.
@@ -215,14 +216,14 @@ async fn run(
 }
 
 /// Events are recorded together, and artifacts settled together.
-fn split(batch: impl Iterator<Item = Command>) -> (Events, Vec<Box<dyn Work>>) {
+fn split(batch: impl Iterator<Item = WriteCommand>) -> (EventBatch, Vec<Box<dyn Work>>) {
     let (mut events, mut works) = (Vec::new(), Vec::new());
     let mut settlements = Settlements::default();
     for command in batch {
         match command {
-            Command::Record(new, answer) => events.push((*new, answer)),
-            Command::Archive(settlement, answer) => settlements.push(*settlement, answer),
-            Command::Work(work) => works.push(work),
+            WriteCommand::Record(new, answer) => events.push((*new, answer)),
+            WriteCommand::Archive(settlement, answer) => settlements.push(*settlement, answer),
+            WriteCommand::Work(work) => works.push(work),
         }
     }
     if !settlements.is_empty() {
@@ -232,7 +233,7 @@ fn split(batch: impl Iterator<Item = Command>) -> (Events, Vec<Box<dyn Work>>) {
 }
 
 /// A transaction that is committed.
-struct Done {
+struct CommittedWrite {
     recorded: Vec<Result<Recorded>>,
     /// Rows that the connection has ever changed; `None` when it is known that these were some.
     changes: Option<i64>,
@@ -244,7 +245,7 @@ async fn write(
     ids: &mut Ids,
     mut news: Vec<NewEvent>,
     works: &mut [Box<dyn Work>],
-) -> Result<Done> {
+) -> Result<CommittedWrite> {
     news.iter_mut().for_each(record::clean);
     let mut transaction = conn.begin_with("BEGIN IMMEDIATE").await.map_err(failed)?;
     let recorded = match record_together(&mut transaction, ids, &news).await {
@@ -267,18 +268,20 @@ async fn write(
         // What is alone can be rolled back with the transaction: two statements less.
         [work] if news.is_empty() => {
             let outcome = work.run(&mut transaction).await;
-            is_kept = outcome != Outcome::Failed;
-            is_changed = outcome == Outcome::Changed;
+            is_kept = outcome != CommandOutcome::Failed;
+            is_changed = outcome == CommandOutcome::Changed;
         }
         works => {
             for work in works {
                 let mut savepoint = transaction.begin().await.map_err(failed)?;
                 let outcome = work.run(&mut savepoint).await;
                 match outcome {
-                    Outcome::Failed => savepoint.rollback().await.map_err(failed)?,
-                    Outcome::Kept | Outcome::Changed => savepoint.commit().await.map_err(failed)?,
+                    CommandOutcome::Failed => savepoint.rollback().await.map_err(failed)?,
+                    CommandOutcome::Kept | CommandOutcome::Changed => {
+                        savepoint.commit().await.map_err(failed)?
+                    }
                 }
-                is_changed |= outcome == Outcome::Changed;
+                is_changed |= outcome == CommandOutcome::Changed;
             }
         }
     }
@@ -291,7 +294,7 @@ async fn write(
     } else {
         transaction.rollback().await.map_err(failed)?;
     }
-    Ok(Done { recorded, changes })
+    Ok(CommittedWrite { recorded, changes })
 }
 
 /// Rows that the connection has ever changed.

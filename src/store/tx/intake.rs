@@ -9,9 +9,9 @@ use uuid::Uuid;
 
 use crate::error::Result;
 use crate::model::{Artifact, EventId, JobId, Recording, RecordingId};
-use crate::store::intake::{JobSlot, LossSlot, Shelf};
-use crate::store::recovery::Saved;
-use crate::store::renewal::Standing;
+use crate::store::intake::{JobSlot, LossSlot, RecordingChanges};
+use crate::store::recovery::RecoveredArtifact;
+use crate::store::renewal::UnarchivedJob;
 use crate::store::{NewEvent, Recorded};
 
 /// A source and what is unique within it: a dedupe key, a recording key or a session id.
@@ -29,15 +29,15 @@ pub(in crate::store) struct Receipt {
 #[derive(Clone, Debug)]
 pub(in crate::store) struct SavedInRoom {
     pub(in crate::store) recording: Recording,
-    pub(in crate::store) saved: Saved,
+    pub(in crate::store) saved: RecoveredArtifact,
     pub(in crate::store) announced_at: Timestamp,
 }
 
 /// A job to write: its recording, what it is, and its origin.
-pub(in crate::store) type JobRow<'a> = (&'a Shelf, &'a JobSlot, &'a Artifact);
+pub(in crate::store) type JobRow<'a> = (&'a RecordingChanges, &'a JobSlot, &'a Artifact);
 
 /// A provider failure to write, with its recording.
-pub(in crate::store) type FailureRow<'a> = (&'a Shelf, &'a LossSlot);
+pub(in crate::store) type FailureRow<'a> = (&'a RecordingChanges, &'a LossSlot);
 
 #[async_trait]
 pub(in crate::store) trait IntakeTx: Send {
@@ -46,13 +46,13 @@ pub(in crate::store) trait IntakeTx: Send {
 
     /// How the jobs of these recordings stand whose files are neither in the bucket nor given up by an operator, but those
     /// whose bytes came with an event. One that can't be read is left out: it is not renewed, and holds up none of the others.
-    async fn unsaved_files(&mut self, recordings: &[RecordingId]) -> Result<Vec<Standing>>;
+    async fn unsaved_files(&mut self, recordings: &[RecordingId]) -> Result<Vec<UnarchivedJob>>;
 
     /// The recordings with these `(source, recording_key)`, with their jobs, failures and answered lookups.
-    async fn recordings_by_key(&mut self, keys: &[Pair]) -> Result<Vec<Shelf>>;
+    async fn recordings_by_key(&mut self, keys: &[Pair]) -> Result<Vec<RecordingChanges>>;
 
     /// A recording, as [`recordings_by_key`](IntakeTx::recordings_by_key) gives it.
-    async fn recording(&mut self, id: RecordingId) -> Result<Option<Shelf>>;
+    async fn recording(&mut self, id: RecordingId) -> Result<Option<RecordingChanges>>;
 
     /// The folder date of the first recording of each of these `(source, session_id)`.
     async fn session_dates(&mut self, sessions: &[Pair]) -> Result<HashMap<Pair, Date>>;
@@ -61,10 +61,10 @@ pub(in crate::store) trait IntakeTx: Send {
     async fn saved_in_room(&mut self, source: &str, room: &str) -> Result<Vec<SavedInRoom>>;
 
     /// New recordings, with the number of their open jobs.
-    async fn insert_recordings(&mut self, recordings: &[&Shelf]) -> Result<()>;
+    async fn insert_recordings(&mut self, recordings: &[&RecordingChanges]) -> Result<()>;
 
     /// What is known of these recordings now, and the number of their open jobs; their generation grows.
-    async fn update_recordings(&mut self, recordings: &[&Shelf]) -> Result<()>;
+    async fn update_recordings(&mut self, recordings: &[&RecordingChanges]) -> Result<()>;
 
     /// New events with their receipts. Their recordings are there.
     async fn insert_events(&mut self, events: &[(&NewEvent, Recorded)]) -> Result<()>;

@@ -10,8 +10,8 @@ use crate::error::{Class, Error, Result};
 use crate::model::{
     Archived, Artifact, Checkpoint, EventId, JobId, Lease, Recording, RecordingId, State,
 };
-use crate::store::recovery::{Loss, Saved};
-use crate::store::{Claimed, Written};
+use crate::store::recovery::{AnnouncedFailure, RecoveredArtifact};
+use crate::store::{Claimed, LeaseWrite};
 
 /// When jobs are due and leases have lapsed.
 #[derive(Clone, Copy, Debug)]
@@ -113,7 +113,7 @@ pub(in crate::store) struct Settlement {
 pub(in crate::store) struct ArchivedJob {
     pub(in crate::store) id: JobId,
     pub(in crate::store) recording_id: RecordingId,
-    pub(in crate::store) saved: Saved,
+    pub(in crate::store) saved: RecoveredArtifact,
 }
 
 /// An open provider failure that what is archived in the recording `cured_by` may cure.
@@ -121,7 +121,7 @@ pub(in crate::store) struct ArchivedJob {
 pub(in crate::store) struct FailureToCure {
     pub(in crate::store) cured_by: RecordingId,
     pub(in crate::store) id: Uuid,
-    pub(in crate::store) loss: Loss,
+    pub(in crate::store) loss: AnnouncedFailure,
     /// The recording that it was told of.
     pub(in crate::store) recording_id: RecordingId,
     pub(in crate::store) recording: Recording,
@@ -163,10 +163,10 @@ pub(in crate::store) trait QueueTx: Send {
         lease: &Lease,
         checkpoint: Option<&Checkpoint>,
         bytes_done: u64,
-    ) -> Result<Written>;
+    ) -> Result<LeaseWrite>;
 
     /// Replaces origin and deadline of a running job.
-    async fn replace_origin(&mut self, lease: &Lease, artifact: &Artifact) -> Result<Written>;
+    async fn replace_origin(&mut self, lease: &Lease, artifact: &Artifact) -> Result<LeaseWrite>;
 
     /// Puts a job back.
     async fn requeue_job(&mut self, job: JobId, requeue: &Requeue<'_>) -> Result<()>;

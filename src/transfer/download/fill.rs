@@ -14,17 +14,17 @@ const CHUNK_BYTES: u64 = 512 * 1024;
 
 /// What is counted as bytes come in.
 #[derive(Default)]
-pub(crate) struct Meter {
+pub(in crate::transfer) struct Meter {
     /// Bytes of parts, those included that were in the bucket already.
-    pub(crate) done: AtomicU64,
+    pub(in crate::transfer) done: AtomicU64,
     /// Bytes that came in since the last sample.
-    pub(crate) fresh: AtomicU64,
+    pub(in crate::transfer) fresh: AtomicU64,
     /// Microseconds that lanes waited for the origin since then.
-    pub(crate) waited: AtomicU64,
+    pub(in crate::transfer) waited: AtomicU64,
 }
 
 /// Reads one part: `target` bytes, fewer only at the end of content of an unknown length.
-pub(crate) async fn read_part(
+pub(in crate::transfer) async fn read_part(
     reader: &mut OriginReader<'_>,
     target: u64,
     is_last: bool,

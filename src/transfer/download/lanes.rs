@@ -37,7 +37,7 @@ use crate::transfer::upload::in_flight::PartsInFlight;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// The transfer of one object in parts.
-pub(crate) struct LaneTransfer<'a> {
+pub(in crate::transfer) struct LaneTransfer<'a> {
     attempt: &'a TransferAttempt<'a>,
     remote: Remote<'a>,
     version: ContentVersion,
@@ -82,24 +82,27 @@ enum LaneEvent<'a> {
 }
 
 /// What a transfer in parts begins with.
-pub(crate) struct Start<'a> {
-    pub(crate) remote: Remote<'a>,
-    pub(crate) version: ContentVersion,
+pub(in crate::transfer) struct Start<'a> {
+    pub(in crate::transfer) remote: Remote<'a>,
+    pub(in crate::transfer) version: ContentVersion,
     /// Whether the end that is read will be known to be the content's end.
-    pub(crate) is_end_certain: bool,
-    pub(crate) plan: Plan,
-    pub(crate) spans: RangeQueue,
-    pub(crate) content: ObservedContent,
-    pub(crate) memory: Memory,
-    pub(crate) uploads: PartsInFlight,
+    pub(in crate::transfer) is_end_certain: bool,
+    pub(in crate::transfer) plan: Plan,
+    pub(in crate::transfer) spans: RangeQueue,
+    pub(in crate::transfer) content: ObservedContent,
+    pub(in crate::transfer) memory: Memory,
+    pub(in crate::transfer) uploads: PartsInFlight,
     /// Lanes that it may have.
-    pub(crate) most_lanes: u32,
+    pub(in crate::transfer) most_lanes: u32,
     /// Bytes that the bucket has already.
-    pub(crate) done_bytes: u64,
+    pub(in crate::transfer) done_bytes: u64,
 }
 
 impl<'a> LaneTransfer<'a> {
-    pub(crate) fn new(attempt: &'a TransferAttempt<'a>, start: Start<'a>) -> LaneTransfer<'a> {
+    pub(in crate::transfer) fn new(
+        attempt: &'a TransferAttempt<'a>,
+        start: Start<'a>,
+    ) -> LaneTransfer<'a> {
         let meter = Meter {
             done: AtomicU64::new(start.done_bytes),
             ..Meter::default()
@@ -127,7 +130,7 @@ impl<'a> LaneTransfer<'a> {
     }
 
     /// Where the content comes from.
-    pub(crate) fn remote(&self) -> Remote<'a> {
+    pub(in crate::transfer) fn remote(&self) -> Remote<'a> {
         self.remote
     }
 
@@ -135,7 +138,7 @@ impl<'a> LaneTransfer<'a> {
     ///
     /// # Errors
     /// As [`ObservedContent::take`].
-    pub(crate) fn send_first(&mut self, payload: Payload, cover: Cover) -> Result<()> {
+    pub(in crate::transfer) fn send_first(&mut self, payload: Payload, cover: Cover) -> Result<()> {
         self.content.take(0, &payload)?;
         let bytes = payload.size_bytes;
         self.meter.done.fetch_add(bytes, Ordering::Relaxed);
@@ -149,7 +152,7 @@ impl<'a> LaneTransfer<'a> {
 
     /// Carries all parts; `reader` is where the first of them begins. Gives what was learnt of the content,
     /// of its version, and whether its end is certain.
-    pub(crate) async fn run(
+    pub(in crate::transfer) async fn run(
         mut self,
         reader: Option<OriginReader<'a>>,
     ) -> Result<(ObservedContent, ContentVersion, bool), Stop> {

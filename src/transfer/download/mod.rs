@@ -1,7 +1,7 @@
 //! The origin's bytes: read over one or several lanes, cut into parts.
 
-pub(crate) mod fill;
-pub(crate) mod lanes;
-pub(crate) mod part;
-pub(crate) mod ranges;
-pub(crate) mod reader;
+pub(in crate::transfer) mod fill;
+pub(in crate::transfer) mod lanes;
+pub(in crate::transfer) mod part;
+pub(in crate::transfer) mod ranges;
+pub(in crate::transfer) mod reader;

@@ -9,7 +9,7 @@ use crate::transfer::digest::PartDigest;
 use crate::transfer::memory::pool::{BUFFER_BYTES, Buffer};
 
 /// A part being filled.
-pub(crate) struct PartBuilder {
+pub(in crate::transfer) struct PartBuilder {
     full: Vec<Bytes>,
     filling: Option<Buffer>,
     /// How many bytes are expected in all; 0 while nobody knows.
@@ -20,12 +20,12 @@ pub(crate) struct PartBuilder {
 
 impl PartBuilder {
     /// An empty part.
-    pub(crate) fn new() -> PartBuilder {
+    pub(in crate::transfer) fn new() -> PartBuilder {
         PartBuilder::of(0)
     }
 
     /// An empty part that will have so many bytes, as far as that is known.
-    pub(crate) fn of(size_bytes: u64) -> PartBuilder {
+    pub(in crate::transfer) fn of(size_bytes: u64) -> PartBuilder {
         PartBuilder {
             full: Vec::new(),
             filling: None,
@@ -36,7 +36,7 @@ impl PartBuilder {
     }
 
     /// Adds a chunk at the end.
-    pub(crate) fn push(&mut self, mut chunk: Bytes) {
+    pub(in crate::transfer) fn push(&mut self, mut chunk: Bytes) {
         self.size_bytes += chunk.len() as u64;
         self.digest.update(&chunk);
         while !chunk.is_empty() {
@@ -69,12 +69,12 @@ impl PartBuilder {
     }
 
     /// Bytes so far.
-    pub(crate) fn size_bytes(&self) -> u64 {
+    pub(in crate::transfer) fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
 
     /// The part, ready to be sent.
-    pub(crate) fn finish(mut self) -> Payload {
+    pub(in crate::transfer) fn finish(mut self) -> Payload {
         self.full.extend(self.filling.take().map(Buffer::freeze));
         Payload {
             chunks: Arc::new(self.full),

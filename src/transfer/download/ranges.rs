@@ -9,18 +9,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Names a lane within one transfer.
-pub(crate) type LaneId = u32;
+pub(in crate::transfer) type LaneId = u32;
 
 /// Parts from `next` to before `end`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LaneRange {
+pub(in crate::transfer) struct LaneRange {
     /// The part that is being read, or is next.
-    pub(crate) next: u32,
+    pub(in crate::transfer) next: u32,
     /// One past the last.
-    pub(crate) end: u32,
+    pub(in crate::transfer) end: u32,
     /// One past the last that the lane's body may be asked for: it can go on into what comes after its own
     /// parts up to here.
-    pub(crate) reach: u32,
+    pub(in crate::transfer) reach: u32,
 }
 
 impl LaneRange {
@@ -39,7 +39,7 @@ impl LaneRange {
 
 /// The parts of one object that are not fetched.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct RangeQueue {
+pub(in crate::transfer) struct RangeQueue {
     lanes: BTreeMap<LaneId, LaneRange>,
     /// What lanes that are being opened would take from others.
     wishes: BTreeMap<LaneId, LaneRange>,
@@ -50,7 +50,7 @@ pub(crate) struct RangeQueue {
 
 impl RangeQueue {
     /// Parts 1 to `last` but those that are `done`.
-    pub(crate) fn new(last: u32, done: &BTreeSet<u32>) -> RangeQueue {
+    pub(in crate::transfer) fn new(last: u32, done: &BTreeSet<u32>) -> RangeQueue {
         let mut free: Vec<LaneRange> = Vec::new();
         for number in (1..=last).filter(|number| !done.contains(number)) {
             match free.last_mut() {
@@ -67,24 +67,24 @@ impl RangeQueue {
     /// From now on every lane's body is asked for up to the end of the gap that it lies in, not just of its
     /// own run: where nothing can be asked for later, a lane can then go on into the run of one that broke.
     #[must_use]
-    pub(crate) fn far_reaching(mut self, is_far_reaching: bool) -> RangeQueue {
+    pub(in crate::transfer) fn far_reaching(mut self, is_far_reaching: bool) -> RangeQueue {
         self.is_far_reaching = is_far_reaching;
         self
     }
 
     /// Whether there are parts that nobody has.
-    pub(crate) fn has_free(&self) -> bool {
+    pub(in crate::transfer) fn has_free(&self) -> bool {
         !self.free.is_empty()
     }
 
     /// Whether all parts are read.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(in crate::transfer) fn is_empty(&self) -> bool {
         self.free.is_empty() && self.lanes.is_empty()
     }
 
     /// What `lane` should open, where one more lane helps most; `None` when none is worth it. Parts that
     /// nobody has are the lane's at once; others when it [is open](Spans::open).
-    pub(crate) fn take(&mut self, lane: LaneId) -> Option<LaneRange> {
+    pub(in crate::transfer) fn take(&mut self, lane: LaneId) -> Option<LaneRange> {
         if self.has_free() {
             let run = self.free.remove(0);
             self.lanes.insert(lane, run);
@@ -125,7 +125,7 @@ impl RangeQueue {
     }
 
     /// The run of `lane`, whose body is open now; `None` when those who have its parts need no help any more.
-    pub(crate) fn open(&mut self, lane: LaneId) -> Option<LaneRange> {
+    pub(in crate::transfer) fn open(&mut self, lane: LaneId) -> Option<LaneRange> {
         let Some(wish) = self.wishes.remove(&lane) else {
             return self.run(lane);
         };
@@ -146,7 +146,7 @@ impl RangeQueue {
     }
 
     /// Notes that `lane` has read its part; gives the next one, `None` when its run is at its end.
-    pub(crate) fn advance(&mut self, lane: LaneId) -> Option<u32> {
+    pub(in crate::transfer) fn advance(&mut self, lane: LaneId) -> Option<u32> {
         let run = self.lanes.get_mut(&lane)?;
         run.next += 1;
         if run.next < run.end {
@@ -157,13 +157,13 @@ impl RangeQueue {
     }
 
     /// The run of a lane.
-    pub(crate) fn run(&self, lane: LaneId) -> Option<LaneRange> {
+    pub(in crate::transfer) fn run(&self, lane: LaneId) -> Option<LaneRange> {
         self.lanes.get(&lane).copied()
     }
 
     /// Takes the rest of its run from a lane that broke, or could not be opened. The lane before it goes
     /// on into it, if there is one that has not ended and whose body reaches that far.
-    pub(crate) fn give_back(&mut self, lane: LaneId) {
+    pub(in crate::transfer) fn give_back(&mut self, lane: LaneId) {
         self.wishes.remove(&lane);
         let Some(run) = self.lanes.remove(&lane) else {
             return;
@@ -179,7 +179,7 @@ impl RangeQueue {
     }
 
     /// Ends everything: the content ended before its last part.
-    pub(crate) fn clear(&mut self) {
+    pub(in crate::transfer) fn clear(&mut self) {
         self.lanes.clear();
         self.wishes.clear();
         self.free.clear();

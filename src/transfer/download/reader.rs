@@ -35,7 +35,7 @@ const MAX_RESUME_DELAY: Duration = Duration::from_secs(10);
 const REOPEN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Why carrying stopped.
-pub(crate) enum Stop {
+pub(in crate::transfer) enum Stop {
     /// For good, or until the scheduler says otherwise.
     Fail(Error),
     /// The bytes so far are worth nothing: begin again, with this body if there is one.
@@ -59,32 +59,32 @@ impl From<Error> for Stop {
 
 /// Where content comes from.
 #[derive(Clone, Copy)]
-pub(crate) struct Remote<'a> {
+pub(in crate::transfer) struct Remote<'a> {
     /// Opens it.
-    pub(crate) source: &'a dyn Source,
+    pub(in crate::transfer) source: &'a dyn Source,
     /// Its URL.
-    pub(crate) url: &'a SignedUrl,
+    pub(in crate::transfer) url: &'a SignedUrl,
     /// Hosts that it may lead to.
-    pub(crate) allow_hosts: &'a [String],
+    pub(in crate::transfer) allow_hosts: &'a [String],
     /// Until when it can be opened.
-    pub(crate) deadline: Deadline,
+    pub(in crate::transfer) deadline: Deadline,
     /// More is refused.
-    pub(crate) max_bytes: u64,
+    pub(in crate::transfer) max_bytes: u64,
     /// Who is told of waits for a turn at the host.
-    pub(crate) waits: &'a Waits,
+    pub(in crate::transfer) waits: &'a Waits,
 }
 
 /// One version of the content, as its first answer told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ContentVersion {
+pub(in crate::transfer) struct ContentVersion {
     /// The length of the whole.
-    pub(crate) length: Option<u64>,
+    pub(in crate::transfer) length: Option<u64>,
     /// What identifies it.
-    pub(crate) validator: Option<String>,
+    pub(in crate::transfer) validator: Option<String>,
 }
 
 /// Reads one version of an origin's content, or a range of it.
-pub(crate) struct OriginReader<'a> {
+pub(in crate::transfer) struct OriginReader<'a> {
     remote: Remote<'a>,
     version: ContentVersion,
     accepts_ranges: bool,
@@ -103,7 +103,7 @@ pub(crate) struct OriginReader<'a> {
 
 impl<'a> OriginReader<'a> {
     /// Opens the origin, or goes on with `opened`. Content over the limit is refused.
-    pub(crate) async fn open(
+    pub(in crate::transfer) async fn open(
         remote: Remote<'a>,
         opened: Option<Box<Opened>>,
     ) -> Result<OriginReader<'a>> {
@@ -118,7 +118,7 @@ impl<'a> OriginReader<'a> {
     }
 
     /// Opens the origin once more, for who holds memory already.
-    pub(crate) async fn open_again(remote: Remote<'a>) -> Result<OriginReader<'a>> {
+    pub(in crate::transfer) async fn open_again(remote: Remote<'a>) -> Result<OriginReader<'a>> {
         let opened = remote.reopen().await?;
         OriginReader::open(remote, Some(Box::new(opened))).await
     }
@@ -127,7 +127,7 @@ impl<'a> OriginReader<'a> {
     ///
     /// # Errors
     /// `Restart` when the origin has another version now, or gives no ranges.
-    pub(crate) async fn open_range(
+    pub(in crate::transfer) async fn open_range(
         remote: Remote<'a>,
         version: &ContentVersion,
         start: u64,
@@ -139,7 +139,7 @@ impl<'a> OriginReader<'a> {
     }
 
     /// As [`OriginReader::open_range`], but `None` when the host has no connection to spare.
-    pub(crate) async fn try_open_range(
+    pub(in crate::transfer) async fn try_open_range(
         remote: Remote<'a>,
         version: &ContentVersion,
         start: u64,
@@ -195,47 +195,47 @@ impl<'a> OriginReader<'a> {
     }
 
     /// The version that is read.
-    pub(crate) fn version(&self) -> &ContentVersion {
+    pub(in crate::transfer) fn version(&self) -> &ContentVersion {
         &self.version
     }
 
     /// Whether another request may go on in the middle of this content.
-    pub(crate) fn is_resumable(&self) -> bool {
+    pub(in crate::transfer) fn is_resumable(&self) -> bool {
         self.accepts_ranges && self.version.validator.is_some() && self.version.length.is_some()
     }
 
     /// Reading goes on to `end`.
-    pub(crate) fn read_to(&mut self, end: u64) {
+    pub(in crate::transfer) fn read_to(&mut self, end: u64) {
         self.end = Some(end);
     }
 
     /// How long the origin was waited for since this was last asked.
-    pub(crate) fn take_waited(&mut self) -> Duration {
+    pub(in crate::transfer) fn take_waited(&mut self) -> Duration {
         std::mem::take(&mut self.waited)
     }
 
     /// The length of the whole, once known.
-    pub(crate) fn length(&self) -> Option<u64> {
+    pub(in crate::transfer) fn length(&self) -> Option<u64> {
         self.version.length
     }
 
     /// Bytes that came in so far.
-    pub(crate) fn position(&self) -> u64 {
+    pub(in crate::transfer) fn position(&self) -> u64 {
         self.position
     }
 
     /// Whether the end that was read is known to be the content's end.
-    pub(crate) fn is_end_certain(&self) -> bool {
+    pub(in crate::transfer) fn is_end_certain(&self) -> bool {
         self.version.length.is_some() || self.is_delimited
     }
 
     /// Gives back what did not fit.
-    pub(crate) fn unread(&mut self, bytes: Bytes) {
+    pub(in crate::transfer) fn unread(&mut self, bytes: Bytes) {
         self.unread = Some(bytes);
     }
 
     /// The next bytes; `None` at the end.
-    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Stop> {
+    pub(in crate::transfer) async fn next(&mut self) -> Result<Option<Bytes>, Stop> {
         if let Some(bytes) = self.unread.take() {
             return Ok(Some(bytes));
         }
@@ -348,7 +348,7 @@ impl<'a> OriginReader<'a> {
 
 impl Remote<'_> {
     /// The content from its first byte, opened once more.
-    pub(crate) async fn reopen(&self) -> Result<Opened> {
+    pub(in crate::transfer) async fn reopen(&self) -> Result<Opened> {
         in_time(self.source.open(&self.request(None, None))).await
     }
 
@@ -427,7 +427,7 @@ fn is_passing(error: &Error) -> bool {
 }
 
 /// How long an origin that asked to be left alone for so long is left alone where that must not take long.
-pub(crate) fn capped_delay(asked: Option<Duration>) -> Duration {
+pub(in crate::transfer) fn capped_delay(asked: Option<Duration>) -> Duration {
     RESUME_DELAY
         .mul_f64(fastrand::f64())
         .max(asked.unwrap_or_default().min(MAX_RESUME_DELAY))

@@ -39,7 +39,7 @@ pub struct Share {
 
 impl Share {
     /// Makes one share of two of the same budget.
-    pub(crate) fn merge(&mut self, other: Share) {
+    pub(in crate::transfer) fn merge(&mut self, other: Share) {
         self.permit.merge(other.permit);
         match (&mut self.lasting, other.lasting) {
             (Some(lasting), Some(more)) => lasting.merge(more),
@@ -49,7 +49,7 @@ impl Share {
     }
 
     /// Gives back `bytes` of it, in whole units.
-    pub(crate) fn give_back(&mut self, bytes: u64) {
+    pub(in crate::transfer) fn give_back(&mut self, bytes: u64) {
         let units = usize::try_from(bytes / UNIT_BYTES).unwrap_or(usize::MAX);
         let units = units.min(self.permit.num_permits());
         drop(self.permit.split(units));
@@ -98,7 +98,7 @@ impl Budget {
     }
 
     /// The most that may be held for whole attempts.
-    pub(crate) fn lasting_bytes(&self) -> u64 {
+    pub(in crate::transfer) fn lasting_bytes(&self) -> u64 {
         u64::from(self.lasting_units) * UNIT_BYTES
     }
 
@@ -107,7 +107,7 @@ impl Budget {
     ///
     /// # Errors
     /// `internal` when they are more.
-    pub(crate) async fn take_lasting(&self, bytes: u64) -> Result<Share> {
+    pub(in crate::transfer) async fn take_lasting(&self, bytes: u64) -> Result<Share> {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES).max(1)).unwrap_or(u32::MAX);
         if units > self.lasting_units {
             return Err(Error::internal("take more of the memory than may be held"));
@@ -119,7 +119,7 @@ impl Budget {
     }
 
     /// The same if they are free now.
-    pub(crate) fn try_take_lasting(&self, bytes: u64) -> Option<Share> {
+    pub(in crate::transfer) fn try_take_lasting(&self, bytes: u64) -> Option<Share> {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES).max(1)).ok()?;
         let lasting = self.lasting.clone().try_acquire_many_owned(units).ok()?;
         let permit = self.units.clone().try_acquire_many_owned(units).ok()?;
@@ -131,7 +131,7 @@ impl Budget {
     }
 
     /// Takes `bytes` if they are free now and nobody waits for them.
-    pub(crate) fn try_take(&self, bytes: u64) -> Option<Share> {
+    pub(in crate::transfer) fn try_take(&self, bytes: u64) -> Option<Share> {
         let units = u32::try_from(bytes.div_ceil(UNIT_BYTES).max(1)).ok()?;
         let permit = self.units.clone().try_acquire_many_owned(units).ok()?;
         self.note_peak();

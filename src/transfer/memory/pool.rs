@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use bytes::{Bytes, BytesMut};
 
 /// The size of a buffer that is used again.
-pub(crate) const BUFFER_BYTES: usize = 256 * 1024;
+pub(in crate::transfer) const BUFFER_BYTES: usize = 256 * 1024;
 
 /// Idle buffers that are kept while any is lent: two or three parts, since one lane alone has none to a few on
 /// their way.
@@ -18,7 +18,7 @@ const KEPT_BUFFERS: usize = 64;
 static SHELF: BufferPool = BufferPool::new();
 
 /// A buffer of [`BUFFER_BYTES`], or a smaller one.
-pub(crate) enum Buffer {
+pub(in crate::transfer) enum Buffer {
     /// Of memory that is used once.
     Small(BytesMut),
     /// Goes back to its shelf.
@@ -27,18 +27,18 @@ pub(crate) enum Buffer {
 
 impl Buffer {
     /// An empty buffer for what is known to be no more than `capacity` bytes. It grows when it is more after all.
-    pub(crate) fn small(capacity: usize) -> Buffer {
+    pub(in crate::transfer) fn small(capacity: usize) -> Buffer {
         Buffer::Small(BytesMut::with_capacity(capacity.min(BUFFER_BYTES)))
     }
 
     /// An empty buffer of full size.
-    pub(crate) fn whole() -> Buffer {
+    pub(in crate::transfer) fn whole() -> Buffer {
         Buffer::Whole(SHELF.take())
     }
 
     /// Takes as much from the front of `chunk` as fits in, by copying: a chunk keeps the whole read buffer alive that
     /// it was cut from, which is larger than what a slow connection brings at a time.
-    pub(crate) fn fill(&mut self, chunk: &mut Bytes) {
+    pub(in crate::transfer) fn fill(&mut self, chunk: &mut Bytes) {
         let room = BUFFER_BYTES - self.len();
         let head = chunk.split_to(room.min(chunk.len()));
         match self {
@@ -48,12 +48,12 @@ impl Buffer {
     }
 
     /// Whether nothing more fits in.
-    pub(crate) fn is_full(&self) -> bool {
+    pub(in crate::transfer) fn is_full(&self) -> bool {
         self.len() == BUFFER_BYTES
     }
 
     /// What is in it. A whole buffer goes back to the shelf when the last of the clones is dropped.
-    pub(crate) fn freeze(self) -> Bytes {
+    pub(in crate::transfer) fn freeze(self) -> Bytes {
         match self {
             Buffer::Small(bytes) => bytes.freeze(),
             Buffer::Whole(loan) => Bytes::from_owner(loan),
@@ -69,7 +69,7 @@ impl Buffer {
 }
 
 /// A whole buffer, given back on drop.
-pub(crate) struct PooledBuffer {
+pub(in crate::transfer) struct PooledBuffer {
     bytes: Vec<u8>,
     shelf: &'static BufferPool,
 }

@@ -21,7 +21,7 @@ const TRANSFER_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The memory of one transfer. Clones share it.
 #[derive(Clone)]
-pub(crate) struct Memory {
+pub(in crate::transfer) struct Memory {
     all: Budget,
     own: Budget,
     reserve: Arc<Reserve>,
@@ -36,7 +36,7 @@ struct Reserve {
 
 /// What covers one part.
 #[derive(Default)]
-pub(crate) struct Cover {
+pub(in crate::transfer) struct Cover {
     bytes: u64,
     steps: Option<(Share, Share)>,
     reserved: Option<(Arc<Reserve>, OwnedSemaphorePermit)>,
@@ -44,7 +44,7 @@ pub(crate) struct Cover {
 
 impl Memory {
     /// Waits in line for the reserve: one part of at most `part_bytes`.
-    pub(crate) async fn begin(all: &Budget, part_bytes: u64) -> Result<Memory> {
+    pub(in crate::transfer) async fn begin(all: &Budget, part_bytes: u64) -> Result<Memory> {
         let share = all.take(part_bytes).await?;
         Ok(Memory {
             all: all.clone(),
@@ -56,19 +56,19 @@ impl Memory {
     /// Waits in line for the reserve of larger parts. The old one is given back before: who held it while
     /// waiting could wait for another who does the same, or for itself. What is on its way to the bucket
     /// keeps its memory until it is there.
-    pub(crate) async fn grow(&mut self, part_bytes: u64) -> Result<()> {
+    pub(in crate::transfer) async fn grow(&mut self, part_bytes: u64) -> Result<()> {
         self.reserve = Reserve::of(0, None);
         *self = Memory::begin(&self.all, part_bytes).await?;
         Ok(())
     }
 
     /// The largest part that it is for.
-    pub(crate) fn part_bytes(&self) -> u64 {
+    pub(in crate::transfer) fn part_bytes(&self) -> u64 {
         self.reserve.bytes
     }
 
     /// Makes `cover` reach over `bytes` of one part, waiting if it must.
-    pub(crate) async fn extend(&self, cover: &mut Cover, bytes: u64) -> Result<()> {
+    pub(in crate::transfer) async fn extend(&self, cover: &mut Cover, bytes: u64) -> Result<()> {
         while cover.bytes < bytes {
             if let Some(step) = self.try_step() {
                 cover.add(step);

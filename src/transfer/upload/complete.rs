@@ -28,14 +28,14 @@ use crate::transfer::upload::single_put::{
 
 /// What was carried, as its object must show it.
 #[derive(Clone)]
-pub(crate) struct Sealed {
+pub(in crate::transfer) struct Sealed {
     crc64nvme: u64,
     print: Fingerprint,
 }
 
 impl Sealed {
     /// Of the bytes that a digest has seen.
-    pub(crate) fn of(digest: &ObjectDigest) -> Sealed {
+    pub(in crate::transfer) fn of(digest: &ObjectDigest) -> Sealed {
         Sealed {
             crc64nvme: digest.crc64nvme(),
             print: Fingerprint {
@@ -48,7 +48,7 @@ impl Sealed {
 }
 
 /// What is under a key before anything was carried.
-pub(crate) enum KnownObject {
+pub(in crate::transfer) enum KnownObject {
     /// Our own, and what it should be.
     Whole(Fingerprint),
     /// It may be what is to be carried.
@@ -59,7 +59,7 @@ pub(crate) enum KnownObject {
 
 impl TransferAttempt<'_> {
     /// Puts a small object under the first free name.
-    pub(crate) async fn put(
+    pub(in crate::transfer) async fn put(
         &self,
         names: &mut FreeNames,
         payload: &Payload,
@@ -78,7 +78,7 @@ impl TransferAttempt<'_> {
     }
 
     /// Completes an upload.
-    pub(crate) async fn complete(
+    pub(in crate::transfer) async fn complete(
         &self,
         key: &str,
         upload_id: &str,
@@ -199,7 +199,7 @@ impl TransferAttempt<'_> {
     }
 
     /// What the object under `key` is to this job.
-    pub(crate) fn recognise(&self, key: &str, info: &ObjectInfo) -> KnownObject {
+    pub(in crate::transfer) fn recognise(&self, key: &str, info: &ObjectInfo) -> KnownObject {
         let told = self.job.size_bytes;
         let is_told_size = told.is_none_or(|size| size == info.size_bytes);
         let capabilities = self.engine.objects.capabilities();

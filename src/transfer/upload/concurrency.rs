@@ -16,7 +16,7 @@ const MOST: usize = 16;
 const ONE_CUT: Duration = Duration::from_secs(1);
 
 /// The slots of one transfer.
-pub(crate) struct AimdLimit {
+pub(in crate::transfer) struct AimdLimit {
     free: Semaphore,
     count: Mutex<Count>,
 }
@@ -30,13 +30,13 @@ struct Count {
 
 /// A part may be sent while this lives.
 #[must_use = "the slot is given back when this is dropped"]
-pub(crate) struct Slot<'a> {
+pub(in crate::transfer) struct Slot<'a> {
     slots: &'a AimdLimit,
     permit: Option<SemaphorePermit<'a>>,
 }
 
 impl AimdLimit {
-    pub(crate) fn new() -> AimdLimit {
+    pub(in crate::transfer) fn new() -> AimdLimit {
         AimdLimit {
             free: Semaphore::new(MOST),
             count: Mutex::new(Count {
@@ -48,7 +48,7 @@ impl AimdLimit {
     }
 
     /// Waits for a slot.
-    pub(crate) async fn take(&self) -> Result<Slot<'_>> {
+    pub(in crate::transfer) async fn take(&self) -> Result<Slot<'_>> {
         let permit = self.free.acquire().await;
         let permit = permit.map_err(|_| Error::internal("wait for a slot to send a part"))?;
         Ok(Slot {
@@ -58,7 +58,7 @@ impl AimdLimit {
     }
 
     /// The bucket asks to be spared: half as many from now on, one at least.
-    pub(crate) fn cut(&self) {
+    pub(in crate::transfer) fn cut(&self) {
         let mut count = self.count();
         if count.cut_at.is_some_and(|at| at.elapsed() < ONE_CUT) {
             return;
@@ -70,7 +70,7 @@ impl AimdLimit {
     }
 
     /// The bucket has taken a part.
-    pub(crate) fn grow(&self) {
+    pub(in crate::transfer) fn grow(&self) {
         let mut count = self.count();
         if count.all >= MOST {
             return;

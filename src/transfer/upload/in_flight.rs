@@ -13,7 +13,7 @@ use crate::transfer::upload::concurrency::AimdLimit;
 use crate::transfer::upload::retry::{TRIES, UploadRetry};
 
 /// The parts of one upload. Dropping it stops what is on its way.
-pub(crate) struct PartsInFlight {
+pub(in crate::transfer) struct PartsInFlight {
     to: Arc<Target>,
     sending: JoinSet<Result<FinishedPart>>,
 }
@@ -33,7 +33,7 @@ struct Target {
 impl PartsInFlight {
     /// No parts yet. How many are sent at once is bounded by the memory that they hold, and by what
     /// the bucket likes.
-    pub(crate) fn new(
+    pub(in crate::transfer) fn new(
         objects: Arc<dyn ObjectStore>,
         key: &str,
         upload_id: &str,
@@ -53,7 +53,7 @@ impl PartsInFlight {
     }
 
     /// Sends a part. Its memory is given back when the bucket has it.
-    pub(crate) fn send(&mut self, number: u32, payload: Payload, cover: Cover) {
+    pub(in crate::transfer) fn send(&mut self, number: u32, payload: Payload, cover: Cover) {
         let to = Arc::clone(&self.to);
         self.sending.spawn(async move {
             let part = to.send(number, &payload).await;
@@ -63,7 +63,7 @@ impl PartsInFlight {
     }
 
     /// Whether nothing is on its way.
-    pub(crate) fn is_idle(&self) -> bool {
+    pub(in crate::transfer) fn is_idle(&self) -> bool {
         self.sending.is_empty()
     }
 
@@ -71,7 +71,7 @@ impl PartsInFlight {
     ///
     /// # Errors
     /// That of a part which failed for good.
-    pub(crate) async fn next(&mut self) -> Result<FinishedPart> {
+    pub(in crate::transfer) async fn next(&mut self) -> Result<FinishedPart> {
         match self.sending.join_next().await {
             Some(ended) => ended.map_err(|e| Error::internal("send a part").with_source(e))?,
             None => std::future::pending().await,
@@ -79,7 +79,7 @@ impl PartsInFlight {
     }
 
     /// Stops what is on its way and waits until it has let go of its memory.
-    pub(crate) async fn stop(&mut self) {
+    pub(in crate::transfer) async fn stop(&mut self) {
         self.sending.shutdown().await;
     }
 }

@@ -27,7 +27,7 @@ enum PartListing {
 }
 
 /// What to do about an upload whose parts were refused.
-pub(crate) enum Remedy {
+pub(in crate::transfer) enum Remedy {
     /// To complete it with these.
     Parts(Vec<FinishedPart>),
     /// Nothing that could be done to it.
@@ -39,7 +39,7 @@ impl TransferAttempt<'_> {
     ///
     /// # Errors
     /// `Restart` when the upload has gone, `Resend` when only some of its parts have.
-    pub(crate) async fn remedy(
+    pub(in crate::transfer) async fn remedy(
         &self,
         (key, upload_id): (&str, &str),
         parts: &[FinishedPart],
@@ -75,7 +75,7 @@ impl TransferAttempt<'_> {
 
     /// How to go on without an upload that the bucket refuses although it lists all parts as they were sent: with a new
     /// one, once in an attempt, and only with an origin that is open. Else this one is all that there is.
-    pub(crate) async fn give_up_upload(&self, key: &str, refusal: Error) -> Stop {
+    pub(in crate::transfer) async fn give_up_upload(&self, key: &str, refusal: Error) -> Stop {
         let Origin::Url(url) = &self.job.origin else {
             return Stop::Fail(refusal);
         };

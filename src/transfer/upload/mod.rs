@@ -1,9 +1,9 @@
 //! The bucket's side of a transfer: parts sent and repeated, the upload completed and proved.
 
-pub(crate) mod complete;
+pub(in crate::transfer) mod complete;
 mod concurrency;
-pub(crate) mod in_flight;
+pub(in crate::transfer) mod in_flight;
 mod invalid_part;
-pub(crate) mod open;
-pub(crate) mod retry;
-pub(crate) mod single_put;
+pub(in crate::transfer) mod open;
+pub(in crate::transfer) mod retry;
+pub(in crate::transfer) mod single_put;

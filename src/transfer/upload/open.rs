@@ -19,11 +19,11 @@ const ABORT_TIMEOUT: Duration = Duration::from_secs(20);
 const ABORT_TRIES: u32 = 3;
 
 /// An upload that is neither complete nor aborted.
-pub(crate) struct OpenUpload {
+pub(in crate::transfer) struct OpenUpload {
     /// Its key.
-    pub(crate) key: String,
+    pub(in crate::transfer) key: String,
     /// What is stored of it.
-    pub(crate) checkpoint: Checkpoint,
+    pub(in crate::transfer) checkpoint: Checkpoint,
 }
 
 impl OpenUpload {
@@ -35,7 +35,7 @@ impl OpenUpload {
 
 impl TransferAttempt<'_> {
     /// Begins an upload, and notes it at once: nobody else could find it after a kill.
-    pub(crate) async fn create_upload(
+    pub(in crate::transfer) async fn create_upload(
         &self,
         key: &str,
         plan: Plan,
@@ -77,17 +77,17 @@ impl TransferAttempt<'_> {
     }
 
     /// From now on this upload is the attempt's.
-    pub(crate) fn adopt_upload(&self, upload: OpenUpload) {
+    pub(in crate::transfer) fn adopt_upload(&self, upload: OpenUpload) {
         *self.upload() = Some(upload);
     }
 
     /// The upload is no longer the attempt's to tidy up.
-    pub(crate) fn take_upload(&self) -> Option<OpenUpload> {
+    pub(in crate::transfer) fn take_upload(&self) -> Option<OpenUpload> {
         self.upload().take()
     }
 
     /// The upload is what an earlier attempt might have left: it is looked again how much of it is there.
-    pub(crate) fn look_again_at_upload(&self) {
+    pub(in crate::transfer) fn look_again_at_upload(&self) {
         let upload = self.take_upload();
         let mut earlier = self.earlier.lock().unwrap_or_else(PoisonError::into_inner);
         *earlier = upload.map(|upload| upload.checkpoint);
@@ -97,7 +97,11 @@ impl TransferAttempt<'_> {
     ///
     /// # Errors
     /// When the lease is lost.
-    pub(crate) async fn note_part(&self, part: FinishedPart, check: Option<String>) -> Result<()> {
+    pub(in crate::transfer) async fn note_part(
+        &self,
+        part: FinishedPart,
+        check: Option<String>,
+    ) -> Result<()> {
         let due = {
             let mut upload = self.upload();
             let Some(upload) = upload.as_mut() else {
@@ -118,7 +122,7 @@ impl TransferAttempt<'_> {
     ///
     /// # Errors
     /// When the lease is lost.
-    pub(crate) async fn note_sealed(&self, sealed: Fingerprint) -> Result<()> {
+    pub(in crate::transfer) async fn note_sealed(&self, sealed: Fingerprint) -> Result<()> {
         let noted = {
             let mut upload = self.upload();
             upload.as_mut().map(|upload| {
@@ -133,7 +137,7 @@ impl TransferAttempt<'_> {
     }
 
     /// The upload's id and its parts in order.
-    pub(crate) fn finished_parts(&self) -> Result<(String, Vec<FinishedPart>)> {
+    pub(in crate::transfer) fn finished_parts(&self) -> Result<(String, Vec<FinishedPart>)> {
         let upload = self.upload();
         let upload = upload
             .as_ref()
@@ -145,7 +149,7 @@ impl TransferAttempt<'_> {
 
     /// What a part that could not be sent means: an upload that has gone is begun again while the origin
     /// still answers.
-    pub(crate) async fn judge_upload(&self, error: Error) -> Stop {
+    pub(in crate::transfer) async fn judge_upload(&self, error: Error) -> Stop {
         let upload = self.upload().as_ref().map(|upload| {
             let id = upload.checkpoint.upload_id.clone();
             (upload.key.clone(), id)
@@ -163,7 +167,7 @@ impl TransferAttempt<'_> {
     }
 
     /// After a failure: keeps the upload for the next attempt if that may go on with it, else aborts it.
-    pub(crate) async fn leave(&self, error: &Error) {
+    pub(in crate::transfer) async fn leave(&self, error: &Error) {
         let kept = {
             let upload = self.upload();
             let upload = upload.as_ref().filter(|upload| {
@@ -184,7 +188,7 @@ impl TransferAttempt<'_> {
 
     /// Aborts an upload that was not completed, unless it may be another worker's by now, which goes on with it. A failure
     /// is only logged: what led here is told.
-    pub(crate) async fn abandon_upload(&self) {
+    pub(in crate::transfer) async fn abandon_upload(&self) {
         let Some(upload) = self.take_upload() else {
             return;
         };
@@ -212,7 +216,11 @@ impl TransferAttempt<'_> {
 
 /// Aborts an upload until nothing of it is left; whether that is so. A failure is only logged: the sweep finds
 /// the rest.
-pub(crate) async fn abort(objects: &dyn ObjectStore, key: &str, upload_id: &str) -> bool {
+pub(in crate::transfer) async fn abort(
+    objects: &dyn ObjectStore,
+    key: &str,
+    upload_id: &str,
+) -> bool {
     let abort = async {
         for _ in 0..ABORT_TRIES {
             objects.abort(key, upload_id).await?;

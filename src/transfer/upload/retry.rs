@@ -16,7 +16,7 @@ use crate::model::Deadline;
 use crate::transfer::Engine;
 
 /// Times that anything is sent at least.
-pub(crate) const TRIES: u32 = 4;
+pub(in crate::transfer) const TRIES: u32 = 4;
 
 /// The first wait is drawn from zero to this; it doubles.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
@@ -29,7 +29,7 @@ const RETURN: Duration = Duration::from_secs(120);
 
 /// The patience of one transfer. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct UploadRetry {
+pub(in crate::transfer) struct UploadRetry {
     clock: SharedClock,
     deadline: Deadline,
     /// Where the origin can be opened again.
@@ -40,7 +40,7 @@ pub(crate) struct UploadRetry {
 
 /// The tries of one call.
 #[must_use]
-pub(crate) struct Tries<'a> {
+pub(in crate::transfer) struct Tries<'a> {
     patience: &'a UploadRetry,
     tried: u32,
     begun: Instant,
@@ -48,7 +48,7 @@ pub(crate) struct Tries<'a> {
 
 impl UploadRetry {
     /// For what flows from an origin that can be opened until `deadline`.
-    pub(crate) fn new(engine: &Engine, deadline: Deadline) -> UploadRetry {
+    pub(in crate::transfer) fn new(engine: &Engine, deadline: Deadline) -> UploadRetry {
         UploadRetry {
             clock: engine.clock.clone(),
             deadline,
@@ -58,7 +58,7 @@ impl UploadRetry {
     }
 
     /// The same where little is lost when it ends, because little would have to be fetched again.
-    pub(crate) fn brief(self) -> UploadRetry {
+    pub(in crate::transfer) fn brief(self) -> UploadRetry {
         UploadRetry {
             ordinary: Duration::ZERO,
             ..self
@@ -66,7 +66,7 @@ impl UploadRetry {
     }
 
     /// A few tries and no more, whatever is lost: for what is one of many.
-    pub(crate) fn unheld(self) -> UploadRetry {
+    pub(in crate::transfer) fn unheld(self) -> UploadRetry {
         UploadRetry {
             ordinary: Duration::ZERO,
             held: Duration::ZERO,
@@ -75,7 +75,7 @@ impl UploadRetry {
     }
 
     /// Begins to try.
-    pub(crate) fn tries(&self) -> Tries<'_> {
+    pub(in crate::transfer) fn tries(&self) -> Tries<'_> {
         Tries {
             patience: self,
             tried: 0,
@@ -96,12 +96,12 @@ impl UploadRetry {
 
 impl Tries<'_> {
     /// How often it was tried.
-    pub(crate) fn count(&self) -> u32 {
+    pub(in crate::transfer) fn count(&self) -> u32 {
         self.tried
     }
 
     /// Waits for the next try after one that ended in `error`; false when there is to be none.
-    pub(crate) async fn wait_after(&mut self, error: &Error) -> bool {
+    pub(in crate::transfer) async fn wait_after(&mut self, error: &Error) -> bool {
         self.tried += 1;
         let is_over = self.tried >= TRIES && self.begun.elapsed() >= self.patience.limit();
         if is_over || !error.is_transient() {
@@ -120,7 +120,7 @@ impl Tries<'_> {
 }
 
 /// Waits after the `tried`-th try.
-pub(crate) async fn wait_after(tried: u32) {
+pub(in crate::transfer) async fn wait_after(tried: u32) {
     tokio::time::sleep(jittered(tried)).await;
 }
 

@@ -12,22 +12,22 @@ use crate::transfer::upload::retry::UploadRetry;
 use crate::transfer::{Engine, Ledger};
 
 /// What is to be put, and for whom.
-pub(crate) struct Placing<'a> {
-    pub(crate) engine: &'a Engine,
-    pub(crate) owner: &'a Owner,
+pub(in crate::transfer) struct Placing<'a> {
+    pub(in crate::transfer) engine: &'a Engine,
+    pub(in crate::transfer) owner: &'a Owner,
     /// What it is stored with, but for its fingerprint.
-    pub(crate) attributes: ObjectAttributes,
-    pub(crate) payload: &'a Payload,
-    pub(crate) expected: &'a Fingerprint,
+    pub(in crate::transfer) attributes: ObjectAttributes,
+    pub(in crate::transfer) payload: &'a Payload,
+    pub(in crate::transfer) expected: &'a Fingerprint,
     /// Who knows whether the lease is held; none: it is asked for elsewhere.
-    pub(crate) ledger: Option<&'a dyn Ledger>,
-    pub(crate) patience: UploadRetry,
+    pub(in crate::transfer) ledger: Option<&'a dyn Ledger>,
+    pub(in crate::transfer) patience: UploadRetry,
 }
 
 impl Placing<'_> {
     /// Puts it. What is ours and something else, as from an attempt that found other content, is replaced where that
     /// is allowed: it keeps its name, and no copies pile up.
-    pub(crate) async fn put(mut self, names: &mut FreeNames) -> Result<Archived> {
+    pub(in crate::transfer) async fn put(mut self, names: &mut FreeNames) -> Result<Archived> {
         self.expected.add_to(&mut self.attributes);
         let mut tries = self.patience.tries();
         let mut condition = Condition::Absent;
@@ -88,19 +88,22 @@ impl Placing<'_> {
 }
 
 /// Whether a write has replaced what was ours.
-pub(crate) fn is_replaced(condition: &Condition, answer: Option<&WriteEnd>) -> bool {
+pub(in crate::transfer) fn is_replaced(condition: &Condition, answer: Option<&WriteEnd>) -> bool {
     matches!(condition, Condition::Matches(_)) && answer == Some(&WriteEnd::Done)
 }
 
 /// Whether an object of ours may not be replaced: a policy of the bucket allows no overwriting, or it is locked.
-pub(crate) fn is_kept_from_replacing(condition: &Condition, error: &Error) -> bool {
+pub(in crate::transfer) fn is_kept_from_replacing(condition: &Condition, error: &Error) -> bool {
     let is_denied = error.class() == Class::UploadDenied && !error.is_transient();
     matches!(condition, Condition::Matches(_)) && is_denied
 }
 
 /// What is wrong after it was written a second time: the object, or what the store says of it? That is tried on the
 /// probe, which is read back. Gives the object when it is whole by all that can be believed.
-pub(crate) async fn doubt(engine: &Engine, object: OwnedObject<'_>) -> Option<Archived> {
+pub(in crate::transfer) async fn doubt(
+    engine: &Engine,
+    object: OwnedObject<'_>,
+) -> Option<Archived> {
     let key = object.key;
     tracing::warn!(
         key,
@@ -119,7 +122,7 @@ pub(crate) async fn doubt(engine: &Engine, object: OwnedObject<'_>) -> Option<Ar
 }
 
 /// A worker that was frozen for minutes must not seal what another one now works on.
-pub(crate) async fn check_lease(ledger: &dyn Ledger) -> Result<()> {
+pub(in crate::transfer) async fn check_lease(ledger: &dyn Ledger) -> Result<()> {
     if ledger.is_held().await {
         return Ok(());
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use crate::error::Result;
 use crate::model::JobId;
 use crate::schedule::{self, QueueSlots};
-use crate::store::{Claim, Claimed};
+use crate::store::{ClaimRequest, Claimed};
 use crate::worker::attempt::{AttemptContext, Surroundings};
 use crate::worker::lease;
 use crate::worker::runner::{
@@ -137,7 +137,7 @@ impl Runner<'_> {
         // Before the claim is sent: what happens to this process from then on makes the lease older.
         let taken = ClaimTime::now(self.worker);
         self.heed_clock(taken).await;
-        let claim = Claim {
+        let claim = ClaimRequest {
             worker: self.worker.settings.name.clone(),
             is_small,
             limit,

@@ -3,7 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 use recording_harvester::error::Class;
 use recording_harvester::model::{Archived, Outcome, RecordingId};
-use recording_harvester::store::{Claim, JobStore, Written};
+use recording_harvester::store::{ClaimRequest, JobStore, LeaseWrite};
 
 /// Settles all open jobs as archived, and notes that no manifest could be written for this long.
 pub async fn settle_without_manifest(
@@ -12,7 +12,7 @@ pub async fn settle_without_manifest(
     since: SignedDuration,
 ) -> RecordingId {
     for is_small in [true, false] {
-        let claim = Claim {
+        let claim = ClaimRequest {
             worker: "nobody".to_owned(),
             is_small,
             limit: 99,
@@ -32,7 +32,7 @@ pub async fn settle_without_manifest(
                 version_id: None,
             });
             let settled = store.settle(&claimed.lease, &outcome, now).await;
-            assert_eq!(settled.unwrap(), Written::Yes);
+            assert_eq!(settled.unwrap(), LeaseWrite::Yes);
         }
     }
     let unsealed = store.unsealed(9).await.unwrap();

@@ -155,7 +155,7 @@ impl World {
             let mut claimed = Vec::new();
             for is_small in [true, false] {
                 let now = SystemClock.now();
-                let claim = Claim {
+                let claim = ClaimRequest {
                     worker: "test".to_owned(),
                     is_small,
                     limit: 100,
@@ -189,7 +189,10 @@ impl World {
                             .await
                     }
                 };
-                assert_eq!(written.unwrap(), recording_harvester::store::Written::Yes);
+                assert_eq!(
+                    written.unwrap(),
+                    recording_harvester::store::LeaseWrite::Yes
+                );
             }
         }
     }

@@ -48,7 +48,7 @@ async fn a_store_of_dc593bd_goes_on() {
     // The pending job and the two that were lost are worked on, and all is sealed anew.
     let now = all[0].archived_at.unwrap() + jiff::SignedDuration::from_hours(2);
     assert_eq!(store.retry(&Selection::All, now).await.unwrap().len(), 2);
-    let claim = Claim {
+    let claim = ClaimRequest {
         now,
         lease_until: now + jiff::SignedDuration::from_mins(1),
         ..claim_at(0, false, 9)
@@ -56,7 +56,7 @@ async fn a_store_of_dc593bd_goes_on() {
     let mut claimed = store.claim(claim.clone()).await.unwrap();
     claimed.extend(
         store
-            .claim(Claim {
+            .claim(ClaimRequest {
                 is_small: true,
                 ..claim
             })
@@ -67,7 +67,7 @@ async fn a_store_of_dc593bd_goes_on() {
     for one in claimed {
         let outcome = archived(&one.job.key);
         let written = store.settle(&one.lease, &outcome, now).await.unwrap();
-        assert_eq!(written, Written::Yes);
+        assert_eq!(written, LeaseWrite::Yes);
     }
     let due = store.sealable(now, 9).await.unwrap();
     assert_eq!(due.len(), 3);

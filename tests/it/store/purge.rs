@@ -96,7 +96,7 @@ async fn an_event_that_could_not_be_archived_keeps_its_redacted_text_for_a_retry
     let claimed = store.claim(claim_at(1, true, 9)).await.unwrap();
     let lost = failed(Class::UploadFailed);
     let settled = store.settle(&claimed[0].lease, &lost, at(1)).await.unwrap();
-    assert_eq!(settled, Written::Yes);
+    assert_eq!(settled, LeaseWrite::Yes);
     archive_all(&store, 1).await;
     seal_all(&store).await;
     let job = claimed[0].job.id;
@@ -144,7 +144,7 @@ async fn the_url_of_a_lost_job_is_kept_while_a_retry_can_use_it_and_then_erased(
         let lost = failed(Class::Gone);
         assert_eq!(
             store.settle(&claimed.lease, &lost, at(1)).await.unwrap(),
-            Written::Yes
+            LeaseWrite::Yes
         );
     }
     archive_all(&store, 1).await;

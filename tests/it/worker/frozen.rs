@@ -11,7 +11,7 @@ use recording_harvester::error::{Class, Error, Result};
 use recording_harvester::model::api::{ApiRequest, ApiResponse};
 use recording_harvester::model::{Lookup, Provider, State};
 use recording_harvester::source::{OpenRequest, Opened, Source};
-use recording_harvester::store::{Claim, JobStore};
+use recording_harvester::store::{ClaimRequest, JobStore};
 use recording_harvester::worker::Worker;
 
 use super::world::{self, PATIENCE, TRANSCRIPT, World, transcript};
@@ -44,7 +44,7 @@ impl Source for LongWait {
     async fn call(&self, _: &ApiRequest) -> Result<ApiResponse> {
         let minute = SignedDuration::from_mins(1);
         let later = self.clock.now() + minute;
-        let claim = Claim {
+        let claim = ClaimRequest {
             worker: "other".to_owned(),
             is_small: true,
             limit: 99,

@@ -8,7 +8,7 @@ use recording_harvester::clock::{Clock as _, SystemClock};
 use recording_harvester::error::Class;
 use recording_harvester::ingest::{Adapter, Delivery, ProviderDefinition};
 use recording_harvester::model::{Layout, Outcome, State, key};
-use recording_harvester::store::{Claim, NewEvent, Selection, Written};
+use recording_harvester::store::{ClaimRequest, LeaseWrite, NewEvent, Selection};
 use recording_harvester::worker::{EventDocuments, SourceAccess, Worker};
 use serde_json::json;
 
@@ -71,7 +71,7 @@ async fn record_and_lose_the_document(world: &World) -> recording_harvester::mod
     let layout = Layout::new("", key::DEFAULT_TEMPLATE).unwrap();
     let event = NewEvent::new(SOURCE, event, body, &layout, now);
     world.store.record(event).await.unwrap();
-    let claim = Claim {
+    let claim = ClaimRequest {
         worker: "earlier".to_owned(),
         is_small: true,
         limit: 9,
@@ -91,7 +91,7 @@ async fn record_and_lose_the_document(world: &World) -> recording_harvester::mod
         .find(|one| one.job.name.starts_with("event"))
         .unwrap();
     let settled = world.store.settle(&document.lease, &lost, now).await;
-    assert_eq!(settled.unwrap(), Written::Yes);
+    assert_eq!(settled.unwrap(), LeaseWrite::Yes);
     document.job.id
 }
 

@@ -20,7 +20,7 @@ use recording_harvester::source::Source;
 use recording_harvester::source::guard::{Guard, GuardSettings};
 use recording_harvester::source::http::{HttpSettings, HttpSource};
 use recording_harvester::store::sqlite::SqliteStore;
-use recording_harvester::store::{Claim, Filter, JobStore, NewEvent, Written};
+use recording_harvester::store::{ClaimRequest, Filter, JobStore, LeaseWrite, NewEvent};
 use recording_harvester::transfer::{Engine, TransferSettings};
 use recording_harvester::worker::{OnRemint, SourceAccess, Worker, WorkerSettings};
 use serde_json::json;
@@ -382,7 +382,7 @@ impl World {
     /// Settles all small jobs as archived, though nothing is in the bucket.
     pub async fn archive_without_a_worker(&self) {
         let now = SystemClock.now();
-        let claim = Claim {
+        let claim = ClaimRequest {
             worker: "nobody".to_owned(),
             is_small: true,
             limit: 10_000,
@@ -402,7 +402,7 @@ impl World {
                 version_id: None,
             });
             let settled = self.store.settle(&claimed.lease, &outcome, now).await;
-            assert_eq!(settled.unwrap(), Written::Yes);
+            assert_eq!(settled.unwrap(), LeaseWrite::Yes);
         }
     }
 
@@ -491,7 +491,7 @@ impl World {
     /// A worker leases all that is due in the lane and dies at once.
     pub async fn claim_and_die(&self, is_small: bool) {
         let now = SystemClock.now();
-        let claim = Claim {
+        let claim = ClaimRequest {
             worker: "killed".to_owned(),
             is_small,
             limit: 99,

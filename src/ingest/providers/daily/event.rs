@@ -16,13 +16,13 @@ use crate::model::api::{ApiRequest, Credentials};
 use crate::model::{Artifact, Format, Kind, Lookup, Provider, Recording};
 use crate::signed_url::redact_urls;
 
-pub(crate) const BASE: &str = "https://api.daily.co/v1";
+pub(in crate::ingest::providers) const BASE: &str = "https://api.daily.co/v1";
 
 /// An access link's life unless asked otherwise.
 const DOCUMENTED_LIFE: SignedDuration = SignedDuration::from_hours(1);
 
 /// Whether `event` looks like Daily's.
-pub(crate) fn is_shape(event: Fields) -> bool {
+pub(in crate::ingest::providers) fn is_shape(event: Fields) -> bool {
     let has_frame = event.value("event_ts").is_some() || event.value("version").is_some();
     let is_known = |event_type: String| {
         !matches!(
@@ -44,7 +44,7 @@ fn is_endpoint_check(event: Fields) -> bool {
 }
 
 /// Reads an event.
-pub(crate) fn read(event: Fields, delivery: &Delivery<'_>) -> Draft {
+pub(in crate::ingest::providers) fn read(event: Fields, delivery: &Delivery<'_>) -> Draft {
     let payload = event.object("payload");
     let event_id = event.text("id");
     let event_type = event.text("type");
@@ -143,7 +143,11 @@ fn is_ignored(event_type: &str) -> bool {
     types.contains(&event_type) || groups.iter().any(|group| event_type.starts_with(group))
 }
 
-pub(crate) fn ask(call: &str, id: Option<String>, file: File) -> EventContent {
+pub(in crate::ingest::providers) fn ask(
+    call: &str,
+    id: Option<String>,
+    file: File,
+) -> EventContent {
     let Some(id) = id else {
         return EventContent::unreadable("the event names no id to ask for");
     };
@@ -153,7 +157,11 @@ pub(crate) fn ask(call: &str, id: Option<String>, file: File) -> EventContent {
 }
 
 /// One recording is one file, whichever of the two calls asks for it: lists don't tell the sort.
-pub(crate) fn ask_recording(call: &str, id: Option<String>, file: File) -> EventContent {
+pub(in crate::ingest::providers) fn ask_recording(
+    call: &str,
+    id: Option<String>,
+    file: File,
+) -> EventContent {
     let Some(id) = id else {
         return EventContent::unreadable("the event names no recording to ask for");
     };
@@ -175,7 +183,7 @@ fn recording_call(payload: Fields) -> (&'static str, File) {
     }
 }
 
-pub(crate) fn video_file(format: Format) -> File {
+pub(in crate::ingest::providers) fn video_file(format: Format) -> File {
     File::new(
         format!("recording.{}", format.extension()),
         Kind::Video,
@@ -202,7 +210,10 @@ fn error(payload: Fields, kind: Option<Kind>, loss_key: String) -> EventContent 
 }
 
 /// The request that answers `lookup`.
-pub(crate) fn request(lookup: &Lookup, credentials: &Credentials) -> Result<ApiRequest> {
+pub(in crate::ingest::providers) fn request(
+    lookup: &Lookup,
+    credentials: &Credentials,
+) -> Result<ApiRequest> {
     let id = segment(Provider::Daily, &lookup.id)?;
     let path = match lookup.call.as_str() {
         "daily-recording" | "daily-audio" => format!("/recordings/{id}/access-link"),
@@ -216,7 +227,11 @@ pub(crate) fn request(lookup: &Lookup, credentials: &Credentials) -> Result<ApiR
 }
 
 /// What `answer` names.
-pub(crate) fn answer(lookup: &Lookup, answer: Fields, now: Timestamp) -> Result<Vec<Artifact>> {
+pub(in crate::ingest::providers) fn answer(
+    lookup: &Lookup,
+    answer: Fields,
+    now: Timestamp,
+) -> Result<Vec<Artifact>> {
     let mut shelf = ArtifactList::of_answer();
     let life = Life {
         field: answer.time("expires"),

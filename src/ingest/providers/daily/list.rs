@@ -14,7 +14,10 @@ use crate::model::api::{ApiRequest, Credentials};
 use crate::model::{Format, Kind, Provider, Recording};
 
 /// The request for a page.
-pub(crate) fn request(ask: Ask<'_>, credentials: &Credentials) -> Result<ApiRequest> {
+pub(in crate::ingest::providers) fn request(
+    ask: Ask<'_>,
+    credentials: &Credentials,
+) -> Result<ApiRequest> {
     let path = match ask.list {
         "recordings" => "/recordings",
         "transcripts" => "/transcript",
@@ -33,7 +36,7 @@ pub(crate) fn request(ask: Ask<'_>, credentials: &Credentials) -> Result<ApiRequ
 }
 
 /// What a page holds. The last one is empty: a server may give fewer than were asked for.
-pub(crate) fn answer(ask: Ask<'_>, answer: Fields) -> Result<ListPage> {
+pub(in crate::ingest::providers) fn answer(ask: Ask<'_>, answer: Fields) -> Result<ListPage> {
     let item = match ask.list {
         "recordings" => recording,
         "transcripts" => transcript,

@@ -1,4 +1,4 @@
 //! Daily: its events and its lists.
 
-pub(crate) mod event;
-pub(crate) mod list;
+pub(in crate::ingest::providers) mod event;
+pub(in crate::ingest::providers) mod list;

@@ -19,7 +19,7 @@ use crate::model::{Artifact, Format, Kind, Lookup, Provider};
 use crate::signed_url::redact_urls;
 
 /// The request that answers `lookup`.
-pub(crate) fn request(
+pub(in crate::ingest::providers) fn request(
     profile: Profile,
     lookup: &Lookup,
     credentials: &Credentials,
@@ -39,7 +39,10 @@ pub(crate) fn request(
 
 /// Dyte's `api_key` is the organization's id and `api_secret` its key (or `api_key` is both, as `id:key`);
 /// RealtimeKit's `api_key` is a Cloudflare token.
-pub(crate) fn authorization(provider: Provider, credentials: &Credentials) -> Result<String> {
+pub(in crate::ingest::providers) fn authorization(
+    provider: Provider,
+    credentials: &Credentials,
+) -> Result<String> {
     let key = api_key(provider, credentials)?;
     if provider == Provider::RealtimeKit {
         return Ok(format!("Bearer {key}"));
@@ -52,7 +55,7 @@ pub(crate) fn authorization(provider: Provider, credentials: &Credentials) -> Re
 }
 
 /// What `answer` names.
-pub(crate) fn answer(
+pub(in crate::ingest::providers) fn answer(
     profile: Profile,
     lookup: &Lookup,
     answer: Fields,
@@ -143,7 +146,7 @@ fn own_storage(data: Fields) -> Option<String> {
 }
 
 /// The files of a recording as the API tells them, alone or in a list.
-pub(crate) fn recording_of(
+pub(in crate::ingest::providers) fn recording_of(
     data: Fields,
     lookup: &Lookup,
     now: Timestamp,

@@ -20,31 +20,32 @@ use crate::model::{Format, Kind, Lookup, Provider, Recording};
 
 /// What differs between the two.
 #[derive(Clone, Copy)]
-pub(crate) struct Profile {
-    pub(crate) provider: Provider,
+pub(in crate::ingest::providers) struct Profile {
+    pub(in crate::ingest::providers) provider: Provider,
     /// Where its API is; RealtimeKit's address holds account and app, so the source must set it.
-    pub(crate) base: Option<&'static str>,
+    pub(in crate::ingest::providers) base: Option<&'static str>,
     /// How a chat is written when its URL does not say.
-    pub(crate) chat: Format,
+    pub(in crate::ingest::providers) chat: Format,
 }
 
-pub(crate) const DYTE: Profile = Profile {
+pub(in crate::ingest::providers) const DYTE: Profile = Profile {
     provider: Provider::Dyte,
     base: Some("https://api.dyte.io/v2"),
     chat: Format::Csv,
 };
 
-pub(crate) const REALTIMEKIT: Profile = Profile {
+pub(in crate::ingest::providers) const REALTIMEKIT: Profile = Profile {
     provider: Provider::RealtimeKit,
     base: None,
     chat: Format::Json,
 };
 
 /// Files live for seven days; transcripts and summaries of Dyte are counted from the meeting's start.
-pub(crate) const DOCUMENTED_LIFE: SignedDuration = SignedDuration::from_hours(7 * 24);
+pub(in crate::ingest::providers) const DOCUMENTED_LIFE: SignedDuration =
+    SignedDuration::from_hours(7 * 24);
 
 /// Whether `event` looks like Dyte's (and RealtimeKit's).
-pub(crate) fn is_shape(event: Fields) -> bool {
+pub(in crate::ingest::providers) fn is_shape(event: Fields) -> bool {
     let event_type = event.text("event").unwrap_or_default();
     let is_group = ["meeting.", "recording.", "livestreaming."]
         .iter()
@@ -57,7 +58,11 @@ pub(crate) fn is_shape(event: Fields) -> bool {
 }
 
 /// Reads an event.
-pub(crate) fn read(profile: Profile, event: Fields, delivery: &Delivery<'_>) -> Draft {
+pub(in crate::ingest::providers) fn read(
+    profile: Profile,
+    event: Fields,
+    delivery: &Delivery<'_>,
+) -> Draft {
     let event_type = event.text("event");
     let recording = recording(event);
     let status = event.object("recording").text("status");
@@ -156,7 +161,7 @@ fn says(
 }
 
 /// A summary is text or Markdown, which is text too.
-pub(crate) fn summary_file(format: Option<Format>) -> File {
+pub(in crate::ingest::providers) fn summary_file(format: Option<Format>) -> File {
     let format = format.unwrap_or(Format::Txt);
     File::new(
         format!("summary.{}", format.extension()),
@@ -214,16 +219,16 @@ fn errored(recording: Fields) -> EventContent {
 }
 
 /// How the fields of a recording are called: the webhook writes camelCase, the API snake_case.
-pub(crate) struct RecordingNames {
-    pub(crate) video: &'static str,
-    pub(crate) audio: &'static str,
-    pub(crate) file_name: &'static str,
-    pub(crate) size: &'static str,
+pub(in crate::ingest::providers) struct RecordingNames {
+    pub(in crate::ingest::providers) video: &'static str,
+    pub(in crate::ingest::providers) audio: &'static str,
+    pub(in crate::ingest::providers) file_name: &'static str,
+    pub(in crate::ingest::providers) size: &'static str,
 }
 
 /// The files of a recording: one video (or a tar of an interactive one) with an extra sound file, or a
 /// list of tracks.
-pub(crate) fn recording_files(
+pub(in crate::ingest::providers) fn recording_files(
     recording: Fields,
     names: &RecordingNames,
     remint: Option<Lookup>,

@@ -28,7 +28,7 @@ fn profile(provider: Provider) -> Profile {
 }
 
 /// The request for a page.
-pub(crate) fn request(
+pub(in crate::ingest::providers) fn request(
     provider: Provider,
     ask: Ask<'_>,
     credentials: &Credentials,
@@ -65,7 +65,7 @@ fn number(ask: Ask<'_>) -> u64 {
 }
 
 /// What a page holds.
-pub(crate) fn answer(
+pub(in crate::ingest::providers) fn answer(
     provider: Provider,
     ask: Ask<'_>,
     answer: Fields,

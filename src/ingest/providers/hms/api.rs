@@ -24,7 +24,7 @@ use crate::model::key::safe;
 use crate::model::{Format, Kind, Lookup, Provider};
 use crate::signed_url::redact::is_jwt;
 
-pub(crate) const BASE: &str = "https://api.100ms.live/v2";
+pub(in crate::ingest::providers) const BASE: &str = "https://api.100ms.live/v2";
 
 /// Assets on a page, which 100ms documents as the most.
 const PAGE_ASSETS: usize = 100;
@@ -36,7 +36,7 @@ const TOKEN_LIFE_SECONDS: i64 = 600;
 const TOKEN_LEEWAY_SECONDS: i64 = 60;
 
 /// The request for a page of the answer to `lookup`.
-pub(crate) fn request(
+pub(in crate::ingest::providers) fn request(
     lookup: &Lookup,
     cursor: Option<&str>,
     credentials: &Credentials,
@@ -66,7 +66,11 @@ pub(crate) fn request(
 
 /// What a page of the answer names. A session with a track for each participant has more than one page, and each may
 /// hold fewer assets than were asked for: the last one is the one that is empty or names no next one.
-pub(crate) fn answer(lookup: &Lookup, answer: Fields, now: Timestamp) -> Result<LookupPage> {
+pub(in crate::ingest::providers) fn answer(
+    lookup: &Lookup,
+    answer: Fields,
+    now: Timestamp,
+) -> Result<LookupPage> {
     let mut shelf = ArtifactList::of_answer();
     let mut page = LookupPage::default();
     match lookup.call.as_str() {
@@ -138,7 +142,7 @@ fn assets<'a>(
 }
 
 /// Puts an asset of a list on the shelf; false for one that is still being made.
-pub(crate) fn put_asset(asset: Fields, shelf: &mut ArtifactList) -> bool {
+pub(in crate::ingest::providers) fn put_asset(asset: Fields, shelf: &mut ArtifactList) -> bool {
     let id = asset.text("id");
     let (name, kind, format) =
         asset_file(asset).unwrap_or_else(|| of_unknown_type(id.as_deref().unwrap_or("without-id")));
@@ -217,7 +221,7 @@ fn asset_file(asset: Fields) -> Option<(String, Kind, Format)> {
 }
 
 /// A management token of our own, short-lived; `api_key` alone may also be one from the dashboard.
-pub(crate) fn management_token(
+pub(in crate::ingest::providers) fn management_token(
     lookup: &Lookup,
     credentials: &Credentials,
     now: Timestamp,

@@ -19,7 +19,7 @@ use crate::model::Provider;
 use crate::model::api::{ApiRequest, Credentials};
 
 /// The list's name.
-pub(crate) const NAME: &str = "deliveries";
+pub(in crate::ingest::providers) const NAME: &str = "deliveries";
 
 /// How far back the list goes; an hour less, since our clock and theirs differ.
 const REACH: SignedDuration = SignedDuration::from_hours(30 * 24 - 1);
@@ -28,7 +28,7 @@ const REACH: SignedDuration = SignedDuration::from_hours(30 * 24 - 1);
 const SPAN: SignedDuration = SignedDuration::from_hours(14 * 24 - 1);
 
 /// The request for a page.
-pub(crate) fn request(
+pub(in crate::ingest::providers) fn request(
     ask: Ask<'_>,
     credentials: &Credentials,
     now: Timestamp,
@@ -71,7 +71,11 @@ fn span(ask: Ask<'_>, number: u32, now: Timestamp) -> (Timestamp, Timestamp) {
 }
 
 /// What a page holds.
-pub(crate) fn answer(ask: Ask<'_>, answer: Fields, now: Timestamp) -> Result<ListPage> {
+pub(in crate::ingest::providers) fn answer(
+    ask: Ask<'_>,
+    answer: Fields,
+    now: Timestamp,
+) -> Result<ListPage> {
     let (number, this_page) = place(ask.cursor);
     let (since, _) = span(ask, number, now);
     let deliveries: Vec<_> = answer.list("events").collect();

@@ -20,7 +20,7 @@ use crate::model::{Format, Kind, ProviderFailure, Recording};
 const DOCUMENTED_LIFE: SignedDuration = SignedDuration::from_hours(12);
 
 /// Whether `event` looks like 100ms's.
-pub(crate) fn is_shape(event: Fields) -> bool {
+pub(in crate::ingest::providers) fn is_shape(event: Fields) -> bool {
     let has_account = ["account_id", "app_id", "version"]
         .iter()
         .any(|name| event.value(name).is_some());
@@ -28,7 +28,7 @@ pub(crate) fn is_shape(event: Fields) -> bool {
 }
 
 /// Reads an event.
-pub(crate) fn read(event: Fields, delivery: &Delivery<'_>) -> Draft {
+pub(in crate::ingest::providers) fn read(event: Fields, delivery: &Delivery<'_>) -> Draft {
     let data = event.object("data");
     let event_id = event.text("id");
     let event_type = event.text("type");

@@ -10,7 +10,7 @@ use crate::model::key::safe;
 use crate::model::{Format, Kind, Lookup};
 
 /// The recording and the chat of an SFU or browser recording.
-pub(crate) fn composite(data: Fields, life: Life, shelf: &mut ArtifactList) {
+pub(in crate::ingest::providers) fn composite(data: Fields, life: Life, shelf: &mut ArtifactList) {
     // `URL` and `location` are deprecated doubles; `location` can also be a storage path.
     let recording = data.first_location(&["recording_presigned_url", "URL", "location"]);
     let path = data.text("recording_path");
@@ -30,7 +30,12 @@ fn chat(data: Fields, life: Life, shelf: &mut ArtifactList) {
 }
 
 /// A recording of one stream or track.
-pub(crate) fn single(data: Fields, life: Life, shelf: &mut ArtifactList, file: &File) -> String {
+pub(in crate::ingest::providers) fn single(
+    data: Fields,
+    life: Life,
+    shelf: &mut ArtifactList,
+    file: &File,
+) -> String {
     let sized = file
         .clone()
         .sized(data.size_bytes("size"))
@@ -44,25 +49,25 @@ pub(crate) fn single(data: Fields, life: Life, shelf: &mut ArtifactList, file: &
 }
 
 /// Streams are MP4 whatever their type, also those of sound alone.
-pub(crate) fn stream_file(data: Fields) -> File {
+pub(in crate::ingest::providers) fn stream_file(data: Fields) -> File {
     let stem = named("stream", data.text("stream_id"));
     File::new(format!("{stem}.mp4"), Kind::Video, Format::Mp4)
 }
 
-pub(crate) fn track_file(data: Fields) -> File {
+pub(in crate::ingest::providers) fn track_file(data: Fields) -> File {
     let stem = named("track", data.text("track_id"));
     let kind = track_kind(data.text("track_type").as_deref());
     File::new(format!("{stem}.webm"), kind, Format::Webm)
 }
 
-pub(crate) fn track_kind(track_type: Option<&str>) -> Kind {
+pub(in crate::ingest::providers) fn track_kind(track_type: Option<&str>) -> Kind {
     match track_type {
         Some("audio") => Kind::Audio,
         _ => Kind::Video,
     }
 }
 
-pub(crate) fn named(what: &str, id: Option<String>) -> String {
+pub(in crate::ingest::providers) fn named(what: &str, id: Option<String>) -> String {
     match id {
         Some(id) => format!("{what}-{}", safe(&id)),
         None => what.to_owned(),
@@ -70,12 +75,15 @@ pub(crate) fn named(what: &str, id: Option<String>) -> String {
 }
 
 /// One quality of an HLS recording; its size stands in the first of `places` that tells one.
-pub(crate) fn layer_name<'a>(layer: &str, places: impl Iterator<Item = Fields<'a>>) -> String {
+pub(in crate::ingest::providers) fn layer_name<'a>(
+    layer: &str,
+    places: impl Iterator<Item = Fields<'a>>,
+) -> String {
     let size = places.map(dimensions).find(|size| !size.is_empty());
     format!("layer-{}{}.mp4", safe(layer), size.unwrap_or_default())
 }
 
-pub(crate) fn hls(data: Fields, life: Life, shelf: &mut ArtifactList) {
+pub(in crate::ingest::providers) fn hls(data: Fields, life: Life, shelf: &mut ArtifactList) {
     vod(data, life, shelf);
     for (index, layer) in data.list("recording_single_files").enumerate() {
         let number = layer.text("layer").unwrap_or_else(|| index.to_string());
@@ -146,7 +154,7 @@ fn dimensions(file: Fields) -> String {
 
 /// A transcription's files: field prefix, name, kind and format. The kind comes from the field, since the
 /// paths are documented with wrong extensions.
-pub(crate) const TRANSCRIPTION_FILES: [(&str, &str, Kind, Format); 4] = [
+pub(in crate::ingest::providers) const TRANSCRIPTION_FILES: [(&str, &str, Kind, Format); 4] = [
     ("summary_json", "summary.json", Kind::Summary, Format::Json),
     (
         "transcript_json",
@@ -168,7 +176,11 @@ pub(crate) const TRANSCRIPTION_FILES: [(&str, &str, Kind, Format); 4] = [
     ),
 ];
 
-pub(crate) fn transcription(data: Fields, life: Life, shelf: &mut ArtifactList) {
+pub(in crate::ingest::providers) fn transcription(
+    data: Fields,
+    life: Life,
+    shelf: &mut ArtifactList,
+) {
     for (prefix, name, kind, format) in TRANSCRIPTION_FILES {
         let asset = data.text(&format!("{prefix}_asset_id"));
         let asset = asset.map(|id| asset_lookup(&id, kind, name));
@@ -181,7 +193,7 @@ pub(crate) fn transcription(data: Fields, life: Life, shelf: &mut ArtifactList) 
 
 /// A file by its place in the storage, which events, lists and answers all tell, whatever host and path they
 /// sign it under.
-pub(crate) fn put_stored(
+pub(in crate::ingest::providers) fn put_stored(
     path: Option<String>,
     url: Location,
     file: File,
@@ -194,13 +206,13 @@ pub(crate) fn put_stored(
     }
 }
 
-pub(crate) fn stored_identity(path: &str) -> String {
+pub(in crate::ingest::providers) fn stored_identity(path: &str) -> String {
     format!("path:{path}")
 }
 
 /// How a fresh URL can be had where no asset id is told: by way of the recording's or session's assets,
 /// among which the storage path says which one is meant.
-pub(crate) fn remint(data: Fields, path: Option<String>) -> Option<Lookup> {
+pub(in crate::ingest::providers) fn remint(data: Fields, path: Option<String>) -> Option<Lookup> {
     let id = |id: String| match &path {
         Some(path) => format!("{id}#{path}"),
         None => id,
@@ -215,6 +227,6 @@ pub(crate) fn remint(data: Fields, path: Option<String>) -> Option<Lookup> {
 }
 
 /// The call for one asset's URL. Its answer does not say what the asset is, so the id does.
-pub(crate) fn asset_lookup(id: &str, kind: Kind, name: &str) -> Lookup {
+pub(in crate::ingest::providers) fn asset_lookup(id: &str, kind: Kind, name: &str) -> Lookup {
     lookup("hms-asset", format!("{id}#{}/{name}", kind.as_str()))
 }

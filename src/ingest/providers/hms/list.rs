@@ -17,7 +17,7 @@ use crate::model::api::{ApiRequest, Credentials};
 use crate::model::{Format, Kind, Provider, Recording};
 
 /// The request for a page.
-pub(crate) fn request(
+pub(in crate::ingest::providers) fn request(
     ask: Ask<'_>,
     credentials: &Credentials,
     now: Timestamp,
@@ -39,7 +39,7 @@ pub(crate) fn request(
 }
 
 /// What a page holds.
-pub(crate) fn answer(ask: Ask<'_>, answer: Fields) -> Result<ListPage> {
+pub(in crate::ingest::providers) fn answer(ask: Ask<'_>, answer: Fields) -> Result<ListPage> {
     let items: Vec<_> = answer.list("data").filter_map(recording).collect();
     let next = answer.text("last").filter(|_| !items.is_empty());
     Ok(ListPage {

@@ -1,7 +1,7 @@
 //! 100ms: its events, its API and its lists.
 
-pub(crate) mod api;
-pub(crate) mod deliveries;
-pub(crate) mod event;
+pub(in crate::ingest::providers) mod api;
+pub(in crate::ingest::providers) mod deliveries;
+pub(in crate::ingest::providers) mod event;
 mod files;
-pub(crate) mod list;
+pub(in crate::ingest::providers) mod list;

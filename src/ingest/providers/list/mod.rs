@@ -13,7 +13,7 @@ use crate::model::{Event, Provider, Recording};
 use crate::signed_url::redact_json;
 
 /// Things on a page. Daily and 100ms document it as the most; others have more.
-pub(crate) const PAGE_ITEMS: usize = 100;
+pub(in crate::ingest::providers) const PAGE_ITEMS: usize = 100;
 
 pub(in crate::ingest) fn lists(provider: Provider) -> &'static [&'static str] {
     match provider {
@@ -96,18 +96,21 @@ pub(in crate::ingest) fn answer(
 
 /// Which page is asked for.
 #[derive(Clone, Copy)]
-pub(crate) struct Ask<'a> {
-    pub(crate) list: &'a str,
-    pub(crate) cursor: Option<&'a str>,
-    pub(crate) window: &'a Window,
+pub(in crate::ingest::providers) struct Ask<'a> {
+    pub(in crate::ingest::providers) list: &'a str,
+    pub(in crate::ingest::providers) cursor: Option<&'a str>,
+    pub(in crate::ingest::providers) window: &'a Window,
 }
 
-pub(crate) fn no_list(provider: Provider, list: &str) -> Error {
+pub(in crate::ingest::providers) fn no_list(provider: Provider, list: &str) -> Error {
     Error::invalid(format!("{provider}: there is no list of {list}"))
 }
 
 /// Query parameters, escaped.
-pub(crate) fn query(path: &str, parameters: &[(&str, Option<String>)]) -> String {
+pub(in crate::ingest::providers) fn query(
+    path: &str,
+    parameters: &[(&str, Option<String>)],
+) -> String {
     let mut query = url::form_urlencoded::Serializer::new(String::new());
     for (name, value) in parameters {
         if let Some(value) = value {
@@ -118,23 +121,27 @@ pub(crate) fn query(path: &str, parameters: &[(&str, Option<String>)]) -> String
 }
 
 /// One thing of a list as its adapter has read it.
-pub(crate) struct Item {
+pub(in crate::ingest::providers) struct Item {
     /// The provider's id of it.
-    pub(crate) id: String,
+    pub(in crate::ingest::providers) id: String,
     /// When it began.
-    pub(crate) began: Option<Timestamp>,
+    pub(in crate::ingest::providers) began: Option<Timestamp>,
     /// When it ended.
-    pub(crate) ended: Option<Timestamp>,
-    pub(crate) recording: Recording,
+    pub(in crate::ingest::providers) ended: Option<Timestamp>,
+    pub(in crate::ingest::providers) recording: Recording,
     /// `None` for what is not finished, or nothing to archive.
-    pub(crate) says: Option<EventContent>,
-    pub(crate) is_certain: bool,
+    pub(in crate::ingest::providers) says: Option<EventContent>,
+    pub(in crate::ingest::providers) is_certain: bool,
     /// The parts of it that may be kept: lists also hold keys and addresses that are none of ours.
-    pub(crate) kept: Value,
+    pub(in crate::ingest::providers) kept: Value,
 }
 
 /// A page of these items, as they came.
-pub(crate) fn page(provider: Provider, ask: Ask<'_>, items: Vec<Item>) -> ListPage {
+pub(in crate::ingest::providers) fn page(
+    provider: Provider,
+    ask: Ask<'_>,
+    items: Vec<Item>,
+) -> ListPage {
     let began: Vec<_> = items.iter().map(|item| item.began).collect();
     let is_undated = items
         .iter()
@@ -206,14 +213,17 @@ pub(in crate::ingest) fn dedupe_key(event: &Event) -> String {
 }
 
 /// The fields of `names` as they stand in `item`.
-pub(crate) fn keep(item: Fields, names: &[&str]) -> Value {
+pub(in crate::ingest::providers) fn keep(item: Fields, names: &[&str]) -> Value {
     let fields = names
         .iter()
         .filter_map(|name| Some(((*name).to_owned(), item.value(name)?.clone())));
     Value::Object(fields.collect())
 }
 
-pub(crate) fn after(began: Option<Timestamp>, seconds: Option<f64>) -> Option<Timestamp> {
+pub(in crate::ingest::providers) fn after(
+    began: Option<Timestamp>,
+    seconds: Option<f64>,
+) -> Option<Timestamp> {
     let length = SignedDuration::try_from_secs_f64(seconds?).ok()?;
     began?.checked_add(length).ok()
 }

@@ -15,10 +15,13 @@ use crate::ingest::providers::{draft, transcript};
 use crate::model::api::{ApiRequest, Credentials};
 use crate::model::{Artifact, Lookup, Provider};
 
-pub(crate) const BASE: &str = "https://api.meetingbaas.com";
+pub(in crate::ingest::providers) const BASE: &str = "https://api.meetingbaas.com";
 
 /// The request that answers `lookup`.
-pub(crate) fn request(lookup: &Lookup, credentials: &Credentials) -> Result<ApiRequest> {
+pub(in crate::ingest::providers) fn request(
+    lookup: &Lookup,
+    credentials: &Credentials,
+) -> Result<ApiRequest> {
     let bot = segment(Provider::MeetingBaas, &lookup.id)?;
     let path = match lookup.call.as_str() {
         "meetingbaas-v1-bot" => {
@@ -42,7 +45,11 @@ pub(crate) fn request(lookup: &Lookup, credentials: &Credentials) -> Result<ApiR
 }
 
 /// What `answer` names.
-pub(crate) fn answer(lookup: &Lookup, answer: Fields, now: Timestamp) -> Result<Vec<Artifact>> {
+pub(in crate::ingest::providers) fn answer(
+    lookup: &Lookup,
+    answer: Fields,
+    now: Timestamp,
+) -> Result<Vec<Artifact>> {
     let mut shelf = ArtifactList::of_answer();
     let again = Some(lookup.clone());
     match lookup.call.as_str() {

@@ -15,10 +15,10 @@ use crate::model::{Format, Kind, Lookup, Recording};
 use crate::signed_url::redact_urls;
 
 /// Published for v1 are 2 hours, 24 hours and 1 hour, and a real URL said 1 hour.
-pub(crate) const V1_LIFE: SignedDuration = SignedDuration::from_hours(1);
+pub(in crate::ingest::providers) const V1_LIFE: SignedDuration = SignedDuration::from_hours(1);
 
 /// Published for v2 are 4 hours, and "typically 24" in a migration guide.
-pub(crate) const V2_LIFE: SignedDuration = SignedDuration::from_hours(4);
+pub(in crate::ingest::providers) const V2_LIFE: SignedDuration = SignedDuration::from_hours(4);
 
 /// Status codes after which there is no file. Both versions' together: they don't overlap.
 const LOST_CODES: [&str; 8] = [
@@ -33,15 +33,15 @@ const LOST_CODES: [&str; 8] = [
 ];
 
 /// A bot leaves one file of each sort, and its recording is its own: so the sort is the identity.
-pub(crate) const OWNER: &str = "meetingbaas";
+pub(in crate::ingest::providers) const OWNER: &str = "meetingbaas";
 
 /// What the types of alerts begin with. They have none of their own.
-pub(crate) const ALERT: &str = "alert.";
+pub(in crate::ingest::providers) const ALERT: &str = "alert.";
 
 const V1_TYPES: [&str; 3] = ["complete", "failed", "transcription_complete"];
 
 /// Whether `event` looks like MeetingBaaS's.
-pub(crate) fn is_shape(event: Fields) -> bool {
+pub(in crate::ingest::providers) fn is_shape(event: Fields) -> bool {
     let event_type = event.text("event").unwrap_or_default();
     let is_type = V1_TYPES.contains(&event_type.as_str()) || event_type.starts_with("bot.");
     (is_type && body(event).text("bot_id").is_some()) || alert(event).is_some()
@@ -57,7 +57,7 @@ fn alert(event: Fields) -> Option<String> {
 }
 
 /// Reads an event.
-pub(crate) fn read(event: Fields, delivery: &Delivery<'_>) -> Draft {
+pub(in crate::ingest::providers) fn read(event: Fields, delivery: &Delivery<'_>) -> Draft {
     let data = body(event);
     let event_type = match alert(event) {
         Some(alert) => Some(format!("{ALERT}{alert}")),
@@ -182,7 +182,12 @@ fn status_change(data: Fields) -> EventContent {
 }
 
 /// The URLs of a v1 event or answer; an empty one means that there is no such file.
-pub(crate) fn v1_files(data: Fields, bot: Option<Lookup>, at: Timestamp, shelf: &mut ArtifactList) {
+pub(in crate::ingest::providers) fn v1_files(
+    data: Fields,
+    bot: Option<Lookup>,
+    at: Timestamp,
+    shelf: &mut ArtifactList,
+) {
     let life = life(at, V1_LIFE);
     let video = File::new("recording.mp4", Kind::Video, Format::Mp4).with_remint(bot.clone());
     put("video", data.location("mp4"), video, life, shelf);
@@ -190,7 +195,12 @@ pub(crate) fn v1_files(data: Fields, bot: Option<Lookup>, at: Timestamp, shelf: 
 }
 
 /// The URLs of a v2 event or answer.
-pub(crate) fn v2_files(data: Fields, bot: Option<Lookup>, at: Timestamp, shelf: &mut ArtifactList) {
+pub(in crate::ingest::providers) fn v2_files(
+    data: Fields,
+    bot: Option<Lookup>,
+    at: Timestamp,
+    shelf: &mut ArtifactList,
+) {
     let life = life(at, V2_LIFE);
     let file = |name: &str, kind, format| File::new(name, kind, format).with_remint(bot.clone());
     let video = data.first_location(&["video", "mp4"]);

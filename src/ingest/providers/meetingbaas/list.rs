@@ -15,7 +15,10 @@ use crate::model::api::{ApiRequest, Credentials};
 use crate::model::{Format, Kind, Provider, Recording};
 
 /// The request for a page.
-pub(crate) fn request(ask: Ask<'_>, credentials: &Credentials) -> Result<ApiRequest> {
+pub(in crate::ingest::providers) fn request(
+    ask: Ask<'_>,
+    credentials: &Credentials,
+) -> Result<ApiRequest> {
     let path = match ask.list {
         "v1-bots" => "/bots/bots_with_metadata",
         "v2-bots" => "/v2/bots",
@@ -43,7 +46,7 @@ pub(crate) fn request(ask: Ask<'_>, credentials: &Credentials) -> Result<ApiRequ
 }
 
 /// What a page holds.
-pub(crate) fn answer(ask: Ask<'_>, answer: Fields) -> Result<ListPage> {
+pub(in crate::ingest::providers) fn answer(ask: Ask<'_>, answer: Fields) -> Result<ListPage> {
     let (items, cursors): (Vec<_>, _) = match ask.list {
         "v1-bots" => {
             let names = ["bots", "recent_bots"];

@@ -1,5 +1,5 @@
 //! MeetingBaaS: its events, its API and its lists.
 
-pub(crate) mod api;
-pub(crate) mod event;
-pub(crate) mod list;
+pub(in crate::ingest::providers) mod api;
+pub(in crate::ingest::providers) mod event;
+pub(in crate::ingest::providers) mod list;

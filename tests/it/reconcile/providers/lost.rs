@@ -28,7 +28,7 @@ async fn with_one_recording() -> World {
 async fn lose(world: &World, class: Class) -> JobId {
     let now = SystemClock.now();
     for is_small in [true, false] {
-        let claim = Claim {
+        let claim = ClaimRequest {
             worker: "test".to_owned(),
             is_small,
             limit: 10,
@@ -44,7 +44,7 @@ async fn lose(world: &World, class: Class) -> JobId {
                 message: "it was not there".to_owned(),
             };
             let written = world.store.settle(&one.lease, &lost, now).await.unwrap();
-            assert_eq!(written, recording_harvester::store::Written::Yes);
+            assert_eq!(written, recording_harvester::store::LeaseWrite::Yes);
             return one.job.id;
         }
     }

@@ -9,7 +9,7 @@ use recording_harvester::model::{
     Lookup, Origin, Outcome, Provider, Record, Recording, State, key,
 };
 use recording_harvester::signed_url::SignedUrl;
-use recording_harvester::store::{Claim, Claimed, Filter, JobStore, NewEvent, Written};
+use recording_harvester::store::{ClaimRequest, Claimed, Filter, JobStore, LeaseWrite, NewEvent};
 
 pub const NOW: &str = "2026-03-02T12:00:00Z";
 
@@ -133,8 +133,8 @@ pub fn lookup(id: &str) -> Artifact {
 }
 
 /// A claim of the lane at `NOW` plus `seconds`, leased for a minute.
-pub fn claim_at(seconds: i64, is_small: bool, limit: u32) -> Claim {
-    Claim {
+pub fn claim_at(seconds: i64, is_small: bool, limit: u32) -> ClaimRequest {
+    ClaimRequest {
         worker: "worker-1".to_owned(),
         is_small,
         limit,
@@ -199,7 +199,7 @@ pub async fn archive_all(store: &dyn JobStore, seconds: i64) {
                     .settle(&one.lease, &outcome, at(seconds))
                     .await
                     .unwrap();
-                assert_eq!(written, Written::Yes);
+                assert_eq!(written, LeaseWrite::Yes);
             }
         }
     }
@@ -260,7 +260,7 @@ pub async fn archive_small_at(store: &dyn JobStore, seconds: i64) {
                 .settle(&claimed.lease, &outcome, at(seconds))
                 .await
                 .unwrap(),
-            Written::Yes
+            LeaseWrite::Yes
         );
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use recording_harvester::error::Class;
 use recording_harvester::model::State;
-use recording_harvester::store::Written;
+use recording_harvester::store::LeaseWrite;
 
 use super::build::*;
 use super::{Backend, on_every_backend};
@@ -85,7 +85,7 @@ async fn a_job_is_not_due_before_its_time(backend: &dyn Backend) {
             .settle(&claimed.lease, &retry_at(30, true), at(2))
             .await
             .unwrap(),
-        Written::Yes
+        LeaseWrite::Yes
     );
     let record = record_of(&*store, claimed.job.id).await;
     assert_eq!(
@@ -164,7 +164,7 @@ async fn a_claim_extends_what_its_worker_holds_and_takes_what_another_has_let_la
     let found = store.claim(claim_at(3601, false, 9)).await.unwrap();
     assert_eq!(found.len(), 0);
     let settled = store.settle(&own.lease, &archived("k"), at(3602)).await;
-    assert_eq!(settled.unwrap(), Written::Yes);
+    assert_eq!(settled.unwrap(), LeaseWrite::Yes);
     // A lease that another has had in between is not held any more.
     let mut late = claim_at(9000, false, 9);
     late.held = vec![others.lease];
@@ -189,7 +189,7 @@ async fn what_was_written_by_a_clock_that_was_set_back_since_is_due_now(backend:
     let first = claim_one(&*store, hours).await;
     let retry = retry_at(hours + 90, true);
     let settled = store.settle(&first.lease, &retry, at(hours)).await.unwrap();
-    assert_eq!(settled, Written::Yes);
+    assert_eq!(settled, LeaseWrite::Yes);
     // The clock is set back by two hours: the wait, and then the lease of a worker that has died.
     claim_one(&*store, hours - 3600).await;
     claim_one(&*store, 0).await;
@@ -200,7 +200,7 @@ async fn what_was_written_by_a_clock_that_was_set_back_since_is_due_now(backend:
     let current = claim_one(&*store, 60).await;
     let far = retry_at(100_000, true);
     let settled = store.settle(&current.lease, &far, at(61)).await.unwrap();
-    assert_eq!(settled, Written::Yes);
+    assert_eq!(settled, LeaseWrite::Yes);
     assert_eq!(store.claim(claim_at(360, false, 9)).await.unwrap().len(), 0);
     claim_one(&*store, 361).await;
 }
@@ -255,7 +255,7 @@ async fn next_due_is_the_earliest_of_due_times_and_lease_ends(backend: &dyn Back
             .settle(&claimed.lease, &retry_at(200, true), at(7))
             .await
             .unwrap(),
-        Written::Yes
+        LeaseWrite::Yes
     );
     assert_eq!(store.next_due().await.unwrap(), Some(at(200)));
     archive_all(&*store, 200).await;

@@ -3,7 +3,7 @@
 use recording_harvester::error::Class;
 use recording_harvester::model::{EventClass, Lookup, Origin, State};
 use recording_harvester::signed_url::{SignedUrl, UrlHeader};
-use recording_harvester::store::{Claimed, JobStore, Written};
+use recording_harvester::store::{Claimed, JobStore, LeaseWrite};
 
 use super::build::*;
 use super::{Backend, on_every_backend};
@@ -50,7 +50,7 @@ async fn a_fresh_event_gives_a_waiting_job_its_origin_and_wakes_a_lost_one(backe
                 .settle(&claimed.lease, &outcome, at(30))
                 .await
                 .unwrap(),
-            Written::Yes
+            LeaseWrite::Yes
         );
         assert_eq!(
             states(&*store).await,
@@ -83,7 +83,7 @@ async fn a_fresh_origin_has_all_attempts(backend: &dyn Backend) {
         let tried = claim_one(&*store, time).await;
         let again = retry_at(time, true);
         let settled = store.settle(&tried.lease, &again, at(time)).await;
-        assert_eq!(settled.unwrap(), Written::Yes);
+        assert_eq!(settled.unwrap(), LeaseWrite::Yes);
     }
     send("e2", 10).await;
     let tried = claim_one(&*store, 11).await.job;
@@ -97,13 +97,13 @@ async fn a_fresh_origin_has_all_attempts(backend: &dyn Backend) {
         let running = claim_one(&*store, time).await;
         send(&format!("during-{number}"), time + 1).await;
         let settled = store.settle(&running.lease, &outcome, at(time + 2)).await;
-        assert_eq!(settled.unwrap(), Written::Yes);
+        assert_eq!(settled.unwrap(), LeaseWrite::Yes);
         let tried = claim_one(&*store, time + 3).await;
         let of = (tried.job.attempts, tried.job.first_attempt_at);
         assert_eq!(of, (1, at(time + 3)), "after {outcome:?}");
         let again = retry_at(time + 4, false);
         let settled = store.settle(&tried.lease, &again, at(time + 4)).await;
-        assert_eq!(settled.unwrap(), Written::Yes);
+        assert_eq!(settled.unwrap(), LeaseWrite::Yes);
     }
 }
 
@@ -160,7 +160,7 @@ async fn an_older_event_with_a_living_url_wakes_what_was_lost(backend: &dyn Back
     let (video, _) = send("newer", 50, 100, 60).await;
     let lost = claim_one(&*store, 61).await;
     let settled = store.settle(&lost.lease, &expired(), at(101)).await;
-    assert_eq!(settled.unwrap(), Written::Yes);
+    assert_eq!(settled.unwrap(), LeaseWrite::Yes);
 
     send("dead", 20, 90, 110).await;
     assert_eq!(record_of(&*store, video).await.state, State::Expired);
@@ -188,13 +188,13 @@ async fn a_fresh_origin_during_an_attempt_survives_its_failure(backend: &dyn Bac
             .settle(&running.lease, &expired(), at(11))
             .await
             .unwrap(),
-        Written::Yes
+        LeaseWrite::Yes
     );
     let next = claim_one(&*store, 12).await;
     assert_eq!(next.job.origin, fresh.origin);
     assert_eq!(
         store.settle(&next.lease, &expired(), at(13)).await.unwrap(),
-        Written::Yes
+        LeaseWrite::Yes
     );
     assert_eq!(states(&*store).await, ["recording.mp4 expired"]);
 }
@@ -252,7 +252,7 @@ async fn an_answered_lookup_becomes_its_artifacts_and_leaves_the_records(backend
             .resolve(&claimed.lease, found.clone(), at(2))
             .await
             .unwrap(),
-        Written::Yes
+        LeaseWrite::Yes
     );
     assert_eq!(
         states(&*store).await,
@@ -260,14 +260,14 @@ async fn an_answered_lookup_becomes_its_artifacts_and_leaves_the_records(backend
     );
     assert_eq!(
         store.resolve(&claimed.lease, found, at(2)).await.unwrap(),
-        Written::Stale
+        LeaseWrite::Stale
     );
     assert_eq!(
         store
             .settle(&claimed.lease, &expired(), at(2))
             .await
             .unwrap(),
-        Written::Stale
+        LeaseWrite::Stale
     );
     archive_all(&*store, 3).await;
     let contents = store
@@ -305,7 +305,7 @@ async fn an_answered_lookup_is_asked_again_only_for_what_was_lost(backend: &dyn 
                         .await
                 }
             };
-            assert_eq!(written.unwrap(), Written::Yes);
+            assert_eq!(written.unwrap(), LeaseWrite::Yes);
         }
     };
     answer(1).await;
@@ -321,7 +321,7 @@ async fn an_answered_lookup_is_asked_again_only_for_what_was_lost(backend: &dyn 
             .settle(&running.lease, &expired(), at(3))
             .await
             .unwrap(),
-        Written::Yes
+        LeaseWrite::Yes
     );
 
     store.record(ask("e3").received(4)).await.unwrap();
@@ -393,7 +393,7 @@ async fn a_url_that_comes_while_its_place_is_tried_is_not_lost_with_the_answer(
     let mut at_place = video("v", None);
     at_place.origin = Origin::Url(SignedUrl::new("https://cdn.example/v"));
     let resolved = store.resolve(&asked.lease, vec![at_place], at(3)).await;
-    assert_eq!(resolved.unwrap(), Written::Yes);
+    assert_eq!(resolved.unwrap(), LeaseWrite::Yes);
 
     assert_eq!(states(&*store).await, ["recording.mp4 pending"]);
     let tried = claim_one(&*store, 4).await;
@@ -417,15 +417,15 @@ async fn an_event_that_comes_while_its_lookup_is_asked_has_it_asked_again(backen
     store.record(ask("e2").received(2)).await.unwrap();
     let found = vec![video("v", Some(60))];
     let resolved = store.resolve(&asked.lease, found, at(3)).await;
-    assert_eq!(resolved.unwrap(), Written::Yes);
+    assert_eq!(resolved.unwrap(), LeaseWrite::Yes);
     let stale = store.resolve(&asked.lease, Vec::new(), at(3)).await;
-    assert_eq!(stale.unwrap(), Written::Stale);
+    assert_eq!(stale.unwrap(), LeaseWrite::Stale);
 
     let asked = claim_lookup(&*store, 4).await;
     assert_eq!(asked.job.attempts, 1);
     let found = vec![video("v", Some(60)), transcript("t")];
     let resolved = store.resolve(&asked.lease, found, at(5)).await;
-    assert_eq!(resolved.unwrap(), Written::Yes);
+    assert_eq!(resolved.unwrap(), LeaseWrite::Yes);
     assert_eq!(
         states(&*store).await,
         ["recording.mp4 pending", "transcript.json pending"]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use recording_harvester::error::Class;
 use recording_harvester::model::job::FinishedPart;
 use recording_harvester::model::{Checkpoint, Deadline, Lease, Outcome, State};
-use recording_harvester::store::{Claimed, Written};
+use recording_harvester::store::{Claimed, LeaseWrite};
 
 use super::build::*;
 use super::{Backend, on_every_backend};
@@ -50,23 +50,23 @@ async fn every_write_under_an_old_lease_is_refused(backend: &dyn Backend) {
         ] {
             assert_eq!(
                 store.settle(stale, &outcome, at(62)).await.unwrap(),
-                Written::Stale
+                LeaseWrite::Stale
             );
         }
         assert_eq!(
             store.checkpoint(stale, None, 7).await.unwrap(),
-            Written::Stale
+            LeaseWrite::Stale
         );
         assert_eq!(
             store
                 .resolve(stale, vec![transcript("t")], at(62))
                 .await
                 .unwrap(),
-            Written::Stale
+            LeaseWrite::Stale
         );
         assert_eq!(
             store.reorigin(stale, &video("w", None)).await.unwrap(),
-            Written::Stale
+            LeaseWrite::Stale
         );
         assert_eq!(
             store
@@ -82,14 +82,14 @@ async fn every_write_under_an_old_lease_is_refused(backend: &dyn Backend) {
             .settle(&current, &archived("k"), at(63))
             .await
             .unwrap(),
-        Written::Yes
+        LeaseWrite::Yes
     );
     assert_eq!(
         store
             .settle(&current, &archived("k"), at(63))
             .await
             .unwrap(),
-        Written::Stale,
+        LeaseWrite::Stale,
         "once only"
     );
 }
@@ -140,7 +140,7 @@ async fn an_uncounted_retry_gives_the_attempt_back(backend: &dyn Backend) {
             .settle(&first.lease, &retry_at(5, false), at(1))
             .await
             .unwrap(),
-        Written::Yes
+        LeaseWrite::Yes
     );
     assert_eq!(record_of(&*store, first.job.id).await.attempts, 0);
     let second = claim_one(&*store, 5).await;
@@ -181,7 +181,7 @@ async fn a_checkpoint_goes_to_the_next_attempt(backend: &dyn Backend) {
         .checkpoint(&first.lease, Some(&checkpoint), 8 << 20)
         .await
         .unwrap();
-    assert_eq!(stored, Written::Yes);
+    assert_eq!(stored, LeaseWrite::Yes);
     let second = claim_one(&*store, 60).await;
     assert_eq!(second.job.checkpoint, Some(checkpoint));
     assert_eq!(second.record.bytes_done, 8 << 20);
@@ -195,13 +195,13 @@ async fn a_checkpoint_goes_to_the_next_attempt(backend: &dyn Backend) {
             .settle(&second.lease, &retry_at(62, true), at(62))
             .await
             .unwrap(),
-        Written::Yes
+        LeaseWrite::Yes
     );
     let third = claim_one(&*store, 62).await;
     assert!(third.job.checkpoint.is_some());
     assert_eq!(
         store.checkpoint(&third.lease, None, 0).await.unwrap(),
-        Written::Yes
+        LeaseWrite::Yes
     );
     let fourth = claim_one(&*store, 200).await;
     assert_eq!((fourth.job.checkpoint, fourth.record.bytes_done), (None, 0));
@@ -223,7 +223,7 @@ async fn archiving_keeps_what_the_bucket_confirmed(backend: &dyn Backend) {
     let outcome = Outcome::Archived(object);
     assert_eq!(
         store.settle(&claimed.lease, &outcome, at(5)).await.unwrap(),
-        Written::Yes
+        LeaseWrite::Yes
     );
     let record = record_of(&*store, claimed.job.id).await;
     assert_eq!(record.state, State::Archived);
@@ -283,7 +283,7 @@ async fn artifacts_that_are_settled_together_are_each_settled_once_under_their_o
         }
     }
     let ended = settling.join_all().await;
-    let written = ended.iter().filter(|(_, _, end)| *end == Written::Yes);
+    let written = ended.iter().filter(|(_, _, end)| *end == LeaseWrite::Yes);
     let jobs: Vec<_> = written.clone().map(|(_, job, _)| *job).collect();
     assert!(written.clone().all(|(is_stale, _, _)| !is_stale));
     assert_eq!(jobs.len(), 40, "each once");
@@ -304,7 +304,7 @@ async fn time_in_which_the_bucket_refused_does_not_count_as_time_of_retrying(
     videos(&*store, 1).await;
     let settle = async |claimed: &Claimed, outcome, seconds| {
         let settled = store.settle(&claimed.lease, &outcome, at(seconds)).await;
-        assert_eq!(settled.unwrap(), Written::Yes);
+        assert_eq!(settled.unwrap(), LeaseWrite::Yes);
     };
     let first = claim_one(&*store, 0).await;
     settle(&first, retry_at(10, true), 5).await;
@@ -337,7 +337,7 @@ async fn reorigin_replaces_origin_and_deadline_under_the_lease(backend: &dyn Bac
     minted.origin = url("v", "minted");
     assert_eq!(
         store.reorigin(&claimed.lease, &minted).await.unwrap(),
-        Written::Yes
+        LeaseWrite::Yes
     );
     let record = record_of(&*store, claimed.job.id).await;
     assert_eq!(
@@ -349,7 +349,7 @@ async fn reorigin_replaces_origin_and_deadline_under_the_lease(backend: &dyn Bac
             .settle(&claimed.lease, &retry_at(1, true), at(1))
             .await
             .unwrap(),
-        Written::Yes
+        LeaseWrite::Yes
     );
     let again = claim_one(&*store, 1).await;
     assert_eq!(again.job.origin, minted.origin);

@@ -2,7 +2,7 @@
 
 use recording_harvester::error::Class;
 use recording_harvester::model::{Artifact, Origin, State};
-use recording_harvester::store::{Filter, JobStore, Selection, Written};
+use recording_harvester::store::{Filter, JobStore, LeaseWrite, Selection};
 
 use super::build::*;
 use super::{Backend, on_every_backend};
@@ -27,7 +27,7 @@ async fn retry_wakes_what_its_selection_names(backend: &dyn Backend) {
         let claimed = claim_one(&*store, 1).await;
         assert_eq!(
             store.settle(&claimed.lease, outcome, at(2)).await.unwrap(),
-            Written::Yes
+            LeaseWrite::Yes
         );
         jobs.push((recorded.jobs[0], recorded.recording_id.unwrap()));
     }
@@ -110,7 +110,7 @@ async fn cancel_ends_open_jobs_and_takes_the_lease_away(backend: &dyn Backend) {
             .settle(&claimed.lease, &archived("k"), at(3))
             .await
             .unwrap(),
-        Written::Stale
+        LeaseWrite::Stale
     );
     assert_eq!(store.claim(claim_at(999, false, 9)).await.unwrap().len(), 0);
     assert_eq!(

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use recording_harvester::error::Class;
 use recording_harvester::model::{JobId, Kind, Lease, Outcome, State};
-use recording_harvester::store::{Selection, Written};
+use recording_harvester::store::{LeaseWrite, Selection};
 
 use super::build::*;
 use super::{Backend, on_every_backend};
@@ -183,7 +183,7 @@ async fn hundreds_of_random_calls_leave_what_the_model_says(backend: &dyn Backen
                 let written = store.settle(&lease, &outcome, at(now)).await.unwrap();
                 let job = model.by_id(lease.job);
                 let is_current = job.state == State::Running && job.token == lease.token;
-                assert_eq!(written == Written::Yes, is_current, "call {call}");
+                assert_eq!(written == LeaseWrite::Yes, is_current, "call {call}");
                 if is_current {
                     settle(job, &outcome, now);
                 }
@@ -228,7 +228,7 @@ async fn hundreds_of_random_calls_leave_what_the_model_says(backend: &dyn Backen
         // The events themselves, so that recordings can become complete.
         for one in store.claim(claim_at(now, true, 64)).await.unwrap() {
             let settled = store.settle(&one.lease, &archived("event"), at(now)).await;
-            assert_eq!(settled.unwrap(), Written::Yes);
+            assert_eq!(settled.unwrap(), LeaseWrite::Yes);
         }
         let all = records(&*store).await;
         let mut is_complete = BTreeMap::new();

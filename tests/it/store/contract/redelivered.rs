@@ -2,7 +2,7 @@
 
 use recording_harvester::error::Class;
 use recording_harvester::model::{Artifact, Deadline, DeadlineFrom, State};
-use recording_harvester::store::{JobStore, NewEvent, Recorded, Written};
+use recording_harvester::store::{JobStore, LeaseWrite, NewEvent, Recorded};
 
 use super::build::*;
 use super::{Backend, on_every_backend};
@@ -48,7 +48,7 @@ async fn a_url_that_lives_longer_is_taken_over_by_what_waits(backend: &dyn Backe
         let tried = claim_one(&*store, time).await;
         let again = retry_at(time, true);
         let settled = store.settle(&tried.lease, &again, at(time)).await;
-        assert_eq!(settled.unwrap(), Written::Yes);
+        assert_eq!(settled.unwrap(), LeaseWrite::Yes);
     }
     let again = send(&*store, "new", 7200, 50).await;
     assert!(again.is_duplicate);
@@ -76,7 +76,7 @@ async fn a_url_that_lives_longer_wakes_what_was_lost(backend: &dyn Backend) {
         let time = 1000 * number;
         let tried = claim_one(&*store, time).await;
         let settled = store.settle(&tried.lease, &outcome, at(time + 1)).await;
-        assert_eq!(settled.unwrap(), Written::Yes);
+        assert_eq!(settled.unwrap(), LeaseWrite::Yes);
         let before = generation(&*store, &first).await;
         let again = send(&*store, &number.to_string(), time + 5000, time + 2).await;
         assert!(again.is_duplicate);
@@ -116,7 +116,7 @@ async fn the_same_urls_after_a_loss_change_nothing(backend: &dyn Backend) {
     for outcome in [failed(Class::Denied), failed(Class::Gone), expired()] {
         let tried = claim_one(&*store, 2).await;
         let settled = store.settle(&tried.lease, &outcome, at(3)).await;
-        assert_eq!(settled.unwrap(), Written::Yes);
+        assert_eq!(settled.unwrap(), LeaseWrite::Yes);
     }
     let before = generation(&*store, &first).await;
     let of_before = states(&*store).await;
@@ -149,14 +149,14 @@ async fn an_older_url_that_comes_again_is_not_put_back(backend: &dyn Backend) {
     assert_eq!(claimed.job.origin, url("v", "c"));
     let denied = failed(Class::Denied);
     let settled = store.settle(&claimed.lease, &denied, at(31)).await;
-    assert_eq!(settled.unwrap(), Written::Yes);
+    assert_eq!(settled.unwrap(), LeaseWrite::Yes);
     // Of what is lost it may be the last one that lives.
     assert_eq!(send(&*store, "a", 20, 32).await.renewed, []);
     assert_eq!(send(&*store, "b", 7200, 32).await.renewed.len(), 1);
     let claimed = claim_one(&*store, 32).await;
     assert_eq!(claimed.job.origin, url("v", "b"));
     let settled = store.settle(&claimed.lease, &expired(), at(32)).await;
-    assert_eq!(settled.unwrap(), Written::Yes);
+    assert_eq!(settled.unwrap(), LeaseWrite::Yes);
     // Younger than that of the newer event, and alive.
     assert_eq!(send(&*store, "e", 9500, 33).await.renewed.len(), 1);
     let claimed = claim_one(&*store, 34).await;
@@ -193,7 +193,7 @@ async fn a_fresh_url_that_comes_again_during_an_attempt_survives_its_failure(
     assert_eq!(send(&*store, "new", 7200, 5).await.renewed.len(), 1);
     assert_eq!(states(&*store).await, ["recording.mp4 running"]);
     let settled = store.settle(&running.lease, &expired(), at(11)).await;
-    assert_eq!(settled.unwrap(), Written::Yes);
+    assert_eq!(settled.unwrap(), LeaseWrite::Yes);
     let next = claim_one(&*store, 12).await;
     assert_eq!(next.job.origin, url("v", "new"));
     assert_eq!(next.job.attempts, 1);

@@ -2,7 +2,7 @@
 
 use recording_harvester::error::Class;
 use recording_harvester::model::{Kind, State};
-use recording_harvester::store::{Selection, Written};
+use recording_harvester::store::{LeaseWrite, Selection};
 
 use super::build::*;
 use super::{Backend, on_every_backend};
@@ -35,7 +35,7 @@ async fn a_recording_is_sealed_when_all_its_jobs_have_settled(backend: &dyn Back
     let failure = failed(Class::Gone);
     assert_eq!(
         store.settle(&running.lease, &failure, at(2)).await.unwrap(),
-        Written::Yes
+        LeaseWrite::Yes
     );
     assert_eq!(
         store.unsealed(9).await.unwrap(),
@@ -119,7 +119,7 @@ async fn any_news_unseals_a_recording(backend: &dyn Backend) {
             .settle(&running.lease, &expired(), at(0))
             .await
             .unwrap(),
-        Written::Yes
+        LeaseWrite::Yes
     );
     archive_all(&*store, 1).await;
     let seal = async || {

@@ -2,7 +2,7 @@
 
 use recording_harvester::error::Class;
 use recording_harvester::model::State;
-use recording_harvester::store::Written;
+use recording_harvester::store::LeaseWrite;
 
 use super::build::*;
 use super::{Backend, on_every_backend};
@@ -92,7 +92,7 @@ async fn of_jobs_whose_workers_died_one_runs_at_a_time_and_only_the_guilty_one_i
         for one in claimed {
             let outcome = archived(&one.job.key);
             let settled = store.settle(&one.lease, &outcome, at(now)).await.unwrap();
-            assert_eq!(settled, Written::Yes);
+            assert_eq!(settled, LeaseWrite::Yes);
         }
     }
     for job in jobs {
@@ -119,7 +119,7 @@ async fn a_checkpoint_with_more_bytes_clears_a_suspect_and_the_next_one_may_run(
     assert_eq!(claim(121).await.len(), 0, "a suspect is on its way");
     let checkpoint = async |bytes_done| {
         let saved = store.checkpoint(&first.lease, None, bytes_done).await;
-        assert_eq!(saved.unwrap(), Written::Yes);
+        assert_eq!(saved.unwrap(), LeaseWrite::Yes);
     };
     checkpoint(0).await;
     assert_eq!(claim(122).await.len(), 0, "nothing new is in the bucket");
