@@ -56,7 +56,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("aws_smithy_types::", &["src/object/"]),
     ("s3s::", &["src/object/"]),
     ("axum::", &["src/server/", "src/demo/"]),
-    ("clap::", &["src/cli/"]),
+    ("clap::", &["src/cli/", "src/demo/"]),
     (
         "indicatif::",
         &["src/report/terminal.rs", "src/report/terminal_tests.rs"],
