@@ -248,7 +248,7 @@ mod tests {
                 false,
             ),
         ] {
-            let known = Standing {
+            let known = UnarchivedJob {
                 deadline: known_until,
                 ..known(state, None)
             };
@@ -272,7 +272,7 @@ mod tests {
             (Failed, Class::Corrupt, false),
             (Pending, Class::Unreachable, false),
         ] {
-            let refused = Standing {
+            let refused = UnarchivedJob {
                 class: Some(class),
                 ..known(state, Some(9000))
             };

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::S3Store;
 use super::condition::Failed;
 use super::read::Looked;
-use super::write::Whole;
+use super::write::ExpectedWhole;
 use crate::error::{Class, Error, Result};
 use crate::object::{
     Capabilities, ChecksumSupport, Condition, ConditionSupport, ObjectAttributes, ObjectInfo,
@@ -108,7 +108,7 @@ impl S3Store {
         let upload_id = self.create_multipart_upload(key, &attributes()).await?;
         let ended = async {
             let part = self.send_part(key, &upload_id, 1, &payload).await?;
-            let whole = Whole {
+            let whole = ExpectedWhole {
                 size_bytes: payload.size_bytes,
                 crc64nvme: payload.crc64nvme,
             };

@@ -14,7 +14,7 @@ use super::sql;
 use crate::error::{Class, Result};
 use crate::model::artifact::is_small;
 use crate::model::{Deadline, DeadlineFrom, EventId, JobId, Kind, Provider, RecordingId, State};
-use crate::store::intake::{PendingChange, JobSlot, LossSlot, RecordingChanges};
+use crate::store::intake::{JobSlot, LossSlot, PendingChange, RecordingChanges};
 use crate::store::recovery::{AnnouncedFailure, RecoveredArtifact};
 use crate::store::renewal::UnarchivedJob;
 use crate::store::stored::{

@@ -250,7 +250,9 @@ async fn who_may_not_list_the_bucket_is_told_so_and_takes_a_403_for_a_free_name(
 /// Completes an upload of `key` if nothing is there.
 async fn complete(store: &dyn ObjectStore, key: &str) -> Result<WriteEnd> {
     let bytes = payload(b"ours");
-    let upload = store.create_upload(key, &Attributes::default()).await?;
+    let upload = store
+        .create_upload(key, &ObjectAttributes::default())
+        .await?;
     let part = store.upload_part(key, &upload, 1, &bytes).await?;
     let (size, crc, absent) = (bytes.size_bytes, bytes.crc64nvme, Condition::Absent);
     let parts = [part];
@@ -265,7 +267,7 @@ async fn complete(store: &dyn ObjectStore, key: &str) -> Result<WriteEnd> {
 async fn what_a_403_hides_is_never_overwritten_by_an_upload_in_parts() {
     for is_kept_by_complete in [true, false] {
         let s3 = TestS3::of_kind(StoreKind::Full).await;
-        let (theirs, attributes) = (payload(b"theirs"), Attributes::default());
+        let (theirs, attributes) = (payload(b"theirs"), ObjectAttributes::default());
         let put = s3.behind().await;
         let put = put.put("theirs", &theirs, &attributes, None).await;
         assert_eq!(put.unwrap(), WriteEnd::Done);

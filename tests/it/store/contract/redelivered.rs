@@ -175,7 +175,7 @@ async fn a_fresh_url_wakes_what_was_lost_after_a_guessed_end(backend: &dyn Backe
     let first = guessed("old", 1).await;
     let tried = claim_one(&*store, 200).await;
     let settled = store.settle(&tried.lease, &expired(), at(201)).await;
-    assert_eq!(settled.unwrap(), Written::Yes);
+    assert_eq!(settled.unwrap(), LeaseWrite::Yes);
     assert_eq!(guessed("old", 202).await.renewed, [], "the very same");
     assert_eq!(guessed("new", 203).await.renewed, [first.jobs[0]]);
     assert_eq!(guessed("newer", 204).await.renewed, [first.jobs[0]]);
