@@ -329,7 +329,13 @@ impl<'a> Runner<'a> {
                     self.follow(recording).await;
                 }
             }
-            Some(Ended::Resolved(recording)) => self.follow(recording).await,
+            Some(Ended::Resolved(recording)) => {
+                // Found again where it is to be asked again.
+                if let Some(only) = &mut self.only {
+                    only.remove(&underway.lease.job);
+                }
+                self.follow(recording).await;
+            }
             Some(Ended::Refused(error)) => self.pause(&error).await,
             None => self.bury(underway).await,
         }

@@ -28,6 +28,7 @@ pub struct Answer {
     body: Bytes,
     retry_after: Option<String>,
     stalls: bool,
+    held: Option<Arc<Notify>>,
 }
 
 /// One request as it came in.
@@ -55,6 +56,7 @@ impl Answer {
             body: body.to_string().into(),
             retry_after: None,
             stalls: false,
+            held: None,
         }
     }
 
@@ -65,6 +67,7 @@ impl Answer {
             body: content.into(),
             retry_after: None,
             stalls: false,
+            held: None,
         }
     }
 
@@ -74,6 +77,12 @@ impl Answer {
             stalls: true,
             ..Answer::file(content)
         }
+    }
+
+    /// The same, kept back until it is released.
+    pub fn held_until(mut self, released: &Arc<Notify>) -> Answer {
+        self.held = Some(Arc::clone(released));
+        self
     }
 
     /// The same with a `Retry-After` header.
@@ -170,6 +179,9 @@ async fn answer(
             None => Answer::json(404, r#"{"error":"not-found"}"#),
         }
     };
+    if let Some(released) = &answer.held {
+        released.notified().await;
+    }
     let mut response = Response::builder()
         .status(answer.status)
         .header("content-type", "application/json");

@@ -2,6 +2,7 @@
 //! early is asked for again.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use recording_harvester::clock::{Clock as _, SystemClock};
 use recording_harvester::error::Class;
@@ -10,6 +11,7 @@ use recording_harvester::model::{
 };
 use recording_harvester::store::{Filter, Selection};
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 
 use super::world::{TRANSCRIPT, World};
 use crate::harness::api::Answer;
@@ -107,6 +109,30 @@ async fn an_answer_of_many_pages_becomes_jobs_to_its_last_file() {
         asked[1].ends_with("&start=t0") && asked[6].ends_with("&start=short"),
         "{asked:?}"
     );
+}
+
+/// An event that comes while the API answers has it asked again: in the foreground too, where the answer to that would have
+/// been left to a worker that may not be there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_the_foreground_an_answer_to_what_is_asked_again_is_waited_for() {
+    let world = World::start().await;
+    let released = Arc::new(Notify::new());
+    let (one, two) = (transcript(&world, "one"), transcript(&world, "two"));
+    let early = page(std::slice::from_ref(&one), None).held_until(&released);
+    world.api.script(SESSION, [early, page(&[one, two], None)]);
+    let asked = || question("hms-session", "S", "transcript.vtt");
+    let jobs = world.record("again", vec![asked()]).await;
+    let meanwhile = async {
+        world.api.wait_for(1).await;
+        world.record_once_more("again", vec![asked()]).await;
+        released.notify_one();
+    };
+    let (records, ()) = tokio::join!(run(&world, jobs), meanwhile);
+    let of_files = records
+        .iter()
+        .filter(|found| found.kind == Kind::Transcript);
+    let states: Vec<_> = of_files.map(|found| found.state).collect();
+    assert_eq!(states, [State::Archived; 2], "{records:#?}");
 }
 
 // R9
