@@ -53,7 +53,7 @@ impl UnarchivedJob {
         if known == Some(url) || until.is_some_and(|until| until <= now) {
             return false;
         }
-        let by_its_url = [Class::Expired, Class::Denied, Class::Gone];
+        let by_its_url = [Class::Expired, Class::Denied, Class::Gone, Class::Refused];
         let is_refused = self.class.is_some_and(|class| by_its_url.contains(&class));
         let is_dying = match self.state {
             State::Failed | State::Expired => true,
@@ -268,6 +268,8 @@ mod tests {
             (Expired, Class::Expired, true),
             (Failed, Class::Denied, true),
             (Failed, Class::Gone, true),
+            // It names a host that we do not go to.
+            (Failed, Class::Refused, true),
             (Pending, Class::Denied, true),
             (Failed, Class::Corrupt, false),
             (Pending, Class::Unreachable, false),
