@@ -9,10 +9,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::cli::CommandContext;
 use crate::clock::SharedClock;
 use crate::config::{ArchiveConfig, Config, HlsKeysConfig, LimitsConfig};
-use crate::error::{Class, Error, Result};
+use crate::error::{Error, Result};
 use crate::model::api::Credentials;
 use crate::model::progress::Emit;
 use crate::model::{Layout, key};
@@ -502,29 +501,6 @@ pub(crate) fn api_source(config: &Config, clock: &SharedClock) -> Result<Arc<dyn
         ..HttpSettings::default()
     };
     Ok(Arc::new(HttpSource::new(Arc::new(guard), settings)?))
-}
-
-/// The store for a command that only reads or changes what is there; `None` when there is none yet.
-///
-/// # Errors
-/// When it can't be opened.
-pub(crate) async fn existing_store(context: &CommandContext) -> Result<Option<Arc<dyn JobStore>>> {
-    let path = context.config.store_path();
-    let is_there = path.try_exists().map_err(|error| {
-        Error::new(
-            Class::Internal,
-            format!("open the store {}", path.display()),
-        )
-        .with_source(error)
-    })?;
-    if !is_there {
-        let path = path.display();
-        context
-            .output
-            .note(&format!("there is no store at {path} yet"));
-        return Ok(None);
-    }
-    Ok(Some(Arc::new(SqliteStore::open(&path).await?)))
 }
 
 fn throttle(limits: &LimitsConfig) -> ThrottleSettings {

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
+use super::context::existing_store;
 use super::output::{CommandFailure, CommandResult, Output};
 use super::values::{self, Since};
 use super::{CommandContext, archive, signals};
@@ -89,7 +90,7 @@ async fn look(
     context: &mut CommandContext,
     shutdown: &CancellationToken,
 ) -> CommandResult {
-    let store = app::existing_store(context).await?;
+    let store = existing_store(context).await?;
     let config = &context.config;
     let walker = Walker {
         store: store.clone(),

@@ -2,8 +2,8 @@
 
 use uuid::Uuid;
 
+use super::context::existing_store;
 use super::output::{CommandFailure, CommandResult};
-use crate::app;
 use crate::cli::{CommandContext, list, retry};
 use crate::model::State;
 use crate::store::Filter;
@@ -18,7 +18,7 @@ pub(super) struct CancelArgs {
 
 pub(super) async fn cancel(args: CancelArgs, mut context: CommandContext) -> CommandResult {
     let now = context.clock.now();
-    let store = app::existing_store(&context).await?;
+    let store = existing_store(&context).await?;
     retry::check_ids(store.as_deref(), &args.ids).await?;
     let Some(store) = store else { return Ok(()) };
     let cancelled = store.cancel(&args.ids, now).await?;

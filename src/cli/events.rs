@@ -1,8 +1,8 @@
 //! `harvester events`: what came in, and what of it nobody could make out.
 
+use super::context::existing_store;
 use super::output::{CommandResult, Output};
 use super::values::{self, Since};
-use crate::app;
 use crate::cli::CommandContext;
 use crate::report::board::Severity;
 use crate::report::printable::printable;
@@ -27,7 +27,7 @@ pub(super) struct EventsArgs {
 
 pub(super) async fn events(args: EventsArgs, mut context: CommandContext) -> CommandResult {
     let since = args.since.map(|since| since.from(context.clock.now()));
-    let mut events = match app::existing_store(&context).await? {
+    let mut events = match existing_store(&context).await? {
         Some(store) if args.unknown => store.unknown_events(since, None, args.limit).await?,
         Some(store) => store.events(since, args.limit).await?,
         None => Vec::new(),

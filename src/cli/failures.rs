@@ -1,8 +1,8 @@
 //! `harvester failures`: what was lost, grouped by what to do about it.
 
+use super::context::existing_store;
 use super::output::{CommandResult, Output};
 use super::values::{self, Since};
-use crate::app;
 use crate::cli::CommandContext;
 use crate::error::Class;
 use crate::model::{Record, State};
@@ -25,7 +25,7 @@ pub(super) struct FailuresArgs {
 pub(super) async fn failures(args: FailuresArgs, mut context: CommandContext) -> CommandResult {
     let since = args.since.map(|since| since.from(context.clock.now()));
     let now = context.clock.now();
-    let groups = match app::existing_store(&context).await? {
+    let groups = match existing_store(&context).await? {
         Some(store) => read(store.as_ref(), since, now).await?,
         None => Vec::new(),
     };

@@ -2,9 +2,9 @@
 
 use uuid::Uuid;
 
+use super::context::existing_store;
 use super::output::{CommandResult, Output};
 use super::values::{self, Since};
-use crate::app;
 use crate::cli::CommandContext;
 use crate::model::{Provider, Record, State};
 use crate::report::board::{self, Severity};
@@ -34,7 +34,7 @@ pub(super) async fn list(args: ListArgs, mut context: CommandContext) -> Command
         since: args.since.map(|since| since.from(now)),
         ..Filter::default()
     };
-    let records = match app::existing_store(&context).await? {
+    let records = match existing_store(&context).await? {
         Some(store) => store.list(&filter).await?,
         None => Vec::new(),
     };

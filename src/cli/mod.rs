@@ -11,9 +11,10 @@ use std::sync::Arc;
 use clap::{ArgAction, Parser, Subcommand};
 use tracing::Level;
 
-use crate::clock::{SharedClock, SystemClock};
+use crate::clock::SystemClock;
 use crate::config::{self, Config, Layers};
 use crate::error::Error;
+pub use context::CommandContext;
 use output::{Color, CommandFailure, CommandResult, Output};
 
 mod admin_token;
@@ -21,6 +22,7 @@ mod archive;
 mod backfill;
 mod cancel;
 mod completions;
+mod context;
 mod descriptors;
 mod doctor;
 mod events;
@@ -104,16 +106,6 @@ enum Command {
     Completions(completions::CompletionsArgs),
     /// Print the manual page
     Man,
-}
-
-/// What every command gets.
-pub struct CommandContext {
-    /// The settings.
-    pub config: Config,
-    /// Where to say things.
-    pub output: Output,
-    /// What time it is.
-    pub clock: SharedClock,
 }
 
 /// Runs the command that the process was started with, to its exit code.

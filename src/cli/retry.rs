@@ -2,8 +2,8 @@
 
 use uuid::Uuid;
 
+use super::context::existing_store;
 use super::output::{CommandFailure, CommandResult};
-use crate::app;
 use crate::cli::{CommandContext, list, reread, values};
 use crate::error::{Class, Error};
 use crate::model::{Record, State};
@@ -29,7 +29,7 @@ pub(super) struct RetryArgs {
 
 pub(super) async fn retry(args: RetryArgs, mut context: CommandContext) -> CommandResult {
     let now = context.clock.now();
-    let store = app::existing_store(&context).await?;
+    let store = existing_store(&context).await?;
     if args.unknown {
         return reread::reread(store.as_deref(), context).await;
     }

@@ -8,7 +8,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 
 use super::SourceConfig;
-use super::load::explain;
+use super::toml_fault::explain;
 use crate::error::{Error, Result};
 use crate::ingest::{Adapter, ProviderDefinition};
 use crate::model::Provider;

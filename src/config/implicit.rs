@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use toml::{Table, Value};
 
-use super::load::{Layers, environment_keys, folded};
+use super::layers::{Layers, environment_keys, folded};
 use crate::error::{Error, Result};
 
 /// The file that is read when none is named, if it is there.

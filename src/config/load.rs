@@ -5,21 +5,10 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use toml::{Table, Value};
 
+use super::layers::{Layers, environment_keys, folded};
+use super::toml_fault::{explain, plain};
 use super::{Config, definition, implicit};
 use crate::error::{Error, Result};
-
-const ENVIRONMENT_PREFIX: &str = "HARVESTER_";
-
-/// Where settings come from, in the order in which they win: the last one does.
-#[derive(Clone, Debug, Default)]
-pub struct Layers {
-    /// The file that `--config` names; it must be there.
-    pub file: Option<PathBuf>,
-    /// The environment: all of it, what is not ours is passed over.
-    pub environment: Vec<(String, String)>,
-    /// `--set KEY=VALUE`, with dotted keys such as `archive.bucket`.
-    pub flags: Vec<(String, String)>,
-}
 
 /// Reads, merges and checks the configuration.
 ///
@@ -79,45 +68,6 @@ fn parse_file(path: &Path, text: &str) -> Result<Table> {
     toml::from_str(text).map_err(|error| explain(path, text, &error))
 }
 
-/// What is wrong with `text`, and where. The error's own Display quotes the line, which may hold a secret.
-pub(super) fn explain(path: &Path, text: &str, error: &toml::de::Error) -> Error {
-    let (line, column) = position(text, error.span().map_or(0, |span| span.start));
-    let message = plain(error.message());
-    Error::invalid(format!("{}:{line}:{column}: {message}", path.display()))
-}
-
-fn position(text: &str, offset: usize) -> (usize, usize) {
-    let before = &text.as_bytes()[..offset.min(text.len())];
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-    let column = before
-        .iter()
-        .rev()
-        .take_while(|byte| **byte != b'\n')
-        .count()
-        + 1;
-    (line, column)
-}
-
-fn plain(message: &str) -> String {
-    message
-        .replace("unknown field", "unknown key")
-        .replace('\n', " ")
-}
-
-/// The path of a variable that is ours: `HARVESTER_ARCHIVE__BUCKET` is `archive`, `bucket`.
-///
-/// Kubernetes gives every container variables about each service of its namespace, so a service called
-/// `harvester` makes `HARVESTER_PORT`, `HARVESTER_SERVICE_HOST` and the like: those are passed over.
-pub(super) fn environment_keys(name: &str) -> Option<Vec<String>> {
-    let key = name.strip_prefix(ENVIRONMENT_PREFIX)?;
-    let is_from_kubernetes =
-        key == "PORT" || key.starts_with("PORT_") || key.starts_with("SERVICE_");
-    if key == "CONFIG" || is_from_kubernetes {
-        return None;
-    }
-    Some(key.split("__").map(str::to_ascii_lowercase).collect())
-}
-
 /// Lays one value over the table. It is read by itself first, so that an error can name where it came from.
 fn overlay(table: &mut Table, origin: &str, keys: &[String], value: &str) -> Result<()> {
     let refuse = |reason: String| Error::invalid(format!("{origin}: {reason}"));
@@ -149,11 +99,6 @@ fn existing_source(table: &Table, keys: &[String]) -> Vec<String> {
         *name = existing.clone();
     }
     keys
-}
-
-/// A source's name as the environment can spell it.
-pub(super) fn folded(name: &str) -> String {
-    name.to_ascii_lowercase().replace('-', "_")
 }
 
 fn insert(table: &mut Table, keys: &[String], value: &str) {

@@ -24,16 +24,19 @@ mod faults;
 mod folders;
 mod implicit;
 mod interval;
+mod layers;
 mod lenient;
 mod load;
 mod size;
+mod toml_fault;
 mod validate;
 mod validate_source;
 
 pub use bandwidth::{Bandwidth, BandwidthWindow};
 pub use definition::DefinitionSetting;
 pub use interval::Interval;
-pub use load::{Layers, load};
+pub use layers::Layers;
+pub use load::load;
 pub use size::ByteSize;
 pub use validate::MIN_MEMORY_BYTES;
 

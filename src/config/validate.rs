@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use super::bandwidth::MIN_BANDWIDTH;
 use super::faults::Faults;
 use super::validate_source::{validate_http_url, validate_source};
-use super::{ArchiveConfig, Config, load};
+use super::{ArchiveConfig, Config, layers};
 use crate::error::Result;
 use crate::model::Layout;
 
@@ -117,7 +117,7 @@ impl Config {
     fn validate_source_names(&self, found: &mut Faults) {
         let names: Vec<_> = self.sources.keys().collect();
         for (at, name) in names.iter().enumerate() {
-            let same = |other: &&&String| load::folded(other) == load::folded(name);
+            let same = |other: &&&String| layers::folded(other) == layers::folded(name);
             if let Some(other) = names[..at].iter().find(same) {
                 found.add(format!(
                     "sources.{other} and sources.{name} differ only in case, dash or underscore"

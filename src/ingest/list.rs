@@ -3,64 +3,13 @@
 //! What is found makes the same jobs as the webhook would: the same recording, the same identities and names. So
 //! it does not matter which of the two comes first, or how often.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::providers::list;
+pub use super::providers::list::page::{LONGEST_RECORDING, ListPage, ListedThing, Window};
 use crate::error::Result;
 use crate::model::api::{ApiRequest, ApiResponse, Credentials};
 use crate::model::{Event, Provider};
-
-/// No recording is longer: lists are sorted and cut by the start of things, and what counts is their end.
-pub const LONGEST_RECORDING: SignedDuration = SignedDuration::from_hours(24);
-
-/// The time in which things ended that are asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Window {
-    /// From here on.
-    pub since: Timestamp,
-    /// Up to here, exclusive.
-    pub until: Timestamp,
-}
-
-impl Window {
-    /// Whether something that ended `at` is inside; what has no date may always be.
-    pub fn holds(&self, at: Option<Timestamp>) -> bool {
-        at.is_none_or(|at| self.since <= at && at < self.until)
-    }
-
-    /// The earliest start of what may have ended inside.
-    pub fn earliest_start(&self) -> Timestamp {
-        self.since
-            .saturating_sub(LONGEST_RECORDING)
-            .unwrap_or(Timestamp::MIN)
-    }
-}
-
-/// One thing on a list.
-#[derive(Clone, Debug)]
-pub struct ListedThing {
-    /// The event that tells of it. Its time is that of the thing itself, so that it never counts as fresher than what
-    /// the provider's own event said.
-    pub event: Event,
-    /// Whether its files exist. The chat of a session, say, may be there or not: that has to be asked first.
-    pub is_certain: bool,
-}
-
-/// One page of a list.
-#[derive(Clone, Debug, Default)]
-pub struct ListPage {
-    /// What is on it, inside the window, and finished.
-    pub found: Vec<ListedThing>,
-    /// Where the next page begins; `None` after the last one.
-    pub next: Option<String>,
-    /// The list is sorted from new to old, and everything after this page is too old.
-    pub reached_since: bool,
-    /// How many things the whole list has, where it is told: fewer than before means that some have moved up from a
-    /// page to come to one that was read already.
-    pub total: Option<u64>,
-    /// Whether things on it have no date, so that only their being known says that the walk has gone far enough.
-    pub is_undated: bool,
-}
 
 /// The names of the lists that a provider has.
 pub fn lists(provider: Provider) -> &'static [&'static str] {
@@ -112,5 +61,5 @@ pub fn list_answer(
 /// What makes a found event the same as one before: the thing and what it holds. What has come to have more files is
 /// news; so is what was asked about and turned out to have some.
 pub fn dedupe_key(event: &Event) -> String {
-    list::dedupe_key(event)
+    list::page::dedupe_key(event)
 }

@@ -9,7 +9,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -18,47 +18,17 @@ use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use secrecy::SecretString;
-use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
+pub use super::admin_state::Admin;
 use super::api;
+pub use super::api::API_HEADER;
 use super::health::healthz;
 use super::refusal::{HttpRefusal, within_time};
-use crate::clock::SharedClock;
 use crate::error::{Class, Error, Result};
 use crate::ingest::signature;
 use crate::report::board;
-use crate::report::metrics::{self, Metrics};
-use crate::report::progress::ProgressStream;
-use crate::store::{OperatorAccess, Stats};
-
-/// The header that every request to `/api/*` carries, with any value. A page of another origin can't send
-/// it without a preflight, which is never answered.
-pub const API_HEADER: &str = "x-harvester";
-
-/// Everything that the operator's listener shows and does.
-pub struct Admin {
-    /// The state.
-    pub store: Arc<dyn OperatorAccess>,
-    /// What is going on.
-    pub progress: ProgressStream,
-    /// What is counted.
-    pub metrics: Arc<Metrics>,
-    /// What time it is.
-    pub clock: SharedClock,
-    /// Bearer token of the configuration; required when `address` is not loopback.
-    pub token: Option<SecretString>,
-    /// Bearer token of this start: as good as the configured one, and required by the API without one.
-    pub own_token: Option<SecretString>,
-    /// Where it really listens (the port that was given, not 0).
-    pub address: SocketAddr,
-    /// Whether this process wants traffic: set after the start, cleared when a shutdown begins.
-    pub ready: Arc<AtomicBool>,
-    /// Rung when jobs were put back.
-    pub bell: Arc<Notify>,
-    /// Ends the live streams.
-    pub shutdown: CancellationToken,
-}
+use crate::report::metrics;
+use crate::store::Stats;
 
 impl Admin {
     /// Whether such an address may be served.
@@ -254,21 +224,6 @@ fn is_own_host(address: SocketAddr, host: &str) -> bool {
         IpAddr::V4(ip) => has_port(&ip.to_string()),
         IpAddr::V6(ip) => has_port(&format!("[{ip}]")),
     }
-}
-
-/// Refuses requests to the API that a foreign page could have sent.
-pub(super) async fn require_api_header(
-    request: Request,
-    next: Next,
-) -> Result<Response, HttpRefusal> {
-    if request.headers().contains_key(API_HEADER) {
-        return Ok(next.run(request).await);
-    }
-    Err(HttpRefusal::new(
-        StatusCode::FORBIDDEN,
-        Class::Refused,
-        "the header `X-Harvester: 1` is needed",
-    ))
 }
 
 /// Nothing that is shown here may be run, framed, guessed at or kept by a browser.

@@ -6,21 +6,27 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Path, Query, State};
-use axum::middleware::from_fn;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::Response;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::admin::{self, Admin};
+use super::admin_state::Admin;
 use super::live;
 use super::refusal::{HttpRefusal, read_json, within_time};
 use crate::error::Class;
 use crate::model::manifest::{OverdueManifest, ProviderFailureRecord, RecordingRecord};
 use crate::model::{Provider, Record, RecordingId, State as JobState};
 use crate::store::{EventRecord, Filter, ProviderLoss, Selection};
+
+/// The header that every request to `/api/*` carries, with any value. A page of another origin can't send
+/// it without a preflight, which is never answered.
+pub const API_HEADER: &str = "x-harvester";
 
 /// Rows of an answer, when the request does not say.
 const PAGE_DEFAULT: usize = 1000;
@@ -38,7 +44,19 @@ pub(super) fn router(admin: &Arc<Admin>) -> Router<Arc<Admin>> {
         .route("/cancel", post(cancel))
         .merge(live::router(admin))
         .fallback(async || HttpRefusal::not_found("no such page"))
-        .layer(from_fn(admin::require_api_header))
+        .layer(from_fn(require_api_header))
+}
+
+/// Refuses requests to the API that a foreign page could have sent.
+async fn require_api_header(request: Request, next: Next) -> Result<Response, HttpRefusal> {
+    if request.headers().contains_key(API_HEADER) {
+        return Ok(next.run(request).await);
+    }
+    Err(HttpRefusal::new(
+        StatusCode::FORBIDDEN,
+        Class::Refused,
+        "the header `X-Harvester: 1` is needed",
+    ))
 }
 
 /// Which rows are wanted.

@@ -14,7 +14,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::admin::Admin;
+use super::admin_state::Admin;
 use super::refusal::HttpRefusal;
 use crate::error::Class;
 use crate::model::ProgressEvent;

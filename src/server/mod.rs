@@ -8,6 +8,7 @@ pub mod keys;
 pub mod listen;
 pub mod webhook;
 
+mod admin_state;
 mod api;
 mod body;
 mod connections;

@@ -9,13 +9,15 @@ mod document;
 mod identity;
 mod path;
 pub mod redact;
+mod scheme;
 mod schemes;
 pub mod signature;
 
 pub use document::{redact_body, write_redacted};
 pub use identity::{earlier_path_identity, file_identity, path_identity};
 pub use redact::{redact_json, redact_urls};
-pub use signature::{Signature, UrlScheme, read_signature, url_deadline};
+pub use scheme::UrlScheme;
+pub use signature::{Signature, read_signature, url_deadline};
 
 /// A URL exactly as it was received. It is sent byte for byte, and shown without its query.
 #[derive(Clone, PartialEq, Eq, Hash)]

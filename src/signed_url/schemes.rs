@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use super::redact::is_jwt;
-use super::signature::UrlScheme;
+use super::scheme::UrlScheme;
 
 /// One signature in a URL.
 pub(super) struct Reading {

@@ -4,8 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+mod circles;
 mod docs;
 mod faults;
+mod syntax;
+mod types;
 
 /// Known to everybody.
 const BASE: &[&str] = &["model", "error", "clock", "signed_url", "tls", "http1"];

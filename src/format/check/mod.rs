@@ -6,8 +6,8 @@
 mod cues;
 mod json;
 mod mp4;
+mod mp4_candidates;
 mod signature;
-mod stash;
 mod tail;
 
 pub(crate) use crate::format::check::signature::is_playlist;

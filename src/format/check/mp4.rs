@@ -2,17 +2,14 @@
 //!
 //! The walk needs a few bytes of each box header and nothing in between, so parts may come in any order:
 //! from a header that is known the next one's place follows. A part that comes before the walk knows
-//! where a box begins in it leaves behind what could be a header ([`Stash`]); what is not among that is
+//! where a box begins in it leaves behind what could be a header ([`Mp4Candidates`]); what is not among that is
 //! asked for at the end ([`BoxWalk::wanted`]).
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::ContentProof;
-use super::stash::Stash;
-
-/// The longest box header: 32-bit size, type, 64-bit size.
-pub(super) const LONG_HEADER: usize = 16;
+use super::mp4_candidates::{LONG_HEADER, Mp4Candidates};
 
 /// The walk. What is stored of it is where it stands, not what it has put aside.
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -26,7 +23,7 @@ pub(super) struct BoxWalk {
     has_trailer: bool,
     seen: SeenBoxes,
     #[serde(skip)]
-    stash: Stash,
+    candidates: Mp4Candidates,
 }
 
 #[derive(Clone, Default, Serialize, Deserialize)]
@@ -45,7 +42,7 @@ impl BoxWalk {
             return Ok(());
         }
         if self.at() < offset {
-            self.stash.keep(offset, chunks);
+            self.candidates.keep(offset, chunks);
             return Ok(());
         }
         let mut start = offset;
@@ -53,7 +50,7 @@ impl BoxWalk {
             self.feed(start, chunk)?;
             start += chunk.len() as u64;
         }
-        self.feed_stashed()
+        self.feed_candidates()
     }
 
     /// Looks at the bytes from `offset` on, which is not behind where the walk is.
@@ -117,15 +114,15 @@ impl BoxWalk {
         self.next.saturating_add(self.header.len() as u64)
     }
 
-    fn feed_stashed(&mut self) -> Result<(), String> {
+    fn feed_candidates(&mut self) -> Result<(), String> {
         while !self.is_over() {
-            let Some(byte) = self.stash.byte(self.at()) else {
+            let Some(byte) = self.candidates.byte(self.at()) else {
                 break;
             };
             self.header.push(byte);
             self.read_header()?;
         }
-        self.stash.forget_before(self.next);
+        self.candidates.forget_before(self.next);
         Ok(())
     }
 

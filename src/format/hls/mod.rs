@@ -12,6 +12,7 @@ mod media;
 mod names;
 mod playlist;
 mod range;
+mod read;
 mod tags;
 mod timestamp;
 mod uri;

@@ -1,5 +1,6 @@
-use crate::format::hls::MAX_KEY_FORMATS;
+use crate::error::Class;
 use crate::format::hls::playlist::*;
+use crate::format::hls::{MAX_KEY_FORMATS, MAX_PLAYLIST_BYTES};
 
 fn base() -> Url {
     Url::parse("https://cdn.example/a/b/master.m3u8?token=t").unwrap()

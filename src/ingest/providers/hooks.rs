@@ -5,11 +5,45 @@ use serde_json::{Value, json};
 use super::api::{api_key, get, read_answer, segment};
 use super::fields::Fields;
 use crate::error::{Error, Result};
-use crate::ingest::hooks::{Hook, HookState};
 use crate::ingest::providers::daily::event::BASE;
 use crate::model::Provider;
 use crate::model::api::{ApiRequest, ApiResponse, Credentials, Method};
 use crate::signed_url::SignedUrl;
+
+/// One webhook as the provider sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// The provider's id of it.
+    pub id: String,
+    /// Where it sends to, without query.
+    pub shown_url: String,
+    /// The same as the provider has it, which may hold a secret.
+    pub url: SignedUrl,
+    /// Whether it sends.
+    pub state: HookState,
+    /// Failures in a row.
+    pub failed_count: Option<u64>,
+}
+
+impl Hook {
+    /// Whether it leads to the source called `source`: a proxy may give us any host and any beginning of the path.
+    pub fn leads_to(&self, source: &str) -> bool {
+        let path = self.url.path();
+        let rest = path.trim_end_matches('/').strip_suffix(source);
+        rest.is_some_and(|rest| rest.ends_with("/webhooks/"))
+    }
+}
+
+/// Whether a webhook sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookState {
+    /// It does.
+    Active,
+    /// It was switched off after failures.
+    Failed,
+    /// Something else, such as stopped by an operator.
+    Other,
+}
 
 pub(in crate::ingest) fn request(
     provider: Provider,

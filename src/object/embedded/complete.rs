@@ -188,7 +188,7 @@ fn invalid_part() -> s3s::S3Error {
 mod tests {
     use super::*;
     use crate::object::embedded::checksum::{ExpectedBody, Hasher};
-    use crate::object::embedded::disk::ObjectDescription;
+    use crate::object::embedded::object_meta::ObjectDescription;
     use crate::object::embedded::uploads::UploadMeta;
     use jiff::Timestamp;
 

@@ -3,7 +3,7 @@
 use s3s::dto::{ETag, ETagCondition, Timestamp};
 use s3s::{S3Result, s3_error};
 
-use super::disk::ObjectMeta;
+use super::object_meta::ObjectMeta;
 
 /// What a write demands of the object that is there (`If-None-Match`, `If-Match`).
 #[derive(Clone, Debug, Default)]
@@ -47,7 +47,7 @@ pub(super) struct ReadConditions {
 impl ReadConditions {
     /// RFC 9110, 13.2.2: an ETag condition silences the date condition of its kind.
     pub(super) fn check(&self, object: &ObjectMeta) -> S3Result<()> {
-        let modified = super::service::timestamp_seconds(object.last_modified);
+        let modified = super::answers::timestamp_seconds(object.last_modified);
         match (&self.if_match, &self.if_unmodified_since) {
             (Some(condition), _) if !matches(condition, object) => {
                 return Err(precondition_failed());

@@ -15,38 +15,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::SystemTime;
 
-use jiff::Timestamp;
 use s3s::{S3Result, s3_error};
 use serde::{Deserialize, Serialize};
 use tempfile::{NamedTempFile, TempPath};
 
-use super::checksum::Checksums;
 use super::conditions::WriteConditions;
+use super::object_meta::ObjectMeta;
 use super::{files, names};
-
-/// What a client says of an object beside its bytes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ObjectDescription {
-    pub(super) content_type: Option<String>,
-    pub(super) cache_control: Option<String>,
-    pub(super) content_disposition: Option<String>,
-    pub(super) content_encoding: Option<String>,
-    pub(super) content_language: Option<String>,
-    pub(super) metadata: BTreeMap<String, String>,
-}
-
-/// What the server knows of an object; its form on disk too.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ObjectMeta {
-    pub(super) key: String,
-    pub(super) size_bytes: u64,
-    pub(super) etag: String,
-    pub(super) checksums: Checksums,
-    pub(super) is_composite: bool,
-    pub(super) parts: Option<u32>,
-    pub(super) last_modified: Timestamp,
-    pub(super) description: ObjectDescription,
-}
 
 /// The metadata file: the object and where its content is.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -154,7 +129,7 @@ impl Disk {
         let Some(placed) = keys(&index, bucket)?.get(key).filter(|p| is_whole(p)) else {
             return Ok(None);
         };
-        let file = File::open(&placed.file).map_err(super::service::io_error)?;
+        let file = File::open(&placed.file).map_err(super::answers::io_error)?;
         Ok(Some((Arc::clone(&placed.object), file)))
     }
 
@@ -183,7 +158,7 @@ impl Disk {
         let current = self.find(bucket, &object.key)?;
         conditions.check(current.as_deref())?;
         self.place(bucket, content.into_temp_path(), object)
-            .map_err(super::service::io_error)
+            .map_err(super::answers::io_error)
     }
 
     /// Removes an object; it may be gone already.
@@ -193,7 +168,7 @@ impl Disk {
             return Ok(());
         };
         self.unplace(bucket, key, &placed)
-            .map_err(super::service::io_error)
+            .map_err(super::answers::io_error)
     }
 
     fn place(

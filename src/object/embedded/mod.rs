@@ -6,6 +6,7 @@
 //! on S3 itself for encrypted objects.
 
 mod abilities;
+mod answers;
 mod checksum;
 mod complete;
 mod conditions;
@@ -15,6 +16,7 @@ mod drain;
 mod files;
 mod listing;
 mod names;
+mod object_meta;
 mod receive;
 mod server;
 mod service;

@@ -11,9 +11,9 @@ use s3s::{S3Result, TrailingHeaders, s3_error};
 use tempfile::NamedTempFile;
 use tokio::sync::mpsc;
 
+use super::answers::io_error;
 use super::checksum::{Algorithm, Digested, ExpectedBody, Hasher};
 use super::files;
-use super::service::io_error;
 
 /// A body of which nothing comes for so long is given up.
 const BODY_IDLE_LIMIT: Duration = Duration::from_secs(30);

@@ -14,10 +14,10 @@ use s3s::{S3Result, s3_error};
 use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 
+use super::answers::io_error;
 use super::checksum::{Algorithm, Checksums};
-use super::disk::ObjectDescription;
 use super::files;
-use super::service::io_error;
+use super::object_meta::ObjectDescription;
 
 const NOTE: &str = "upload.json";
 

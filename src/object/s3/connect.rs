@@ -1,6 +1,5 @@
 //! How the SDK's client is made.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use aws_config::meta::region::RegionProviderChain;
@@ -21,7 +20,7 @@ use url::Url;
 use super::S3Settings;
 use super::classify::chain;
 use super::direct::{Direct, HttpClient};
-use super::signed::is_exposed;
+use super::endpoint::{is_exposed, is_plain_loopback};
 use crate::error::{Class, Error, Result};
 use crate::http1;
 
@@ -140,13 +139,6 @@ fn region(settings: &S3Settings) -> RegionProviderChain {
             .or_else(REGION_OF_ENDPOINTS),
         (None, _) => RegionProviderChain::first_try(named).or_default_provider(),
     }
-}
-
-pub(super) fn is_plain_loopback(url: &Url) -> bool {
-    let host = url.host_str().unwrap_or_default();
-    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    let is_loopback = host == "localhost" || address.is_ok_and(|ip| ip.is_loopback());
-    url.scheme() == "http" && is_loopback
 }
 
 fn no_credentials() -> Error {

@@ -6,11 +6,13 @@
 //! SDK's retry quota is shared by the whole client. The calls that are made all the time are first made without it.
 
 mod body;
+mod call;
 mod checksum;
 mod classify;
 mod condition;
 mod connect;
 mod direct;
+mod endpoint;
 mod identity;
 mod options;
 mod probe;

@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 
+use super::call::{incomplete_answer, repeated, unquoted, within};
 use super::classify::{S3Refusal, failure};
 use super::direct::{self, DirectAnswer, Left, METADATA, text};
-use super::write::{incomplete_answer, repeated, within};
 use super::{S3Store, on};
 use crate::error::{Class, Error, Result};
 use crate::object::{ListedPart, ListedUpload, ObjectInfo};
@@ -364,10 +364,6 @@ fn told(headers: &HeaderMap) -> Option<ObjectInfo> {
         crc64nvme: text(headers, "x-amz-checksum-crc64nvme"),
         metadata: sorted(metadata.collect()),
     })
-}
-
-pub(super) fn unquoted(etag: String) -> String {
-    etag.trim_matches('"').to_owned()
 }
 
 fn sorted(metadata: std::collections::HashMap<String, String>) -> Vec<(String, String)> {

@@ -12,18 +12,10 @@ use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::interceptors::{Intercept, dyn_dispatch_hint};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
-use url::Url;
 
 use super::S3Store;
-use super::connect::is_plain_loopback;
 use crate::error::{Error, Result};
 use crate::object::Payload;
-
-/// Whether what goes to `endpoint` can be read and changed on its way.
-pub(super) fn is_exposed(endpoint: &str) -> bool {
-    let url = Url::parse(endpoint);
-    url.is_ok_and(|url| url.scheme() == "http" && !is_plain_loopback(&url))
-}
 
 /// Has the SDK sign a call with this SHA-256 of its payload (in hex), if there is one. By itself it signs none that
 /// comes as a stream.
@@ -66,27 +58,5 @@ impl S3Store {
             .await
             .map_err(|error| Error::internal("compute a SHA-256").with_source(error))?;
         Ok(Some(hex::encode(digest)))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_plain_http_to_another_machine_is_exposed() {
-        for (endpoint, expected) in [
-            ("http://minio:9000", true),
-            ("http://10.0.0.7:9000/bucket/", true),
-            ("http://0.0.0.0:9000", true),
-            ("http://127.0.0.1.example.com", true),
-            ("http://127.0.0.1:8082/bucket/", false),
-            ("http://[::1]:8082", false),
-            ("http://localhost:9000", false),
-            ("https://minio:9000", false),
-            ("https://bucket.s3.eu-central-1.amazonaws.com/", false),
-        ] {
-            assert_eq!(is_exposed(endpoint), expected, "{endpoint}");
-        }
     }
 }

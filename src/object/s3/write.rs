@@ -1,25 +1,20 @@
 //! The calls that change the bucket.
 
-use std::time::Duration;
-
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::create_multipart_upload::CreateMultipartUploadError;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use reqwest::Method;
 use reqwest::header::HeaderMap;
 
+use super::call::{incomplete_answer, repeated, unquoted, within};
 use super::checksum::{CRC64NVME, Checksum};
 use super::classify::{S3Refusal, failure};
 use super::condition::{Failed, conditional_end, headers};
-use super::connect::SDK_ATTEMPTS;
 use super::direct::{self, DirectAnswer, Left, METADATA, text};
-use super::read::unquoted;
 use super::signed::Signed;
 use super::{S3Store, body, on};
-use crate::error::{Class, Error, Result};
+use crate::error::{Error, Result};
 use crate::model::job::FinishedPart;
 use crate::object::{
     Condition, ObjectAttributes, ObjectInfo, Payload, PutEnd, WriteEnd, encode_crc64nvme,
@@ -362,21 +357,6 @@ impl S3Store {
     }
 }
 
-/// The time limit of one attempt. Without it an upload from memory waits for ever.
-pub(super) fn within(limit: Duration) -> aws_sdk_s3::config::Builder {
-    aws_sdk_s3::Config::builder().timeout_config(
-        TimeoutConfig::builder()
-            .operation_attempt_timeout(limit)
-            .build(),
-    )
-}
-
-/// The time limit of an attempt at a call that may have been sent before.
-pub(super) fn repeated(limit: Duration, left: Left) -> aws_sdk_s3::config::Builder {
-    let attempts = SDK_ATTEMPTS.saturating_sub(left.sent).max(1);
-    within(limit).retry_config(RetryConfig::standard().with_max_attempts(attempts))
-}
-
 /// Whether a call may have been refused for a header that the store does not know.
 fn is_bad_option<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
     S3Refusal::of(error).is_some_and(|refusal| refusal.is_bad_option())
@@ -408,11 +388,4 @@ fn part_number(number: u32) -> Result<i32> {
 fn length(size_bytes: u64) -> Result<i64> {
     i64::try_from(size_bytes)
         .map_err(|_| Error::internal(format!("send {size_bytes} bytes: more than S3 can count")))
-}
-
-pub(super) fn incomplete_answer(operation: &str, key: &str, missing: &str) -> Error {
-    Error::transient(
-        Class::UploadFailed,
-        format!("{operation} {key}: the answer has no {missing}"),
-    )
 }

@@ -5,13 +5,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::marker::PhantomData;
 
-use jiff::SignedDuration;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, Deserializer, Error as _, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 
 use super::path::Path;
 use super::signing::{EncodingName, SchemeName, SignatureTable};
+use super::span::Span;
 use super::template::Template;
 use crate::ingest::signature::{Encoding, KeyForm, SignatureScheme};
 use crate::model::{Format, Kind, Provider};
@@ -195,20 +195,6 @@ impl<'de, T: DeserializeOwned> Deserialize<'de> for Choice<T> {
 
 /// A kind, by its public name.
 pub(super) type KindName = Kind;
-
-/// A length of time such as `24h`.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Span(pub(super) SignedDuration);
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let span: Option<SignedDuration> = text.parse().ok();
-        span.filter(SignedDuration::is_positive)
-            .map(Span)
-            .ok_or_else(|| D::Error::custom("expected a length of time such as \"24h\" or \"90m\""))
-    }
-}
 
 impl TryFrom<Tables> for ProviderDefinition {
     type Error = String;

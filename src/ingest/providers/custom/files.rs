@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::definition::{ArtifactTable, Choice, ProviderDefinition, Span, is_one_of};
+use super::definition::{ArtifactTable, Choice, ProviderDefinition, is_one_of};
 use super::path::{At, Path};
+use super::span::Span;
 use crate::error::Class;
 use crate::ingest::providers::artifact_list::{ArtifactList, File, Life, extension_of};
 use crate::ingest::providers::draft::lookup;

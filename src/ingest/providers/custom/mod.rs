@@ -12,6 +12,7 @@ mod definition;
 mod files;
 mod path;
 mod signing;
+mod span;
 mod template;
 
 pub use definition::ProviderDefinition;

@@ -3,7 +3,7 @@
 use jiff::SignedDuration;
 use serde::Deserialize;
 
-use super::definition::Span;
+use super::span::Span;
 use crate::ingest::signature::{
     Encoding, HmacScheme, JwtScheme, KeyForm, SignatureScheme, TOLERANCE,
 };

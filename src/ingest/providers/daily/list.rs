@@ -3,13 +3,15 @@
 use jiff::Timestamp;
 
 use crate::error::Result;
-use crate::ingest::list::ListPage;
 use crate::ingest::providers::api::{api_key, get};
 use crate::ingest::providers::artifact_list::File;
 use crate::ingest::providers::daily::event::{BASE, ask as ask_for, ask_recording, video_file};
 use crate::ingest::providers::draft::EventContent;
 use crate::ingest::providers::fields::Fields;
-use crate::ingest::providers::list::{Ask, Item, PAGE_ITEMS, after, keep, no_list, page, query};
+use crate::ingest::providers::list::page::ListPage;
+use crate::ingest::providers::list::page::{
+    Ask, Item, PAGE_ITEMS, after, keep, no_list, page, query,
+};
 use crate::model::api::{ApiRequest, Credentials};
 use crate::model::{Format, Kind, Provider, Recording};
 

@@ -6,14 +6,14 @@
 use jiff::Timestamp;
 
 use crate::error::Result;
-use crate::ingest::list::ListPage;
 use crate::ingest::providers::api::get;
 use crate::ingest::providers::artifact_list::{ArtifactList, File};
 use crate::ingest::providers::draft::{EventContent, lookup, loss};
 use crate::ingest::providers::dyte::api::{authorization, recording_of};
 use crate::ingest::providers::dyte::event::{DYTE, Profile, REALTIMEKIT};
 use crate::ingest::providers::fields::Fields;
-use crate::ingest::providers::list::{Ask, Item, keep, no_list, page, query};
+use crate::ingest::providers::list::page::ListPage;
+use crate::ingest::providers::list::page::{Ask, Item, keep, no_list, page, query};
 use crate::model::api::{ApiRequest, Credentials};
 use crate::model::{Format, Kind, Provider, Recording};
 

@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::ingest::Delivery;
-use crate::ingest::list::ListPage;
 use crate::ingest::providers::api::get;
 use crate::ingest::providers::draft::{EventContent, lookup};
 use crate::ingest::providers::fields::Fields;
 use crate::ingest::providers::hms::api::{BASE, management_token};
 use crate::ingest::providers::hms::event;
-use crate::ingest::providers::list::{Ask, Item, PAGE_ITEMS, page, query};
+use crate::ingest::providers::list::page::ListPage;
+use crate::ingest::providers::list::page::{Ask, Item, PAGE_ITEMS, page, query};
 use crate::model::Provider;
 use crate::model::api::{ApiRequest, Credentials};
 
@@ -156,7 +156,7 @@ fn sent(delivery: Fields) -> Option<(Value, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ingest::list::Window;
+    use crate::ingest::providers::list::page::Window;
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()

@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::error::Result;
-use crate::ingest::list::ListPage;
 use crate::ingest::providers::api::get;
 use crate::ingest::providers::artifact_list::{ArtifactList, File};
 use crate::ingest::providers::draft::lookup;
 use crate::ingest::providers::fields::Fields;
 use crate::ingest::providers::hms::api::{BASE, management_token, put_asset};
-use crate::ingest::providers::list::{Ask, Item, PAGE_ITEMS, keep, no_list, page, query};
+use crate::ingest::providers::list::page::ListPage;
+use crate::ingest::providers::list::page::{Ask, Item, PAGE_ITEMS, keep, no_list, page, query};
 use crate::model::api::{ApiRequest, Credentials};
 use crate::model::{Format, Kind, Provider, Recording};
 

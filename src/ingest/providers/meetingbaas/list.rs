@@ -3,12 +3,12 @@
 //! They name no files: each bot that has ended is asked for its own.
 
 use crate::error::Result;
-use crate::ingest::list::ListPage;
 use crate::ingest::providers::api::{api_key, get};
 use crate::ingest::providers::artifact_list::{ArtifactList, File};
 use crate::ingest::providers::draft::{EventContent, lookup, loss};
 use crate::ingest::providers::fields::Fields;
-use crate::ingest::providers::list::{Ask, Item, PAGE_ITEMS, keep, no_list, page, query};
+use crate::ingest::providers::list::page::ListPage;
+use crate::ingest::providers::list::page::{Ask, Item, PAGE_ITEMS, keep, no_list, page, query};
 use crate::ingest::providers::meetingbaas::api::BASE;
 use crate::ingest::providers::meetingbaas::event::OWNER;
 use crate::model::api::{ApiRequest, Credentials};

@@ -9,10 +9,10 @@ use s3s::dto::*;
 use super::{Service, checksum_type, size, timestamp, with_checksums};
 use crate::object::embedded::checksum::Algorithm;
 use crate::object::embedded::conditions::strong;
-use crate::object::embedded::disk::ObjectMeta;
 use crate::object::embedded::listing::{
     After, ListingLine, ListingQuery, page, page_size, parse_token, token,
 };
+use crate::object::embedded::object_meta::ObjectMeta;
 use crate::object::embedded::uploads::PartMeta;
 
 /// What S3 leaves as it is in `encoding-type=url`.

@@ -8,15 +8,13 @@ mod parts;
 
 use std::io;
 use std::sync::Arc;
-use std::time::SystemTime;
 
-use http::StatusCode;
-use jiff::Timestamp;
 use s3s::dto::*;
-use s3s::{S3, S3Error, S3ErrorCode, S3Request, S3Response, S3Result, s3_error};
+use s3s::{S3, S3Request, S3Response, S3Result, s3_error};
 
 use super::EmbeddedSettings;
 use super::abilities::Abilities;
+use super::answers::{io_error, timestamp, timestamp_seconds};
 use super::checksum::{Algorithm, Checksums, ExpectedBody};
 use super::disk::Disk;
 use super::names;
@@ -69,34 +67,6 @@ impl Service {
             "The specified bucket does not exist"
         ))
     }
-}
-
-/// A disk that is full refuses the way MinIO does, so that clients pause instead of trying on.
-pub(super) fn io_error(error: io::Error) -> S3Error {
-    let is_full = matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    );
-    if !is_full {
-        tracing::error!(%error, "the embedded S3 server failed to use its disk");
-        return S3Error::with_source(S3ErrorCode::InternalError, Box::new(error));
-    }
-    let mut refusal = S3Error::with_message(
-        S3ErrorCode::Custom("XMinioStorageFull".into()),
-        "the disk of the embedded S3 server is full: make room, what waits then goes on",
-    );
-    refusal.set_status_code(StatusCode::INSUFFICIENT_STORAGE);
-    refusal
-}
-
-fn timestamp(at: Timestamp) -> s3s::dto::Timestamp {
-    SystemTime::from(at).into()
-}
-
-/// As HTTP dates tell it.
-pub(super) fn timestamp_seconds(at: Timestamp) -> s3s::dto::Timestamp {
-    let whole = Timestamp::from_second(at.as_second()).unwrap_or(at);
-    timestamp(whole)
 }
 
 fn check_key(key: &str) -> S3Result<()> {
@@ -356,6 +326,9 @@ impl S3 for Service {
 
 #[cfg(test)]
 mod tests {
+    use http::StatusCode;
+    use s3s::S3ErrorCode;
+
     use super::*;
 
     // N19

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::object::embedded::checksum::{Algorithm, Checksums};
 use crate::object::embedded::conditions::{ReadConditions, WriteConditions, strong};
-use crate::object::embedded::disk::{ObjectDescription, ObjectMeta};
+use crate::object::embedded::object_meta::{ObjectDescription, ObjectMeta};
 use crate::object::embedded::receive::receive;
 
 /// What is read from disk at once when an object is sent.

@@ -14,8 +14,8 @@ use super::{
 use crate::object::embedded::checksum::{Algorithm, ExpectedBody};
 use crate::object::embedded::complete::{ClaimedWhole, PART_NUMBER_MAX, WholeObject, seal};
 use crate::object::embedded::conditions::{WriteConditions, strong};
-use crate::object::embedded::disk::{ObjectDescription, ObjectMeta};
 use crate::object::embedded::files;
+use crate::object::embedded::object_meta::{ObjectDescription, ObjectMeta};
 use crate::object::embedded::receive::receive;
 use crate::object::embedded::uploads::{PartMeta, UploadMeta};
 

@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::mp4::LONG_HEADER;
+/// The longest box header: 32-bit size, type, 64-bit size.
+pub(super) const LONG_HEADER: usize = 16;
 
 /// The kinds of boxes that stand at the top level of files (ISO/IEC 14496-12 and QuickTime).
 const KINDS: [&[u8; 4]; 18] = [
@@ -19,9 +20,9 @@ const MAX_PIECES: usize = 64 * 1024;
 
 /// Small pieces of a file by their offset.
 #[derive(Clone, Default)]
-pub(super) struct Stash(BTreeMap<u64, Vec<u8>>);
+pub(super) struct Mp4Candidates(BTreeMap<u64, Vec<u8>>);
 
-impl Stash {
+impl Mp4Candidates {
     /// Keeps what could matter of the bytes from `offset` on.
     pub(super) fn keep(&mut self, offset: u64, chunks: &[Bytes]) {
         let size: u64 = chunks.iter().map(|chunk| chunk.len() as u64).sum();
@@ -121,10 +122,14 @@ mod tests {
                 Bytes::copy_from_slice(&file[..cut]),
                 Bytes::copy_from_slice(&file[cut..]),
             ];
-            let mut stash = Stash::default();
-            stash.keep(5000, &chunks);
+            let mut candidates = Mp4Candidates::default();
+            candidates.keep(5000, &chunks);
             for (at, byte) in file.iter().enumerate().skip(100).take(16) {
-                assert_eq!(stash.byte(5000 + at as u64), Some(*byte), "cut at {cut}");
+                assert_eq!(
+                    candidates.byte(5000 + at as u64),
+                    Some(*byte),
+                    "cut at {cut}"
+                );
             }
         }
     }
