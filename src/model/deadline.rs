@@ -101,26 +101,7 @@ impl Deadline {
     pub fn time_left(&self, now: Timestamp) -> Option<SignedDuration> {
         self.at.map(|at| at.duration_since(now))
     }
-
-    /// The instant by which a transfer of `size_bytes` should begin: what the queue is ordered by.
-    /// Slack is this minus now. Without a deadline it lies in the far future. An unknown size
-    /// counts as [`ASSUMED_SIZE_BYTES`].
-    pub fn latest_start(&self, size_bytes: Option<u64>) -> Timestamp {
-        let Some(at) = self.at else {
-            return Timestamp::MAX;
-        };
-        let size = size_bytes.unwrap_or(ASSUMED_SIZE_BYTES);
-        let seconds = i64::try_from(size / ASSUMED_BYTES_PER_SECOND).unwrap_or(i64::MAX);
-        at.saturating_sub(SignedDuration::from_secs(seconds))
-            .unwrap_or(Timestamp::MIN)
-    }
 }
-
-/// The rate by which a transfer's length is guessed before anything was measured: 8 MiB/s.
-pub const ASSUMED_BYTES_PER_SECOND: u64 = 8 * 1024 * 1024;
-
-/// The size of an artifact whose size nobody told: a quarter of an hour of video.
-pub const ASSUMED_SIZE_BYTES: u64 = 256 * 1024 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -144,12 +125,5 @@ mod tests {
         assert_eq!(query.earliest(field), query);
         assert_eq!(Deadline::NONE.earliest(field), field);
         assert_eq!(field.earliest(Deadline::NONE), field);
-    }
-
-    #[test]
-    fn a_large_artifact_starts_earlier_than_a_small_one() {
-        let deadline = Deadline::at(at("2026-03-09T10:00:00Z"), DeadlineFrom::Field);
-        assert!(deadline.latest_start(Some(8 << 30)) < deadline.latest_start(Some(1)));
-        assert_eq!(Deadline::NONE.latest_start(Some(1)), Timestamp::MAX);
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::artifact::{Format, Kind};
-use super::deadline::{Deadline, DeadlineFrom};
+use super::deadline::DeadlineFrom;
 use super::job::{Archived, EventId, JobId, RecordingId, State};
 use super::recording::Provider;
 use crate::error::Class;
@@ -53,6 +53,9 @@ pub struct Record {
     pub deadline: Option<Timestamp>,
     /// How that is known.
     pub deadline_from: DeadlineFrom,
+    /// Whether the origin may die before the deadline. Only the order of the work needs it: it is shown to nobody.
+    #[serde(skip)]
+    pub is_upper_bound: bool,
     /// Attempts so far.
     pub attempts: u32,
     /// Bytes carried so far.
@@ -62,14 +65,6 @@ pub struct Record {
 }
 
 impl Record {
-    /// When its transfer should begin at the latest.
-    pub fn latest_start(&self) -> Timestamp {
-        let deadline = self
-            .deadline
-            .map_or(Deadline::NONE, |at| Deadline::at(at, self.deadline_from));
-        deadline.latest_start(self.size_bytes)
-    }
-
     /// The record of a running job after it was archived at `now`, as the store then tells it.
     #[must_use]
     pub fn archived(self, archived: &Archived, now: Timestamp) -> Record {

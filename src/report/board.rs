@@ -395,6 +395,7 @@ pub(crate) mod tests {
             version_id: None,
             deadline: None,
             deadline_from: DeadlineFrom::None,
+            is_upper_bound: false,
             attempts: 0,
             bytes_done: 0,
             archived_at: None,

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::model::Deadline;
 
 pub(crate) mod lanes;
+pub mod order;
 pub mod retry;
 pub(crate) mod surge;
 

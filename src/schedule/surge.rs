@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::model::Deadline;
-use crate::model::deadline::ASSUMED_BYTES_PER_SECOND;
+use crate::schedule::order::ASSUMED_BYTES_PER_SECOND;
 
 /// What opening a lane may take: one that is begun later may arrive too late.
 const OPENING: SignedDuration = SignedDuration::from_millis(250);

@@ -96,7 +96,7 @@ impl<E: StoreEngine> JobQueue for E {
 
     async fn reorigin(&self, lease: &Lease, artifact: &Artifact) -> Result<LeaseWrite> {
         let (lease, artifact) = (lease.clone(), artifact.clone());
-        self.write(move |tx| Box::pin(async move { tx.replace_origin(&lease, &artifact).await }))
+        self.write(move |tx| Box::pin(lease::replace_origin(tx, lease, artifact)))
             .await
     }
 

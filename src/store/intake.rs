@@ -91,6 +91,8 @@ pub(super) struct JobSlot {
     pub announced_by: Option<EventId>,
     pub announced_at: Timestamp,
     pub found_by: Option<JobId>,
+    /// Its size in bytes as last told: an announcement without one leaves it, and the place in the order, as it was.
+    pub announced_size: Option<u64>,
     pub change: PendingChange,
     /// What to write about its origin, when that is new.
     pub fresh: Option<Artifact>,
@@ -260,6 +262,7 @@ impl RecordingChanges {
             announced_by: by.event,
             announced_at: by.at,
             found_by: by.found_by,
+            announced_size: artifact.size_bytes,
             change: PendingChange::Made,
             fresh: Some(artifact),
         };
@@ -271,7 +274,7 @@ impl RecordingChanges {
     fn announce_again(
         &mut self,
         index: usize,
-        artifact: Artifact,
+        mut artifact: Artifact,
         by: Announcement,
     ) -> Option<JobId> {
         let job = &mut self.jobs[index];
@@ -304,6 +307,8 @@ impl RecordingChanges {
             job.state = State::Pending;
         }
         job.is_inline = artifact.origin.is_inline();
+        job.announced_size = artifact.size_bytes.or(job.announced_size);
+        artifact.size_bytes = job.announced_size;
         job.fresh = Some(artifact);
         Some(job.id)
     }
@@ -396,6 +401,7 @@ impl RecordingChanges {
             version_id: None,
             deadline: artifact.deadline.at.map(kept),
             deadline_from: artifact.deadline.from,
+            is_upper_bound: artifact.deadline.is_upper_bound,
             attempts: 0,
             bytes_done: 0,
             archived_at: None,

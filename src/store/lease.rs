@@ -3,13 +3,13 @@
 use jiff::{SignedDuration, Timestamp};
 
 use super::settle::check_move;
-use super::stored::millis;
 use super::tx::{
     Candidate, DueJobs, DueTimes, GiveUp, LeaseJobs, StoreTx, UnreadableJob, by_recording,
 };
-use super::{ClaimRequest, Claimed, LONGEST_WAIT};
+use super::{ClaimRequest, Claimed, LONGEST_WAIT, LeaseWrite};
 use crate::error::{Class, Result};
-use crate::model::{JobId, Lease, State};
+use crate::model::{Artifact, JobId, Lease, State};
+use crate::schedule::order::Urgency;
 
 /// A job whose lease was never given back this many times in a row takes its workers down with it
 /// (or freezes them): it has had its chances.
@@ -76,6 +76,20 @@ pub(super) async fn heartbeat(
     Ok(lost.map(|lease| lease.job).collect())
 }
 
+/// Gives a leased job a fresh origin. What is known of its size stays, for its place in the order too, where the fresh
+/// origin does not tell it.
+pub(super) async fn replace_origin(
+    tx: &mut dyn StoreTx,
+    lease: Lease,
+    mut artifact: Artifact,
+) -> Result<LeaseWrite> {
+    let Some(job) = tx.leased_job(&lease).await? else {
+        return Ok(LeaseWrite::Stale);
+    };
+    artifact.size_bytes = artifact.size_bytes.or(job.announced_size);
+    tx.replace_origin(&lease, &artifact).await
+}
+
 /// The first of the due and of the lapsed ones, in one order, and all suspects; and whether some could not be read.
 async fn candidates(
     tx: &mut dyn StoreTx,
@@ -91,7 +105,7 @@ async fn candidates(
     };
     let found = tx.due_jobs(&wanted).await?;
     let (mut candidates, is_short) = readable(tx, found, claim.now).await?;
-    candidates.sort_by_key(|candidate| candidate.order);
+    candidates.sort_by_key(|candidate| candidate.urgency);
     Ok((candidates, is_short))
 }
 
@@ -150,7 +164,7 @@ async fn next_suspect(
         .await?;
     let least = suspects
         .iter()
-        .min_by_key(|suspect| (suspect.unsettled_leases, suspect.order));
+        .min_by_key(|suspect| (suspect.unsettled_leases, suspect.urgency));
     Ok(least.filter(|_| !is_running).map(|suspect| suspect.id))
 }
 
@@ -171,11 +185,7 @@ async fn lease(
     };
     let leased = tx.lease_jobs(&order).await?;
     let (mut claimed, _) = readable(tx, leased, claim.now).await?;
-    claimed.sort_by_key(|claimed| {
-        let job = &claimed.job;
-        let latest_start = job.deadline.latest_start(job.size_bytes);
-        (millis(latest_start), !job.deadline.is_upper_bound, job.id)
-    });
+    claimed.sort_by_key(|claimed| Urgency::of_job(&claimed.job));
     Ok(claimed)
 }
 

@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::error::{Error, Result};
 use crate::model::{JobId, Lease, Record, RecordingId};
+use crate::schedule::order::Urgency;
 use crate::schedule::{self, QueueSlots};
 use crate::store::Filter;
 use crate::worker::attempt::Ended;
@@ -25,7 +26,7 @@ use crate::worker::lease;
 use crate::worker::settle::{JobFacts, settle_panicked};
 use crate::worker::supervise::{flattened, keep_going};
 use crate::worker::taken::ClaimTime;
-use crate::worker::waiting::{QueuePlace, WaitingJobs};
+use crate::worker::waiting::WaitingJobs;
 use crate::worker::{Worker, manifest, sweep};
 
 /// After the grace period transfers are told to stop; one that has not stopped this long after is dropped.
@@ -134,7 +135,7 @@ struct Runner<'a> {
 
 /// What is kept of a running attempt in case its task panics.
 struct Underway {
-    place: QueuePlace,
+    urgency: Urgency,
     lease: Lease,
     taken: ClaimTime,
     facts: JobFacts,
@@ -308,12 +309,12 @@ impl<'a> Runner<'a> {
             match ended {
                 // A lookup that was answered is a job no more.
                 Some(Ended::Archived(_) | Ended::Resolved(_)) => {}
-                Some(Ended::Lost) => self.waiting.lose(underway.place),
+                Some(Ended::Lost) => self.waiting.lose(underway.urgency),
                 Some(Ended::Later(until)) => {
                     let wait = schedule::time_until(until, self.worker.clock.now());
-                    self.waiting.rest(underway.place, Instant::now() + wait);
+                    self.waiting.rest(underway.urgency, Instant::now() + wait);
                 }
-                _ => self.waiting.add([underway.place]),
+                _ => self.waiting.add([underway.urgency]),
             }
         }
         match ended {
@@ -380,7 +381,7 @@ impl<'a> Runner<'a> {
 
     fn queue(&mut self, records: &[Record]) {
         let open = records.iter().filter(|record| !record.state.is_settled());
-        self.waiting.add(open.map(place_of));
+        self.waiting.add(open.map(Urgency::of_record));
     }
 
     fn is_foreground(&self) -> bool {
@@ -432,10 +433,6 @@ fn limits(worker: &Worker) -> QueueSlots {
         small: worker.settings.small_transfers,
         large: worker.settings.transfers,
     }
-}
-
-fn place_of(record: &Record) -> QueuePlace {
-    (record.latest_start(), record.id)
 }
 
 fn by_id(id: uuid::Uuid) -> Filter {

@@ -6,13 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::model::JobId;
-
-/// A place in the queue: when the transfer should begin at the latest.
-pub(super) type QueuePlace = (Timestamp, JobId);
+use crate::schedule::order::Urgency;
 
 /// How often those are named too that should not be due yet: a fresh URL or an operator may have woken them.
 const LOOK_AT_ALL: Duration = Duration::from_secs(1);
@@ -20,40 +17,40 @@ const LOOK_AT_ALL: Duration = Duration::from_secs(1);
 /// Those that are not on their way now, and not known to be in the bucket.
 #[derive(Debug, Default)]
 pub(super) struct WaitingJobs {
-    due: BTreeSet<QueuePlace>,
+    due: BTreeSet<Urgency>,
     /// By the time of their next attempt, on the clock that nobody sets.
-    resting: BTreeMap<(Instant, JobId), QueuePlace>,
+    resting: BTreeMap<(Instant, JobId), Urgency>,
     /// Given up, and not due before somebody wakes them.
-    lost: BTreeSet<QueuePlace>,
+    lost: BTreeSet<Urgency>,
     /// When all were named last: for large ones, for small ones.
     all_named_at: [Option<Instant>; 2],
 }
 
 impl WaitingJobs {
     /// Adds what may be claimed at once.
-    pub(super) fn add(&mut self, places: impl IntoIterator<Item = QueuePlace>) {
-        self.due.extend(places);
+    pub(super) fn add(&mut self, jobs: impl IntoIterator<Item = Urgency>) {
+        self.due.extend(jobs);
     }
 
     /// Adds what is not due before `until`.
-    pub(super) fn rest(&mut self, place: QueuePlace, until: Instant) {
-        self.resting.insert((until, place.1), place);
+    pub(super) fn rest(&mut self, job: Urgency, until: Instant) {
+        self.resting.insert((until, job.job()), job);
     }
 
     /// Adds what was given up, and is not due before somebody wakes it.
-    pub(super) fn lose(&mut self, place: QueuePlace) {
-        self.lost.insert(place);
+    pub(super) fn lose(&mut self, job: Urgency) {
+        self.lost.insert(job);
     }
 
     /// Takes out what was claimed.
-    pub(super) fn remove(&mut self, place: QueuePlace) {
-        if self.due.remove(&place) {
+    pub(super) fn remove(&mut self, job: Urgency) {
+        if self.due.remove(&job) {
             return;
         }
         // It was woken before its time, or a fresh URL has moved it meanwhile.
-        self.due.retain(|(_, job)| *job != place.1);
-        self.resting.retain(|(_, job), _| *job != place.1);
-        self.lost.retain(|(_, job)| *job != place.1);
+        self.due.retain(|other| other.job() != job.job());
+        self.resting.retain(|_, other| other.job() != job.job());
+        self.lost.retain(|other| other.job() != job.job());
     }
 
     /// Those to name in a claim for a lane at `now`, in the order of slack, and after them now and then all others.
@@ -64,11 +61,11 @@ impl WaitingJobs {
             self.due.insert(first.remove());
         }
         let last = self.all_named_at[usize::from(is_small)].get_or_insert(now);
-        let mut named: Vec<_> = self.due.iter().map(|(_, job)| *job).collect();
+        let mut named: Vec<_> = self.due.iter().map(|job| job.job()).collect();
         if now.saturating_duration_since(*last) >= LOOK_AT_ALL {
             *last = now;
             named.extend(self.resting.keys().map(|(_, job)| *job));
-            named.extend(self.lost.iter().map(|(_, job)| *job));
+            named.extend(self.lost.iter().map(|job| job.job()));
         }
         named
     }
@@ -80,7 +77,7 @@ impl WaitingJobs {
 
     /// All of them.
     pub(super) fn jobs(&self) -> impl Iterator<Item = JobId> {
-        let settled = self.due.iter().chain(&self.lost).map(|(_, job)| *job);
+        let settled = self.due.iter().chain(&self.lost).map(|job| job.job());
         settled.chain(self.resting.keys().map(|(_, job)| *job))
     }
 }
@@ -91,12 +88,8 @@ mod tests {
 
     use super::*;
 
-    fn at(millisecond: i64) -> Timestamp {
-        Timestamp::from_millisecond(millisecond).unwrap()
-    }
-
-    fn place(latest_start: i64, job: u128) -> QueuePlace {
-        (at(latest_start), JobId(Uuid::from_u128(job)))
+    fn job(latest_start: i64, job: u128) -> Urgency {
+        Urgency::stored(JobId(Uuid::from_u128(job)), latest_start, false)
     }
 
     /// So many milliseconds after the first time that it was asked for.
@@ -113,9 +106,9 @@ mod tests {
     #[test]
     fn what_rests_is_named_when_it_is_due_in_the_order_of_slack() {
         let mut waiting = WaitingJobs::default();
-        waiting.add([place(500, 1), place(300, 2)]);
-        waiting.rest(place(400, 3), instant(12));
-        waiting.rest(place(200, 4), instant(11));
+        waiting.add([job(500, 1), job(300, 2)]);
+        waiting.rest(job(400, 3), instant(12));
+        waiting.rest(job(200, 4), instant(11));
         assert_eq!(waiting.next_due(), Some(instant(11)));
         assert_eq!(named_small(&mut waiting, 10), [2, 1]);
         assert_eq!(named_small(&mut waiting, 11), [4, 2, 1]);
@@ -126,9 +119,9 @@ mod tests {
     #[test]
     fn what_rests_is_named_now_and_then_for_it_may_have_been_woken() {
         let mut waiting = WaitingJobs::default();
-        waiting.add([place(500, 1)]);
-        waiting.rest(place(400, 2), instant(9_000));
-        waiting.lose(place(300, 3));
+        waiting.add([job(500, 1)]);
+        waiting.rest(job(400, 2), instant(9_000));
+        waiting.lose(job(300, 3));
         assert_eq!(named_small(&mut waiting, 0), [1]);
         assert_eq!(named_small(&mut waiting, 999), [1]);
         assert_eq!(named_small(&mut waiting, 1000), [1, 2, 3]);
@@ -138,19 +131,19 @@ mod tests {
         assert_eq!(waiting.named(false, instant(2001)).len(), 3);
         assert_eq!(named_small(&mut waiting, 2000), [1, 2, 3]);
         assert_eq!(waiting.next_due(), Some(instant(9_000)));
-        waiting.remove(place(400, 2));
+        waiting.remove(job(400, 2));
         assert_eq!(waiting.next_due(), None);
     }
 
     #[test]
     fn what_was_claimed_is_gone_wherever_it_was() {
         let mut waiting = WaitingJobs::default();
-        waiting.add([place(500, 1), place(300, 2)]);
-        waiting.rest(place(400, 3), instant(12));
-        waiting.remove(place(500, 1));
-        waiting.remove(place(400, 3));
+        waiting.add([job(500, 1), job(300, 2)]);
+        waiting.rest(job(400, 3), instant(12));
+        waiting.remove(job(500, 1));
+        waiting.remove(job(400, 3));
         // A fresh URL has given it another latest start.
-        waiting.remove(place(900, 2));
+        waiting.remove(job(900, 2));
         assert_eq!(waiting.jobs().count(), 0);
     }
 }

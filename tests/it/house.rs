@@ -11,7 +11,15 @@ mod syntax;
 mod types;
 
 /// Known to everybody.
-const BASE: &[&str] = &["model", "error", "clock", "signed_url", "tls", "http1"];
+const BASE: &[&str] = &[
+    "model",
+    "error",
+    "clock",
+    "signed_url",
+    "tls",
+    "http1",
+    "schedule",
+];
 
 /// Who may import whom, besides itself and the base. `None`: everything.
 const ROOMS: &[(&str, Option<&[&str]>)] = &[

@@ -19,7 +19,9 @@ use std::time::Duration;
 
 use recording_harvester::clock::{Clock as _, SystemClock};
 use recording_harvester::error::Class;
-use recording_harvester::model::{Artifact, Format, Kind, Outcome, ProgressEvent, Provider, State};
+use recording_harvester::model::{
+    Artifact, Deadline, Format, Kind, Outcome, ProgressEvent, Provider, State,
+};
 use recording_harvester::object::{ObjectAttributes, Payload};
 use recording_harvester::store::{ClaimRequest, LeaseWrite, Selection};
 use serde_json::json;
@@ -190,6 +192,32 @@ async fn a_run_in_the_foreground_goes_on_with_what_was_lost_when_somebody_wakes_
     let (records, ()) = tokio::join!(worker.run_jobs(jobs, world.never()), waking);
     let states: Vec<_> = records.unwrap().iter().map(|found| found.state).collect();
     assert_eq!(states, [State::Archived; 3]);
+}
+
+// House: the order of the foreground did not know whose deadline is an upper bound only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_run_in_the_foreground_opens_first_what_may_die_before_its_equals() {
+    let world = World::start().await;
+    let deadline = world::deadline_in(3600);
+    let mut artifacts = Vec::new();
+    for name in ["sure", "session"] {
+        world
+            .api
+            .script(&format!("/{name}"), [Answer::file("bytes")]);
+        let mut artifact = file(name, &world.url(&format!("/{name}")));
+        artifact.deadline = Deadline {
+            is_upper_bound: name == "session",
+            ..deadline
+        };
+        artifacts.push(artifact);
+    }
+    let jobs = world.record("m30", artifacts).await;
+    let mut worker = world.worker();
+    worker.settings.transfers = 1;
+    let records = worker.run_jobs(jobs, world.never()).await.unwrap();
+    let states: Vec<_> = records.iter().map(|found| found.state).collect();
+    assert_eq!(states, [State::Archived; 3]);
+    assert_eq!(world.asked_paths(), ["/session", "/sure"]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

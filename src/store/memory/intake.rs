@@ -325,6 +325,7 @@ fn slot(job: &StoredJob) -> JobSlot {
         announced_by: job.announced_by,
         announced_at: job.announced_at,
         found_by: job.found_by,
+        announced_size: job.announced_size,
         change: PendingChange::Kept,
         fresh: None,
     }

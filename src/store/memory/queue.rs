@@ -8,7 +8,7 @@ use super::rows::{StoredJob, StoredRecording};
 use crate::error::{Class, Result};
 use crate::model::artifact::is_small;
 use crate::model::{Artifact, Checkpoint, JobId, Lease, Origin, Recording, RecordingId, State};
-use crate::store::stored::{clean, damaged, kept, millis};
+use crate::store::stored::{clean, damaged, kept};
 use crate::store::tx::{
     ArchivedJob, Candidate, DueJobs, DueTimes, FailureToCure, GiveUp, LeaseJobs, LeasedJob,
     QueueTx, Requeue, Settlement, UnreadableJob,
@@ -27,7 +27,7 @@ impl QueueTx for Rows {
             .filter(|job| job.is_small == wanted.is_small && is_due(job, &wanted.times))
             .filter(|job| wanted.only.is_none_or(|only| only.contains(&job.id)))
             .collect();
-        due.sort_by_key(|job| job.order());
+        due.sort_by_key(|job| job.urgency());
         let is_suspect =
             |job: &StoredJob| job.is_running() && job.unsettled_leases >= wanted.suspect_leases;
         let mut left = [wanted.limit; 2];
@@ -126,6 +126,7 @@ impl QueueTx for Rows {
                 identity: job.identity.clone(),
                 is_lookup: matches!(job.origin, Some(Origin::Lookup(_))),
                 announced_by: job.announced_by,
+                announced_size: job.announced_size,
                 has_fresh_origin: job.has_fresh_origin,
             }))
     }
@@ -328,12 +329,11 @@ fn is_due(job: &StoredJob, times: &DueTimes) -> bool {
 }
 
 fn candidate(job: &StoredJob) -> Candidate {
-    let (latest_start, is_certain, id) = job.order();
     Candidate {
-        id,
+        id: job.id,
         recording_id: job.recording_id,
         state: job.state,
-        order: (millis(latest_start), is_certain, id),
+        urgency: job.urgency(),
         unsettled_leases: job.unsettled_leases,
         token: job.lease_token,
     }

@@ -10,6 +10,7 @@ use super::upkeep::{is_lost, stored};
 use crate::error::{Class, Result};
 use crate::model::manifest::{OverdueManifest, RecordingContents, event_name};
 use crate::model::{EventClass, EventId, JobId, Origin, Provider, Record, RecordingId, State};
+use crate::store::stored::{instant, millis};
 use crate::store::tx::{StaleAges, StaleOrigin, StoreRead, Upkeep};
 use crate::store::{
     EventRecord, Filter, KeptBody, KnownArtifact, ProviderLoss, Sealable, Selection, Stats,
@@ -128,14 +129,14 @@ impl StoreRead for Rows {
     async fn stats(&mut self) -> Result<Stats> {
         let count = |state| self.jobs.rows().filter(|job| job.state == state).count();
         let open = self.jobs.rows().filter(|job| !job.state.is_settled());
-        let least = open.map(|job| job.latest_start).min();
-        let never = crate::store::stored::kept(Timestamp::MAX);
+        let least = open.map(|job| job.latest_start_ms).min();
+        let least = least.filter(|least| *least < millis(Timestamp::MAX));
         Ok(Stats {
             jobs: State::ALL
                 .into_iter()
                 .map(|state| (state, count(state) as u64))
                 .collect(),
-            least_latest_start: least.filter(|least| *least < never),
+            least_latest_start: least.map(instant).transpose()?,
         })
     }
 

@@ -11,6 +11,7 @@ use crate::model::{
     Archived, Artifact, Checkpoint, Deadline, EventClass, EventId, Format, Job, JobId, Kind, Lease,
     Lookup, Origin, Provider, Recording, RecordingId, State,
 };
+use crate::schedule::order::Urgency;
 use crate::store::Claimed;
 use crate::store::intake::{JobSlot, RecordingChanges};
 use crate::store::recovery::{AnnouncedFailure, RecoveredArtifact};
@@ -61,7 +62,7 @@ pub(super) struct StoredJob {
     pub(super) is_inline: bool,
     pub(super) remint: Option<Lookup>,
     pub(super) deadline: Deadline,
-    pub(super) latest_start: Timestamp,
+    pub(super) latest_start_ms: i64,
     pub(super) announced_size: Option<u64>,
     pub(super) announced_by: Option<EventId>,
     pub(super) announced_at: Timestamp,
@@ -151,6 +152,7 @@ impl StoredRecording {
 impl StoredJob {
     pub(super) fn new(shelf: &RecordingChanges, slot: &JobSlot, artifact: &Artifact) -> StoredJob {
         let failure = slot.failure();
+        let urgency = Urgency::of(slot.id, artifact.deadline, artifact.size_bytes);
         StoredJob {
             id: slot.id,
             recording_id: shelf.id,
@@ -165,7 +167,7 @@ impl StoredJob {
             origin: Some(artifact.origin.clone()),
             remint: artifact.remint.clone(),
             deadline: kept_deadline(artifact.deadline),
-            latest_start: kept(artifact.deadline.latest_start(artifact.size_bytes)),
+            latest_start_ms: urgency.latest_start_ms(),
             announced_size: artifact.size_bytes,
             announced_by: slot.announced_by,
             announced_at: kept(slot.announced_at),
@@ -189,11 +191,12 @@ impl StoredJob {
 
     /// Takes over origin and deadline; what is known of length and re-mint stays where nothing new is told.
     pub(super) fn take_origin(&mut self, artifact: &Artifact, is_small: bool) {
+        let urgency = Urgency::of(self.id, artifact.deadline, artifact.size_bytes);
         self.is_inline = artifact.origin.is_inline();
         self.origin = Some(artifact.origin.clone());
         self.remint = artifact.remint.clone().or(self.remint.take());
         self.deadline = kept_deadline(artifact.deadline);
-        self.latest_start = kept(artifact.deadline.latest_start(artifact.size_bytes));
+        self.latest_start_ms = urgency.latest_start_ms();
         self.announced_size = artifact.size_bytes.or(self.announced_size);
         self.is_small = is_small;
     }
@@ -206,9 +209,8 @@ impl StoredJob {
         self.is_running() && self.lease_token == lease.token
     }
 
-    /// Its place in the queue.
-    pub(super) fn order(&self) -> (Timestamp, bool, JobId) {
-        (self.latest_start, !self.deadline.is_upper_bound, self.id)
+    pub(super) fn urgency(&self) -> Urgency {
+        Urgency::stored(self.id, self.latest_start_ms, self.deadline.is_upper_bound)
     }
 
     pub(super) fn saved(&self) -> RecoveredArtifact {
@@ -240,6 +242,7 @@ impl StoredJob {
             version_id: None,
             deadline: self.deadline.at,
             deadline_from: self.deadline.from,
+            is_upper_bound: self.deadline.is_upper_bound,
             attempts: self.attempts,
             bytes_done: self.bytes_done,
             archived_at: None,

@@ -14,11 +14,12 @@ use super::sql;
 use crate::error::{Class, Result};
 use crate::model::artifact::is_small;
 use crate::model::{Deadline, DeadlineFrom, EventId, JobId, Kind, Provider, RecordingId, State};
+use crate::schedule::order::Urgency;
 use crate::store::intake::{JobSlot, LossSlot, PendingChange, RecordingChanges};
 use crate::store::recovery::{AnnouncedFailure, RecoveredArtifact};
 use crate::store::renewal::UnarchivedJob;
 use crate::store::stored::{
-    clean, damaged, from_origin, from_raw, json, length, millis, to_json, to_origin,
+    clean, count, damaged, from_origin, from_raw, json, length, millis, to_json, to_origin,
 };
 use crate::store::tx::{FailureRow, IntakeTx, JobRow, Pair, Receipt, SavedInRoom};
 use crate::store::{NewEvent, Recorded};
@@ -306,6 +307,7 @@ fn job_slot(row: &SqliteRow) -> Result<JobSlot> {
         announced_by: saved.announced_by,
         announced_at: rows::time(row, "announced_at")?,
         found_by: rows::optional_id(row, "found_by")?,
+        announced_size: rows::get::<Option<i64>>(row, "announced_size")?.map(count),
         change: PendingChange::Kept,
         fresh: None,
     })
@@ -336,6 +338,7 @@ fn recording_row(shelf: &RecordingChanges) -> NewRow {
 fn job_row((shelf, job, artifact): &JobRow<'_>) -> Result<NewRow> {
     let (origin_kind, origin) = from_origin(&artifact.origin)?;
     let failure = job.failure();
+    let urgency = Urgency::of(job.id, artifact.deadline, artifact.size_bytes);
     let now = millis(shelf.changed_at);
     Ok(row!({
         "id": job.id,
@@ -353,7 +356,7 @@ fn job_row((shelf, job, artifact): &JobRow<'_>) -> Result<NewRow> {
         "deadline": artifact.deadline.at.map(millis),
         "deadline_from": artifact.deadline.from.as_str(),
         "is_upper_bound": i64::from(artifact.deadline.is_upper_bound),
-        "latest_start": millis(artifact.deadline.latest_start(artifact.size_bytes)),
+        "latest_start": urgency.latest_start_ms(),
         "announced_size": artifact.size_bytes.map(length),
         "announced_by": job.announced_by,
         "announced_at": millis(job.announced_at),
@@ -389,6 +392,7 @@ fn loss_row((shelf, slot): &FailureRow<'_>) -> NewRow {
 async fn refresh(conn: &mut SqliteConnection, (shelf, job, artifact): &JobRow<'_>) -> Result<()> {
     let (origin_kind, origin) = from_origin(&artifact.origin)?;
     let deadline = &artifact.deadline;
+    let urgency = Urgency::of(job.id, *deadline, artifact.size_bytes);
     // The kind is the job's: only where its bytes are has changed.
     let is_small = is_small(job.kind, &artifact.origin);
     let query = sqlx::query(sql::REFRESH_JOB)
@@ -402,7 +406,7 @@ async fn refresh(conn: &mut SqliteConnection, (shelf, job, artifact): &JobRow<'_
         .bind(deadline.at.map(millis))
         .bind(deadline.from.as_str())
         .bind(i64::from(deadline.is_upper_bound))
-        .bind(millis(deadline.latest_start(artifact.size_bytes)))
+        .bind(urgency.latest_start_ms())
         .bind(i64::from(is_small))
         .bind(artifact.size_bytes.map(length))
         .bind(millis(shelf.changed_at));

@@ -10,7 +10,8 @@ use super::{intake, rows, sql};
 use crate::error::{Class, Error, Result};
 use crate::model::artifact::is_small;
 use crate::model::{Artifact, Checkpoint, JobId, Lease, Recording, RecordingId, State};
-use crate::store::stored::{clean, damaged, from_origin, length, millis, to_json};
+use crate::schedule::order::Urgency;
+use crate::store::stored::{clean, count, damaged, from_origin, length, millis, to_json};
 use crate::store::tx::{
     ArchivedJob, Candidate, DueJobs, DueTimes, FailureToCure, GiveUp, LeaseJobs, LeasedJob,
     QueueTx, Requeue, Settlement, UnreadableJob,
@@ -99,6 +100,7 @@ impl QueueTx for SqliteConnection {
                 identity: rows::get(&row, "identity")?,
                 is_lookup: rows::get::<&str>(&row, "origin_kind")? == "lookup",
                 announced_by: rows::optional_id(&row, "announced_by")?,
+                announced_size: rows::get::<Option<i64>>(&row, "announced_size")?.map(count),
                 has_fresh_origin: rows::get::<i64>(&row, "has_fresh_origin")? != 0,
             })
         });
@@ -122,6 +124,7 @@ impl QueueTx for SqliteConnection {
     async fn replace_origin(&mut self, lease: &Lease, artifact: &Artifact) -> Result<LeaseWrite> {
         let (origin_kind, origin) = from_origin(&artifact.origin)?;
         let deadline = &artifact.deadline;
+        let urgency = Urgency::of(lease.job, *deadline, artifact.size_bytes);
         let query = sqlx::query(sql::REORIGIN)
             .bind(lease.job.to_string())
             .bind(lease.token)
@@ -131,7 +134,7 @@ impl QueueTx for SqliteConnection {
             .bind(deadline.at.map(millis))
             .bind(deadline.from.as_str())
             .bind(i64::from(deadline.is_upper_bound))
-            .bind(millis(deadline.latest_start(artifact.size_bytes)))
+            .bind(urgency.latest_start_ms())
             .bind(artifact.size_bytes.map(length))
             .bind(i64::from(is_small(artifact.kind, &artifact.origin)));
         Ok(written(rows::execute(self, query).await?.rows_affected()))
@@ -274,12 +277,13 @@ fn read<T>(
 
 fn candidate(row: &SqliteRow) -> Result<Candidate> {
     let id = rows::id(row, "id")?;
+    let latest_start = rows::get(row, "latest_start")?;
     let is_upper_bound = rows::get::<i64>(row, "is_upper_bound")? != 0;
     Ok(Candidate {
         id,
         recording_id: rows::id(row, "recording_id")?,
         state: rows::named(row, "state", State::parse)?,
-        order: (rows::get(row, "latest_start")?, !is_upper_bound, id),
+        urgency: Urgency::stored(id, latest_start, is_upper_bound),
         unsettled_leases: rows::get(row, "unsettled_leases")?,
         token: rows::get(row, "lease_token")?,
     })

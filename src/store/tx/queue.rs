@@ -10,6 +10,7 @@ use crate::error::{Class, Error, Result};
 use crate::model::{
     Archived, Artifact, Checkpoint, EventId, JobId, Lease, Recording, RecordingId, State,
 };
+use crate::schedule::order::Urgency;
 use crate::store::recovery::{AnnouncedFailure, RecoveredArtifact};
 use crate::store::{Claimed, LeaseWrite};
 
@@ -54,8 +55,7 @@ pub(in crate::store) struct Candidate {
     pub(in crate::store) id: JobId,
     pub(in crate::store) recording_id: RecordingId,
     pub(in crate::store) state: State,
-    /// Its place in the queue.
-    pub(in crate::store) order: (i64, bool, JobId),
+    pub(in crate::store) urgency: Urgency,
     pub(in crate::store) unsettled_leases: i64,
     pub(in crate::store) token: i64,
 }
@@ -76,6 +76,8 @@ pub(in crate::store) struct LeasedJob {
     /// Whether an API has to be asked for it, as far as is known by now.
     pub(in crate::store) is_lookup: bool,
     pub(in crate::store) announced_by: Option<EventId>,
+    /// Its size in bytes, as far as it was ever told.
+    pub(in crate::store) announced_size: Option<u64>,
     /// Whether a fresh origin came during the attempt.
     pub(in crate::store) has_fresh_origin: bool,
 }

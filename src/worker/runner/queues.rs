@@ -7,13 +7,12 @@ use tokio::time::Instant;
 
 use crate::error::Result;
 use crate::model::JobId;
+use crate::schedule::order::Urgency;
 use crate::schedule::{self, QueueSlots};
 use crate::store::{ClaimRequest, Claimed};
 use crate::worker::attempt::{AttemptContext, Surroundings};
 use crate::worker::lease;
-use crate::worker::runner::{
-    ClaimPause, FOREGROUND_POLL, Filled, Runner, Underway, limits, place_of,
-};
+use crate::worker::runner::{ClaimPause, FOREGROUND_POLL, Filled, Runner, Underway, limits};
 use crate::worker::settle::JobFacts;
 use crate::worker::taken::ClaimTime;
 
@@ -176,11 +175,11 @@ impl Runner<'_> {
         if self.is_foreground() {
             self.worked_on.insert(claimed.job.recording_id);
         }
-        let place = place_of(&claimed.record);
-        self.waiting.remove(place);
+        let urgency = Urgency::of_job(&claimed.job);
+        self.waiting.remove(urgency);
         let facts = JobFacts::of(&claimed, self.is_foreground());
         let underway = Underway {
-            place,
+            urgency,
             lease: claimed.lease.clone(),
             taken,
             facts,

@@ -30,7 +30,7 @@ ORDER BY r.id";
 
 /// What intake must know of the jobs of these recordings.
 pub(in crate::store::sqlite) const JOB_SLOTS: &str = "
-SELECT id, recording_id, identity, name, kind, origin_kind, state, announced_by, announced_at, found_by
+SELECT id, recording_id, identity, name, kind, origin_kind, state, announced_by, announced_at, found_by, announced_size
 FROM jobs WHERE recording_id IN (SELECT value FROM json_each($1)) ORDER BY id";
 
 pub(in crate::store::sqlite) const LOSS_SLOTS: &str = "

@@ -10,7 +10,7 @@ macro_rules! record_json {
     () => {
         "json_array(jobs.id, jobs.recording_id, jobs.name, jobs.kind, jobs.format, jobs.state, jobs.class, \
          jobs.message, jobs.key, jobs.size_bytes, jobs.announced_size, jobs.crc64nvme, jobs.sha256, jobs.etag, \
-         jobs.version_id, jobs.deadline, jobs.deadline_from, jobs.attempts, jobs.bytes_done, jobs.archived_at, \
+         jobs.version_id, jobs.deadline, jobs.deadline_from, jobs.is_upper_bound, jobs.attempts, jobs.bytes_done, jobs.archived_at, \
          r.source, r.provider)"
     };
 }

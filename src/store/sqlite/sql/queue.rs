@@ -3,9 +3,16 @@
 /// What its worker needs besides, for `records::claimed`.
 macro_rules! work_json {
     () => {
-        "json_array(jobs.lease_token, jobs.origin, jobs.remint, jobs.is_upper_bound, jobs.first_attempt_at, \
+        "json_array(jobs.lease_token, jobs.origin, jobs.remint, jobs.first_attempt_at, \
          jobs.checkpoint, r.provider_id, r.bot_id, r.session_id, r.room_id, r.room_name, r.started_at, r.ended_at, \
          jobs.unsettled_attempts)"
+    };
+}
+
+/// The first `$3` of them in the order of `schedule::order::Urgency`, as the index `jobs_to_claim` has it.
+macro_rules! by_urgency {
+    () => {
+        " ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3)"
     };
 }
 
@@ -55,12 +62,14 @@ pub(in crate::store::sqlite) const DUE: &str = concat!(
     "SELECT * FROM (",
     candidate_columns!("WHERE j.state = 'pending' AND j.is_small = $1 AND "),
     is_due!("j."),
-    " ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3) AS due UNION ALL SELECT * FROM (",
+    by_urgency!(),
+    " AS due UNION ALL SELECT * FROM (",
     candidate_columns!(
         "WHERE j.state = 'running' AND j.is_small = $1 AND +j.unsettled_leases < $7 AND "
     ),
     has_lapsed!("j."),
-    " ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3) AS lapsed UNION ALL SELECT * FROM (",
+    by_urgency!(),
+    " AS lapsed UNION ALL SELECT * FROM (",
     candidate_columns!(
         "WHERE j.state = 'running' AND j.is_small = $1 AND +j.unsettled_leases >= $7 AND "
     ),
@@ -78,7 +87,9 @@ pub(in crate::store::sqlite) const DUE_OF: &str = concat!(
     is_due!("j."),
     " OR +j.state = 'running' AND +j.unsettled_leases < $7 AND ",
     has_lapsed!("j."),
-    ") ORDER BY j.latest_start, j.is_upper_bound DESC, j.id LIMIT $3) AS due UNION ALL SELECT * FROM (",
+    ")",
+    by_urgency!(),
+    " AS due UNION ALL SELECT * FROM (",
     candidate_columns!(
         "WHERE j.id IN (SELECT value FROM json_each($8)) AND +j.is_small = $1 AND +j.state = 'running'
          AND +j.unsettled_leases >= $7 AND "
@@ -128,7 +139,7 @@ pub(in crate::store::sqlite) const FREE_LEASES: &str =
 
 /// A running job under its current lease.
 pub(in crate::store::sqlite) const JOB_BY_LEASE: &str = "
-SELECT recording_id, identity, origin_kind, announced_by, has_fresh_origin FROM jobs
+SELECT recording_id, identity, origin_kind, announced_by, announced_size, has_fresh_origin FROM jobs
 WHERE id = $1 AND lease_token = $2 AND state = 'running'";
 
 /// More in the bucket than ever before: this job does not end its workers, or not at once.

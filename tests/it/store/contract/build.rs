@@ -102,6 +102,13 @@ pub fn video(path: &str, deadline: Option<i64>) -> Artifact {
     }
 }
 
+/// One that takes longer to carry than the deadline that the other has before it.
+pub fn huge_and_soon() -> (Artifact, Artifact) {
+    let mut huge = video("huge", Some(7200));
+    huge.size_bytes = Some(1 << 36);
+    (huge, video("soon", Some(3600)))
+}
+
 pub fn url(path: &str, signature: &str) -> Origin {
     Origin::Url(SignedUrl::new(format!(
         "https://cdn.example/{path}?X-Amz-Signature={signature}"

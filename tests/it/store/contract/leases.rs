@@ -21,6 +21,7 @@ on_every_backend! {
     artifacts_that_are_settled_together_are_each_settled_once_under_their_own_lease,
     time_in_which_the_bucket_refused_does_not_count_as_time_of_retrying,
     reorigin_replaces_origin_and_deadline_under_the_lease,
+    a_fresh_url_without_a_size_keeps_the_place_that_the_known_size_gives,
 }
 
 async fn every_write_under_an_old_lease_is_refused(backend: &dyn Backend) {
@@ -324,6 +325,34 @@ async fn time_in_which_the_bucket_refused_does_not_count_as_time_of_retrying(
         10,
         "as when the bucket was refused first"
     );
+}
+
+// House: as with a resend.
+async fn a_fresh_url_without_a_size_keeps_the_place_that_the_known_size_gives(
+    backend: &dyn Backend,
+) {
+    let store = backend.open().await;
+    let (huge, soon) = huge_and_soon();
+    for (second, (name, artifact)) in (0..).zip([("huge", huge.clone()), ("soon", soon)]) {
+        let new = event(name, name).with(artifact);
+        store.record(new.received(second)).await.unwrap();
+    }
+    let claimed = claim_one(&*store, 10).await;
+    let mut minted = huge;
+    minted.origin = url("huge", "minted");
+    minted.size_bytes = None;
+    let written = store.reorigin(&claimed.lease, &minted).await.unwrap();
+    assert_eq!(written, LeaseWrite::Yes);
+    let outcome = retry_at(20, true);
+    let written = store
+        .settle(&claimed.lease, &outcome, at(11))
+        .await
+        .unwrap();
+    assert_eq!(written, LeaseWrite::Yes);
+    let again = claim_one(&*store, 20).await;
+    assert_eq!(again.job.recording.recording_id.as_deref(), Some("huge"));
+    assert_eq!(again.job.size_bytes, Some(1 << 36));
+    assert_eq!(again.job.origin, url("huge", "minted"));
 }
 
 async fn reorigin_replaces_origin_and_deadline_under_the_lease(backend: &dyn Backend) {

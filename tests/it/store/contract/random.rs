@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use recording_harvester::error::Class;
 use recording_harvester::model::{JobId, Kind, Lease, Outcome, State};
+use recording_harvester::schedule::order::Urgency;
 use recording_harvester::store::{LeaseWrite, Selection};
 
 use super::build::*;
@@ -24,7 +25,7 @@ struct Modelled {
     token: i64,
     lease_until: i64,
     unsettled: u32,
-    latest_start: i64,
+    urgency: Urgency,
     has_fresh_origin: bool,
 }
 
@@ -55,7 +56,7 @@ impl Model {
                 _ => false,
             })
             .collect();
-        due.sort_by_key(|job| (job.latest_start, job.id));
+        due.sort_by_key(|job| job.urgency);
         let due: Vec<_> = due.into_iter().map(|job| job.id).collect();
         let mut claimed = Vec::new();
         let is_suspect = |job: &Modelled| job.state == State::Running && job.unsettled >= 2;
@@ -64,7 +65,7 @@ impl Model {
             .values_mut()
             .filter(|job| is_suspect(job))
             .collect();
-        suspects.sort_by_key(|job| (job.unsettled, job.latest_start, job.id));
+        suspects.sort_by_key(|job| (job.unsettled, job.urgency));
         let has_lapsed = |job: &&mut Modelled| job.lease_until <= now;
         let is_deadly = |job: &&mut Modelled| has_lapsed(job) && job.unsettled >= 20;
         if suspects.iter().any(is_deadly) {
@@ -80,7 +81,7 @@ impl Model {
         }
         let mut suspects: Vec<&Modelled> =
             self.jobs.values().filter(|job| is_suspect(job)).collect();
-        suspects.sort_by_key(|job| (job.unsettled, job.latest_start, job.id));
+        suspects.sort_by_key(|job| (job.unsettled, job.urgency));
         let is_running = |job: &&Modelled| job.unsettled > 2 && job.lease_until > now;
         if !suspects.iter().any(is_running)
             && let Some(suspect) = suspects.iter().find(|job| job.lease_until <= now)
@@ -112,8 +113,9 @@ async fn hundreds_of_random_calls_leave_what_the_model_says(backend: &dyn Backen
                 let deadline = now + random.i64(100..5000);
                 model.events += 1;
                 let artifact = video(&format!("v{path}"), Some(deadline));
-                let new =
-                    event(&format!("e{}", model.events), &format!("r{recording}")).with(artifact);
+                let urgency = |id| Urgency::of(id, artifact.deadline, artifact.size_bytes);
+                let new = event(&format!("e{}", model.events), &format!("r{recording}"))
+                    .with(artifact.clone());
                 let recorded = store.record(new.received(now)).await.unwrap();
                 match model.jobs.get_mut(&(recording, path)) {
                     None => {
@@ -126,7 +128,7 @@ async fn hundreds_of_random_calls_leave_what_the_model_says(backend: &dyn Backen
                             token: 0,
                             lease_until: 0,
                             unsettled: 0,
-                            latest_start: deadline,
+                            urgency: urgency(recorded.jobs[0]),
                             has_fresh_origin: false,
                         };
                         model.jobs.insert((recording, path), job);
@@ -136,7 +138,7 @@ async fn hundreds_of_random_calls_leave_what_the_model_says(backend: &dyn Backen
                     }
                     Some(job) => {
                         assert_eq!(recorded.jobs[0], job.id);
-                        job.latest_start = deadline;
+                        job.urgency = urgency(job.id);
                         job.due = job.due.min(now);
                         job.has_fresh_origin = job.state == State::Running;
                         if job.state.is_settled() {
