@@ -19,8 +19,7 @@ use crate::model::{
     Artifact, EventId, JobId, Kind, Origin, Provider, ProviderFailure, Record, Recording,
     RecordingId, State,
 };
-use crate::store::recovery;
-use crate::store::recovery::{AnnouncedFailure, RecoveredArtifact};
+use crate::store::recovery::{self, AnnouncedFailure, RecoveredArtifact};
 
 /// What of a thing on the shelf is to be written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,8 +207,7 @@ impl RecordingChanges {
     /// Makes room for so many jobs more.
     fn expect(&mut self, more: usize) {
         self.jobs.reserve(more);
-        let jobs = &self.jobs;
-        let index = self.index.get_or_insert_with(|| Index::of(jobs));
+        let index = self.index.get_or_insert_with(|| Index::of(&self.jobs));
         index.places.reserve(more);
         index.names.reserve(more);
     }
@@ -326,8 +324,7 @@ impl RecordingChanges {
 
     fn lose(&mut self, report: LossReport, event: EventId, at: Timestamp, fresh_id: FreshId<'_>) {
         let loss_key = report.failure.loss_key.clone();
-        let is_known = self.losses.iter().any(|slot| slot.loss_key == loss_key);
-        if is_known {
+        if self.losses.iter().any(|slot| slot.loss_key == loss_key) {
             return;
         }
         let loss = AnnouncedFailure {

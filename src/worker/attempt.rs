@@ -30,7 +30,7 @@ mod failure;
 /// How long a fresh URL is waited for while the old one is near its end but alive.
 const NEAR_PATIENCE: Duration = Duration::from_secs(30);
 
-/// How an attempt ended, as far as the shift has to know.
+/// How an attempt ended, as far as the runner has to know.
 #[derive(Debug)]
 pub(super) enum Ended {
     /// It is in the bucket, and that is written; its record.
@@ -59,6 +59,7 @@ pub(super) struct AttemptContext {
 }
 
 /// What all attempts of a run have in common, and the lane that this one has a place in.
+#[derive(Clone)]
 pub(super) struct Surroundings {
     /// Cancelled when a shutdown's grace is over.
     pub(super) abandon: CancellationToken,

@@ -76,6 +76,8 @@ pub(super) enum Admission {
     One,
     /// Nothing for so long.
     Closed(Duration),
+    /// Nothing any more: nobody waits at a terminal until a refusal ends.
+    Over,
 }
 
 impl BucketGate {

@@ -1,8 +1,8 @@
 //! Claims jobs, runs them under leases, settles them, seals recordings, and drains on shutdown.
 //!
-//! A `shift` is one run of the worker: it claims, starts each job as an `attempt` in a task of
-//! its own, and drains. Beside it, and independent of what it waits for, the `lease`s are renewed
-//! and the recordings whose jobs have settled are `seal`ed.
+//! A `runner` is one run of the worker: it claims what its `feed` has (the whole queue in the background, a list in the
+//! foreground), starts each job as an `attempt` in a task of its own, and drains. Beside it, and independent of what
+//! it waits for, the leases are renewed and the manifests of the recordings whose jobs have settled are written.
 //!
 //! Trouble stays where it arises: a panic costs one attempt, a store that fails is waited for, a
 //! bucket that refuses everything pauses the claiming and costs no attempts, one that denies an object costs that
@@ -26,10 +26,13 @@ use crate::store::JobStore;
 use crate::transfer::Engine;
 
 mod attempt;
+mod background;
 mod clocks;
 mod completing;
 mod destination;
 mod document;
+mod feed;
+mod foreground;
 mod hold;
 mod lease;
 mod lookup;
@@ -38,13 +41,13 @@ mod pace;
 pub mod purge;
 mod question;
 pub mod reconcile;
+mod renewal;
 mod runner;
 pub mod scan;
 mod settle;
 mod supervise;
 mod sweep;
 mod taken;
-mod waiting;
 
 pub use document::EventDocuments;
 pub use pace::{ApiPace, PaceSettings};
@@ -128,7 +131,7 @@ impl Worker {
     /// `internal` when one of its tasks panics again and again: only a new start may help. All else that fails is
     /// logged, waited for and tried again.
     pub async fn run(&self, shutdown: CancellationToken) -> Result<()> {
-        crate::worker::runner::background(self, &shutdown).await
+        background::run(self, &shutdown).await
     }
 
     /// Works on these jobs (and what their lookups lead to) until they have settled or `shutdown`; answers with
@@ -143,7 +146,7 @@ impl Worker {
         jobs: Vec<JobId>,
         shutdown: CancellationToken,
     ) -> Result<Vec<Record>> {
-        let records = crate::worker::runner::records_of(self, jobs.into_iter()).await?;
+        let records = feed::list::records_of(self, jobs.into_iter()).await?;
         self.run_records(records, shutdown).await
     }
 
@@ -156,6 +159,6 @@ impl Worker {
         records: Vec<Record>,
         shutdown: CancellationToken,
     ) -> Result<Vec<Record>> {
-        crate::worker::runner::foreground(self, records, &shutdown).await
+        foreground::run(self, records, &shutdown).await
     }
 }

@@ -39,15 +39,10 @@ const ROOMS: &[(&str, Option<&[&str]>)] = &[
     ("source", Some(&[])),
     ("object", Some(&[])),
     ("report", Some(&[])),
-    (
-        "transfer",
-        Some(&["source", "object", "schedule", "format"]),
-    ),
+    ("transfer", Some(&["source", "object", "format"])),
     (
         "worker",
-        Some(&[
-            "store", "transfer", "schedule", "ingest", "source", "object",
-        ]),
+        Some(&["store", "transfer", "ingest", "source", "object"]),
     ),
     ("server", Some(&["ingest", "store", "report"])),
     ("app", None),
