@@ -19,6 +19,7 @@ use output::{Color, CommandFailure, CommandResult, Output};
 
 mod admin_token;
 mod archive;
+mod archive_screen;
 mod backfill;
 mod cancel;
 mod completions;

@@ -34,6 +34,7 @@ pub mod judge;
 pub mod media;
 pub mod origin;
 pub mod presign;
+mod samples;
 mod stage;
 mod tell;
 

@@ -1,4 +1,4 @@
-//! Counters and gauges in the Prometheus text format, one registry for each app.
+//! Counters and gauges in the Prometheus text format, one registry for each app. Long: one table of metrics.
 //!
 //! Labels are names of ours or of the configuration, never anything that came in an event.
 

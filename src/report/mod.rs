@@ -6,3 +6,4 @@ pub mod metrics;
 pub mod printable;
 pub mod progress;
 pub mod terminal;
+mod units;

@@ -11,13 +11,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::StreamExt;
-use http::header::{
-    ACCEPT, ACCEPT_ENCODING, ACCEPT_RANGES, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue,
-    IF_RANGE, LOCATION, RANGE, TRANSFER_ENCODING, USER_AGENT,
-};
-use http::{Request, Response, StatusCode, Uri};
+use http::header::{ACCEPT_RANGES, CONTENT_TYPE, HeaderMap, HeaderName, TRANSFER_ENCODING};
+use http::{Response, StatusCode};
 use http_body::Body as _;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::client::legacy::connect::HttpInfo;
 use jiff::SignedDuration;
@@ -30,11 +27,11 @@ use super::body::{self, DoorHold, LeastPace};
 use super::client::{self, AddressRefused, OriginClient};
 use super::guard::Guard;
 use super::offsets::Offsets;
+use super::request::{asking, header_value, redirect_target, unsendable};
 use super::throttle::{Throttle, ThrottleSettings, throttled};
 use super::{OpenRequest, Opened, Source, Waits};
 use crate::clock::{SharedClock, SystemClock};
 use crate::error::{Class, Error, Result};
-use crate::http1;
 use crate::model::api::{ApiRequest, ApiResponse, Method};
 use crate::signed_url::SignedUrl;
 
@@ -363,86 +360,6 @@ fn made_once<T>(kept: &OnceLock<T>, make: impl Fn() -> Result<T>) -> Result<&T> 
             Ok(kept.get_or_init(|| made))
         }
     }
-}
-
-/// What is sent to this very hop.
-fn asking(url: &Url, request: &OpenRequest) -> Result<Request<Empty<Bytes>>> {
-    let mut get = Request::new(Empty::new());
-    *get.uri_mut() =
-        Uri::try_from(url.as_str()).map_err(|error| unsendable().with_source(error))?;
-    let headers = get.headers_mut();
-    headers.insert(USER_AGENT, HeaderValue::from_static(http1::USER_AGENT));
-    headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
-    headers.insert(ACCEPT_ENCODING, client::IDENTITY);
-    // Looked up for this hop: a redirect elsewhere goes without.
-    if let Some(own) = request.url.header_for(url) {
-        let name =
-            HeaderName::try_from(&*own.name).map_err(|error| unsendable().with_source(error))?;
-        headers.insert(name, header_value(&own.name, own.expose())?);
-    }
-    if let Some(range) = request.range {
-        let end = range
-            .end
-            .map_or(String::new(), |end| end.saturating_sub(1).to_string());
-        let range = HeaderValue::try_from(format!("bytes={}-{end}", range.start));
-        headers.insert(
-            RANGE,
-            range.map_err(|error| unsendable().with_source(error))?,
-        );
-        if let Some(validator) = &request.validator {
-            let validator = HeaderValue::from_str(validator);
-            headers.insert(
-                IF_RANGE,
-                validator.map_err(|error| unsendable().with_source(error))?,
-            );
-        }
-    }
-    Ok(get)
-}
-
-fn unsendable() -> Error {
-    Error::new(Class::Refused, "the URL can't be sent")
-}
-
-/// A secret as the value of a header that no log repeats.
-fn header_value(name: &str, secret: &str) -> Result<HeaderValue> {
-    let mut value = HeaderValue::from_str(secret).map_err(|_| {
-        Error::new(
-            Class::Denied,
-            format!("the credential for header {name} holds characters that no header may carry"),
-        )
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-/// Where a redirect leads; `None` for anything else.
-fn redirect_target<B>(from: &SignedUrl, response: &Response<B>) -> Result<Option<SignedUrl>> {
-    if !matches!(response.status().as_u16(), 301..=303 | 307 | 308) {
-        return Ok(None);
-    }
-    let Some(location) = response.headers().get(LOCATION) else {
-        return Ok(None);
-    };
-    let refused =
-        |what: &str| Error::new(Class::Refused, format!("the origin redirects to {what}"));
-    let location = location
-        .to_str()
-        .map_err(|_| refused("an unreadable place"))?;
-    let base = Url::parse(from.expose()).map_err(|_| refused("an unreadable place"))?;
-    let target = base
-        .join(location)
-        .map_err(|_| refused("an unreadable place"))?;
-    if base.scheme() == "https" && target.scheme() == "http" {
-        return Err(refused("plain http"));
-    }
-    // An absolute Location is a URL as received: it must reach the wire unchanged like the first one.
-    let is_absolute = Url::parse(location).is_ok();
-    Ok(Some(from.leading_to(if is_absolute {
-        location.to_owned()
-    } else {
-        target.to_string()
-    })))
 }
 
 fn nothing_left(start: u64, url: SignedUrl, headers: &HeaderMap) -> Opened {

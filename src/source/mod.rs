@@ -20,6 +20,7 @@ pub mod guard;
 pub mod http;
 mod offsets;
 pub mod own_store;
+mod request;
 pub mod throttle;
 pub mod waits;
 

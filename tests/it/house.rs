@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 mod circles;
 mod docs;
 mod faults;
+mod length;
 mod syntax;
 mod types;
 

@@ -1,4 +1,4 @@
-//! Line by line from text to a playlist: what a tag sets, and how long that lasts.
+//! Line by line from text to a playlist: what a tag sets, and how long that lasts. Long: one state for all tags.
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The parts of one object, from the origin into an upload, over as many lanes as are worth it.
+//! The parts of one object, from the origin into an upload, over as many lanes as are worth it. Long: one loop over one state.
 //!
 //! A lane is one long request that is cut into parts as it flows; there are few requests, and all that
 //! is left of the content is opened at any time. All lanes are driven by one task: what costs time (the

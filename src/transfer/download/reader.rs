@@ -1,4 +1,4 @@
-//! The origin's bytes in order, across cuts.
+//! The origin's bytes in order, across cuts. Long: one loop over one state.
 //!
 //! A body may end before its announced end: the connection breaks, a front end closes after its fixed
 //! time, the origin stalls. Where the origin has a validator and takes ranges, reading goes on at the
