@@ -96,7 +96,10 @@ async fn a_large_recording_is_archived_without_the_right_to_list_the_bucket() {
 async fn a_bucket_that_refuses_is_told_with_what_waits_and_when_it_is_over() {
     let world = World::without_bucket().await;
     world.record("d3", Vec::new()).await;
-    let running = world.run(world.worker());
+    let mut worker = world.worker();
+    // Long enough for what was refused not to be claimed again before it is counted.
+    worker.settings.retry.destination_pause = Duration::from_secs(3);
+    let running = world.run(worker);
     let told = |event: &ProgressEvent| kind_of(event) == "bucket_refuses";
     let ProgressEvent::BucketRefuses {
         class,
