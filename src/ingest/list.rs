@@ -28,7 +28,7 @@ pub fn is_one_enough(provider: Provider) -> bool {
     provider == Provider::MeetingBaas
 }
 
-/// The request for a page; `cursor` is the [`next`](Page::next) of the page before.
+/// The request for a page; `cursor` is the [`next`](ListPage::next) of the page before.
 ///
 /// # Errors
 /// As [`lookup_request`](super::lookup_request); `invalid` for a list that the provider does not have.

@@ -83,7 +83,7 @@ impl RangeQueue {
     }
 
     /// What `lane` should open, where one more lane helps most; `None` when none is worth it. Parts that
-    /// nobody has are the lane's at once; others when it [is open](Spans::open).
+    /// nobody has are the lane's at once; others when it [is open](RangeQueue::open).
     pub(in crate::transfer) fn take(&mut self, lane: LaneId) -> Option<LaneRange> {
         if self.has_free() {
             let run = self.free.remove(0);
