@@ -10,6 +10,7 @@ use recording_harvester::store::Selection;
 use super::world::{World, file, kind_of, transcript};
 use crate::harness::api::Answer;
 use crate::harness::s3::{Fault, Kind as FaultKind, Op};
+use crate::harness::stores::StoreKind;
 
 // R2
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -83,6 +84,15 @@ async fn a_large_recording_is_archived_without_the_right_to_list_the_bucket() {
     let video = file("video.bin", &world.url("/video.bin"));
     let video = world.record("d5", vec![video]).await[0];
     let running = world.run(world.worker());
+    if !StoreKind::of_this_run().keeps_conditions() {
+        // What the 403 hides could be overwritten there: it is refused, and the missing right is named.
+        let names_the_right = |event: &ProgressEvent| matches!(event, ProgressEvent::Retrying { id, message, .. } if *id == video && message.contains("s3:ListBucket"));
+        world.wait_for(names_the_right).await;
+        running.stop().await;
+        let video = &world.records(&[video]).await[0];
+        assert_eq!(video.state, State::Pending, "{video:#?}");
+        return;
+    }
     let is_over = |event: &ProgressEvent| matches!(event, ProgressEvent::Settled { record } if record.id == video);
     world.wait_for(is_over).await;
     world.wait_for_all_sealed(1).await;
